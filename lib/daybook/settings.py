@@ -1,0 +1,171 @@
+"""An environment's settings: `environments/<env>.yml`, checked as a whole before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from daybook.errors import SettingsError
+
+
+def _matching(pattern: str, says: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"{value!r} is not {says}")
+        return value
+
+    return AfterValidator(check)
+
+
+AppName = Annotated[str, _matching(r"[a-z][a-z0-9-]{0,24}", "a short name such as hello")]
+Account = Annotated[
+    str, _matching(r"sandbox|\d{12}", "sandbox or a 12-digit AWS account id (in quotes)")
+]
+Region = Annotated[str, _matching(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region such as us-east-1")]
+DnsName = Annotated[
+    str,
+    _matching(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", "a DNS name in lower case"),
+]
+ImageId = Annotated[str, _matching(r"|ami-[0-9a-f]+", "an image id such as ami-0abc, or empty")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Instance(_Model):
+    """The environment's EC2 instance."""
+
+    type: str = "t3.small"
+    """EC2 instance type."""
+    disk_gib: int = Field(default=20, ge=8, le=16384)
+    """Size of the encrypted gp3 root volume, GiB."""
+    ami: ImageId = ""
+    """Pinned image id; empty takes the newest Debian 13 at the first provision and keeps it."""
+
+
+class Settings(_Model):
+    """What one environment is; every key is explained here and commented in the YAML files."""
+
+    app: AppName
+    """Short name of the application; every AWS name begins with it."""
+    account: Account
+    """`sandbox`, or the 12-digit AWS account id that the caller must be in."""
+    region: Region = "us-east-1"
+    """AWS region."""
+    zone: DnsName
+    """DNS zone in Route53 that bootstrap makes."""
+    names: tuple[DnsName, ...] = Field(min_length=1)
+    """DNS names of the application, the first being the one to show."""
+    cidr: IPv4Network
+    """Private network of the VPC; each environment has its own."""
+    operators: tuple[IPv4Network, ...]
+    """Addresses that may use SSH."""
+    instance: Instance = Instance()
+    ssh_key: Path = Path("~/.ssh/id_ed25519")
+    """Private key of the operator (its public half lies beside it); DAYBOOK_SSH_KEY wins."""
+    port: int = Field(default=8000, ge=1024, le=65535)
+    """Loopback port of the application on the host."""
+
+
+def find_root(start: Path | None = None) -> Path:
+    """Return the project's root: DAYBOOK_ROOT, or the nearest parent with environments/ and terraform/."""
+    if configured := os.environ.get("DAYBOOK_ROOT"):
+        return Path(configured).resolve()
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "environments").is_dir() and (folder / "terraform").is_dir():
+            return folder
+    raise SettingsError(
+        "This is not a Daybook project.",
+        expected="a folder that holds environments/ and terraform/, or one above it",
+        observed=str(here),
+        next="change into the project, or set DAYBOOK_ROOT",
+    )
+
+
+def environments(root: Path) -> list[str]:
+    """Return the names of the environments that have settings."""
+    return sorted(path.stem for path in (root / "environments").glob("*.yml"))
+
+
+def load(root: Path, env: str) -> Settings:
+    """Read and check one environment's settings; SettingsError lists every mistake with its line."""
+    path = root / "environments" / f"{env}.yml"
+    known = environments(root)
+    if env not in known:
+        raise SettingsError(
+            f"Unknown environment {env!r}.",
+            expected=" or ".join(known) or "a file in environments/",
+            next=nearest_hint(env, known)
+            or f"choose one of these, or write environments/{env}.yml",
+        )
+    tree, lines = _read(path)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as err:
+        details = [_describe(path.name, lines, error) for error in err.errors()]
+        raise SettingsError(
+            f"The settings of {env} cannot be used.",
+            details=details,
+            next=f"mend environments/{path.name} and run the same command again",
+        ) from err
+
+
+def nearest_hint(wrong: str, known: list[str]) -> str | None:
+    """Return "did you mean …?" for a mistyped name, or None."""
+    near = difflib.get_close_matches(wrong, known, n=1)
+    return f"did you mean {near[0]}?" if near else None
+
+
+def _read(path: Path) -> tuple[object, dict[tuple, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return yaml.safe_load(text), _line_numbers(yaml.compose(text))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        mark = getattr(err, "problem_mark", None)
+        where = f"environments/{path.name}" + (f":{mark.line + 1}" if mark else "")
+        problem = getattr(err, "problem", None) or getattr(err, "strerror", None) or str(err)
+        raise SettingsError(
+            "The settings cannot be read.",
+            details=[f"{where}: {problem}"],
+            next=f"mend environments/{path.name} and run the same command again",
+        ) from err
+
+
+def _line_numbers(node: yaml.Node | None, at: tuple = ()) -> dict[tuple, int]:
+    lines = {at: node.start_mark.line + 1} if node else {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            lines |= _line_numbers(value, (*at, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines |= _line_numbers(value, (*at, index))
+    return lines
+
+
+def _describe(file: str, lines: dict[tuple, int], error: dict) -> str:
+    at = error["loc"]
+    while at and at not in lines:
+        at = at[:-1]
+    where = ".".join(str(part) for part in error["loc"]) or "the file"
+    hint = (
+        nearest_hint(str(error["loc"][-1]), list(Settings.model_fields))
+        if _unknown(error)
+        else None
+    )
+    problem = "no such setting" if _unknown(error) else error["msg"].removeprefix("Value error, ")
+    return f"environments/{file}:{lines.get(at, 1)}: {where}: {problem}" + (
+        f"; {hint}" if hint else ""
+    )
+
+
+def _unknown(error: dict) -> bool:
+    return error["type"] == "extra_forbidden"
