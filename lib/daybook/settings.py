@@ -1,4 +1,4 @@
-"""An environment's settings: `environments/<env>.yml`, checked as a whole before anything starts."""
+"""An environment's settings, `environments/<env>.yml`, checked as a whole before a start."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Settings(_Model):
 
 
 def find_root(start: Path | None = None) -> Path:
-    """Return the project's root: DAYBOOK_ROOT, or the nearest parent with environments/ and terraform/."""
+    """Return the project's root: DAYBOOK_ROOT, or the nearest parent that looks like one."""
     if configured := os.environ.get("DAYBOOK_ROOT"):
         return Path(configured).resolve()
     here = (start or Path.cwd()).resolve()
@@ -97,7 +97,7 @@ def environments(root: Path) -> list[str]:
 
 
 def load(root: Path, env: str) -> Settings:
-    """Read and check one environment's settings; SettingsError lists every mistake with its line."""
+    """Read and check an environment's settings; SettingsError lists each mistake and line."""
     path = root / "environments" / f"{env}.yml"
     known = environments(root)
     if env not in known:

@@ -1,0 +1,139 @@
+"""What Daybook asks AWS itself: identity, instances, console output, names, and what is left."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator
+
+import boto3
+from botocore.client import BaseClient
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from daybook.target import Target
+
+FAILURES = (BotoCoreError, ClientError)
+"""What a call to AWS raises."""
+
+
+def client(target: Target, service: str) -> BaseClient:
+    """Return a boto3 client for the target, with short timeouts and standard retries."""
+    environ = target.environ
+    session = boto3.Session(
+        aws_access_key_id=environ.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=environ.get("AWS_SECRET_ACCESS_KEY"),
+        aws_session_token=environ.get("AWS_SESSION_TOKEN"),
+        region_name=target.region,
+    )
+    limits = Config(
+        connect_timeout=5,
+        read_timeout=30,
+        retries={"mode": "standard", "max_attempts": 4},
+        s3={"addressing_style": "path"},
+    )
+    return session.client(service, endpoint_url=environ.get("AWS_ENDPOINT_URL"), config=limits)
+
+
+def caller(target: Target) -> dict[str, str]:
+    """Return who calls: `{"account": "123456789012", "arn": "arn:aws:…"}`."""
+    answer = client(target, "sts").get_caller_identity()
+    return {"account": answer["Account"], "arn": answer["Arn"]}
+
+
+def state_bucket(target: Target, app: str) -> str:
+    """Return the name of the bucket that holds Terraform's state."""
+    return f"{app}-state-{target.account}"
+
+
+def bucket_exists(target: Target, bucket: str) -> bool:
+    """Tell whether the account has the bucket; raises for any answer but yes and no."""
+    try:
+        client(target, "s3").head_bucket(Bucket=bucket)
+    except ClientError as err:
+        if err.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return False
+        raise
+    return True
+
+
+def object_exists(target: Target, bucket: str, key: str) -> bool:
+    """Tell whether the bucket has the object."""
+    try:
+        client(target, "s3").head_object(Bucket=bucket, Key=key)
+    except ClientError as err:
+        if err.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return False
+        raise
+    return True
+
+
+def zone_exists(target: Target, zone: str) -> bool:
+    """Tell whether Route53 has the public zone."""
+    answer = client(target, "route53").list_hosted_zones_by_name(DNSName=zone, MaxItems="1")
+    return any(found["Name"] == f"{zone}." for found in answer["HostedZones"])
+
+
+def instance_states(target: Target, ids: Iterable[str]) -> dict[str, str]:
+    """Return the state of each instance: `{"i-0abc": "running"}`."""
+    pages = client(target, "ec2").get_paginator("describe_instances")
+    return {
+        instance["InstanceId"]: instance["State"]["Name"]
+        for page in pages.paginate(InstanceIds=list(ids))
+        for reservation in page["Reservations"]
+        for instance in reservation["Instances"]
+    }
+
+
+def console_output(target: Target, instance_id: str) -> str:
+    """Return the instance's console since its last boot; empty while there is none."""
+    answer = client(target, "ec2").get_console_output(InstanceId=instance_id, Latest=True)
+    return answer.get("Output", "")
+
+
+def registry_login(target: Target) -> tuple[str, str, str]:
+    """Return registry host, user and password from ECR; the password is a secret for 12 hours."""
+    answer = client(target, "ecr").get_authorization_token()["authorizationData"][0]
+    user, password = base64.b64decode(answer["authorizationToken"]).decode().split(":", 1)
+    return answer["proxyEndpoint"].removeprefix("https://"), user, password
+
+
+def image_digest(target: Target, repository: str, tag: str) -> str | None:
+    """Return the digest behind a tag, or None when the repository has no such image."""
+    ecr = client(target, "ecr")
+    try:
+        answer = ecr.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
+    except (ecr.exceptions.ImageNotFoundException, ecr.exceptions.RepositoryNotFoundException):
+        return None
+    return answer["imageDetails"][0]["imageDigest"]
+
+
+def leftovers(target: Target, app: str, env: str) -> list[str]:
+    """Return what still exists of an environment, by tag and by name: `["instance i-0abc"]`."""
+    return sorted({*_tagged(target, app, env), *_named(target, f"{app}-{env}")})
+
+
+def _tagged(target: Target, app: str, env: str) -> Iterator[str]:
+    ec2 = client(target, "ec2")
+    mine = [{"Name": "tag:app", "Values": [app]}, {"Name": "tag:environment", "Values": [env]}]
+    alive = {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}
+    for reservation in ec2.describe_instances(Filters=[*mine, alive])["Reservations"]:
+        yield from (f"instance {found['InstanceId']}" for found in reservation["Instances"])
+    for kind, call, items, key in (
+        ("volume", ec2.describe_volumes, "Volumes", "VolumeId"),
+        ("Elastic IP", ec2.describe_addresses, "Addresses", "PublicIp"),
+        ("security group", ec2.describe_security_groups, "SecurityGroups", "GroupId"),
+        ("subnet", ec2.describe_subnets, "Subnets", "SubnetId"),
+        ("VPC", ec2.describe_vpcs, "Vpcs", "VpcId"),
+        ("key pair", ec2.describe_key_pairs, "KeyPairs", "KeyName"),
+    ):
+        yield from (f"{kind} {found[key]}" for found in call(Filters=mine)[items])
+
+
+def _named(target: Target, prefix: str) -> Iterator[str]:
+    iam = client(target, "iam")
+    for page in iam.get_paginator("list_roles").paginate():
+        names = (role["RoleName"] for role in page["Roles"])
+        yield from (f"role {name}" for name in names if name.startswith(prefix))
+    for page in iam.get_paginator("list_instance_profiles").paginate():
+        names = (profile["InstanceProfileName"] for profile in page["InstanceProfiles"])
+        yield from (f"instance profile {name}" for name in names if name.startswith(prefix))

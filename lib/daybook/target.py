@@ -1,0 +1,70 @@
+"""Where a run goes: AWS, or the sandbox. The difference is environment variables and no more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from daybook.settings import Settings
+
+SANDBOX_ACCOUNT = "123456789012"
+"""The account that the local AWS answers for."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The account and region of a run, and the variables that lead every tool there.
+
+    environ: the whole environment for tools, not only what differs.
+    """
+
+    name: str
+    account: str
+    region: str
+    environ: Mapping[str, str]
+    is_up: bool = True
+
+    @property
+    def is_sandbox(self) -> bool:
+        """True when nothing real can be reached."""
+        return self.name == "sandbox"
+
+    @property
+    def title(self) -> str:
+        """How every title and record names the target: `REHEARSAL`, or the account."""
+        return "REHEARSAL" if self.is_sandbox else f"AWS {self.account}"
+
+
+def resolve(
+    settings: Settings, root: Path, *, rehearse: bool, environ: Mapping[str, str] = os.environ
+) -> Target:
+    """Choose the target of a run; a sandbox that is not up gives `is_up=False`."""
+    if rehearse or settings.account == "sandbox":
+        return _sandbox(settings, root, environ)
+    region = {"AWS_REGION": settings.region, "AWS_DEFAULT_REGION": settings.region}
+    account = {"AWS_ACCOUNT_ID": settings.account}
+    return Target("aws", settings.account, settings.region, {**environ, **region, **account})
+
+
+def _sandbox(settings: Settings, root: Path, environ: Mapping[str, str]) -> Target:
+    """Drop every AWS variable of the caller, so that a rehearsal cannot touch an account."""
+    file = root / ".sandbox" / "target.env"
+    variables = _read(file) if file.exists() else {}
+    clean = {name: value for name, value in environ.items() if not name.startswith("AWS_")}
+    nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    account = {"AWS_ACCOUNT_ID": SANDBOX_ACCOUNT, "AWS_EC2_METADATA_DISABLED": "true"}
+    region = variables.get("AWS_REGION", settings.region)
+    return Target(
+        "sandbox",
+        SANDBOX_ACCOUNT,
+        region,
+        {**clean, **nowhere, **account, **variables},
+        is_up=bool(variables),
+    )
+
+
+def _read(file: Path) -> dict[str, str]:
+    lines = (line for line in file.read_text(encoding="utf-8").splitlines() if "=" in line)
+    return dict(line.split("=", 1) for line in lines)
