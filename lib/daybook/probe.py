@@ -1,0 +1,78 @@
+"""Look at a host from outside: DNS, SSH's banner, HTTP; waits poll until a deadline."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import dns.exception
+import dns.resolver
+import httpx
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from daybook.errors import VerifyFailed
+
+T = TypeVar("T")
+
+
+class NotYet(Exception):
+    """What was looked for is not there yet; the message says what was seen instead."""
+
+
+def wait_until(look: Callable[[], T], *, what: str, timeout_s: float, every_s: float = 0.5) -> T:
+    """Call `look` until it stops raising NotYet; VerifyFailed with the last sight at the end."""
+    attempts = Retrying(
+        retry=retry_if_exception_type(NotYet),
+        stop=stop_after_delay(timeout_s),
+        wait=wait_fixed(every_s),
+    )
+    try:
+        return attempts(look)
+    except RetryError as err:
+        seen = str(err.last_attempt.exception())
+        raise VerifyFailed(
+            f"{what} was not seen within {timeout_s:.0f} s.", expected=what, observed=seen
+        ) from err
+
+
+def addresses(name: str, environ: Mapping[str, str]) -> list[str]:
+    """Resolve a DNS name to IPv4 addresses; DAYBOOK_NAMESERVER=ip:port is asked when it is set."""
+    resolver = dns.resolver.Resolver(configure="DAYBOOK_NAMESERVER" not in environ)
+    if server := environ.get("DAYBOOK_NAMESERVER"):
+        host, _, port = server.partition(":")
+        resolver.nameservers, resolver.port = [host], int(port or 53)
+    resolver.lifetime = 5
+    try:
+        return sorted(record.address for record in resolver.resolve(name, "A"))
+    except dns.exception.DNSException as err:
+        raise NotYet(f"{name}: {type(err).__name__}") from err
+
+
+def ssh_banner(address: str, *, port: int = 22, timeout_s: float = 3) -> str:
+    """Return what sshd says first: `SSH-2.0-OpenSSH_10.0p2 Debian-7`."""
+    try:
+        with socket.create_connection((address, port), timeout=timeout_s) as connection:
+            banner = connection.recv(255).decode("ascii", "replace").strip()
+    except OSError as err:
+        raise NotYet(f"{address}:{port}: {err}") from err
+    if not banner.startswith("SSH-"):
+        raise NotYet(f"{address}:{port} answered {banner!r}")
+    return banner
+
+
+def fetch(url: str, environ: Mapping[str, str], *, timeout_s: float = 5) -> httpx.Response:
+    """GET a URL, its host resolved the way `addresses` does; any HTTP status is an answer."""
+    parts = urlsplit(url)
+    address = addresses(parts.hostname, environ)[0]
+    there = parts._replace(netloc=f"{address}:{parts.port}" if parts.port else address).geturl()
+    try:
+        with httpx.Client(trust_env=False, timeout=timeout_s) as browser:
+            return browser.get(
+                there,
+                headers={"Host": parts.netloc},
+                extensions={"sni_hostname": parts.hostname},
+            )
+    except httpx.HTTPError as err:
+        raise NotYet(f"{url} at {address}: {err or type(err).__name__}") from err
