@@ -1,0 +1,60 @@
+# `make` alone prints the targets. CI runs the same ones.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DAYBOOK_ROOT := $(CURDIR)
+
+PYTHON_FILES := lib tests tools benchmarks notebooks runbooks
+NOTEBOOKS = $(wildcard notebooks/*.ipynb runbooks/*.ipynb)
+# Set-up writes this file only where Terraform's registry does not answer.
+TERRAFORM = $(if $(shell ls .cache/terraform.rc 2>/dev/null),TF_CLI_CONFIG_FILE="$(CURDIR)/.cache/terraform.rc") terraform
+JUPYTER_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.PHONY: help setup demo demo-down lab test test-fast test-faults lint lock clean
+
+help: ## print these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv from the locked requirements; find or fetch Terraform
+	@$(PYTHON) tools/setup.py
+
+demo: setup ## from nothing to an application that answers, in the sandbox
+	@daybook demo
+
+demo-down: setup ## tear the demo down and end the sandbox
+	@daybook demo --down
+
+lab: setup ## open the notebooks in JupyterLab
+	@jupyter lab $(JUPYTER_ROOT) --config=tools/jupyter_server_config.py
+
+test: setup ## every test, the sandbox and the browser included
+	@$(PYTHON) tools/setup.py --browser
+	@pytest -m "not faults"
+
+test-fast: setup ## the unit tests alone
+	@pytest tests/unit
+
+test-faults: setup ## the long and random tests
+	@pytest -m faults
+
+lint: setup ## ruff, notebooks without outputs, ansible-lint, terraform fmt and validate
+	ruff check $(wildcard $(PYTHON_FILES))
+	ruff format --check $(wildcard $(PYTHON_FILES))
+	nbstripout --verify --keep-id --extra-keys "metadata.papermill cell.metadata.papermill" $(NOTEBOOKS)
+	ansible-lint --strict --profile production
+	terraform fmt -check -recursive terraform
+	for folder in account environment; do \
+	  export TF_DATA_DIR="$(CURDIR)/.cache/terraform/lint-$$folder"; \
+	  $(TERRAFORM) -chdir=terraform/$$folder init -backend=false -input=false -lockfile=readonly >/dev/null; \
+	  $(TERRAFORM) -chdir=terraform/$$folder validate; \
+	done
+
+lock: setup ## lock the dependencies of pyproject.toml by hash (needs uv)
+	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
+	  --all-extras --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.lock
+
+clean: ## remove the environment and the caches; records and a running sandbox stay
+	rm -rf .venv .cache build .pytest_cache .ruff_cache lib/*.egg-info
+	find lib tests tools -name __pycache__ -prune -exec rm -rf {} +

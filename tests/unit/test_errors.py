@@ -1,0 +1,65 @@
+"""The error tree: codes, words and what a terminal shows."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from daybook import errors
+from daybook.errors import ApplyFailed, CommandFailed, DaybookError, SettingsError
+
+DRAWN = dict(re.findall(r"(?m)^\s*[├└│─ ]*([A-Z]\w+)(?: +(\d+))?", errors.__doc__))
+CODES = {name: int(code) for name, code in DRAWN.items() if code}
+
+
+def tree(cls: type = DaybookError) -> list[type]:
+    return [cls, *(found for child in cls.__subclasses__() for found in tree(child))]
+
+
+def test_the_drawn_tree_is_the_tree():
+    ours = [cls for cls in tree() if cls.__module__ == "daybook.errors"]
+    assert {cls.__name__ for cls in ours} == {*CODES, "ApprovalRefused"}
+    assert {cls.__name__: cls.exit_code for cls in ours if cls.__name__ in CODES} == CODES
+
+
+def test_one_exit_code_a_class():
+    assert len(set(CODES.values())) == len(CODES)
+    assert set(CODES.values()) == {1, 2, 3, 4, 5, 6, 7, 8, 130}
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("ApprovalRefused", 4), ("Interrupted", 130), ("KeyError", 1)]
+)
+def test_a_class_is_found_by_its_name(name, code):
+    assert errors.exit_code_of(name) == code
+
+
+def test_the_terminal_gets_what_was_expected_and_seen_and_what_is_next():
+    error = SettingsError(
+        "Unknown environment 'stagin'.",
+        expected="staging or production",
+        observed="stagin",
+        next="daybook run provision -p env staging",
+        details=["environments/staging.yml", "environments/production.yml"],
+    )
+    assert error.lines() == [
+        "Unknown environment 'stagin'.",
+        "  environments/staging.yml",
+        "  environments/production.yml",
+        "  expected: staging or production",
+        "  observed: stagin",
+        "  Nothing was changed.",
+        "  Next: daybook run provision -p env staging",
+    ]
+    assert error._render_traceback_() == [str(error)]
+
+
+def test_what_was_changed_replaces_nothing_was_changed():
+    error = ApplyFailed("The apply ended early.", changed="Created: aws_vpc.this")
+    assert error.lines() == ["The apply ended early.", "  Created: aws_vpc.this"]
+
+
+def test_a_failed_command_keeps_its_result():
+    result = object()
+    assert CommandFailed("docker build failed.", result=result).result is result

@@ -1,0 +1,94 @@
+"""Imports of lib/daybook point one way, in DESIGN.md's order."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "lib/daybook"
+LAYERS = (
+    {"errors"},
+    {"settings", "target", "process", "warden", "ui"},
+    {"aws", "terraform", "ansible", "inventory", "release", "secrets"},
+    {"checks", "gate", "lock", "journal", "redact"},
+    {"record", "archive", "provenance", "signing", "run"},
+    {"steps"},
+    {"driver", "cli"},
+)
+LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module(path: Path) -> str:
+    """Return a file's module in its layer's words: steps/provision.py is steps, cli_runs is cli."""
+    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "cli" if name.startswith("cli_") else name
+
+
+def imports(path: Path, *, at_import_time: bool = False) -> set[str]:
+    """Return every module that a file names in an import: {"daybook.errors", "boto3"}."""
+    tree = ast.parse(path.read_text())
+    inside = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+    nodes = [n for n in ast.walk(tree) if not (at_import_time and id(n) in inside)]
+    plain = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    return plain | {name for n in nodes if isinstance(n, ast.ImportFrom) for name in names_of(n)}
+
+
+def names_of(node: ast.ImportFrom) -> set[str]:
+    if node.module == "daybook":
+        return {f"daybook.{alias.name}" for alias in node.names}
+    return {node.module or ""}
+
+
+def ours(path: Path) -> set[str]:
+    """Return the modules of this package that a file imports: {"errors", "steps"}."""
+    named = [name.split(".") for name in imports(path)]
+    return {parts[1] for parts in named if parts[0] == "daybook" and len(parts) > 1} - {
+        "__version__"
+    }
+
+
+def layered(name: str) -> str:
+    return "cli" if name.startswith("cli_") else name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_its_own_layer_or_lower_ones(path):
+    if module(path) == "__init__":
+        assert ours(path) <= {"errors"}
+        return
+    assert module(path) in LEVEL, f"{path.name} has no place in LAYERS yet: give it one"
+    level = LEVEL[module(path)]
+    above = {name for name in ours(path) if LEVEL[layered(name)] > level}
+    assert not above, f"{path.name} imports {above}, which lie above it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_import_is_relative(path):
+    relative = [n for n in ast.walk(ast.parse(path.read_text())) if getattr(n, "level", 0)]
+    assert not relative
+
+
+def test_modules_of_one_layer_make_no_circle():
+    graph: dict[str, set[str]] = {}
+    for path in FILES:
+        graph.setdefault(path.stem, set()).update(ours(path) - {path.stem, "steps"})
+    TopologicalSorter(graph).prepare()
+
+
+def test_ui_imports_none_of_the_tools():
+    assert ours(PACKAGE / "ui.py") <= {"errors"}
+
+
+def test_the_warden_needs_the_standard_library_alone():
+    assert not ours(PACKAGE / "warden.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_command_line_starts_the_sandbox_and_only_when_asked(path):
+    used = {name for name in imports(path) if name.startswith("daybook_sandbox")}
+    assert not used or module(path) == "cli"
+    assert not {n for n in imports(path, at_import_time=True) if n.startswith("daybook_sandbox")}
