@@ -1,0 +1,227 @@
+"""Start one tool and wait for it, so that neither it nor what it started outlives the run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from daybook.errors import CommandFailed
+
+WARDEN = Path(__file__).with_name("warden.py")
+TAIL_LINES = 10
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a tool ended. returncode: as a shell says it, 128+n after signal n."""
+
+    args: tuple[str, ...]
+    returncode: int
+    duration_s: float
+    tail: tuple[str, ...] = ()
+    interrupted: bool = False
+
+    @property
+    def command(self) -> str:
+        return shlex.join(self.args)
+
+
+Start = Callable[..., Result]
+OnLine = Callable[[str], None]
+
+
+def run(
+    args: Sequence[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    on_line: OnLine | None = None,
+    log: Path | None = None,
+    stdin: bytes | None = None,
+    timeout_s: float | None = None,
+    grace_s: float = 60.0,
+    check: bool = True,
+    private: bool = False,
+) -> Result:
+    """Run a tool to its end; stdout and stderr come line by line, together, as they appear.
+
+    env: the tool's whole environment (default: ours). log: a file that gets the output before
+    anybody else. stdin: what the tool reads, a secret for example; nothing otherwise.
+    timeout_s: then it is interrupted. grace_s: how long an interrupted tool may take to end.
+    private: the output holds secrets: it is not kept in the result, and whoever wraps this
+    function must not keep it either.
+
+    A Ctrl-C in the main thread interrupts the tool once; KeyboardInterrupt follows when the
+    tool has ended. Raises CommandFailed when the tool is missing, takes too long, or (with
+    check) ends with another code than 0.
+    """
+    command = tuple(os.fspath(arg) for arg in args)
+    _require(command, env)
+    started = time.monotonic()
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    with (
+        _warden(command, env=env, cwd=cwd, log=log, stdin=stdin, grace_s=grace_s) as warden,
+        warden.ends_after(timeout_s),
+        warden.ends_on_sigint(),
+    ):
+        for line in warden.lines():
+            tail.append(line)
+            if on_line:
+                on_line(line)
+        returncode = warden.wait()
+    result = Result(
+        args=command,
+        returncode=returncode,
+        duration_s=time.monotonic() - started,
+        tail=() if private and returncode == 0 else tuple(tail),
+        interrupted=bool(warden.reasons),
+    )
+    return _judge(result, warden.reasons, timeout_s, check)
+
+
+def _require(command: tuple[str, ...], env: Mapping[str, str] | None) -> None:
+    if shutil.which(command[0], path=(os.environ if env is None else env).get("PATH")) is None:
+        raise CommandFailed(
+            f"{command[0]} is not installed, or not on PATH.",
+            expected=f"a program named {command[0]}",
+            next="make setup",
+        )
+
+
+def _judge(result: Result, reasons: list[str], timeout_s: float | None, check: bool) -> Result:
+    if "SIGINT" in reasons:
+        raise KeyboardInterrupt
+    if "timeout" in reasons:
+        raise CommandFailed(
+            f"{result.command}: not done after {timeout_s:g} s.",
+            result=result,
+            details=result.tail,
+            changed="",
+        )
+    if check and result.returncode != 0:
+        raise CommandFailed(
+            f"{result.command} ended with code {result.returncode}.",
+            result=result,
+            details=result.tail,
+            changed="",
+        )
+    return result
+
+
+class _Warden:
+    """A started warden; `reasons` says why it was asked to end the tool, if it was."""
+
+    def __init__(self, process: subprocess.Popen, lifeline: int) -> None:
+        self.process = process
+        self.reasons: list[str] = []
+        self._lifeline = [lifeline]
+
+    def end(self, reason: str) -> None:
+        """Interrupt the tool. Safe in a signal handler and in any thread; again does nothing."""
+        self.reasons.append(reason)
+        self.cut()
+
+    def cut(self) -> None:
+        with suppress(IndexError):
+            os.close(self._lifeline.pop())
+
+    def lines(self) -> Iterator[str]:
+        for line in self.process.stdout:
+            yield line.rstrip("\n")
+
+    def wait(self) -> int:
+        return self.process.wait()
+
+    @contextmanager
+    def ends_after(self, timeout_s: float | None) -> Iterator[None]:
+        timer = threading.Timer(timeout_s or 0, self.end, ["timeout"])
+        timer.daemon = True
+        if timeout_s is not None:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    @contextmanager
+    def ends_on_sigint(self) -> Iterator[None]:
+        """Forward SIGINT once instead of raising KeyboardInterrupt at a random line."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, lambda *_: self.end("SIGINT"))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _warden(
+    command: tuple[str, ...],
+    *,
+    env: Mapping[str, str] | None,
+    cwd: str | os.PathLike[str] | None,
+    log: Path | None,
+    stdin: bytes | None,
+    grace_s: float,
+) -> Iterator[_Warden]:
+    lifeline, ours = os.pipe()
+    feed, feeder = os.pipe() if stdin is not None else (None, None)
+    options = [
+        str(grace_s),
+        str(log.absolute()) if log else "-",
+        "-" if feed is None else str(feed),
+    ]
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(WARDEN), *map(str, options), *command],
+            stdin=lifeline,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=() if feed is None else (feed,),
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except BaseException:
+        _close(ours, feeder)
+        raise
+    finally:
+        _close(lifeline, feed)
+    warden = _Warden(process, ours)
+    try:
+        if feeder is not None:
+            threading.Thread(target=_feed, args=(feeder, stdin), daemon=True).start()
+        yield warden
+    finally:
+        # Also on the way out of an error in on_line: interrupt, let it end, then go on.
+        warden.cut()
+        for _ in warden.lines():
+            pass
+        process.stdout.close()
+        process.wait()
+
+
+def _close(*fds: int | None) -> None:
+    for fd in fds:
+        if fd is not None:
+            os.close(fd)
+
+
+def _feed(fd: int, data: bytes) -> None:
+    with suppress(BrokenPipeError), open(fd, "wb") as pipe:
+        pipe.write(data)
