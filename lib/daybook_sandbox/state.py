@@ -1,0 +1,150 @@
+"""What a sandbox keeps on disk, under `<root>/.sandbox/`, and how to tell a live one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+LABEL = "daybook.sandbox"
+PREFIX = "daybook-sandbox"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the sandbox listens; one number for a service, the same on every gateway.
+
+    registry is the TLS relay on the gateways, registry_local the registry's own port on loopback.
+    """
+
+    api: int
+    imds: int
+    dns: int
+    registry: int
+    registry_local: int
+    forward: int
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that cannot be mistaken for a later one with the same number."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """Return the process with this number; started 0 where there is none."""
+        return cls(pid, _start_ticks(pid))
+
+    @property
+    def is_alive(self) -> bool:
+        return self.started != 0 and _start_ticks(self.pid) == self.started
+
+
+@dataclass(frozen=True)
+class State:
+    """One sandbox that was started: its process, its ports, its engine if it started that too."""
+
+    process: Process
+    ports: Ports
+    engine: Process | None = None
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder of one checkout's sandbox; 0700, because it holds keys."""
+
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.root / ".sandbox"
+
+    @property
+    def target_file(self) -> Path:
+        return self.folder / "target.env"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "daemon.log"
+
+    @property
+    def ca_file(self) -> Path:
+        return self.folder / "ca.pem"
+
+    @property
+    def ssh_key(self) -> Path:
+        return self.folder / "ssh" / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.folder / "ssh" / "known_hosts"
+
+    @property
+    def _state_file(self) -> Path:
+        return self.folder / "state.json"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {LABEL: str(self.root)}
+
+    def make(self) -> None:
+        """Make the folder and the demo's SSH key."""
+        self.ssh_key.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        if not self.ssh_key.exists():
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "daybook-sandbox"]
+            subprocess.run([*command, "-f", str(self.ssh_key)], check=True)
+
+    def read(self) -> State | None:
+        """Return the state that was last written; None when there is none."""
+        try:
+            raw = json.loads(self._state_file.read_text())
+        except FileNotFoundError:
+            return None
+        engine = raw["engine"]
+        return State(
+            process=Process(**raw["process"]),
+            ports=Ports(**raw["ports"]),
+            engine=Process(**engine) if engine else None,
+        )
+
+    def write(self, state: State) -> None:
+        """Put the state down as one whole file."""
+        write_private(self._state_file, json.dumps(asdict(state), indent=2) + "\n")
+
+    def write_target(self, variables: Mapping[str, str]) -> None:
+        """Write the environment variables that make the sandbox the target."""
+        lines = [f"{name}={value}\n" for name, value in variables.items()]
+        write_private(self.target_file, "".join(lines))
+
+    def read_target(self) -> dict[str, str]:
+        """Return those variables; empty when the sandbox is not up."""
+        if not self.target_file.exists():
+            return {}
+        lines = self.target_file.read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file at once with one that only its owner reads."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def _start_ticks(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot; 0 for none or a zombie.
+
+    proc(5): field 22 of /proc/PID/stat; the command's name before it may hold spaces.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] == "Z" else int(fields[19])
