@@ -86,7 +86,7 @@ def make_environment() -> None:
         return
     say("Making .venv from requirements.lock (one to three minutes)")
     run([sys.executable, "-m", "venv", "--clear", str(VENV)])
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-qq"]
     run([*pip, "install", "--require-hashes", "-r", str(ROOT / "requirements.lock")])
     run([*pip, "install", "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
     jupyter = VENV / "etc/jupyter"

@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
     {"settings", "target", "process", "warden", "ui"},
-    {"aws", "terraform", "ansible", "inventory", "release", "secrets"},
+    {"aws", "probe", "terraform", "ansible", "inventory", "release", "secrets"},
     {"checks", "gate", "lock", "journal", "redact"},
     {"record", "archive", "provenance", "signing", "run"},
     {"steps"},
-    {"driver", "cli"},
+    {"parameters", "terminal", "driver", "cli"},
 )
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 FILES = sorted(PACKAGE.rglob("*.py"))
