@@ -1,0 +1,85 @@
+"""Containers that are whole computers: they boot systemd, or run a Docker engine of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from docker import DockerClient
+from docker.models.containers import Container
+
+# linux/capability.h, in the order of their numbers.
+CAPABILITIES = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP "
+    "LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER "
+    "SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE "
+    "SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP "
+    "MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF "
+    "CHECKPOINT_RESTORE"
+).split()
+# A machine of the rehearsal has no business with this computer's modules, ports or clock.
+NEVER = ("SYS_MODULE", "SYS_RAWIO", "SYS_TIME")
+STOP_TIMEOUT_S = 30
+
+
+def create(
+    engine: DockerClient,
+    image: str,
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    hostname: str | None = None,
+    command: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    binds: Sequence[str] = (),
+    memory_bytes: int = 0,
+    network: str = "bridge",
+    ip: str | None = None,
+) -> Container:
+    """Create a container that may do what a computer may, and has its own /var/lib/docker.
+
+    The low-level call, because Docker's `systempaths=unconfined` has no other name there.
+    """
+    api = engine.api
+    endpoint = api.create_endpoint_config(ipv4_address=ip)
+    created = api.create_container(
+        image,
+        list(command) if command else None,
+        name=name,
+        hostname=hostname,
+        labels=dict(labels),
+        environment=dict(environment or {}),
+        tty=True,
+        volumes=["/var/lib/docker"],
+        stop_timeout=STOP_TIMEOUT_S,
+        networking_config=api.create_networking_config({network: endpoint}) if ip else None,
+        host_config=host_config(engine, network, binds, memory_bytes),
+    )
+    return engine.containers.get(created["Id"])
+
+
+def host_config(
+    engine: DockerClient, network: str, binds: Sequence[str] = (), memory_bytes: int = 0
+) -> dict:
+    """Return the powers of a computer: all that the engine itself has, but for NEVER."""
+    config = engine.api.create_host_config(
+        network_mode=network,
+        binds=list(binds),
+        cap_add=["ALL"],
+        cap_drop=sorted({*NEVER, *missing_capabilities(Path("/proc/self/status").read_text())}),
+        security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+        tmpfs={"/run": "", "/run/lock": "", "/tmp": "exec"},
+        mem_limit=memory_bytes or None,
+        memswap_limit=memory_bytes or None,
+    )
+    return config | {"CgroupnsMode": "private", "MaskedPaths": [], "ReadonlyPaths": []}
+
+
+def missing_capabilities(status: str) -> list[str]:
+    """Return the capabilities that a process's bounding set lacks.
+
+    status: the text of its /proc/PID/status. Docker fails on ALL where one is missing.
+    """
+    bounding = next(line for line in status.splitlines() if line.startswith("CapBnd:"))
+    bits = int(bounding.split()[1], 16)
+    return [name for number, name in enumerate(CAPABILITIES) if not bits >> number & 1]

@@ -1,0 +1,171 @@
+"""The images of the sandbox's machines and tools: built once, then kept by the engine."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+
+from docker import DockerClient
+from docker.errors import APIError, ImageNotFound
+
+from daybook import process
+from daybook.errors import CommandFailed, PreflightFailed
+from daybook_sandbox.state import PREFIX
+
+BASE = "debian:trixie-slim"
+SUITE = "trixie"
+PULL_ANSWERS_S = 10
+OnLine = Callable[[str], None]
+
+
+def machine() -> str:
+    """Return the name of the machines' image; it changes with what the image is made from."""
+    return f"{PREFIX}/machine:{_digest()}"
+
+
+def tools() -> str:
+    """Return the name of the image with a Docker engine and a registry."""
+    return f"{PREFIX}/tools:{_digest()}"
+
+
+def ensure(engine: DockerClient, on_line: OnLine) -> None:
+    """Make the images that are not there; a minute or two the first time."""
+    if not _has(engine, BASE):
+        on_line("Base image: Debian 13")
+        _pull_base(engine) or _bootstrap_base(engine, on_line)
+    for name, dockerfile in ((machine(), "Dockerfile"), (tools(), "tools.Dockerfile")):
+        if not _has(engine, name):
+            on_line(f"Building {name.partition(':')[0]}")
+            _build(engine, name, dockerfile, on_line)
+
+
+def _has(engine: DockerClient, name: str) -> bool:
+    try:
+        engine.images.get(name)
+    except ImageNotFound:
+        return False
+    return True
+
+
+def _pull_base(engine: DockerClient) -> bool:
+    """Take the base from a registry, if one answers soon; offline, names may take minutes."""
+    answered, outcome = threading.Event(), []
+
+    def pull() -> None:
+        try:
+            for line in engine.api.pull(BASE, stream=True, decode=True):
+                answered.set()
+                outcome.append(line.get("error"))
+        except APIError as error:
+            outcome.append(str(error))
+        answered.set()
+
+    thread = threading.Thread(target=pull, daemon=True)
+    thread.start()
+    if not answered.wait(PULL_ANSWERS_S):
+        return False
+    thread.join()
+    return not any(outcome) and _has(engine, BASE)
+
+
+def _bootstrap_base(engine: DockerClient, on_line: OnLine) -> None:
+    """Make the base from Debian's packages, where no registry can be reached."""
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if not shutil.which("debootstrap", path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
+        raise PreflightFailed(
+            "The sandbox has no base image, and no registry to take it from.",
+            expected=f"an image {BASE}, a registry that answers, or debootstrap on this computer",
+            next="apt-get install debootstrap (as root), then daybook sandbox up",
+        )
+    with tempfile.TemporaryDirectory(prefix="daybook-") as folder:
+        rootfs = Path(folder) / "rootfs"
+        mirror = _mirror()
+        command = [*root, "debootstrap", "--variant=minbase", SUITE, str(rootfs)]
+        process.run(
+            [*command, *([mirror] if mirror else [])],
+            env=os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
+            on_line=lambda line: on_line(f"  {line.removeprefix('I: ')}"),
+        )
+        try:
+            _import(engine, rootfs, root)
+        finally:
+            process.run([*root, "rm", "-rf", "--one-file-system", str(rootfs)])
+
+
+def _import(engine: DockerClient, rootfs: Path, root: list[str]) -> None:
+    leave_out = ("./var/cache/apt/archives/*.deb", "./var/lib/apt/lists/*", "./dev/*")
+    command = [*root, "tar", "-C", str(rootfs), *(f"--exclude={path}" for path in leave_out)]
+    with subprocess.Popen([*command, "-c", "."], stdout=subprocess.PIPE) as tar:
+        repository, label = BASE.split(":")
+        engine.api.import_image_from_stream(tar.stdout, repository=repository, tag=label)
+    if tar.returncode:
+        raise CommandFailed("tar could not read the base system", changed="")
+
+
+def _mirror() -> str | None:
+    """Return the Debian mirror that this computer uses; None leaves it to debootstrap."""
+    if not shutil.which("apt-get"):
+        return None
+    query = ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)"]
+    found = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    lines = (line.split() for line in found.splitlines())
+    return next((uri for label, uri in lines if label == "Debian"), None)
+
+
+def _build(engine: DockerClient, name: str, dockerfile: str, on_line: OnLine) -> None:
+    """Build with the engine's own builder: BuildKit is not everywhere."""
+    with closing(_context()) as context:
+        lines = engine.api.build(
+            fileobj=context,
+            custom_context=True,
+            dockerfile=dockerfile,
+            tag=name,
+            buildargs={"MACHINE": machine()},
+            rm=True,
+            forcerm=True,
+            decode=True,
+        )
+        for text, error in _texts(lines):
+            if error:
+                raise CommandFailed(f"Building {name} failed: {error}", changed="")
+            on_line(f"  {text}")
+
+
+def _texts(lines: Iterator[dict]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        for text in line.get("stream", "").splitlines():
+            if text.strip():
+                yield text.rstrip(), ""
+        if "error" in line:
+            yield "", line["error"]
+
+
+def _sources() -> list[tuple[str, bytes]]:
+    folder = files("daybook_sandbox") / "machine"
+    return sorted((file.name, file.read_bytes()) for file in folder.iterdir() if file.is_file())
+
+
+def _digest() -> str:
+    content = b"".join(name.encode() + b"\0" + body + b"\0" for name, body in _sources())
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _context() -> io.BytesIO:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, body in _sources():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(body), 0o644
+            tar.addfile(info, io.BytesIO(body))
+    buffer.seek(0)
+    return buffer

@@ -1,0 +1,99 @@
+"""One Docker network for each VPC: machines of one VPC see each other, and no other's."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from docker import DockerClient
+from docker.types import IPAMConfig, IPAMPool
+
+from daybook_sandbox.state import PREFIX
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A VPC's Docker network. gateway: the VPC's first address, which is this computer's."""
+
+    name: str
+    vpc_id: str
+    cidr: str
+    gateway: str
+
+
+class Service(Protocol):
+    """A part of the sandbox that runs in the daemon."""
+
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+    def gateway_added(self, network: Network) -> None: ...
+    def gateway_removed(self, network: Network) -> None: ...
+    def status(self) -> str: ...
+
+
+class Networks:
+    """The networks that exist now; they come with a VPC's first machine and go with the VPC."""
+
+    def __init__(
+        self, engine: DockerClient, labels: dict[str, str], services: Sequence[Service]
+    ) -> None:
+        self._engine = engine
+        self._labels = labels
+        self._services = services
+        self._known: dict[str, Network] = {}
+        self._lock = threading.Lock()
+
+    def __iter__(self):
+        return iter(list(self._known.values()))
+
+    def of_vpc(self, vpc_id: str, cidr: str) -> Network:
+        """Return the network of a VPC, and make it when it is not there.
+
+        Docker refuses an address range that overlaps with one of its other networks.
+        """
+        with self._lock:
+            if vpc_id not in self._known:
+                network = plan(vpc_id, cidr)
+                self._make(network)
+                self._known[vpc_id] = network
+                for service in self._services:
+                    service.gateway_added(network)
+            return self._known[vpc_id]
+
+    def keep_only(self, vpc_ids: Sequence[str]) -> None:
+        """Remove the networks of VPCs that are gone."""
+        with self._lock:
+            for vpc_id in [known for known in self._known if known not in vpc_ids]:
+                network = self._known.pop(vpc_id)
+                for service in self._services:
+                    service.gateway_removed(network)
+                self._engine.networks.get(network.name).remove()
+                LOG.info("network of %s (%s) removed", vpc_id, network.cidr)
+
+    def _make(self, network: Network) -> None:
+        pool = IPAMPool(subnet=network.cidr, gateway=network.gateway)
+        self._engine.networks.create(
+            network.name,
+            driver="bridge",
+            ipam=IPAMConfig(pool_configs=[pool]),
+            labels=self._labels,
+            options={"com.docker.network.bridge.name": bridge(network.vpc_id)},
+        )
+        LOG.info("network of %s (%s) made", network.vpc_id, network.cidr)
+
+
+def plan(vpc_id: str, cidr: str) -> Network:
+    """Return what a VPC's network will be; AWS keeps the first address for its router too."""
+    gateway = str(next(ipaddress.ip_network(cidr).hosts()))
+    return Network(name=f"{PREFIX}-{vpc_id}", vpc_id=vpc_id, cidr=cidr, gateway=gateway)
+
+
+def bridge(vpc_id: str) -> str:
+    """Return the name of a VPC's bridge; Linux allows 15 characters."""
+    return f"db{vpc_id[-12:]}"
