@@ -13,8 +13,8 @@ LAYERS = (
     {"errors"},
     {"settings", "target", "process", "warden", "ui"},
     {"aws", "probe", "terraform", "ansible", "inventory", "release", "secrets"},
-    {"checks", "gate", "lock", "journal", "redact"},
-    {"record", "archive", "provenance", "signing", "run"},
+    {"checks", "gate", "lock", "journal", "patterns", "redact"},
+    {"record", "archive", "provenance", "signing", "run", "step"},
     {"steps"},
     {"parameters", "terminal", "driver", "cli"},
 )
