@@ -1,0 +1,24 @@
+output "account_id" {
+  description = "The account that all of this is in."
+  value       = data.aws_caller_identity.this.account_id
+}
+
+output "state_bucket" {
+  description = "Bucket of every Terraform state."
+  value       = aws_s3_bucket.state.bucket
+}
+
+output "ecr_repository_url" {
+  description = "Where images are pushed to and pulled from, without a tag."
+  value       = aws_ecr_repository.this.repository_url
+}
+
+output "zone_id" {
+  description = "Id of the DNS zone."
+  value       = local.zone.zone_id
+}
+
+output "name_servers" {
+  description = "Name servers to enter at the domain's registrar."
+  value       = local.zone.name_servers
+}

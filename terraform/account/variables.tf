@@ -1,0 +1,45 @@
+variable "app" {
+  description = "Name of the application; begins every name in the account and is the ECR repository."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,23}[a-z0-9]$", var.app))
+    error_message = "app: 2 to 25 lower-case letters, digits and hyphens, beginning with a letter, not \"${var.app}\"."
+  }
+}
+
+variable "region" {
+  description = "AWS region of the state bucket and the ECR repository."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
+    error_message = "region: an AWS region such as us-east-1, not \"${var.region}\"."
+  }
+}
+
+variable "zone" {
+  description = "Domain of the public DNS zone, without a dot at the end."
+  type        = string
+
+  validation {
+    condition     = can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.zone))
+    error_message = "zone: a domain in lower case without a dot at the end, such as example.com, not \"${var.zone}\"."
+  }
+}
+
+variable "zone_id" {
+  description = "Id of a zone that exists and is somebody else's to keep; null to make one here."
+  type        = string
+  default     = null
+}
+
+variable "adopt" {
+  description = "What an earlier bootstrap made, by import id, so that a lost state is only an import away; no effect on what is in the state already."
+  type = object({
+    state_bucket = optional(string)
+    repository   = optional(string)
+    zone         = optional(string)
+  })
+  default = {}
+}

@@ -1,0 +1,34 @@
+provider "aws" {
+  region = var.region
+
+  default_tags {
+    tags = {
+      app         = var.app
+      environment = var.environment
+      managed_by  = "daybook"
+    }
+  }
+}
+
+locals {
+  name  = "${var.app}-${var.environment}"
+  hosts = { for number in range(1, var.instance_count + 1) : tostring(number) => "${local.name}-${number}" }
+  zones = slice(data.aws_availability_zones.this.names, 0, 2)
+}
+
+data "aws_availability_zones" "this" {
+  state = "available"
+
+  filter {
+    name   = "opt-in-status"
+    values = ["opt-in-not-required"]
+  }
+}
+
+data "aws_ecr_repository" "this" {
+  name = var.app
+}
+
+data "aws_route53_zone" "this" {
+  name = var.zone
+}

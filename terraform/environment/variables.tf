@@ -1,0 +1,146 @@
+variable "app" {
+  description = "Name of the application; begins every name and is the ECR repository."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,23}[a-z0-9]$", var.app))
+    error_message = "app: 2 to 25 lower-case letters, digits and hyphens, beginning with a letter, not \"${var.app}\"."
+  }
+}
+
+variable "environment" {
+  description = "Name of the environment; equal to the workspace, so that one's settings never reach the other's state."
+  type        = string
+
+  validation {
+    condition     = var.environment == terraform.workspace
+    error_message = "environment: the settings are those of \"${var.environment}\", the workspace is \"${terraform.workspace}\". Select the workspace that belongs to them: terraform workspace select ${var.environment}."
+  }
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,18}[a-z0-9]$", var.environment))
+    error_message = "environment: 2 to 20 lower-case letters, digits and hyphens, beginning with a letter, not \"${var.environment}\"."
+  }
+}
+
+variable "region" {
+  description = "AWS region of everything here."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
+    error_message = "region: an AWS region such as us-east-1, not \"${var.region}\"."
+  }
+}
+
+variable "zone" {
+  description = "Domain of the public DNS zone that the account has."
+  type        = string
+
+  validation {
+    condition     = can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.zone))
+    error_message = "zone: a domain in lower case without a dot at the end, such as example.com, not \"${var.zone}\"."
+  }
+}
+
+variable "names" {
+  description = "DNS names of the application, in the zone; the first one is its URL."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.names) > 0 && length(distinct(var.names)) == length(var.names)
+    error_message = "names: at least one name, and none twice, not ${jsonencode(var.names)}."
+  }
+
+  validation {
+    condition     = alltrue([for name in var.names : name == var.zone || endswith(name, ".${var.zone}")])
+    error_message = "names: each is ${var.zone} or ends with .${var.zone}, not ${jsonencode(var.names)}."
+  }
+}
+
+variable "cidr" {
+  description = "Address range of the VPC; no two environments share one."
+  type        = string
+
+  validation {
+    condition     = can(cidrsubnet(var.cidr, 8, 1)) && can(regex("/(16|17|18|19|20)$", var.cidr))
+    error_message = "cidr: an IPv4 range from /16 to /20 such as 10.20.0.0/16, not \"${var.cidr}\"."
+  }
+
+  validation {
+    condition     = try(cidrhost(var.cidr, 0) == split("/", var.cidr)[0], true)
+    error_message = "cidr: the first address of the range, ${try(cidrhost(var.cidr, 0), "")}, not \"${var.cidr}\"."
+  }
+}
+
+variable "operators" {
+  description = "Address ranges that may reach SSH."
+  type        = list(string)
+
+  validation {
+    condition     = alltrue([for range in var.operators : can(cidrnetmask(range)) && !endswith(range, "/0")])
+    error_message = "operators: IPv4 ranges such as 203.0.113.7/32, and never everybody, not ${jsonencode(var.operators)}."
+  }
+}
+
+variable "public_keys" {
+  description = "The team's SSH public keys, as in authorized_keys; the first becomes the key pair. Read at a host's first boot only."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.public_keys) > 0
+    error_message = "public_keys: at least one, or nobody could log in."
+  }
+
+  validation {
+    condition     = alltrue([for key in var.public_keys : can(regex("^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+=*( .*)?$", trimspace(key)))])
+    error_message = "public_keys: each is one line of authorized_keys: ssh-ed25519 AAAA… name."
+  }
+
+  validation {
+    condition     = can(regex("^ssh-(ed25519|rsa) ", var.public_keys[0]))
+    error_message = "public_keys: the first becomes the EC2 key pair, which takes ed25519 and rsa only."
+  }
+}
+
+variable "instance_type" {
+  description = "EC2 instance type of the hosts."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9-]+\\.[a-z0-9-]+$", var.instance_type))
+    error_message = "instance_type: an EC2 instance type such as t3.small, not \"${var.instance_type}\"."
+  }
+}
+
+variable "disk_gib" {
+  description = "Size of a host's disk in GiB."
+  type        = number
+
+  validation {
+    condition     = var.disk_gib >= 8 && var.disk_gib <= 16384 && floor(var.disk_gib) == var.disk_gib
+    error_message = "disk_gib: a whole number from 8 (the Debian image) to 16384 (gp3), not ${var.disk_gib}."
+  }
+}
+
+variable "ami" {
+  description = "AMI of the hosts; empty for the newest Debian 13 there is at their first apply. Changing it replaces the hosts."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.ami == "" || can(regex("^ami-[0-9a-f]{8,17}$", var.ami))
+    error_message = "ami: an id such as ami-0123456789abcdef0, or empty for Debian 13, not \"${var.ami}\"."
+  }
+}
+
+variable "instance_count" {
+  description = "How many hosts."
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = var.instance_count >= 1 && var.instance_count <= 9 && floor(var.instance_count) == var.instance_count
+    error_message = "instance_count: 1 to 9, not ${var.instance_count}."
+  }
+}
