@@ -16,7 +16,7 @@ CAPABILITIES = (
     "SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP "
     "MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF "
     "CHECKPOINT_RESTORE"
-).split()
+)
 # A machine of the rehearsal has no business with this computer's modules, ports or clock.
 NEVER = ("SYS_MODULE", "SYS_RAWIO", "SYS_TIME")
 STOP_TIMEOUT_S = 30
@@ -82,4 +82,4 @@ def missing_capabilities(status: str) -> list[str]:
     """
     bounding = next(line for line in status.splitlines() if line.startswith("CapBnd:"))
     bits = int(bounding.split()[1], 16)
-    return [name for number, name in enumerate(CAPABILITIES) if not bits >> number & 1]
+    return [name for number, name in enumerate(CAPABILITIES.split()) if not bits >> number & 1]

@@ -1,0 +1,249 @@
+"""EC2's instances as Docker containers: each lives the life the API and itself ask for."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+from docker import DockerClient
+from docker.errors import DockerException, NotFound
+from docker.models.containers import Container
+from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.models.instances import Instance
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
+
+from daybook_sandbox import boxes, console, image, seed
+from daybook_sandbox.api import settle
+from daybook_sandbox.networks import Networks
+from daybook_sandbox.state import LABEL, PREFIX, Home, Ports
+
+LOG = logging.getLogger(__name__)
+BOOT_S = 90
+# What systemd as PID 1 of a container leaves when it ends itself.
+REBOOTED = 129
+REBOOT_SIGNAL = "SIGRTMIN+5"
+INSTANCE_LABEL = f"{LABEL}.instance"
+
+
+class BootFailed(Exception):
+    """A machine ended while it booted."""
+
+
+# RetryError: its sshd did not answer in time.
+FAILURES = (BootFailed, RetryError, DockerException, ValueError)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every machine needs to be made."""
+
+    engine: DockerClient
+    networks: Networks
+    home: Home
+    ports: Ports
+
+
+class Machine:
+    """One instance's container; what is asked of it is done in order, in a thread of its own."""
+
+    def __init__(self, context: Context, instance: Instance) -> None:
+        self._context = context
+        self._instance = instance
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=instance.id)
+
+    def ask(self, request: Callable[..., None], *args: int) -> None:
+        """Queue one of the methods below."""
+        self._thread.submit(self._answer, request, *args)
+
+    def launch(self) -> None:
+        """Make and boot the container; an instance that cannot boot is terminated, as on EC2."""
+        started = time.monotonic()
+        try:
+            self._create()
+            self._boot()
+        except FAILURES as error:
+            self._remove()
+            self._fail("pending", "terminated", error)
+            return
+        settle(self._instance, "pending", "running")
+        LOG.info("%s runs after %.1f s", self._instance.id, time.monotonic() - started)
+        self._learn_host_keys()
+
+    def start(self) -> None:
+        """Boot a stopped machine again: same disk, same address, no first boot."""
+        try:
+            self._boot()
+        except FAILURES as error:
+            self._fail("pending", "stopped", error)
+        settle(self._instance, "pending", "running")
+
+    def stop(self) -> None:
+        """Shut it down in an orderly way."""
+        self._container.stop(timeout=boxes.STOP_TIMEOUT_S)
+        settle(self._instance, "stopping", "stopped")
+
+    def reboot(self) -> None:
+        """Ask its systemd; `ended` boots it again."""
+        self._container.kill(signal=REBOOT_SIGNAL)
+
+    def terminate(self) -> None:
+        """Remove it with its disk."""
+        self._remove()
+        console.forget(self._context.home.known_hosts, self._instance.id)
+        settle(self._instance, "shutting-down", "terminated")
+        self._thread.shutdown(wait=False)
+
+    def ended(self, exit_code: int) -> None:
+        """Follow what happened inside: a reboot boots again, a poweroff is EC2's stop."""
+        if self._instance.state != "running" or self._container.status == "running":
+            return
+        if exit_code == REBOOTED:
+            try:
+                self._boot()
+            except FAILURES as error:
+                self._fail("running", "stopped", error)
+        elif self._instance.instance_initiated_shutdown_behavior == "terminate":
+            self._instance.terminate()
+        else:
+            reason = "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
+            settle(self._instance, "running", "stopped", reason)
+
+    def console(self) -> str:
+        """Return what was printed since the last boot; EC2 keeps no more either."""
+        try:
+            container = self._container
+        except NotFound:
+            return ""
+        since = console.timestamp(container.attrs["State"]["StartedAt"])
+        return container.logs(since=since).decode("utf-8", "replace")
+
+    @property
+    def _container(self) -> Container:
+        return self._context.engine.containers.get(container_name(self._instance.id))
+
+    def _answer(self, request: Callable[..., None], *args: int) -> None:
+        try:
+            request(self, *args)
+        except Exception:
+            LOG.exception("%s: %s failed", self._instance.id, request.__name__)
+
+    def _create(self) -> None:
+        instance, context = self._instance, self._context
+        vpc = instance.ec2_backend.get_vpc(instance.vpc_id)
+        network = context.networks.of_vpc(vpc.id, vpc.cidr_block)
+        container = boxes.create(
+            context.engine,
+            image.machine(),
+            name=container_name(instance.id),
+            hostname=seed.hostname(instance),
+            labels=context.home.labels | {INSTANCE_LABEL: instance.id},
+            memory_bytes=memory_mib(instance.instance_type) << 20,
+            network=network.name,
+            ip=instance.private_ip,
+        )
+        contents = seed.files(instance, network, context.ports, context.home.ca_file)
+        container.put_archive("/", seed.archive(contents))
+
+    def _boot(self) -> None:
+        """Start it, and return when its sshd answers."""
+        self._container.start()
+        for attempt in Retrying(
+            retry=retry_if_exception_type(OSError),
+            stop=stop_after_delay(BOOT_S),
+            wait=wait_fixed(0.1),
+        ):
+            with attempt:
+                self._keep_running()
+                _read_banner(self._instance.private_ip)
+
+    def _keep_running(self) -> None:
+        state = self._container.attrs["State"]
+        if not state["Running"] and state["ExitCode"] != REBOOTED:
+            raise BootFailed(f"its container ended with {state['ExitCode']} while it booted")
+        if not state["Running"]:
+            self._container.start()
+
+    def _remove(self) -> None:
+        with suppress(NotFound):
+            self._container.remove(v=True, force=True)
+
+    def _fail(self, before: str, after: str, error: Exception) -> None:
+        LOG.error("%s did not boot: %s", self._instance.id, error)
+        settle(self._instance, before, after, f"Server.InternalError: {error}")
+
+    def _learn_host_keys(self) -> None:
+        """Keep the keys that the first boot prints: later boots do not print them."""
+        keys = Retrying(
+            retry=retry_if_result(lambda keys: not keys and self._instance.state == "running"),
+            stop=stop_after_delay(BOOT_S),
+            wait=wait_fixed(0.2),
+        )(lambda: console.host_keys(self.console()))
+        console.remember(self._context.home.known_hosts, self._instance.id, keys)
+
+
+class Machines:
+    """All machines; the part that the API talks to."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._machines: dict[str, Machine] = {}
+
+    def begin(self) -> None:
+        """Watch for machines that end by themselves."""
+        threading.Thread(target=self._watch, name="machines", daemon=True).start()
+
+    def launch(self, instance: Instance) -> None:
+        self._machines[instance.id] = Machine(self._context, instance)
+        self._machines[instance.id].ask(Machine.launch)
+
+    def start(self, instance: Instance) -> None:
+        self._machines[instance.id].ask(Machine.start)
+
+    def stop(self, instance: Instance) -> None:
+        self._machines[instance.id].ask(Machine.stop)
+
+    def reboot(self, instance: Instance) -> None:
+        self._machines[instance.id].ask(Machine.reboot)
+
+    def terminate(self, instance: Instance) -> None:
+        self._machines[instance.id].ask(Machine.terminate)
+
+    def console(self, instance: Instance) -> str:
+        return self._machines[instance.id].console()
+
+    def _watch(self) -> None:
+        labels = [f"{key}={value}" for key, value in self._context.home.labels.items()]
+        filters = {"type": "container", "event": "die", "label": labels}
+        for event in self._context.engine.events(filters=filters, decode=True):
+            attributes = event["Actor"]["Attributes"]
+            if machine := self._machines.get(attributes.get(INSTANCE_LABEL, "")):
+                machine.ask(Machine.ended, int(attributes["exitCode"]))
+
+
+def container_name(instance_id: str) -> str:
+    """Return the name of an instance's container."""
+    return f"{PREFIX}-{instance_id}"
+
+
+def memory_mib(instance_type: str) -> int:
+    """Return the memory of an instance type; unknown types get 1 GiB."""
+    return INSTANCE_TYPES.get(instance_type, {}).get("MemoryInfo", {}).get("SizeInMiB", 1024)
+
+
+def _read_banner(ip: str) -> None:
+    with socket.create_connection((ip, 22), timeout=2) as connection:
+        if not connection.recv(4).startswith(b"SSH"):
+            raise ConnectionError("no SSH banner")
