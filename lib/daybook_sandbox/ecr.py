@@ -1,0 +1,152 @@
+"""What ECR allows at its registry, and what it remembers of a push."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import h11
+from moto.ecr.models import Image
+
+from daybook_sandbox.api import Cloud
+from daybook_sandbox.httpstream import header
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+REPOSITORY_PATH = re.compile(r"/v2/(?P<name>.+?)/(?P<kind>manifests|blobs|tags)/(?P<reference>.*)")
+
+
+def host_name(cloud: Cloud) -> str:
+    """Return the registry's name on the network."""
+    return f"{cloud.account}.dkr.ecr.{cloud.region}.amazonaws.com"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request of the registry's protocol, as far as ECR's rules look at it.
+
+    reference: the tag or digest, where kind is "manifests".
+    """
+
+    method: str
+    repository: str
+    kind: str
+    reference: str
+    authorization: str
+    media_type: str
+
+    @classmethod
+    def of(cls, request: h11.Request) -> Call:
+        """Read a request."""
+        path = REPOSITORY_PATH.match(request.target.decode().partition("?")[0])
+        return cls(
+            method=request.method.decode(),
+            repository=path["name"] if path else "",
+            kind=path["kind"] if path else "",
+            reference=path["reference"] if path else "",
+            authorization=header(request, "Authorization"),
+            media_type=header(request, "Content-Type"),
+        )
+
+    @property
+    def is_push(self) -> bool:
+        """Tell whether this puts an image in place; its layers came before."""
+        return self.method == "PUT" and self.kind == "manifests"
+
+    @property
+    def tag(self) -> str | None:
+        return None if DIGEST.fullmatch(self.reference) else self.reference
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer that Docker shows to its user."""
+
+    status: HTTPStatus
+    code: str
+    message: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def body(self) -> bytes:
+        return json.dumps({"errors": [{"code": self.code, "message": self.message}]}).encode()
+
+
+class Ecr:
+    """The rules and the memory of the account's registry."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+        login = base64.b64encode(f"AWS:{cloud.account}-auth-token".encode()).decode()
+        self._authorization = f"Basic {login}"
+        self._challenge = f'Basic realm="https://{host_name(cloud)}/",service="ecr.amazonaws.com"'
+
+    def refusal(self, call: Call) -> Refusal | None:
+        """Return why ECR would refuse a request; None when it would not."""
+        if not hmac.compare_digest(call.authorization.encode(), self._authorization.encode()):
+            return Refusal(
+                HTTPStatus.UNAUTHORIZED,
+                "UNAUTHORIZED",
+                "Your authorization token is not valid. Log in again.",
+                (("WWW-Authenticate", self._challenge),),
+            )
+        if not call.repository:
+            return None
+        repository = self._cloud.ecr.repositories.get(call.repository)
+        if repository is None:
+            return Refusal(
+                HTTPStatus.NOT_FOUND,
+                "NAME_UNKNOWN",
+                f"The repository with name '{call.repository}' does not exist in the registry "
+                f"with id '{self._cloud.account}'",
+            )
+        return self._manifest_refusal(call, repository) if call.kind == "manifests" else None
+
+    def note(self, call: Call, response: h11.Response, manifest: bytes) -> None:
+        """Remember a push that the registry took."""
+        if not call.is_push or response.status_code != HTTPStatus.CREATED:
+            return
+        repository = self._cloud.ecr.repositories[call.repository]
+        digest = header(response, "Docker-Content-Digest")
+        image = _find(repository, digest)
+        if image is None:
+            text = manifest.decode()
+            image = Image(self._cloud.account, None, text, call.repository, call.media_type, digest)
+            repository.images.append(image)
+        if call.tag:
+            _move_tag(repository, image, call.tag)
+
+    def _manifest_refusal(self, call: Call, repository: Any) -> Refusal | None:
+        image = _find(repository, call.reference)
+        if call.is_push and call.tag and image and repository.is_tag_immutable():
+            return Refusal(
+                HTTPStatus.BAD_REQUEST,
+                "TAG_INVALID",
+                f"The image tag '{call.tag}' already exists in the '{call.repository}' "
+                "repository and cannot be overwritten because the repository is immutable.",
+            )
+        if call.method in ("GET", "HEAD") and image is None:
+            return Refusal(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN", "Requested image not found")
+        return None
+
+
+def _find(repository: Any, reference: str) -> Image | None:
+    """Return the image with a tag or a digest."""
+    images = list(repository.images)
+    return next((one for one in images if reference in (*one.image_tags, one.image_digest)), None)
+
+
+def _move_tag(repository: Any, image: Image, tag: str) -> None:
+    """Give a tag to an image; the one that had it stays, without it, as in ECR.
+
+    moto's put_image would delete that one, and could not give it back by its digest.
+    """
+    for other in list(repository.images):
+        if other is not image and tag in other.image_tags:
+            other.remove_tag(tag)
+            other.image_tag = other.image_tags[-1] if other.image_tags else None
+    image.update_tag(tag)

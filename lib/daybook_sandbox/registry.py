@@ -1,0 +1,91 @@
+"""ECR's registry: Debian's docker-registry, with a door in front that knows what ECR knows.
+
+The registry has no network, only a socket in the sandbox's folder. The door speaks TLS under the
+registry's ECR name, asks for the token of ECR's login API, refuses what ECR refuses, and tells
+the API of each push; so a digest in the API is the one that Docker sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+import h11
+from docker import DockerClient
+
+from daybook_sandbox import ca
+from daybook_sandbox.api import Cloud
+from daybook_sandbox.ecr import Call, Ecr, host_name
+from daybook_sandbox.httpstream import HttpStream
+from daybook_sandbox.loop import CHUNK, LOOPBACK, GatewayService
+from daybook_sandbox.networks import Network
+from daybook_sandbox.state import Home, Ports
+from daybook_sandbox.storage import Storage
+
+# Hop by hop, or meant for the door alone.
+NOT_PASSED_ON = (b"authorization", b"connection", b"expect", b"keep-alive", b"te", b"upgrade")
+
+
+class Registry(GatewayService):
+    """Serves docker login, push and pull on loopback and on every gateway."""
+
+    def __init__(self, cloud: Cloud, ports: Ports, home: Home, engine: DockerClient) -> None:
+        super().__init__("registry", ports.registry)
+        self._loopback_port = ports.registry_local
+        self._home = home
+        self._host = host_name(cloud)
+        self._ecr = Ecr(cloud)
+        self._storage = Storage(engine, home)
+
+    def start(self) -> None:
+        """Start the registry behind the door, then open the door on loopback."""
+        self._storage.start()
+        ca.ensure_ca(self._home.folder)
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._tls.load_cert_chain(*ca.issue(self._home.folder, self._host))
+        super().start()
+        self._loop.call(self._listen(LOOPBACK, self._loopback_port))
+
+    def close(self) -> None:
+        """Close the door and end the registry."""
+        super().close()
+        self._storage.close()
+
+    async def serve(
+        self,
+        network: Network,
+        peer: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Refuse or pass on each request, until the caller goes."""
+        client = HttpStream(h11.SERVER, reader, writer)
+        while request := await client.next_request():
+            call = Call.of(request)
+            if refusal := self._ecr.refusal(call):
+                await client.respond(refusal.status, refusal.body, refusal.headers)
+            else:
+                await self._pass_on(client, request, call)
+
+    async def _pass_on(self, client: HttpStream, request: h11.Request, call: Call) -> None:
+        reader, writer = await asyncio.open_unix_connection(self._storage.socket, limit=CHUNK)
+        registry = HttpStream(h11.CLIENT, reader, writer)
+        headers = [(name, value) for name, value in request.headers if name not in NOT_PASSED_ON]
+        manifest = bytearray()
+        try:
+            await registry.send(
+                h11.Request(method=request.method, target=request.target, headers=headers)
+            )
+            async for piece in client.body():
+                if call.is_push:
+                    manifest += piece
+                await registry.send(h11.Data(data=piece))
+            await registry.send(h11.EndOfMessage())
+            response = await registry.next_response()
+            self._ecr.note(call, response, bytes(manifest))
+            await client.send(response)
+            async for piece in registry.body():
+                await client.send(h11.Data(data=piece))
+            await client.send(h11.EndOfMessage())
+        finally:
+            writer.close()

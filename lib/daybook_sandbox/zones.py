@@ -1,0 +1,102 @@
+"""Names as Route53's hosted zones have them, looked up the way its servers do."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+CHAIN = 8
+ALIAS_TTL_S = 60
+CNAME = dns.rdatatype.CNAME
+Nodes = dict[dns.name.Name, dict[dns.rdatatype.RdataType, Any]]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the zones say; `rest` is the name at which a chain of CNAMEs leaves them."""
+
+    rcode: dns.rcode.Rcode
+    answer: tuple[dns.rrset.RRset, ...] = ()
+    authority: tuple[dns.rrset.RRset, ...] = ()
+    rest: dns.name.Name | None = None
+
+
+def lookup(
+    route53: Any, name: dns.name.Name, kind: dns.rdatatype.RdataType, vpc_id: str = ""
+) -> Reply:
+    """Answer a question from the public zones and those private to a VPC.
+
+    `rest` is the name itself when no zone holds it.
+    """
+    answer: list[dns.rrset.RRset] = []
+    for _ in range(CHAIN):
+        zone = _zone_of(route53, name, vpc_id)
+        if zone is None:
+            return Reply(dns.rcode.NOERROR, tuple(answer), rest=name)
+        origin, nodes = zone
+        records = _records_at(nodes, origin, name)
+        soa = (_render(route53, origin, dns.rdatatype.SOA, nodes[origin][dns.rdatatype.SOA]),)
+        if records is None:
+            return Reply(dns.rcode.NXDOMAIN, tuple(answer), soa)
+        if kind in records:
+            answer.append(_render(route53, name, kind, records[kind]))
+            return Reply(dns.rcode.NOERROR, tuple(answer))
+        if CNAME not in records:
+            return Reply(dns.rcode.NOERROR, tuple(answer), soa)
+        answer.append(_render(route53, name, CNAME, records[CNAME]))
+        name = answer[-1][0].target
+    return Reply(dns.rcode.SERVFAIL)
+
+
+def _zone_of(route53: Any, name: dns.name.Name, vpc_id: str) -> tuple[dns.name.Name, Nodes] | None:
+    """Return the closest zone around a name; a private one comes before a public one."""
+    found = [
+        (len(origin), zone.private_zone, zone)
+        for zone in list(route53.zones.values())
+        if name.is_subdomain(origin := dns.name.from_text(zone.name))
+        and (not zone.private_zone or any(vpc["vpc_id"] == vpc_id for vpc in zone.vpcs))
+    ]
+    if not found:
+        return None
+    zone = max(found, key=lambda one: one[:2])[2]
+    nodes: Nodes = defaultdict(dict)
+    for record in list(zone.rrsets):
+        nodes[dns.name.from_text(record.name)][dns.rdatatype.from_text(record.type)] = record
+    return dns.name.from_text(zone.name), nodes
+
+
+def _records_at(
+    nodes: Nodes, origin: dns.name.Name, name: dns.name.Name
+) -> dict[dns.rdatatype.RdataType, Any] | None:
+    """Return a name's records, by its wildcard if need be; None when there is no such name."""
+    if name in nodes:
+        return nodes[name]
+    while not any(node.is_subdomain(name) for node in nodes):
+        name = name.parent()
+        wildcard = dns.name.Name((b"*", *name.labels))
+        if wildcard in nodes:
+            return nodes[wildcard]
+        if name in nodes or name == origin:
+            return None
+    return {}
+
+
+def _render(
+    route53: Any, name: dns.name.Name, kind: dns.rdatatype.RdataType, record: Any
+) -> dns.rrset.RRset:
+    """Turn moto's record into one for a DNS message; an alias is answered with what it means."""
+    if record.alias_target:
+        target = lookup(route53, dns.name.from_text(record.alias_target["DNSName"]), kind).answer
+        values = [rdata.to_text() for rdata in target[-1]] if target else []
+        ttl = ALIAS_TTL_S
+    else:
+        values, ttl = record.records, int(record.ttl)
+    return dns.rrset.from_text_list(
+        name, ttl, "IN", kind, values, origin=dns.name.root, relativize=False
+    )
