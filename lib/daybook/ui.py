@@ -60,14 +60,15 @@ CELL = f"text-align:left;vertical-align:top;padding:.25em 1.2em .25em 0;backgrou
 
 @dataclass(frozen=True)
 class Status:
-    """A word with a meaning: `good("created")` shows as `✓ created`."""
+    """A word with a meaning: `good("created")` shows as `✓ created`; `sign` is another mark."""
 
     kind: Kind
     word: str
+    sign: str = ""
 
     @property
     def mark(self) -> str:
-        return MARKS[self.kind]
+        return self.sign or MARKS[self.kind]
 
     def __str__(self) -> str:
         return f"{self.mark} {self.word}"

@@ -1,0 +1,217 @@
+"""A saved plan and what came of it, as results that show themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from daybook import ui
+from daybook.errors import NOTHING_CHANGED
+from daybook.terraform.events import Event
+
+STATUSES = {
+    "create": ui.Status(ui.Kind.GOOD, "create", "+"),
+    "import": ui.Status(ui.Kind.GOOD, "import", "+"),
+    "update": ui.Status(ui.Kind.WARN, "update", "~"),
+    "move": ui.Status(ui.Kind.WARN, "move", "~"),
+    "forget": ui.Status(ui.Kind.WARN, "forget", "~"),
+    "replace": ui.Status(ui.Kind.BAD, "replace", "±"),
+    "destroy": ui.Status(ui.Kind.BAD, "destroy", "-"),
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One planned change. attributes: the names of what differs, never the values."""
+
+    address: str
+    action: str
+    attributes: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Plan(ui.Shown):
+    """A saved plan: what `apply` will do, and nothing else.
+
+    digest: the same for the same changes, planned again or elsewhere; another for another
+    workspace, account, region or target.
+    """
+
+    path: Path
+    workspace: str
+    digest: str
+    file_sha256: str
+    changes: tuple[Change, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    def _of(self, action: str) -> tuple[str, ...]:
+        return tuple(change.address for change in self.changes if change.action == action)
+
+    @property
+    def creates(self) -> tuple[str, ...]:
+        return self._of("create")
+
+    @property
+    def updates(self) -> tuple[str, ...]:
+        return self._of("update")
+
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        return self._of("replace")
+
+    @property
+    def destroys(self) -> tuple[str, ...]:
+        return self._of("destroy")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each: {"create": 7, "update": 0, "replace": 0, "destroy": 0}."""
+        counts = dict.fromkeys(("create", "update", "replace", "destroy"), 0)
+        for change in self.changes:
+            counts[change.action] = counts.get(change.action, 0) + 1
+        return counts
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.changes and not self.outputs
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the file is the one that was saved."""
+        return self.path.is_file() and sha256(self.path) == self.file_sha256
+
+    def discard(self) -> None:
+        """Delete the plan file: it holds secrets in clear."""
+        self.path.unlink(missing_ok=True)
+
+    def view(self) -> ui.Table:
+        if self.is_empty:
+            title, status = f"No changes: {self.workspace} is as described.", ui.OK
+        else:
+            counts = ", ".join(f"{count} to {action}" for action, count in self.counts.items())
+            title, status = f"Plan for {self.workspace}: {counts}", None
+        order = sorted(self.changes, key=lambda c: c.action not in ("destroy", "replace"))
+        rows = [(STATUSES[c.action], c.address, _said(c)) for c in order]
+        rows += [(STATUSES["update"], f"output {name}", "") for name in self.outputs]
+        return ui.Table(title, ("", "resource", "what"), rows, status, (f"digest {self.digest}",))
+
+
+def _said(change: Change) -> str:
+    reason = change.reason.replace("_", " ")
+    return ": ".join(filter(None, [reason, ", ".join(change.attributes)]))
+
+
+def read_plan(shown: Mapping, path: Path, workspace: str, context: Mapping[str, str]) -> Plan:
+    """Return the plan that `terraform show -json` describes."""
+    changes = [change for change in shown.get("resource_changes", ()) if _action(change)]
+    outputs = {
+        name: change
+        for name, change in shown.get("output_changes", {}).items()
+        if change["actions"] != ["no-op"]
+    }
+    bound = {"workspace": workspace, "context": dict(context)}
+    canonical = json.dumps([changes, outputs, bound], sort_keys=True, separators=(",", ":"))
+    return Plan(
+        path=path,
+        workspace=workspace,
+        # A prefix, so that papermill's -p can never take it for a number.
+        digest="plan-" + hashlib.sha256(canonical.encode()).hexdigest()[:32],
+        file_sha256=sha256(path),
+        changes=tuple(_change(change) for change in changes if _action(change) != "read"),
+        outputs=tuple(sorted(outputs)),
+    )
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _action(change: Mapping) -> str:
+    """Return what a resource change is called, "" if it is none."""
+    actions = change["change"]["actions"]
+    if "create" in actions and "delete" in actions:
+        return "replace"
+    if actions != ["no-op"]:
+        return {"delete": "destroy"}.get(actions[0], actions[0])
+    if change["change"].get("importing"):
+        return "import"
+    return "move" if change.get("previous_address") else ""
+
+
+def _change(change: Mapping) -> Change:
+    action, inner = _action(change), change["change"]
+    before, after = inner.get("before") or {}, inner.get("after") or {}
+    unknown = inner.get("after_unknown") or {}
+    differing = ()
+    if action in ("update", "replace"):
+        names = before.keys() | after.keys() | unknown.keys()
+        differing = tuple(
+            sorted(n for n in names if unknown.get(n) is True or before.get(n) != after.get(n))
+        )
+    if action == "replace":
+        forcing = {str(path[0]) for path in inner.get("replace_paths", ())}
+        differing = tuple(sorted(forcing)) or differing
+    return Change(change["address"], action, differing, change.get("action_reason", ""))
+
+
+@dataclass(frozen=True, repr=False)
+class Applied(ui.Shown):
+    """What an apply did. unfinished: begun, but not known to have ended."""
+
+    workspace: str
+    created: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    destroyed: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
+    duration_s: float = 0.0
+
+    @property
+    def has_begun(self) -> bool:
+        return any(addresses for _, addresses in self._groups())
+
+    def _groups(self) -> list[tuple[str, tuple[str, ...]]]:
+        names = ("created", "updated", "destroyed", "failed", "unfinished")
+        return [(name, getattr(self, name)) for name in names]
+
+    def __str__(self) -> str:
+        """Say it in a line: `created: a, b; failed: c`."""
+        said = [f"{name}: {', '.join(found)}" for name, found in self._groups() if found]
+        return "; ".join(said) or NOTHING_CHANGED
+
+    def view(self) -> ui.Table:
+        counts = ", ".join(f"{len(found)} {name}" for name, found in self._groups() if found)
+        title = f"{self.workspace}: {counts or 'nothing to do'} in {ui.duration(self.duration_s)}"
+        rows = [
+            (ui.bad(name) if name in ("failed", "unfinished") else ui.good(name), address)
+            for name, found in self._groups()
+            for address in found
+        ]
+        return ui.Table(title, ("", "resource"), rows, ui.FAILED if self.failed else ui.OK)
+
+
+def read_applied(events: Sequence[Event], workspace: str, duration_s: float = 0.0) -> Applied:
+    """Return what the events of an apply say was done."""
+    seen = [event for event in events if event.action in ("create", "update", "delete")]
+
+    def of(kind: str, *actions: str) -> tuple[str, ...]:
+        return tuple(e.resource for e in seen if e.kind == kind and e.action in actions)
+
+    ended = {(e.resource, e.action) for e in seen if e.kind in ("apply_complete", "apply_errored")}
+    return Applied(
+        workspace,
+        created=of("apply_complete", "create"),
+        updated=of("apply_complete", "update"),
+        destroyed=of("apply_complete", "delete"),
+        failed=of("apply_errored", "create", "update", "delete"),
+        unfinished=tuple(
+            e.resource
+            for e in seen
+            if e.kind == "apply_start" and (e.resource, e.action) not in ended
+        ),
+        duration_s=duration_s,
+    )

@@ -1,0 +1,279 @@
+"""Start Terraform in a folder and a workspace; its commands are python-terraform's."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from python_terraform import IsFlagged
+from python_terraform import Terraform as PythonTerraform
+
+from daybook import process
+from daybook.errors import (
+    NOTHING_CHANGED,
+    ApplyFailed,
+    CommandFailed,
+    DaybookError,
+    Interrupted,
+    Locked,
+)
+from daybook.terraform.events import Event, OnEvent, parse, read_diagnostic
+from daybook.terraform.plan import Applied, Plan, read_applied, read_plan
+
+LOCK_TIMEOUT = "30s"
+# An interrupted apply still waits for what is under way at AWS, then writes its state.
+GRACE_S = 180.0
+# Terraform's errors carry no code; these summaries are constants in its source.
+LOCKED = "Error acquiring the state lock"
+STALE = "Saved plan is stale"
+
+
+def command(name: str, *args: str, **options: object) -> list[str]:
+    """Return a Terraform command line: `plan`, out="p" -> terraform plan -out=p."""
+    # The builder reads ./terraform.tfstate when it is made; it is to find none.
+    return PythonTerraform(working_dir=os.devnull).generate_cmd_string(name, *args, **options)
+
+
+def init_command(backend: Mapping[str, object]) -> list[str]:
+    """Return the command that sets a folder up, for exactly this backend."""
+    settings = {key: _written(value) for key, value in backend.items()}
+    return command(
+        "init", json=IsFlagged, input=False, reconfigure=IsFlagged, backend_config=settings
+    )
+
+
+def plan_command(path: Path, *, destroy: bool = False) -> list[str]:
+    """Return the command that saves a plan in `path`."""
+    return command(
+        "plan",
+        json=IsFlagged,
+        input=False,
+        lock_timeout=LOCK_TIMEOUT,
+        destroy=IsFlagged if destroy else None,
+        out=path,
+    )
+
+
+def apply_command(path: Path) -> list[str]:
+    """Return the command that applies a saved plan, which asks no question."""
+    return command("apply", str(path), json=IsFlagged, input=False, lock_timeout=LOCK_TIMEOUT)
+
+
+def mirror_config(root: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variable that points Terraform at the provider mirror set-up found, if any."""
+    own = environ.get("TF_CLI_CONFIG_FILE")
+    found = root / ".cache" / "terraform.rc"
+    if (own and Path(own).is_file()) or not found.is_file():
+        return {}
+    return {"TF_CLI_CONFIG_FILE": str(found)}
+
+
+def variables_environment(variables: Mapping[str, object]) -> dict[str, str]:
+    """Return variables as Terraform reads them: {"TF_VAR_names": '["a"]'}."""
+    return {f"TF_VAR_{name}": _written(value) for name, value in variables.items()}
+
+
+def _written(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+class Outputs(dict):
+    """Output values by name; `sensitive` names those that are secrets, which repr leaves out."""
+
+    def __init__(self, shown: Mapping[str, Mapping]) -> None:
+        super().__init__({name: output["value"] for name, output in shown.items()})
+        self.sensitive = frozenset(name for name, out in shown.items() if out["sensitive"])
+
+    def __repr__(self) -> str:
+        return repr({k: "[sensitive]" if k in self.sensitive else v for k, v in self.items()})
+
+
+class Terraform:
+    """Terraform in one folder and workspace, with a data directory of its own.
+
+    env: the whole environment of the tool: target, credentials, PATH.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        workspace: str,
+        env: Mapping[str, str],
+        data_dir: Path,
+        start: process.Start = process.run,
+    ) -> None:
+        self.folder = folder
+        self.workspace = workspace
+        self._start = start
+        self._env = {
+            **env,
+            "TF_WORKSPACE": workspace,
+            "TF_DATA_DIR": str(data_dir.absolute()),
+            "TF_IN_AUTOMATION": "1",
+            "CHECKPOINT_DISABLE": "1",
+        }
+
+    def init(self, backend: Mapping[str, object], on_event: OnEvent | None = None) -> None:
+        """Fetch the providers and point the folder at its state.
+
+        The workspace need not exist: the first plan in it makes it. Init itself refuses a
+        workspace that is missing, so it runs in the one that never is.
+        """
+        in_default = {"TF_WORKSPACE": "default"}
+        self._run(init_command(backend), heard=[], extra=in_default, on_event=on_event)
+
+    def validate(self) -> None:
+        """Raise CommandFailed with every complaint if the configuration is not valid."""
+        shown = self._document(command("validate", json=IsFlagged), check=False)
+        found = [read_diagnostic(diagnostic) for diagnostic in shown["diagnostics"]]
+        if not shown["valid"]:
+            details = [line for diagnostic in found for line in diagnostic.lines()]
+            raise CommandFailed(f"{self.folder.name} is not valid Terraform.", details=details)
+
+    def plan(
+        self,
+        path: Path,
+        *,
+        variables: Mapping[str, object],
+        destroy: bool = False,
+        context: Mapping[str, str] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> Plan:
+        """Save a plan in `path`, for its owner alone.
+
+        context: what else the digest is bound to: account, region, target.
+        """
+        path = path.absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Terraform would make it readable for everybody.
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        path.chmod(0o600)
+        heard: list[Event] = []
+        args = plan_command(path, destroy=destroy)
+        extra = variables_environment(variables)
+        self._run(args, heard=heard, extra=extra, on_event=on_event)
+        # Showing a plan loads every provider once more: seconds that an empty one need not take.
+        is_empty = not any(e.kind == "planned_change" or e.changed_outputs for e in heard)
+        shown = {} if is_empty else self._document(command("show", str(path), json=IsFlagged))
+        return read_plan(shown, path, self.workspace, context or {})
+
+    def apply(self, plan: Plan, on_event: OnEvent | None = None) -> Applied:
+        """Apply a saved plan and delete its file.
+
+        Raises ApplyFailed or Interrupted with `applied`, what had been done by then; Locked or
+        CommandFailed if nothing had.
+        """
+        self._require_unchanged(plan)
+        heard: list[Event] = []
+        try:
+            result = self._run(apply_command(plan.path), heard=heard, on_event=on_event)
+        except KeyboardInterrupt as err:
+            raise self._stopped(Interrupted, "interrupted", heard) from err
+        except CommandFailed as err:
+            if not read_applied(heard, self.workspace).has_begun:
+                raise
+            raise self._stopped(ApplyFailed, "not completed", heard) from err
+        finally:
+            plan.discard()
+        return read_applied(heard, self.workspace, result.duration_s)
+
+    def outputs(self) -> Outputs:
+        """Return the output values; empty before the first apply."""
+        return Outputs(self._document(command("output", json=IsFlagged)))
+
+    def version(self) -> dict[str, str]:
+        """Return versions by name: {"terraform": "1.11.4", "hashicorp/aws": "5.100.0"}."""
+        shown = self._document(command("version", json=IsFlagged))
+        providers = shown["provider_selections"].items()
+        return {
+            "terraform": shown["terraform_version"],
+            **{source.partition("/")[2]: version for source, version in providers},
+        }
+
+    def _require_unchanged(self, plan: Plan) -> None:
+        if plan.workspace == self.workspace and plan.is_unchanged:
+            return
+        raise CommandFailed(
+            "The saved plan is not the one that was shown.",
+            expected=f"{plan.path.name} as planned for {self.workspace}",
+            observed=f"a plan for {plan.workspace}, applied, changed or deleted since",
+            next="run the plan cell again",
+        )
+
+    def _run(
+        self,
+        args: Sequence[str],
+        *,
+        heard: list[Event],
+        extra: Mapping[str, str] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> process.Result:
+        """Run a command that tells what it does; `heard` gets every event as it comes."""
+
+        def on_line(line: str) -> None:
+            heard.append(parse(line))
+            if on_event:
+                on_event(heard[-1])
+
+        result = self._start(
+            args,
+            env={**self._env, **(extra or {})},
+            cwd=self.folder,
+            on_line=on_line,
+            grace_s=GRACE_S,
+            check=False,
+        )
+        if result.returncode:
+            raise self._failure(result, heard)
+        return result
+
+    def _failure(self, result: process.Result, heard: Sequence[Event]) -> DaybookError:
+        summaries, details = _complaints(heard)
+        if LOCKED in summaries:
+            return Locked(
+                f"The state of {self.folder.name}, workspace {self.workspace}, is locked.",
+                details=details,
+                next="wait for the other run; if nobody runs: terraform force-unlock ID",
+            )
+        return CommandFailed(
+            f"terraform {result.args[1]} failed in {self.folder.name}.",
+            result=result,
+            details=details or result.tail,
+            next="run the plan cell again" if STALE in summaries else None,
+        )
+
+    def _stopped(self, cls: type[DaybookError], how: str, heard: Sequence[Event]) -> DaybookError:
+        """Return the error of an apply that began and did not end, with `applied`."""
+        applied = read_applied(heard, self.workspace)
+        unsaved = self.folder / "errored.tfstate"
+        error = cls(
+            f"terraform apply in {self.folder.name}, workspace {self.workspace}, was {how}.",
+            details=_complaints(heard)[1],
+            changed=f"Changed by then: {applied}" if applied.has_begun else NOTHING_CHANGED,
+            next=f"the state could not be saved: terraform state push {unsaved.name}"
+            if unsaved.exists()
+            else "run this step again: the state holds what was done, the plan shows the rest",
+        )
+        error.applied = applied
+        return error
+
+    def _document(self, args: Sequence[str], *, check: bool = True) -> dict:
+        """Run a command that prints one JSON document, which may hold secrets."""
+        lines: list[str] = []
+        result = self._start(
+            args, env=self._env, cwd=self.folder, on_line=lines.append, check=check, private=True
+        )
+        # Warnings about the CLI's own configuration come before it.
+        begin = next((i for i, line in enumerate(lines) if line.startswith("{")), None)
+        if begin is None:
+            raise CommandFailed(f"{result.command} printed no JSON.", details=lines[-10:])
+        return json.JSONDecoder().raw_decode("\n".join(lines[begin:]))[0]
+
+
+def _complaints(heard: Sequence[Event]) -> tuple[list[str], list[str]]:
+    """Return the summaries of all errors, and their full text as lines."""
+    found = [e.diagnostic for e in heard if e.diagnostic and e.diagnostic.severity == "error"]
+    return [d.summary for d in found], [line for d in found for line in d.lines()]
