@@ -49,6 +49,11 @@ def ensure(engine: DockerClient, on_line: OnLine) -> None:
             _build(engine, name, dockerfile, on_line)
 
 
+def is_built(engine: DockerClient) -> bool:
+    """Tell whether the images are there."""
+    return _has(engine, machine()) and _has(engine, tools())
+
+
 def _has(engine: DockerClient, name: str) -> bool:
     try:
         engine.images.get(name)

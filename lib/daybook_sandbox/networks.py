@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from docker import DockerClient
+from docker.errors import APIError
 from docker.types import IPAMConfig, IPAMPool
 
 from daybook_sandbox.state import PREFIX
@@ -49,9 +50,6 @@ class Networks:
         self._known: dict[str, Network] = {}
         self._lock = threading.Lock()
 
-    def __iter__(self):
-        return iter(list(self._known.values()))
-
     def of_vpc(self, vpc_id: str, cidr: str) -> Network:
         """Return the network of a VPC, and make it when it is not there.
 
@@ -66,14 +64,19 @@ class Networks:
                     service.gateway_added(network)
             return self._known[vpc_id]
 
-    def keep_only(self, vpc_ids: Sequence[str]) -> None:
-        """Remove the networks of VPCs that are gone."""
+    def keep_only(self, vpc_ids: Collection[str]) -> None:
+        """Remove the networks of VPCs that are gone, once their last machine has left."""
         with self._lock:
             for vpc_id in [known for known in self._known if known not in vpc_ids]:
-                network = self._known.pop(vpc_id)
+                network = self._known[vpc_id]
+                try:
+                    self._engine.networks.get(network.name).remove()
+                except APIError as error:
+                    LOG.debug("network of %s stays for now: %s", vpc_id, error)
+                    continue
+                del self._known[vpc_id]
                 for service in self._services:
                     service.gateway_removed(network)
-                self._engine.networks.get(network.name).remove()
                 LOG.info("network of %s (%s) removed", vpc_id, network.cidr)
 
     def _make(self, network: Network) -> None:

@@ -47,11 +47,10 @@ class Process:
 
 @dataclass(frozen=True)
 class State:
-    """One sandbox that was started: its process, its ports, its engine if it started that too."""
+    """One sandbox that was started."""
 
     process: Process
     ports: Ports
-    engine: Process | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,14 @@ class Home:
         return self.folder / "state.json"
 
     @property
+    def _engine_file(self) -> Path:
+        return self.folder / "engine.json"
+
+    @property
+    def status_file(self) -> Path:
+        return self.folder / "status.json"
+
+    @property
     def labels(self) -> dict[str, str]:
         return {LABEL: str(self.root)}
 
@@ -106,16 +113,22 @@ class Home:
             raw = json.loads(self._state_file.read_text())
         except FileNotFoundError:
             return None
-        engine = raw["engine"]
-        return State(
-            process=Process(**raw["process"]),
-            ports=Ports(**raw["ports"]),
-            engine=Process(**engine) if engine else None,
-        )
+        return State(process=Process(**raw["process"]), ports=Ports(**raw["ports"]))
 
     def write(self, state: State) -> None:
         """Put the state down as one whole file."""
         write_private(self._state_file, json.dumps(asdict(state), indent=2) + "\n")
+
+    def read_engine(self) -> Process | None:
+        """Return the Docker engine that was started for this sandbox, if one was."""
+        try:
+            return Process(**json.loads(self._engine_file.read_text()))
+        except FileNotFoundError:
+            return None
+
+    def write_engine(self, engine: Process) -> None:
+        """Remember an engine, so that `down` stops it."""
+        write_private(self._engine_file, json.dumps(asdict(engine)) + "\n")
 
     def write_target(self, variables: Mapping[str, str]) -> None:
         """Write the environment variables that make the sandbox the target."""

@@ -1,0 +1,158 @@
+"""`daybook sandbox`: the rehearsal cloud of this checkout."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from daybook.errors import DaybookError, PreflightFailed, SettingsError
+from daybook_sandbox import lifecycle
+from daybook_sandbox.lifecycle import MachineStatus, Status
+from daybook_sandbox.state import Home
+
+
+class Group(click.Group):
+    """Commands whose errors on purpose are lines and an exit code, never a traceback."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except DaybookError as error:
+            click.echo("\n".join(error.lines()), err=True)
+            context.exit(error.exit_code)
+
+
+@click.group(cls=Group)
+def sandbox() -> None:
+    """The rehearsal cloud: AWS's API and real Debian machines on this computer."""
+
+
+@sandbox.command()
+@click.option("--install", is_flag=True, help="Install and start Docker where there is none.")
+def up(install: bool) -> None:
+    """Start the sandbox; says so when it is up already."""
+    root = find_root()
+    started = lifecycle.up(root, click.echo, install=install)
+    click.echo("The sandbox is up." if started else "The sandbox is up already: no changes.")
+    show(lifecycle.status(root))
+    click.echo("To end it: daybook sandbox down")
+
+
+@sandbox.command()
+def status() -> None:
+    """Show the sandbox's processes and machines."""
+    show(lifecycle.status(find_root(), memory=True))
+
+
+@sandbox.command(context_settings={"ignore_unknown_options": True})
+@click.argument("host")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def ssh(host: str, command: Sequence[str]) -> None:
+    """Log in to a machine, by its name, instance id, environment or address."""
+    root = find_root()
+    machine = choose(lifecycle.status(root).machines, host)
+    arguments = ssh_command(Home(root), machine, command)
+    os.execvp(arguments[0], arguments)
+
+
+@sandbox.command()
+def env() -> None:
+    """Print the variables that lead any tool to the sandbox: eval "$(daybook sandbox env)"."""
+    root = find_root()
+    lifecycle.status(root)
+    for name, value in Home(root).read_target().items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@sandbox.command()
+def down() -> None:
+    """End the sandbox and remove all of it but the cached images."""
+    ended = lifecycle.down(find_root(), click.echo)
+    click.echo("The sandbox is down." if ended else "There is no sandbox: no changes.")
+
+
+def find_root() -> Path:
+    """Return the checkout: $DAYBOOK_ROOT, or the nearest parent with environments and terraform."""
+    if chosen := os.environ.get("DAYBOOK_ROOT"):
+        return Path(chosen).resolve()
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents):
+        if (folder / "environments").is_dir() and (folder / "terraform").is_dir():
+            return folder
+    raise SettingsError(
+        "This is not a Daybook checkout.",
+        expected="environments/ and terraform/ here or in a folder above",
+        observed=str(here),
+        next="cd to the checkout, or set DAYBOOK_ROOT",
+    )
+
+
+def choose(machines: Sequence[MachineStatus], host: str) -> MachineStatus:
+    """Return the one running machine that a word names."""
+    running = [machine for machine in machines if machine.state == "running"]
+    found = [machine for machine in running if host in _names(machine)]
+    if len(found) == 1:
+        return found[0]
+    raise PreflightFailed(
+        f"{len(found) or 'No'} running machines are called {host}.",
+        expected="a name, an instance id, an environment or an address of one machine",
+        observed=", ".join(machine.name or machine.id for machine in running) or "no machine",
+        next="daybook sandbox status",
+    )
+
+
+def ssh_command(home: Home, machine: MachineStatus, command: Sequence[str]) -> list[str]:
+    """Return the ssh that trusts just the host keys which the machine's console showed."""
+    options = {
+        "IdentitiesOnly": "yes",
+        "HostKeyAlias": machine.id,
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": str(home.known_hosts),
+        "GlobalKnownHostsFile": "/dev/null",
+        "LogLevel": "ERROR",
+    }
+    flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+    return ["ssh", "-i", str(home.ssh_key), *flags, f"admin@{machine.private_ip}", *command]
+
+
+def show(found: Status) -> None:
+    """Print the sandbox as tables; as plain columns where the output is not a terminal."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    services = Table("service", "where", box=None, padding=(0, 2, 0, 0))
+    services.add_row("daemon", f"process {found.pid}")
+    for name, where in found.services.items():
+        services.add_row(name, where)
+    console.print(services)
+    columns = ("machine", "id", "environment", "state", "private", "elastic", "MiB")
+    machines = Table(*columns, box=None, padding=(0, 2, 0, 0))
+    for machine in found.machines:
+        machines.add_row(*_row(machine))
+    console.print(machines if found.machines else "no machines")
+
+
+def _row(machine: MachineStatus) -> Sequence[str]:
+    return (
+        machine.name or "-",
+        machine.id,
+        machine.environment or "-",
+        machine.state if not machine.reason else f"{machine.state} ({machine.reason})",
+        machine.private_ip or "-",
+        machine.public_ip or "-",
+        str(machine.memory_mib or "-"),
+    )
+
+
+def _names(machine: MachineStatus) -> set[str]:
+    names = {machine.id, machine.name, machine.environment, machine.private_ip, machine.public_ip}
+    return names - {""}
+
+
+if __name__ == "__main__":
+    sandbox(prog_name="daybook sandbox")
