@@ -67,6 +67,15 @@ def object_exists(target: Target, bucket: str, key: str) -> bool:
     return True
 
 
+def repository_exists(target: Target, repository: str) -> bool:
+    """Tell whether ECR has the repository."""
+    ecr = client(target, "ecr")
+    try:
+        return bool(ecr.describe_repositories(repositoryNames=[repository])["repositories"])
+    except ecr.exceptions.RepositoryNotFoundException:
+        return False
+
+
 def zone_exists(target: Target, zone: str) -> bool:
     """Tell whether Route53 has the public zone."""
     answer = client(target, "route53").list_hosted_zones_by_name(DNSName=zone, MaxItems="1")

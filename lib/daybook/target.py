@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ def resolve(
     settings: Settings, root: Path, *, rehearse: bool, environ: Mapping[str, str] = os.environ
 ) -> Target:
     """Choose the target of a run; a sandbox that is not up gives `is_up=False`."""
+    tools = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
+    environ = {**environ, "PATH": tools}
     if rehearse or settings.account == "sandbox":
         return _sandbox(settings, root, environ)
     region = {"AWS_REGION": settings.region, "AWS_DEFAULT_REGION": settings.region}

@@ -1,0 +1,161 @@
+"""Preflight: read-only questions, all asked before any answer stops the run."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from daybook import aws, process, ui
+from daybook.errors import DaybookError, PreflightFailed
+from daybook.target import Target
+
+_STATUSES = {True: ui.good("ok"), False: ui.bad("failed"), None: ui.quiet("not asked")}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question about the world: what was expected, what was seen, how to mend it.
+
+    is_ok: None when it could not be asked.
+    """
+
+    name: str
+    expected: str
+    observed: str
+    is_ok: bool | None
+    fix: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Checks(ui.Shown):
+    """The answers of a preflight."""
+
+    answers: tuple[Check, ...]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The answers that stop the run."""
+        return tuple(check for check in self.answers if check.is_ok is False)
+
+    def view(self) -> ui.Table:
+        """Show one row a check."""
+        rows = [
+            (_STATUSES[check.is_ok], check.name, check.expected, check.observed)
+            for check in self.answers
+        ]
+        status = ui.bad(f"{len(self.failed)} failed") if self.failed else ui.good("all passed")
+        return ui.Table("Preflight", ("status", "check", "expected", "observed"), rows, status)
+
+    def require(self) -> Checks:
+        """Return self, or raise PreflightFailed with every failed check and its fix."""
+        if not self.failed:
+            return self
+        details = [
+            f"{ui.bad().mark} {check.name}: expected {check.expected}, observed {check.observed}"
+            + (f"\n    fix: {check.fix}" if check.fix else "")
+            for check in self.failed
+        ]
+        count = len(self.failed)
+        raise PreflightFailed(
+            f"Preflight failed: {count} of {len(self.answers)} checks.",
+            details=details,
+            next="mend the above, then run this step again from its first cell",
+        )
+
+
+Question = Callable[[str], Check]
+"""Takes the name of the check, asks, answers."""
+
+
+def ask(target: Target, here: Mapping[str, Question], there: Mapping[str, Question]) -> Checks:
+    """Ask every question; those `there` only when the target answers at all."""
+    first = [_answer(name, question) for name, question in here.items()]
+    reach = _answer("target", functools.partial(_target_answers, target))
+    if reach.is_ok:
+        rest = [_answer(name, question) for name, question in there.items()]
+    else:
+        rest = [Check(name, "", "", is_ok=None) for name in there]
+    return Checks((*first, reach, *rest))
+
+
+def _answer(name: str, question: Question) -> Check:
+    """A question that cannot be answered is a failed check, not the end of the preflight."""
+    try:
+        return question(name)
+    except (DaybookError, OSError, *aws.FAILURES) as err:
+        reason = str(err).splitlines()[0]
+        return Check(name, "an answer", reason, is_ok=False)
+
+
+def _target_answers(target: Target, name: str) -> Check:
+    if target.is_sandbox:
+        expected, fix = "the sandbox is up", "daybook sandbox up"
+    else:
+        expected = f"signed in to AWS account {target.account}"
+        fix = "sign in to that account (aws sso login, AWS_PROFILE), or correct `account`"
+    if not target.is_up:
+        return Check(name, expected, "not up", is_ok=False, fix=fix)
+    try:
+        caller = aws.caller(target)
+    except aws.FAILURES as err:
+        return Check(name, expected, f"no answer: {err}", is_ok=False, fix=fix)
+    is_ok = caller["account"] == target.account
+    return Check(name, expected, f"{caller['account']} as {caller['arn']}", is_ok, fix)
+
+
+def tool_is(
+    command: tuple[str, ...],
+    environ: Mapping[str, str],
+    fix: str,
+    *,
+    at_least: tuple[int, ...],
+    below: tuple[int, ...] | None = None,
+    start: Callable[..., process.Result] = process.run,
+) -> Question:
+    """Ask for a tool on PATH in a version that works."""
+    expected = f">= {_dotted(at_least)}" + (f", < {_dotted(below)}" if below else "")
+
+    def question(name: str) -> Check:
+        if not shutil.which(command[0], path=environ.get("PATH")):
+            return Check(name, expected, "not on PATH", is_ok=False, fix=fix)
+        result = start(command, env=environ, timeout_s=30, check=False)
+        found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", " ".join(result.tail))
+        if not found:
+            return Check(name, expected, "a version that cannot be read", is_ok=False, fix=fix)
+        version = tuple(int(part) for part in found.groups() if part)
+        is_ok = version >= at_least and (below is None or version < below)
+        return Check(name, expected, _dotted(version), is_ok, fix)
+
+    return question
+
+
+def file_is(path: Path, fix: str) -> Question:
+    """Ask for a file."""
+    return lambda name: _there(name, str(path), path.is_file(), fix)
+
+
+def bucket_is(target: Target, bucket: str, fix: str) -> Question:
+    """Ask for a bucket."""
+    return lambda name: _there(name, bucket, aws.bucket_exists(target, bucket), fix)
+
+
+def repository_is(target: Target, repository: str, fix: str) -> Question:
+    """Ask for an ECR repository."""
+    return lambda name: _there(name, repository, aws.repository_exists(target, repository), fix)
+
+
+def zone_is(target: Target, zone: str, fix: str) -> Question:
+    """Ask for a DNS zone."""
+    return lambda name: _there(name, zone, aws.zone_exists(target, zone), fix)
+
+
+def _there(name: str, what: str, is_there: bool, fix: str) -> Check:
+    return Check(name, what, "there" if is_there else "missing", is_there, fix)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(str(part) for part in version)

@@ -1,0 +1,79 @@
+"""The `daybook` command: thin; each sub-command calls the module that does the work."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from daybook import settings
+from daybook.errors import DaybookError
+
+LATER = {
+    "demo": ("daybook.demo", "demo"),
+    "runs": ("daybook.cli_runs", "runs"),
+    "sandbox": ("daybook_sandbox.cli", "sandbox"),
+}
+"""Commands that are imported when they are used: the sandbox is no part of the library."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *LATER])
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in LATER:
+            return super().get_command(ctx, name)
+        module, attribute = LATER[name]
+        return getattr(importlib.import_module(module), attribute)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def daybook() -> None:
+    """Run the life of an application on AWS EC2 from notebooks that leave a record."""
+
+
+@daybook.command()
+@click.argument("step")
+@click.option("-p", "--parameter", "texts", type=(str, str), multiple=True, metavar="NAME VALUE")
+@click.option("-r", "--raw", "raws", type=(str, str), multiple=True, metavar="NAME TEXT")
+@click.option("-y", "--yaml", "yamls", multiple=True, metavar="YAML", help="Parameters as YAML.")
+@click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Parameters in a file.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
+def run(step, texts, raws, yamls, files, quiet) -> None:
+    """Run STEP, a notebook's name (provision) or path, without a browser.
+
+    Exit codes: 0 succeeded, 2 settings or parameters, 3 preflight, 4 approval needed or wrong,
+    5 a command failed, 6 apply failed, 7 verify failed, 8 locked, 130 interrupted.
+    """
+    from daybook import headless, parameters
+
+    root = settings.find_root()
+    notebook = parameters.find_notebook(root, step)
+    values = parameters.read_files(files, yamls)
+    chosen = parameters.check(notebook, [*texts, *raws], values)
+    sys.exit(headless.run(notebook, chosen, root=root, quiet=quiet))
+
+
+def main() -> None:
+    """Run the command line; an error becomes its lines and its exit code."""
+    _close_stdin()
+    try:
+        daybook.main(standalone_mode=False)
+    except DaybookError as err:
+        click.secho(str(err), fg="red", err=True)
+        sys.exit(err.exit_code)
+    except click.ClickException as err:
+        err.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+
+
+def _close_stdin() -> None:
+    """Let nothing underneath read the operator's terminal, or a pipe meant for somebody else."""
+    if sys.argv[1:2] == ["run"]:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

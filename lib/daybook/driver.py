@@ -1,0 +1,112 @@
+"""Run a notebook headless: papermill in a thread, signals in the main thread, one exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import papermill
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+
+from daybook.terminal import Terminal
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(Exception):
+    """A signal came between two cells: the rest of the notebook is not run."""
+
+
+@dataclass
+class _Session:
+    """What the two threads share about one execution."""
+
+    terminal: Terminal
+    kernel_pid: int | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+
+    def interrupt(self, signum: int, _frame: object) -> None:
+        """Pass the first signal on to the kernel; its tools get time to end their work."""
+        if signum == signal.SIGHUP:
+            self.terminal.hang_up()
+        if self.stopping.is_set():
+            return
+        self.stopping.set()
+        self.terminal.note(f"{signal.Signals(signum).name}: the running tool may finish its work…")
+        if self.kernel_pid:
+            os.kill(self.kernel_pid, signal.SIGINT)
+
+
+def execute(
+    notebook: Path, parameters: Mapping[str, object], *, root: Path, terminal: Terminal
+) -> BaseException | None:
+    """Run a notebook and return what ended it early, or None.
+
+    The executed copy that papermill writes is thrown away: the record is the kernel's own.
+    """
+    session = _Session(terminal)
+    papermill_engines.register("daybook", _engine(session))
+    with tempfile.TemporaryDirectory(prefix="daybook-") as scratch:
+        worker = threading.Thread(
+            target=_work,
+            args=(session, notebook, dict(parameters), root, Path(scratch)),
+            daemon=True,
+        )
+        before = {signum: signal.signal(signum, session.interrupt) for signum in SIGNALS}
+        try:
+            worker.start()
+            while worker.is_alive():
+                worker.join(0.2)
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+    return session.error
+
+
+def _work(
+    session: _Session, notebook: Path, parameters: dict[str, object], root: Path, scratch: Path
+) -> None:
+    try:
+        papermill.execute_notebook(
+            notebook,
+            scratch / "executed.ipynb",
+            parameters,
+            engine_name="daybook",
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=root,
+        )
+    except BaseException as err:
+        session.error = err
+
+
+def _engine(session: _Session) -> type[NBClientEngine]:
+    class Client(PapermillNotebookClient):
+        """Shows messages as they come, and stops between cells when it is told to."""
+
+        def execute_cell(self, cell, cell_index, **kwargs):
+            if session.stopping.is_set():
+                raise Stopped
+            session.kernel_pid = self.km.provisioner.pid
+            session.terminal.cell(cell)
+            return super().execute_cell(cell, cell_index, **kwargs)
+
+        def process_message(self, msg, cell, cell_index):
+            session.terminal.message(msg)
+            return super().process_message(msg, cell, cell_index)
+
+    class Engine(NBClientEngine):
+        """Papermill's own engine with the client above."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, log_output=False, **_kwargs):
+            return Client(nb_man, kernel_name=kernel_name, startup_timeout=60).execute()
+
+    return Engine

@@ -1,0 +1,163 @@
+"""The gate before a change: who approved exactly this plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from daybook import ui
+from daybook.errors import ApprovalNeeded, ApprovalRefused
+
+AUTO = "auto"
+"""The approval that the sandbox takes for any plan."""
+NOT_NEEDED = "not needed"
+
+
+class Change(Protocol):
+    """One thing that a plan would do."""
+
+    action: str
+    address: str
+
+
+class Plan(Protocol):
+    """What a gate needs to know of a plan."""
+
+    changes: tuple[Change, ...]
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def is_empty(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to be done that is no Terraform resource."""
+
+    action: str
+    address: str
+    detail: str
+
+
+@dataclass(frozen=True, repr=False)
+class Proposal(ui.Shown):
+    """A plan of tasks, with a digest over all that it rests on."""
+
+    title: str
+    changes: tuple[Task, ...]
+    basis: Mapping[str, object]
+
+    @property
+    def is_empty(self) -> bool:
+        """True when there is nothing to do."""
+        return not self.changes
+
+    @property
+    def digest(self) -> str:
+        """Return `plan-` and 32 hex digits, the same for the same basis and tasks."""
+        tasks = [asdict(task) for task in self.changes]
+        canonical = json.dumps([tasks, self.basis], sort_keys=True, default=str).encode()
+        return f"plan-{hashlib.sha256(canonical).hexdigest()[:32]}"
+
+    def view(self) -> ui.Table:
+        """Show one row a task, and the digest to approve."""
+        rows = [(task.action, task.address, task.detail) for task in self.changes]
+        status = ui.good("no changes") if self.is_empty else None
+        notes = (f"digest {self.digest}",)
+        return ui.Table(self.title, ("action", "what", "detail"), rows, status, notes)
+
+
+@dataclass(frozen=True, repr=False)
+class Approval(ui.Shown):
+    """Which plan was approved, and how: `approved by digest`, `not needed`."""
+
+    digest: str
+    how: str
+
+    def view(self) -> ui.Panel:
+        """Show one line."""
+        if self.how == NOT_NEEDED:
+            return ui.Panel("Approval", status=ui.quiet("not needed: no changes"))
+        return ui.Panel(f"Approval of {self.digest}", status=ui.good(self.how))
+
+
+def decide(plan: Plan, given: str, *, is_sandbox: bool, command: str) -> Approval:
+    """Accept `given` for this plan, or raise.
+
+    given: the plan's digest; `auto` in the sandbox; empty means that nobody has approved.
+    command: what to run to approve, printed when nobody has.
+    """
+    if plan.is_empty:
+        return Approval(plan.digest, NOT_NEEDED)
+    if not given:
+        raise ApprovalNeeded(
+            f"Waiting for approval of {plan.digest}.", next=f"read the plan, then: {command}"
+        )
+    if given == AUTO:
+        return _automatic(plan, is_sandbox, command)
+    if given != plan.digest:
+        raise ApprovalRefused(
+            "What was approved is not this plan.",
+            expected=plan.digest,
+            observed=given,
+            next=f"read the plan above; if it is right: {command}",
+        )
+    return Approval(plan.digest, "approved by its digest")
+
+
+def _automatic(plan: Plan, is_sandbox: bool, command: str) -> Approval:
+    if is_sandbox:
+        return Approval(plan.digest, "approved by auto, in the sandbox")
+    raise ApprovalRefused(
+        "`auto` approves only in the sandbox.",
+        expected=plan.digest,
+        observed=AUTO,
+        next=f"read the plan above; if it is right: {command}",
+    )
+
+
+def somebody_is_there() -> bool:
+    """Tell whether a person can answer a widget: true in JupyterLab, false when headless."""
+    import IPython
+
+    kernel = getattr(IPython.get_ipython(), "kernel", None)
+    return bool(kernel and kernel.get_parent().get("content", {}).get("allow_stdin"))
+
+
+def ask_in_notebook(
+    plan: Plan,
+    env: str,
+    approved: Callable[[Approval], None],
+    declined: Callable[[], None],
+) -> None:
+    """Show the gate as a widget: type the environment's name, then Approve or Decline."""
+    import ipywidgets as widgets
+    from IPython.display import display
+
+    typed = widgets.Text(placeholder=f"type {env} to approve", description="Environment")
+    approve = widgets.Button(description="Approve", button_style="danger", disabled=True)
+    decline = widgets.Button(description="Decline")
+    said = widgets.HTML()
+
+    def finish(status: ui.Status, text: str) -> None:
+        for control in (typed, approve, decline):
+            control.disabled = True
+        said.value = ui.Panel(text, status=status).html()
+
+    def on_approve(_button: object) -> None:
+        approved(Approval(plan.digest, f"approved by typing {env}"))
+        finish(ui.good("approved"), "Run the next cell:")
+
+    def on_decline(_button: object) -> None:
+        declined()
+        finish(ui.warn("declined"), "Nothing was changed:")
+
+    typed.observe(lambda change: setattr(approve, "disabled", change["new"] != env), "value")
+    approve.on_click(on_approve)
+    decline.on_click(on_decline)
+    display(widgets.VBox([widgets.HBox([typed, approve, decline]), said]))

@@ -1,0 +1,77 @@
+"""Build and push the application's image with the docker command line."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from daybook import process
+
+
+def build_command(context: Path, tags: list[str]) -> list[str]:
+    """Return the command that builds a folder's image under some tags."""
+    names = [word for tag in tags for word in ("--tag", tag)]
+    return ["docker", "build", *names, str(context)]
+
+
+def push_command(tag: str) -> list[str]:
+    """Return the command that pushes one tag."""
+    return ["docker", "push", tag]
+
+
+def login_command(registry: str, user: str) -> list[str]:
+    """Return the command that logs in; it reads the password from stdin."""
+    return ["docker", "login", "--username", user, "--password-stdin", registry]
+
+
+@contextmanager
+def login(
+    registry: str, user: str, password: str, *, env: Mapping[str, str], start: process.Start
+) -> Iterator[dict[str, str]]:
+    """Log in for as long as the context lasts; yields the environment to push with.
+
+    Docker keeps the password in its configuration, so that folder is made for this and removed.
+    """
+    with tempfile.TemporaryDirectory(prefix="daybook-docker-") as config:
+        logged_in = {**env, "DOCKER_CONFIG": config}
+        start(
+            login_command(registry, user),
+            env=logged_in,
+            stdin=password.encode(),
+            private=True,
+            timeout_s=60,
+        )
+        yield logged_in
+
+
+def builder_environment(env: Mapping[str, str], start: process.Start) -> dict[str, str]:
+    """Return the environment to build in: without BuildKit where docker has no buildx."""
+    probe = start(["docker", "buildx", "version"], env=env, check=False, timeout_s=30)
+    return dict(env) if probe.returncode == 0 else {**env, "DOCKER_BUILDKIT": "0"}
+
+
+def version_of(root: Path, folder: str, *, env: Mapping[str, str], start: process.Start) -> str:
+    """Return the commit that a folder is at; with changes of its own, a hash of its files too."""
+    if not (root / ".git").exists():
+        return f"tree-{tree_hash(root / folder)[:12]}"
+    lines: list[str] = []
+    start(
+        ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], env=env, on_line=lines.append
+    )
+    changed: list[str] = []
+    status = ["git", "-C", str(root), "status", "--porcelain", "--", folder]
+    start(status, env=env, on_line=changed.append)
+    return lines[0] + (f"-{tree_hash(root / folder)[:8]}" if changed else "")
+
+
+def tree_hash(folder: Path) -> str:
+    """Return the SHA-256 over the names and contents of a folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(folder)} {content}\n".encode())
+    return digest.hexdigest()

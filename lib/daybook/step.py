@@ -1,0 +1,121 @@
+"""A step of the application's life: six phases, which a notebook calls one cell at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import ClassVar
+
+from daybook import checks, gate, ui
+from daybook.errors import ApprovalNeeded, ApprovalRefused, SettingsError
+from daybook.run import Run
+
+
+class Step(ABC):
+    """What every step has in common: the order, the gate, the record, and "no changes".
+
+    A subclass says what to ask first, what would change, how to change it, and what must
+    then be seen from outside.
+    """
+
+    name: ClassVar[str]
+    """The notebook's name."""
+    next: ClassVar[str]
+    """What an operator does after this step; `{env}` stands for the environment."""
+
+    def __init__(self, env: str, *, rehearse: bool | str = False, **parameters: object) -> None:
+        """Start a run; SettingsError when the environment or its settings are wrong."""
+        self.run = Run(self.name, env, rehearse=_truth(rehearse), parameters=parameters)
+        self.env, self.root = env, self.run.root
+        self.settings, self.target = self.run.settings, self.run.target
+        self._plan: gate.Plan | None = None
+        self._approval: gate.Approval | None = None
+
+    def preflight(self) -> checks.Checks:
+        """Ask everything that must be true; PreflightFailed lists all that is not."""
+        with self.run.phase("preflight"):
+            answers = checks.ask(self.target, self.questions_here(), self.questions_there())
+            self.run.write("check", checks=[asdict(answer) for answer in answers.answers])
+            return answers.require()
+
+    def plan(self) -> gate.Plan:
+        """Find out what would change; nothing is changed."""
+        with self.run.phase("plan"):
+            self._approval = None
+            self._plan = self.make_plan()
+            changes = [f"{change.action} {change.address}" for change in self._plan.changes]
+            self.run.write("plan", digest=self._plan.digest, changes=changes)
+            return self._plan
+
+    def approve(self, given: str = "") -> gate.Approval:
+        """Pass only for this plan: by its digest, by `auto` in the sandbox, or by hand."""
+        with self.run.phase("approve"):
+            approval = self._approval or self._decide(given)
+            self.run.write("approval", **asdict(approval))
+            self._approval = approval
+            return approval
+
+    def apply(self) -> ui.Shown:
+        """Apply the approved plan and nothing else."""
+        with self.run.phase("apply"):
+            return self.apply_plan(self._plan)
+
+    def verify(self) -> ui.Shown:
+        """Look from outside, with a deadline; VerifyFailed says what was seen instead."""
+        with self.run.phase("verify"):
+            return self.look()
+
+    def record(self) -> ui.Shown:
+        """Close the run; show where its record is and what comes next."""
+        with self.run.phase("record"):
+            return self.run.finish(self.next.format(env=self.env))
+
+    def questions_here(self) -> Mapping[str, checks.Question]:
+        """Return the checks that need no target: tools and files."""
+        return {}
+
+    def questions_there(self) -> Mapping[str, checks.Question]:
+        """Return the checks that ask the target."""
+        return {}
+
+    @abstractmethod
+    def make_plan(self) -> gate.Plan:
+        """Return what would change."""
+
+    @abstractmethod
+    def apply_plan(self, plan: gate.Plan) -> ui.Shown:
+        """Apply the plan; an empty one changes nothing and says so."""
+
+    @abstractmethod
+    def look(self) -> ui.Shown:
+        """Return what is seen from outside."""
+
+    def _decide(self, given: str) -> gate.Approval:
+        command = self.run.command(approve=self._plan.digest)
+        try:
+            return gate.decide(
+                self._plan, given, is_sandbox=self.target.is_sandbox, command=command
+            )
+        except ApprovalNeeded:
+            if not given and gate.somebody_is_there():
+                gate.ask_in_notebook(self._plan, self.env, self._take, self._decline)
+            raise
+
+    def _take(self, approval: gate.Approval) -> None:
+        self._approval = approval
+        self.approve()
+
+    def _decline(self) -> None:
+        self.run.stop(
+            ApprovalRefused("The plan was declined.", next="start again when it is right")
+        )
+
+
+def _truth(value: bool | str) -> bool:
+    """Read a boolean as papermill passes it, which leaves `false` a string."""
+    words = {"true": True, "false": False}
+    found = words.get(str(value).lower())
+    if found is None:
+        raise SettingsError(f"rehearse is {value!r}.", expected="true or false")
+    return found

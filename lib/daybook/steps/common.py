@@ -1,0 +1,189 @@
+"""What several steps need: the environment's Terraform folder, its hosts, its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from daybook import ansible, aws, checks, terraform, ui
+from daybook.errors import PreflightFailed
+from daybook.step import Step
+
+BOOTSTRAP_FIRST = "daybook run bootstrap -p env {env}"
+MAKE_SETUP = "make setup"
+
+
+class TerraformStep(Step):
+    """A step that plans and applies terraform/environment."""
+
+    def questions_here(self) -> Mapping[str, checks.Question]:
+        environ = self.target.environ
+        return {
+            "terraform": checks.tool_is(
+                ("terraform", "version"), environ, MAKE_SETUP, at_least=(1, 11), below=(2,)
+            ),
+            "SSH public key": checks.file_is(
+                public_key(self), "ssh-keygen -t ed25519, or correct ssh_key in the settings"
+            ),
+        }
+
+    def questions_there(self) -> Mapping[str, checks.Question]:
+        fix = BOOTSTRAP_FIRST.format(env=self.env)
+        bucket = aws.state_bucket(self.target, self.settings.app)
+        return {
+            "state bucket": checks.bucket_is(self.target, bucket, fix),
+            "DNS zone": checks.zone_is(self.target, self.settings.zone, fix),
+        }
+
+    def make_plan(self, *, destroy: bool = False) -> terraform.Plan:
+        tool = environment_terraform(self)
+        tool.init(backend(self))
+        with ui.Progress(f"terraform plan, {self.env}") as progress:
+            return tool.plan(
+                self.run.folder / "plan.tfplan",
+                variables=environment_variables(self),
+                destroy=destroy,
+                context=context(self),
+                on_event=terraform.show_progress(progress),
+            )
+
+
+def environment_terraform(step: Step) -> terraform.Terraform:
+    """Return Terraform for the step's environment: its folder, workspace and own data directory."""
+    return _terraform(step, "environment", step.env)
+
+
+def account_terraform(step: Step) -> terraform.Terraform:
+    """Return Terraform for what the account's environments share."""
+    return _terraform(step, "account", "default")
+
+
+def _terraform(step: Step, folder: str, workspace: str) -> terraform.Terraform:
+    data = f"{step.target.account}-{step.settings.app}-{folder}-{workspace}"
+    return terraform.Terraform(
+        step.root / "terraform" / folder,
+        workspace=workspace,
+        env={**step.target.environ, **terraform.mirror_config(step.root)},
+        data_dir=step.root / ".cache" / "terraform" / f"{step.target.name}-{data}",
+        start=step.run.start,
+    )
+
+
+def context(step: Step) -> dict[str, str]:
+    """Return what a plan's digest is bound to besides its changes."""
+    target = step.target
+    return {"account": target.account, "region": target.region, "target": target.name}
+
+
+def backend(step: Step) -> dict[str, str]:
+    """Return what terraform init is told of the S3 backend."""
+    return {
+        "bucket": aws.state_bucket(step.target, step.settings.app),
+        "region": step.target.region,
+        "use_path_style": "true",
+    }
+
+
+def environment_variables(step: Step) -> dict[str, object]:
+    """Return the variables of terraform/environment."""
+    settings = step.settings
+    return {
+        "app": settings.app,
+        "environment": step.env,
+        "region": step.target.region,
+        "zone": settings.zone,
+        "names": list(settings.names),
+        "cidr": str(settings.cidr),
+        "operators": [str(network) for network in settings.operators],
+        "public_keys": [public_key(step).read_text(encoding="utf-8").strip()],
+        "instance_type": settings.instance.type,
+        "disk_gib": settings.instance.disk_gib,
+        "ami": settings.instance.ami,
+    }
+
+
+def private_key(step: Step) -> Path:
+    """Return the operator's private key; DAYBOOK_SSH_KEY wins over the settings."""
+    given = step.target.environ.get("DAYBOOK_SSH_KEY")
+    return Path(given) if given else step.settings.ssh_key.expanduser()
+
+
+def public_key(step: Step) -> Path:
+    """Return the public half, which lies beside the private key."""
+    key = private_key(step)
+    return key.with_name(key.name + ".pub")
+
+
+def inventory_path(step: Step) -> Path:
+    """Return the inventory that provision writes for Ansible."""
+    return step.root / "ansible" / "inventories" / step.env
+
+
+def known_hosts_path(step: Step) -> Path:
+    """Return the hosts' SSH keys, beside the inventory."""
+    return inventory_path(step).with_name(f"{step.env}.known_hosts")
+
+
+def outputs(step: Step) -> dict:
+    """Return the environment's Terraform outputs; PreflightFailed when it is not provisioned."""
+    tool = environment_terraform(step)
+    tool.init(backend(step))
+    found = tool.outputs()
+    if not found.get("instances"):
+        raise PreflightFailed(
+            f"{step.env} is not provisioned.",
+            expected="at least one instance in Terraform's outputs",
+            observed="none",
+            next=f"daybook run provision -p env {step.env}",
+        )
+    return found
+
+
+def apply_terraform(step: Step, plan: terraform.Plan) -> terraform.Applied:
+    """Apply a plan of the environment with its progress shown."""
+    with ui.Progress(f"terraform apply, {step.env}", total=len(plan.changes)) as progress:
+        on_event = terraform.show_progress(progress)
+        applied = environment_terraform(step).apply(plan, on_event=on_event)
+    step.run.write("change", tool="terraform", what=str(applied))
+    return applied
+
+
+def play(
+    step: Step, playbook: str, variables: Mapping[str, object] | None = None
+) -> ansible.PlayResult:
+    """Play a playbook of ansible/ on the environment's hosts with its progress shown."""
+    with ui.Progress(f"ansible-playbook {playbook}, {step.env}") as progress:
+        result = ansible.play(
+            step.root / "ansible" / playbook,
+            inventory=inventory_path(step),
+            env=step.target.environ,
+            variables=variables,
+            private_key=private_key(step),
+            project_dir=step.root,
+            start=step.run.start,
+            on_event=ansible.show_progress(progress),
+        )
+    step.run.write("change", tool="ansible", what=str(result))
+    return result
+
+
+def hosts_are_running(step: Step) -> checks.Question:
+    """Ask whether every host of the environment runs."""
+
+    def question(name: str) -> checks.Check:
+        ids = [host["id"] for host in outputs(step)["instances"]]
+        states = aws.instance_states(step.target, ids)
+        observed = ", ".join(f"{key} {state}" for key, state in sorted(states.items()))
+        is_ok = set(states.values()) == {"running"}
+        return checks.Check(name, "running", observed, is_ok, "start it: aws ec2 start-instances")
+
+    return question
+
+
+def engine_answers(step: Step) -> checks.Question:
+    """Ask the Docker engine that images are built with."""
+    command = ("docker", "version", "--format", "{{.Server.Version}}")
+    fix = "start Docker, or add yourself to the docker group"
+    return checks.tool_is(
+        command, step.target.environ, fix, at_least=(20, 10), start=step.run.start
+    )

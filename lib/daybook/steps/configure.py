@@ -1,0 +1,61 @@
+"""Configure: packages, Docker, Caddy and the application's folders on the hosts, with Ansible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from daybook import checks, gate, images, probe, ui
+from daybook.step import Step
+from daybook.steps import common
+
+CADDY_S = 30
+
+
+class Configure(Step):
+    """Bring the environment's hosts to what ansible/ says."""
+
+    name = "configure"
+    next = "daybook run first-deploy -p env {env}"
+
+    def questions_here(self) -> Mapping[str, checks.Question]:
+        provision = f"daybook run provision -p env {self.env}"
+        return {
+            "ansible": checks.tool_is(
+                ("ansible-playbook", "--version"),
+                self.target.environ,
+                common.MAKE_SETUP,
+                at_least=(2, 19),
+                start=self.run.start,
+            ),
+            "inventory": checks.file_is(common.inventory_path(self), provision),
+            "SSH key": checks.file_is(
+                common.private_key(self), "correct ssh_key in the settings, or set DAYBOOK_SSH_KEY"
+            ),
+        }
+
+    def questions_there(self) -> Mapping[str, checks.Question]:
+        return {"hosts": common.hosts_are_running(self)}
+
+    def make_plan(self) -> gate.Proposal:
+        tasks = [
+            gate.Task("configure", host["name"], f"{host['public_ip']}: ansible/{self.env}.yml")
+            for host in common.outputs(self)["instances"]
+        ]
+        basis = {**common.context(self), "ansible": images.tree_hash(self.root / "ansible")}
+        return gate.Proposal(f"{self.run.title}: hosts to configure", tuple(tasks), basis)
+
+    def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
+        return common.play(self, f"{self.env}.yml")
+
+    def look(self) -> ui.Shown:
+        rows = []
+        for host in common.outputs(self)["instances"]:
+            url = f"http://{host['public_ip']}/"
+            seen = probe.wait_until(
+                lambda url=url: probe.fetch(url, self.target.environ),
+                what=f"Caddy at {url}",
+                timeout_s=CADDY_S,
+            )
+            server = seen.headers.get("server", "no name")
+            rows.append((ui.good("answers"), url, f"{server}, HTTP {seen.status_code}"))
+        return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)

@@ -1,0 +1,76 @@
+"""Provision: the environment's network, machine, address and names, with Terraform."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from daybook import aws, inventory, probe, terraform, ui
+from daybook.steps import common
+
+MACHINE_S = 180
+"""How long a machine may take to boot and to be seen: EC2 takes about a minute."""
+DNS_S = 120
+"""How long Route53 may take to answer with a new record: about a minute."""
+
+
+class Provision(common.TerraformStep):
+    """Make or change the environment's infrastructure, then write the Ansible inventory."""
+
+    name = "provision"
+    next = "daybook run configure -p env {env}"
+
+    def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
+        applied = common.apply_terraform(self, plan)
+        outputs = common.environment_terraform(self).outputs()
+        hosts = outputs["instances"]
+        known = common.known_hosts_path(self)
+        keys = {host["id"]: self._host_keys(host, known) for host in hosts}
+        known.write_text(inventory.known_hosts(hosts, keys), encoding="utf-8")
+        common.inventory_path(self).write_text(inventory.render(outputs, known), encoding="utf-8")
+        return applied
+
+    def look(self) -> ui.Shown:
+        found = common.environment_terraform(self).outputs()
+        rows = [self._ssh_row(host) for host in found["instances"]]
+        rows += [self._dns_row(name, found["instances"]) for name in found["names"]]
+        return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)
+
+    def _ssh_row(self, host: dict) -> tuple[ui.Status, str, str]:
+        address = host["public_ip"]
+        banner = probe.wait_until(
+            lambda: probe.ssh_banner(address),
+            what=f"SSH on {host['name']} ({address})",
+            timeout_s=MACHINE_S,
+        )
+        return ui.good("answers"), f"{host['name']}, port 22 of {address}", banner
+
+    def _dns_row(self, name: str, hosts: list[dict]) -> tuple[ui.Status, str, str]:
+        expected = {host["public_ip"] for host in hosts}
+
+        def look() -> list[str]:
+            found = probe.addresses(name, self.target.environ)
+            if not set(found) <= expected:
+                raise probe.NotYet(f"{name} is {', '.join(found)}")
+            return found
+
+        found = probe.wait_until(
+            look, what=f"{name} in DNS as {' or '.join(sorted(expected))}", timeout_s=DNS_S
+        )
+        return ui.good("resolves"), name, ", ".join(found)
+
+    def _host_keys(self, host: dict, known: Path) -> list[str]:
+        """Learn a host's SSH keys from its console, which speaks with AWS's authority.
+
+        The console shows them at the first boot only, so those that are known are kept.
+        """
+        if kept := inventory.kept_keys(known, host):
+            return kept
+
+        def look() -> list[str]:
+            keys = inventory.host_keys(aws.console_output(self.target, host["id"]))
+            if not keys:
+                raise probe.NotYet("no host keys on the console")
+            return keys
+
+        what = f"the SSH host keys of {host['name']} on its console"
+        return probe.wait_until(look, what=what, timeout_s=MACHINE_S, every_s=1)

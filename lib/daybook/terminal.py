@@ -1,0 +1,79 @@
+"""What `daybook run` prints: each cell's name, its output as it comes, errors as plain lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from rich.console import Console
+from rich.text import Text
+
+_COLOURS = {"✓": "green", "✗": "bold red", "+": "green", "~": "yellow", "±": "red", "-": "red"}
+
+
+class Terminal:
+    """Prints a run's progress; quiet prints only what went wrong."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self.errors = Console(highlight=False, soft_wrap=True, stderr=True)
+        self.started = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Print one line of Daybook's own."""
+        self.console.print(Text(text, style="dim"))
+
+    def cell(self, cell) -> None:
+        """Announce a code cell by its tag."""
+        tags = cell.metadata.get("tags", [])
+        if (
+            cell.cell_type == "code"
+            and tags
+            and tags[0] not in {"parameters", "injected-parameters"}
+        ):
+            self.console.print(
+                Text(f"\n{tags[0]} ", style="bold") + Text(self._clock(), style="dim")
+            )
+
+    def message(self, msg: dict) -> None:
+        """Print what one message from the kernel says to a reader."""
+        kind, content = msg["msg_type"], msg["content"]
+        if kind == "stream":
+            self.console.print(Text(content["text"].rstrip("\n")))
+        elif kind in {"execute_result", "display_data", "update_display_data"}:
+            self._shown(content, is_update=kind.startswith("update"))
+        elif kind == "error":
+            self.errors.print(Text(content["evalue"], style="red"))
+
+    def hang_up(self) -> None:
+        """Let go of a terminal that was closed: writing to it would end this process."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(nowhere, stream)
+
+    def _shown(self, content: dict, *, is_update: bool) -> None:
+        """Print progress as its newest lines, anything else as it is; a widget not at all."""
+        data = content["data"]
+        line = content.get("metadata", {}).get("daybook", {}).get("line")
+        text = line if line is not None or is_update else data.get("text/plain", "")
+        if text and "application/vnd.jupyter.widget-view+json" not in data:
+            for row in text.splitlines():
+                self.console.print(_coloured(row))
+
+    def _clock(self) -> str:
+        return f"{time.monotonic() - self.started:.0f} s"
+
+
+def _coloured(line: str) -> Text:
+    text = Text(line)
+    mark = line.lstrip()[:1]
+    if mark in _COLOURS:
+        at = line.index(mark)
+        text.stylize(_COLOURS[mark], at, at + 1)
+    return text
+
+
+def to_stderr(text: str) -> None:
+    """Print an error where scripts expect it."""
+    Console(stderr=True, highlight=False, soft_wrap=True, file=sys.stderr).print(Text(text, "red"))
