@@ -43,7 +43,7 @@ lint: setup ## ruff, notebooks without outputs, ansible-lint, terraform fmt and 
 	ruff check $(wildcard $(PYTHON_FILES))
 	ruff format --check $(wildcard $(PYTHON_FILES))
 	nbstripout --verify --keep-id --extra-keys "metadata.papermill cell.metadata.papermill" $(NOTEBOOKS)
-	ansible-lint --strict --profile production
+	ansible-lint
 	terraform fmt -check -recursive terraform
 	for folder in account environment; do \
 	  export TF_DATA_DIR="$(CURDIR)/.cache/terraform/lint-$$folder"; \
