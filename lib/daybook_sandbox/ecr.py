@@ -69,7 +69,12 @@ class Refusal:
     status: HTTPStatus
     code: str
     message: str
-    headers: tuple[tuple[str, str], ...] = ()
+    challenge: str = ""
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        ask = (("WWW-Authenticate", self.challenge),) if self.challenge else ()
+        return (("Content-Type", "application/json; charset=utf-8"), *ask)
 
     @property
     def body(self) -> bytes:
@@ -92,7 +97,7 @@ class Ecr:
                 HTTPStatus.UNAUTHORIZED,
                 "UNAUTHORIZED",
                 "Your authorization token is not valid. Log in again.",
-                (("WWW-Authenticate", self._challenge),),
+                self._challenge,
             )
         if not call.repository:
             return None

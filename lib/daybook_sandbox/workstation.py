@@ -1,0 +1,151 @@
+"""The operator's Docker engine: one that finds and trusts the registry by its ECR name.
+
+The host's `docker` command works with it through DOCKER_HOST, so that nothing on this computer
+has to change: no name in /etc/hosts, no certificate for its own engine, no root.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+
+from docker import DockerClient
+from docker.errors import DockerException
+from docker.models.containers import Container
+from docker.types import IPAMConfig, IPAMPool
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from daybook.errors import DaybookError
+from daybook_sandbox import boxes, image, seed
+from daybook_sandbox.api import Cloud
+from daybook_sandbox.ecr import host_name
+from daybook_sandbox.networks import Network, Service
+from daybook_sandbox.runfolder import run_folder
+from daybook_sandbox.state import PREFIX, Home, Ports
+
+NAME = f"{PREFIX}-workstation"
+# From the range kept for benchmarks (RFC 2544): no VPC and no office network is there.
+NETWORK = Network(name=NAME, vpc_id="", cidr="198.18.90.0/24", gateway="198.18.90.1")
+SOCKETS = "/sockets"
+READY_S = 30
+LAST_LINES = 5
+START = r"""
+set -eu
+awk '$0 ~ / - cgroup2? / { print $5 }' /proc/self/mountinfo |
+  while read -r dir; do mount -o remount,bind,rw "$dir"; done
+echo "nameserver $GATEWAY" > /etc/resolv.conf
+nft -D gateway=$GATEWAY -D imds=$IMDS_PORT -D dns=$DNS_PORT -D registry=$REGISTRY_PORT \
+  -f /usr/lib/daybook-sandbox/redirects.nft
+exec dockerd --host "unix://$SOCKET" --group "$GROUP"
+"""
+
+
+class Workstation:
+    """A Docker engine in a container, and the network from which it calls the services."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        ports: Ports,
+        home: Home,
+        engine: DockerClient,
+        services: Sequence[Service],
+    ) -> None:
+        self._host = host_name(cloud)
+        self._ports = ports
+        self._home = home
+        self._engine = engine
+        self._services = services
+        self._container: Container | None = None
+        self._version = ""
+
+    @property
+    def docker_host(self) -> str:
+        """Return what DOCKER_HOST has to be; the socket belongs to the user's own group."""
+        return f"unix://{run_folder(self._home)}/docker.sock"
+
+    def start(self) -> None:
+        """Start the engine, wait for it, and give it the base image."""
+        self._make_network()
+        self._container = self._make_container()
+        self._container.start()
+        with closing(self._connect()) as inner:
+            self._version = inner.version()["Version"]
+            inner.images.load(self._engine.images.get(image.BASE).save(named=image.BASE))
+
+    def close(self) -> None:
+        """Remove the engine with all it has, and its network."""
+        if self._container:
+            self._container.remove(force=True, v=True)
+            self._container = None
+            for service in self._services:
+                service.gateway_removed(NETWORK)
+            self._engine.networks.get(NETWORK.name).remove()
+
+    def gateway_added(self, network: Network) -> None:
+        """Nothing to do: the workstation is in no VPC."""
+
+    def gateway_removed(self, network: Network) -> None:
+        """Nothing to do."""
+
+    def status(self) -> str:
+        """Say in a few words what runs where."""
+        return f"Docker {self._version} at {self.docker_host}"
+
+    def _make_network(self) -> None:
+        pool = IPAMPool(subnet=NETWORK.cidr, gateway=NETWORK.gateway)
+        self._engine.networks.create(
+            NETWORK.name,
+            driver="bridge",
+            ipam=IPAMConfig(pool_configs=[pool]),
+            labels=self._home.labels,
+        )
+        for service in self._services:
+            service.gateway_added(NETWORK)
+
+    def _make_container(self) -> Container:
+        container = boxes.create(
+            self._engine,
+            image.tools(),
+            name=NAME,
+            labels=self._home.labels,
+            hostname="workstation",
+            command=["sh", "-c", START],
+            environment=environment(self._ports),
+            binds=[f"{run_folder(self._home)}:{SOCKETS}"],
+            network=NETWORK.name,
+        )
+        trust = {f"etc/docker/certs.d/{self._host}/ca.crt": self._home.ca_file.read_bytes()}
+        container.put_archive("/", seed.archive(trust))
+        return container
+
+    def _connect(self) -> DockerClient:
+        """Return a client of the engine once it answers."""
+        attempts = Retrying(
+            retry=retry_if_exception_type(DockerException),
+            stop=stop_after_delay(READY_S),
+            wait=wait_fixed(0.1),
+        )
+        try:
+            return attempts(DockerClient, base_url=self.docker_host)
+        except RetryError as error:
+            lines = self._container.logs(tail=LAST_LINES).decode("utf-8", "replace").splitlines()
+            raise DaybookError(
+                "The sandbox's Docker engine did not start.",
+                expected=f"an answer at {self.docker_host} within {READY_S} s",
+                details=lines,
+                next="daybook sandbox down, then up; daemon.log has more",
+            ) from error
+
+
+def environment(ports: Ports) -> dict[str, str]:
+    """Return what START reads; the socket's group is the user's own."""
+    return {
+        "GATEWAY": NETWORK.gateway,
+        "IMDS_PORT": str(ports.imds),
+        "DNS_PORT": str(ports.dns),
+        "REGISTRY_PORT": str(ports.registry),
+        "SOCKET": f"{SOCKETS}/docker.sock",
+        "GROUP": str(os.getgid()),
+    }
