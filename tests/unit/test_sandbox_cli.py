@@ -1,0 +1,114 @@
+"""`daybook sandbox`: what it prints, and how it ends."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from daybook.errors import PreflightFailed
+from daybook_sandbox import cli, lifecycle
+from daybook_sandbox.lifecycle import MachineStatus, Status
+from daybook_sandbox.state import Home
+
+
+def machine(**values):
+    given = {
+        "id": "i-1",
+        "name": "hello-staging",
+        "environment": "staging",
+        "state": "running",
+        "reason": "",
+        "private_ip": "10.20.0.4",
+        "public_ip": "127.90.1.1",
+        "container": "daybook-sandbox-i-1",
+    }
+    return MachineStatus(**(given | values))
+
+
+OTHER = machine(
+    id="i-2",
+    name="hello-production",
+    environment="production",
+    private_ip="10.30.0.4",
+    public_ip="127.90.1.2",
+)
+
+
+@pytest.mark.parametrize("word", ["i-1", "hello-staging", "staging", "10.20.0.4", "127.90.1.1"])
+def test_a_machine_goes_by_any_of_its_names(word):
+    assert cli.choose([machine(), OTHER], word).id == "i-1"
+
+
+@pytest.mark.parametrize("word", ["", "nobody"])
+def test_no_machine_is_chosen_by_a_wrong_name(word):
+    with pytest.raises(PreflightFailed, match="No running machines") as caught:
+        cli.choose([machine(public_ip=""), OTHER], word)
+    assert "hello-staging" in caught.value.observed
+
+
+def test_two_machines_of_one_name_are_not_guessed_between():
+    with pytest.raises(PreflightFailed, match="2 running machines"):
+        cli.choose([machine(), machine(id="i-9")], "staging")
+
+
+def test_a_stopped_machine_is_not_chosen():
+    with pytest.raises(PreflightFailed):
+        cli.choose([machine(state="stopped")], "staging")
+
+
+def test_ssh_trusts_only_the_consoles_keys():
+    command = cli.ssh_command(Home(Path("/root")), machine(), ["uptime", "-p"])
+    assert command == [
+        "ssh",
+        "-i",
+        "/root/.sandbox/ssh/id_ed25519",
+        "-o",
+        "IdentitiesOnly=yes",
+        "-o",
+        "HostKeyAlias=i-1",
+        "-o",
+        "StrictHostKeyChecking=yes",
+        "-o",
+        "UserKnownHostsFile=/root/.sandbox/ssh/known_hosts",
+        "-o",
+        "GlobalKnownHostsFile=/dev/null",
+        "-o",
+        "LogLevel=ERROR",
+        "admin@10.20.0.4",
+        "uptime",
+        "-p",
+    ]
+
+
+def test_status_of_no_sandbox_ends_with_3(tmp_path, monkeypatch):
+    monkeypatch.setenv("DAYBOOK_ROOT", str(tmp_path))
+    result = CliRunner().invoke(cli.sandbox, ["status"])
+    assert result.exit_code == 3
+    assert "The sandbox is not up." in result.stderr
+    assert "daybook sandbox up" in result.stderr
+
+
+def test_outside_a_checkout_it_ends_with_2(tmp_path, monkeypatch):
+    monkeypatch.delenv("DAYBOOK_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(cli.sandbox, ["status"]).exit_code == 2
+
+
+def test_the_checkout_is_the_nearest_folder_above(tmp_path, monkeypatch):
+    monkeypatch.delenv("DAYBOOK_ROOT", raising=False)
+    for folder in ("environments", "terraform/environment"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "terraform" / "environment")
+    assert cli.find_root() == tmp_path
+
+
+def test_status_lists_services_and_machines(tmp_path, monkeypatch):
+    monkeypatch.setenv("DAYBOOK_ROOT", str(tmp_path))
+    found = Status(tmp_path, 42, {"DNS": "port 5300"}, (machine(memory_mib=61), OTHER))
+    monkeypatch.setattr(lifecycle, "status", lambda root, memory: found)
+    result = CliRunner().invoke(cli.sandbox, ["status"])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert "process 42" in lines[1]
+    row = next(line.split() for line in lines if "hello-staging" in line)
+    assert row == ["hello-staging", "i-1", "staging", "running", "10.20.0.4", "127.90.1.1", "61"]

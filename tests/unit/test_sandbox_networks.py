@@ -1,0 +1,94 @@
+"""The networks of VPCs, with an engine that only notes."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from docker.errors import APIError
+
+from daybook_sandbox.networks import Network, Networks, bridge, plan
+
+
+@dataclass
+class FakeEngine:
+    """Keeps the names of networks; one in `busy` cannot be removed."""
+
+    made: dict = field(default_factory=dict)
+    busy: set = field(default_factory=set)
+
+    @property
+    def networks(self):
+        return self
+
+    def create(self, name, **options):
+        self.made[name] = options
+
+    def get(self, name):
+        self.name = name
+        return self
+
+    def remove(self):
+        if self.name in self.busy:
+            raise APIError("has active endpoints")
+        del self.made[self.name]
+
+
+@dataclass
+class FakeService:
+    gateways: list = field(default_factory=list)
+
+    def gateway_added(self, network):
+        self.gateways.append(network.gateway)
+
+    def gateway_removed(self, network):
+        self.gateways.remove(network.gateway)
+
+
+@pytest.fixture
+def engine():
+    return FakeEngine()
+
+
+@pytest.fixture
+def service():
+    return FakeService()
+
+
+@pytest.fixture
+def networks(engine, service):
+    return Networks(engine, {"daybook.sandbox": "/root"}, [service])
+
+
+def test_the_gateway_is_the_first_address():
+    assert plan("vpc-1", "10.20.0.0/16") == Network(
+        "daybook-sandbox-vpc-1", "vpc-1", "10.20.0.0/16", "10.20.0.1"
+    )
+
+
+def test_a_bridge_has_a_name_that_linux_takes():
+    assert len(bridge("vpc-0123456789abcdef0")) <= 15
+
+
+def test_a_vpc_gets_one_labelled_network(networks, engine, service):
+    first = networks.of_vpc("vpc-1", "10.20.0.0/16")
+    assert networks.of_vpc("vpc-1", "10.20.0.0/16") is first
+    assert list(engine.made) == ["daybook-sandbox-vpc-1"]
+    assert engine.made["daybook-sandbox-vpc-1"]["labels"] == {"daybook.sandbox": "/root"}
+    assert service.gateways == ["10.20.0.1"]
+
+
+def test_a_network_goes_with_its_vpc(networks, engine, service):
+    networks.of_vpc("vpc-1", "10.20.0.0/16")
+    networks.of_vpc("vpc-2", "10.30.0.0/16")
+    networks.keep_only({"vpc-2": "10.30.0.0/16"})
+    assert list(engine.made) == ["daybook-sandbox-vpc-2"]
+    assert service.gateways == ["10.30.0.1"]
+
+
+def test_a_network_stays_while_a_machine_is_in_it(networks, engine, service):
+    network = networks.of_vpc("vpc-1", "10.20.0.0/16")
+    engine.busy = {network.name}
+    networks.keep_only({})
+    assert service.gateways == ["10.20.0.1"]
+    engine.busy = set()
+    networks.keep_only({})
+    assert service.gateways == []

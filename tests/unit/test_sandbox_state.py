@@ -1,0 +1,77 @@
+"""What a sandbox keeps on disk."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from daybook_sandbox.state import Home, Ports, Process, State, write_private
+
+PORTS = Ports(api=1, imds=2, dns=3, registry=4, registry_local=5, forward=6)
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = Home(tmp_path)
+    home.make()
+    return home
+
+
+def test_a_running_process_is_alive():
+    assert Process.of(os.getpid()).is_alive
+
+
+def test_an_ended_process_is_not_alive():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = Process.of(child.pid)
+    assert process.is_alive
+    child.communicate(b"\n")
+    assert not process.is_alive
+
+
+def test_a_number_that_another_process_got_is_not_alive():
+    assert not Process(os.getpid(), Process.of(os.getpid()).started - 1).is_alive
+
+
+def test_the_state_comes_back_as_it_was_written(home):
+    state = State(Process.of(os.getpid()), PORTS)
+    home.write(state)
+    assert home.read() == state
+
+
+def test_no_state_reads_as_none(home):
+    assert home.read() is None
+    assert home.read_engine() is None
+    assert home.read_target() == {}
+
+
+def test_the_target_comes_back_as_it_was_written(home):
+    home.write_target({"AWS_REGION": "us-east-1", "ODD": "a=b"})
+    assert home.read_target() == {"AWS_REGION": "us-east-1", "ODD": "a=b"}
+
+
+def test_only_the_owner_reads_the_folder_and_its_files(home):
+    home.write_target({"AWS_SECRET_ACCESS_KEY": "x"})
+    assert _mode(home.folder) == 0o700
+    assert _mode(home.target_file) == 0o600
+    assert _mode(home.ssh_key) == 0o600
+
+
+def test_making_it_again_keeps_the_key(home):
+    before = home.ssh_key.read_text()
+    home.make()
+    assert home.ssh_key.read_text() == before
+
+
+def test_a_private_file_replaces_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    write_private(path, "new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
