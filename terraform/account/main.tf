@@ -11,8 +11,16 @@ provider "aws" {
 
 data "aws_caller_identity" "this" {}
 
+data "aws_partition" "this" {}
+
+locals {
+  state_bucket = "${var.app}-state-${data.aws_caller_identity.this.account_id}"
+  state_arn    = "arn:${data.aws_partition.this.partition}:s3:::${local.state_bucket}"
+  zone         = one(concat(aws_route53_zone.this, data.aws_route53_zone.given))
+}
+
 resource "aws_s3_bucket" "state" {
-  bucket = "${var.app}-state-${data.aws_caller_identity.this.account_id}"
+  bucket = local.state_bucket
 
   lifecycle {
     prevent_destroy = true
@@ -51,7 +59,7 @@ data "aws_iam_policy_document" "tls_only" {
     sid       = "TlsOnly"
     effect    = "Deny"
     actions   = ["s3:*"]
-    resources = [aws_s3_bucket.state.arn, "${aws_s3_bucket.state.arn}/*"]
+    resources = [local.state_arn, "${local.state_arn}/*"]
 
     principals {
       type        = "*"
@@ -121,8 +129,4 @@ data "aws_route53_zone" "given" {
   count = var.zone_id == null ? 0 : 1
 
   zone_id = var.zone_id
-}
-
-locals {
-  zone = one(concat(aws_route53_zone.this, data.aws_route53_zone.given))
 }

@@ -78,8 +78,8 @@ variable "operators" {
   type        = list(string)
 
   validation {
-    condition     = alltrue([for range in var.operators : can(cidrnetmask(range)) && !endswith(range, "/0")])
-    error_message = "operators: IPv4 ranges such as 203.0.113.7/32, and never everybody, not ${jsonencode(var.operators)}."
+    condition     = alltrue([for range in var.operators : try(cidrhost(range, 0) == split("/", range)[0] && cidrnetmask(range) != "0.0.0.0", false)])
+    error_message = "operators: IPv4 ranges by their first address such as 203.0.113.7/32, and never everybody, not ${jsonencode(var.operators)}."
   }
 }
 
@@ -93,7 +93,7 @@ variable "public_keys" {
   }
 
   validation {
-    condition     = alltrue([for key in var.public_keys : can(regex("^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+=*( .*)?$", trimspace(key)))])
+    condition     = alltrue([for key in var.public_keys : can(regex("^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh.com) [A-Za-z0-9+/]+=*( .*)?$", trimspace(key)))])
     error_message = "public_keys: each is one line of authorized_keys: ssh-ed25519 AAAA… name."
   }
 

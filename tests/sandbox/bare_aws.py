@@ -1,0 +1,57 @@
+"""The AWS API without machines, for Terraform alone: prints its port and serves until killed."""
+
+import json
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+DEBIAN = {
+    "ami_id": "ami-0debian1300000001",
+    "name": "debian-13-amd64-20250814-2204",
+    "owner_id": "136693071363",
+    "description": "Debian 13",
+    "public": True,
+    "virtualization_type": "hvm",
+    "architecture": "x86_64",
+    "state": "available",
+    "platform": None,
+    "image_type": "machine",
+    "hypervisor": "xen",
+    "sriov": "simple",
+    "root_device_name": "/dev/xvda",
+    "root_device_type": "ebs",
+    "image_location": "amazon/debian-13",
+    "creation_date": "2025-08-14T22:04:00.000Z",
+}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        amis = Path(scratch) / "amis.json"
+        amis.write_text(json.dumps([DEBIAN]))
+        os.environ["MOTO_AMIS_PATH"] = str(amis)  # read when moto is imported
+        from moto.server import ThreadedMotoServer
+
+        spare_conditional_denials()
+        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        print(server.get_host_and_port()[1], flush=True)
+        threading.Event().wait()
+
+
+def spare_conditional_denials() -> None:
+    """Let "TLS only" be: moto denies without looking at the condition, and there is no TLS here."""
+    from moto.iam.access_control import IAMPolicy
+    from moto.s3.models import FakeBucket
+
+    def get_permission(bucket, action, resource):
+        policy = json.loads(bucket.policy or '{"Statement": []}')
+        kept = [s for s in policy["Statement"] if s["Effect"] != "Deny" or "Condition" not in s]
+        return IAMPolicy(json.dumps({"Statement": kept})).is_action_permitted(action, resource)
+
+    FakeBucket.get_permission = get_permission
+
+
+if __name__ == "__main__":
+    main()
