@@ -31,13 +31,13 @@ lab: setup ## open the notebooks in JupyterLab
 
 test: setup ## every test, the sandbox and the browser included
 	@$(PYTHON) tools/setup.py --browser
-	@pytest -m "not faults"
+	@pytest -m "not faults" --install
 
 test-fast: setup ## the unit tests alone
 	@pytest tests/unit
 
 test-faults: setup ## the long and random tests
-	@pytest -m faults
+	@pytest -m faults --install
 
 lint: setup ## ruff, notebooks without outputs, ansible-lint, terraform fmt and validate
 	ruff check $(wildcard $(PYTHON_FILES))

@@ -17,21 +17,15 @@ PREFLIGHT_FAILED = 3
 
 
 @dataclass(frozen=True)
-class Sandbox:
-    """The rehearsal cloud of a project copy; `env` is what a client of it needs."""
+class Project:
+    """A copy of the project, and the `daybook` command in it."""
 
     root: Path
 
-    @property
-    def env(self) -> dict[str, str]:
-        """Return the target's variables, as daybook reads them: {"AWS_ENDPOINT_URL": "http://…"}."""
-        lines = (self.root / ".sandbox/target.env").read_text().splitlines()
-        return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-
     def run(self, *args: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
-        """Run `daybook sandbox ARGS` on this project and return what it said, whatever its code."""
+        """Run `daybook ARGS` here and return what it said, whatever its exit code."""
         return subprocess.run(
-            [sys.executable, "-m", "daybook_sandbox.cli", *args],
+            [Path(sys.executable).with_name("daybook"), *args],
             cwd=self.root,
             env=os.environ | {"DAYBOOK_ROOT": str(self.root)},
             stdin=subprocess.DEVNULL,
@@ -41,17 +35,40 @@ class Sandbox:
             timeout=timeout_s,
         )
 
+    def succeed(self, *args: str, timeout_s: float = 600) -> str:
+        """Run `daybook ARGS`, which must end with 0, and return what it said."""
+        done = self.run(*args, timeout_s=timeout_s)
+        assert done.returncode == 0, f"daybook {' '.join(args)}: {done.returncode}\n{done.stdout}"
+        return done.stdout
+
+
+@dataclass(frozen=True)
+class Sandbox(Project):
+    """The rehearsal cloud of a project copy; `env` is what a client of it needs."""
+
+    up_options: tuple[str, ...] = ()
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Return the target's variables, as daybook reads them: {"AWS_ENDPOINT_URL": "http://…"}."""
+        lines = (self.root / ".sandbox/target.env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
     def up(self) -> None:
         """Start the sandbox; skip the test where the machine lacks what it needs."""
-        done = self.run("up")
+        done = self.run("sandbox", "up", *self.up_options)
         if done.returncode == PREFLIGHT_FAILED:
             pytest.skip(f"no sandbox here: {done.stdout.strip()}")
         assert done.returncode == 0, done.stdout
 
     def down(self) -> None:
         """End the sandbox and everything in it."""
-        done = self.run("down")
-        assert done.returncode == 0, done.stdout
+        self.succeed("sandbox", "down")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--install`, which `make test` gives."""
+    parser.addoption("--install", action="store_true", help="install Docker where there is none")
 
 
 @pytest.fixture(scope="session")
@@ -70,9 +87,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sandbox(project: Path) -> Iterator[Sandbox]:
+def sandbox(project: Path, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """Yield a running sandbox on the project copy; it ends with the test session."""
-    it = Sandbox(project)
+    options = ("--install",) if request.config.getoption("install") else ()
+    it = Sandbox(project, options)
     it.up()
     yield it
     it.down()
