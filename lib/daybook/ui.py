@@ -266,7 +266,7 @@ class Progress:
     title: str
     total: int | None = None
     _rows: dict[str, _Row] = field(default_factory=dict)
-    _lines: list[str] = field(default_factory=list)
+    _lines: list[tuple[str, str]] = field(default_factory=list)
     _status: Status = field(default=RUNNING)
     _started: float = field(default_factory=time.monotonic)
     _drawn: float | None = None
@@ -294,18 +294,30 @@ class Progress:
         now = time.monotonic()
         with self._lock:
             row = self._rows.get(key) or _Row(label or key, status, detail, now)
-            ended = None if status.kind is Kind.BUSY else now
-            self._rows[key] = row = replace(row, status=status, detail=detail, ended=ended)
-            took = f" ({row.took(now)})" if ended and now - row.started >= 1 else ""
-            self.say(" ".join(filter(None, [str(status), row.label, detail])) + took)
+            is_busy = status.kind is Kind.BUSY
+            row = replace(row, status=status, detail=detail, ended=None if is_busy else now)
+            self._rows[key] = row
+            # The beginning of what has ended by now, and was not drawn yet, says nothing.
+            self._lines = [line for line in self._lines if line[0] != key]
+            took = f" ({row.took(now)})" if not is_busy and now - row.started >= 1 else ""
+            said = " ".join(filter(None, [str(status), row.label, detail])) + took
+            self._add(key if is_busy else "", said)
+            if not is_busy:
+                self._draw_if_due()
 
     def say(self, line: str) -> None:
         """Add one line for the terminal."""
         with self._lock:
-            self._lines.append(plain(line))
-            self._changed = True
-            if self._drawn is None or time.monotonic() - self._drawn >= REDRAW_S:
-                self._draw()
+            self._add("", line)
+            self._draw_if_due()
+
+    def _add(self, key: str, line: str) -> None:
+        self._lines.append((key, plain(line)))
+        self._changed = True
+
+    def _draw_if_due(self) -> None:
+        if self._drawn is None or time.monotonic() - self._drawn >= REDRAW_S:
+            self._draw()
 
     def view(self) -> Table:
         """Return the table as it is now."""
@@ -325,7 +337,7 @@ class Progress:
                     self._draw()
 
     def _draw(self) -> None:
-        lines, self._lines = self._lines, []
+        lines, self._lines = [line for _, line in self._lines], []
         again, self._drawn, self._changed = self._drawn is not None, time.monotonic(), False
         if not in_kernel():
             print(*lines, sep="\n", end="\n" if lines else "", flush=True)

@@ -1,0 +1,70 @@
+"""The process in which ansible-runner works: reads what to play, prints one line an event.
+
+A process of its own because ansible-runner keeps signal handlers, the environment and files
+after it has run, and because its own command line kills the play on SIGINT.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import ansible_runner
+
+CALLBACKS = Path(__file__).with_name("callbacks")
+TOLD = ("play", "task", "task_uuid", "role", "host", "duration", "ignore_errors")
+TOLD_OF_RESULT = ("changed", "msg", "stderr", "stdout", "rc", "item", "censored")
+STATS = ("ok", "changed", "failures", "dark", "skipped", "processed")
+
+
+def main() -> int:
+    """Play what standard input describes; return ansible-playbook's exit code."""
+    asked = json.load(sys.stdin)
+    # ansible-runner writes the whole environment and all variables into this directory.
+    with tempfile.TemporaryDirectory(prefix="daybook-ansible-") as private:
+        stop = Path(private, "stop")
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, lambda *_: stop.touch())
+        runner = ansible_runner.run(
+            private_data_dir=private,
+            envvars=environment(private, stop),
+            event_handler=tell,
+            # Without one ansible-runner takes the signals, and kills the play for them.
+            cancel_callback=lambda: False,
+            quiet=True,
+            **asked,
+        )
+        return runner.rc
+
+
+def environment(private: str, stop: Path) -> dict[str, str]:
+    """Return what ansible-playbook gets besides this process's own environment."""
+    return {
+        "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
+        # ansible-runner turns this off unless it is set.
+        "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{private}/cp",
+        "DAYBOOK_STOP": str(stop),
+    }
+
+
+def tell(event: dict) -> bool:
+    """Print what of an event is of use, on a line; False keeps it off the disk."""
+    data = event.get("event_data", {})
+    said = {"event": event["event"], **{key: data[key] for key in TOLD if data.get(key)}}
+    if isinstance(result := data.get("res"), dict):
+        said["res"] = {key: result[key] for key in TOLD_OF_RESULT if result.get(key)}
+    if event["event"] == "playbook_on_stats":
+        said["stats"] = {key: data.get(key, {}) for key in STATS}
+    elif event["event"] in ("error", "warning", "verbose"):
+        said["text"] = event.get("stdout", "")
+    print(json.dumps(said), flush=True)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""What Ansible says while it works, as events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from daybook import ui
+
+STATES = {
+    "runner_on_start": "running",
+    "runner_on_ok": "ok",
+    "runner_on_skipped": "skipped",
+    "runner_on_failed": "failed",
+    "runner_item_on_failed": "item failed",
+    "runner_on_unreachable": "unreachable",
+    "runner_retry": "retrying",
+}
+# From harmless to bad: what a task over several hosts is called is the last that occurs.
+STATUSES = {
+    "skipped": ui.SKIPPED,
+    "ok": ui.OK,
+    "changed": ui.Status(ui.Kind.WARN, "changed", "~"),
+    "ignored": ui.warn("failed, ignored"),
+    "unreachable": ui.bad("unreachable"),
+    "failed": ui.FAILED,
+}
+MESSAGE_LINES = 10
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened: what a task did on a host, or a text of Ansible's own.
+
+    kind: "host", "stats", "error", "warning" or "text". state: running, ok, changed, skipped,
+    failed, item failed, ignored, unreachable, retrying. stats: {"ok": {"web-1": 7}, …}.
+    """
+
+    kind: str
+    host: str = ""
+    task: str = ""
+    key: str = ""
+    state: str = ""
+    elapsed_s: float = 0.0
+    message: str = ""
+    stats: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+OnEvent = Callable[[Event], None]
+
+
+def parse(line: str) -> Event:
+    """Return what a line of the child process says; kind "text" for one that is no event."""
+    try:
+        said = json.loads(line)
+        name = said["event"]
+    except (ValueError, TypeError, KeyError):
+        return Event("text", message=line)
+    if name == "playbook_on_stats":
+        return Event("stats", stats=said["stats"])
+    if name not in STATES:
+        return Event(name if name in ("error", "warning") else "text", message=said.get("text", ""))
+    result = said.get("res", {})
+    return Event(
+        "host",
+        host=said.get("host", ""),
+        task=" : ".join(filter(None, [said.get("role"), said.get("task")])),
+        key=said.get("task_uuid", ""),
+        state=_state(name, said, result),
+        elapsed_s=said.get("duration", 0.0),
+        message=_message(result),
+    )
+
+
+def _state(name: str, said: Mapping, result: Mapping) -> str:
+    state = STATES[name]
+    if state == "ok" and result.get("changed"):
+        return "changed"
+    return "ignored" if state == "failed" and said.get("ignore_errors") else state
+
+
+def _message(result: Mapping) -> str:
+    """Return what a module says of its failure: its message, then the end of its output."""
+    head = str(result.get("censored") or result.get("msg", "")).strip().splitlines()
+    head += [f"return code {result['rc']}"] if result.get("rc") else []
+    head += [f"item: {result['item']}"] if result.get("item") else []
+    output = [str(result.get(key, "")).strip() for key in ("stderr", "stdout")]
+    tail = [line for text in output for line in text.splitlines()[-MESSAGE_LINES:]]
+    return "\n".join(dict.fromkeys(head + tail))
+
+
+def show_progress(progress: ui.Progress) -> OnEvent:
+    """Return a listener that shows each task while it runs, and how it ended."""
+    tasks: dict[str, dict[str, str]] = {}
+
+    def on_event(event: Event) -> None:
+        if event.kind in ("error", "warning"):
+            progress.say(event.message)
+        if event.kind != "host" or event.state == "item failed":
+            return
+        states = tasks.setdefault(event.key, {})
+        states[event.host] = event.state
+        open_ones = [state for state in states.values() if state not in STATUSES]
+        worst = max(states.values(), key=list(STATUSES).index) if not open_ones else ""
+        status = STATUSES[worst] if worst else ui.busy("running")
+        detail = _summary(states) if len(states) > 1 else ""
+        if event.state in ("failed", "unreachable", "retrying"):
+            detail = event.message.partition("\n")[0]
+        progress.row(event.key, status, detail, label=event.task)
+
+    return on_event
+
+
+def _summary(states: Mapping[str, str]) -> str:
+    """Say how many hosts are how: `2 ok, 1 changed`."""
+    counts = {state: list(states.values()).count(state) for state in states.values()}
+    return ", ".join(f"{count} {state}" for state, count in counts.items())
