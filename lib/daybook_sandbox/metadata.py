@@ -104,7 +104,7 @@ def _optional(cloud: Cloud, instance: Any) -> dict[str, str]:
         tags = instance.get_tags()
         leaves |= {f"meta-data/tags/instance/{tag['key']}": tag["value"] for tag in tags}
     if instance.user_data:
-        leaves["user-data"] = base64.b64decode(instance.user_data).decode("utf-8", "replace")
+        leaves["user-data"] = base64.b64decode(str(instance.user_data)).decode("utf-8", "replace")
     return leaves
 
 

@@ -36,7 +36,7 @@ def files(instance: Instance, network: Network, ports: Ports, ca_file: Path) -> 
         "etc/systemd/system.conf.d/daybook-sandbox.conf": manager,
         "usr/local/share/ca-certificates/daybook-sandbox.crt": ca_file.read_text(),
     }
-    user_data = base64.b64decode(instance.user_data or "")
+    user_data = base64.b64decode(str(instance.user_data or ""))
     contents = {path: text.encode() for path, text in texts.items()}
     return contents | {f"{NOCLOUD}/user-data": user_data}
 
