@@ -21,10 +21,12 @@ setup: ## make .venv from the locked requirements; find or fetch Terraform
 	@$(PYTHON) tools/setup.py
 
 demo: setup ## from nothing to an application that answers, in the sandbox
+	@daybook sandbox up --install
 	@daybook demo
 
 demo-down: setup ## tear the demo down and end the sandbox
-	@daybook demo --down
+	@[ ! -e .sandbox/target.env ] || daybook demo --down || code=$$?; \
+	daybook sandbox down; exit $${code:-0}
 
 lab: setup ## open the notebooks in JupyterLab
 	@jupyter lab $(JUPYTER_ROOT) --config=tools/jupyter_server_config.py
