@@ -76,10 +76,11 @@ def repository_exists(target: Target, repository: str) -> bool:
         return False
 
 
-def zone_exists(target: Target, zone: str) -> bool:
-    """Tell whether Route53 has the public zone."""
+def zone_id(target: Target, zone: str) -> str | None:
+    """Return the id of the public zone in Route53, or None."""
     answer = client(target, "route53").list_hosted_zones_by_name(DNSName=zone, MaxItems="1")
-    return any(found["Name"] == f"{zone}." for found in answer["HostedZones"])
+    ids = [found["Id"] for found in answer["HostedZones"] if found["Name"] == f"{zone}."]
+    return ids[0].removeprefix("/hostedzone/") if ids else None
 
 
 def instance_states(target: Target, ids: Iterable[str]) -> dict[str, str]:

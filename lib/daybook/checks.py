@@ -150,7 +150,7 @@ def repository_is(target: Target, repository: str, fix: str) -> Question:
 
 def zone_is(target: Target, zone: str, fix: str) -> Question:
     """Ask for a DNS zone."""
-    return lambda name: _there(name, zone, aws.zone_exists(target, zone), fix)
+    return lambda name: _there(name, zone, bool(aws.zone_id(target, zone)), fix)
 
 
 def _there(name: str, what: str, is_there: bool, fix: str) -> Check:

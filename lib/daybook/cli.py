@@ -54,7 +54,7 @@ def run(step, texts, raws, yamls, files, quiet) -> None:
     notebook = parameters.find_notebook(root, step)
     values = parameters.read_files(files, yamls)
     chosen = parameters.check(notebook, [*texts, *raws], values)
-    sys.exit(headless.run(notebook, chosen, root=root, quiet=quiet))
+    sys.exit(headless.run(notebook, chosen, root=root, quiet=quiet).exit_code)
 
 
 def main() -> None:

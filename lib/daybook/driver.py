@@ -13,6 +13,7 @@ from pathlib import Path
 import papermill
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
+from traitlets.config import Config
 
 from daybook.terminal import Terminal
 
@@ -107,6 +108,9 @@ def _engine(session: _Session) -> type[NBClientEngine]:
 
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, log_output=False, **_kwargs):
-            return Client(nb_man, kernel_name=kernel_name, startup_timeout=60).execute()
+            # Sockets in the user's runtime folder: no port on this machine speaks for the kernel.
+            config = Config({"KernelManager": {"transport": "ipc"}})
+            options = {"kernel_name": kernel_name, "startup_timeout": 60, "config": config}
+            return Client(nb_man, **options).execute()
 
     return Engine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import papermill
@@ -15,30 +16,35 @@ from daybook.run import RUN_ID, new_id
 from daybook.terminal import Terminal
 
 WIDTH = "COLUMNS"
+"""How wide the kernel's tables may be."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, and the folder of its record."""
+
+    exit_code: int
+    folder: Path
 
 
 def run(
     notebook: Path, parameters: Mapping[str, object], *, root: Path, quiet: bool = False
-) -> int:
-    """Run a notebook and return the exit code; settings are checked before a kernel starts."""
+) -> Outcome:
+    """Run a notebook; its settings are checked before a kernel starts."""
     env = _environment(notebook, parameters)
-    if env:
-        settings.load(root, env)
+    settings.load(root, env)
     terminal = Terminal(quiet=quiet)
     run_id = new_id(notebook.stem)
     os.environ |= {RUN_ID: run_id, "DAYBOOK_ROOT": str(root)}
     os.environ.setdefault(WIDTH, str(shutil.get_terminal_size((100, 40)).columns))
     error = driver.execute(notebook, parameters, root=root, terminal=terminal)
-    return _outcome(error)
+    return Outcome(_exit_code(error), root / "runs" / env / run_id)
 
 
-def _environment(notebook: Path, parameters: Mapping[str, object]) -> str | None:
-    declared = papermill.inspect_notebook(notebook)
-    default = declared.get("env", {}).get("default", "").strip("\"'")
-    return str(parameters.get("env", default)) or None
+def _environment(notebook: Path, parameters: Mapping[str, object]) -> str:
+    default = papermill.inspect_notebook(notebook).get("env", {}).get("default", "")
+    return str(parameters.get("env", default.strip("\"'")))
 
 
-def _outcome(error: BaseException | None) -> int:
-    if error is None:
-        return 0
-    return exit_code_of(getattr(error, "ename", ""))
+def _exit_code(error: BaseException | None) -> int:
+    return exit_code_of(getattr(error, "ename", "")) if error else 0

@@ -46,7 +46,7 @@ def check(
         kind = declared[name]["inferred_type_name"]
         try:
             chosen[name] = _CONVERT.get(kind, _as_is)(value)
-        except ValueError:
+        except (TypeError, ValueError):
             problems.append(f"{name}: expected {_SAYS.get(kind, kind)}, got {value!r}")
     if problems:
         takes = ", ".join(

@@ -9,6 +9,8 @@ import time
 from rich.console import Console
 from rich.text import Text
 
+from daybook import ui
+
 _COLOURS = {"✓": "green", "✗": "bold red", "+": "green", "~": "yellow", "±": "red", "-": "red"}
 
 
@@ -23,6 +25,10 @@ class Terminal:
     def note(self, text: str) -> None:
         """Print one line of Daybook's own."""
         self.console.print(Text(text, style="dim"))
+
+    def show(self, view: ui.Shown) -> None:
+        """Print a table or a panel."""
+        self.console.print(view)
 
     def cell(self, cell) -> None:
         """Announce a code cell by its tag."""

@@ -17,11 +17,8 @@ class TerraformStep(Step):
     """A step that plans and applies terraform/environment."""
 
     def questions_here(self) -> Mapping[str, checks.Question]:
-        environ = self.target.environ
         return {
-            "terraform": checks.tool_is(
-                ("terraform", "version"), environ, MAKE_SETUP, at_least=(1, 11), below=(2,)
-            ),
+            "terraform": terraform_is_there(self),
             "SSH public key": checks.file_is(
                 public_key(self), "ssh-keygen -t ed25519, or correct ssh_key in the settings"
             ),
@@ -48,20 +45,32 @@ class TerraformStep(Step):
             )
 
 
+def terraform_is_there(step: Step) -> checks.Question:
+    """Ask for a Terraform that the configuration works with."""
+    return checks.tool_is(
+        ("terraform", "version"),
+        step.target.environ,
+        MAKE_SETUP,
+        at_least=(1, 11),
+        below=(2,),
+        start=step.run.start,
+    )
+
+
 def environment_terraform(step: Step) -> terraform.Terraform:
     """Return Terraform for the step's environment: its folder, workspace and own data directory."""
-    return _terraform(step, "environment", step.env)
+    return _terraform(step, step.root / "terraform" / "environment", step.env)
 
 
-def account_terraform(step: Step) -> terraform.Terraform:
+def account_terraform(step: Step, folder: Path | None = None) -> terraform.Terraform:
     """Return Terraform for what the account's environments share."""
-    return _terraform(step, "account", "default")
+    return _terraform(step, folder or step.root / "terraform" / "account", "default")
 
 
-def _terraform(step: Step, folder: str, workspace: str) -> terraform.Terraform:
-    data = f"{step.target.account}-{step.settings.app}-{folder}-{workspace}"
+def _terraform(step: Step, folder: Path, workspace: str) -> terraform.Terraform:
+    data = f"{step.target.account}-{step.settings.app}-{folder.name}-{workspace}"
     return terraform.Terraform(
-        step.root / "terraform" / folder,
+        folder,
         workspace=workspace,
         env={**step.target.environ, **terraform.mirror_config(step.root)},
         data_dir=step.root / ".cache" / "terraform" / f"{step.target.name}-{data}",

@@ -1,0 +1,52 @@
+"""`daybook demo`: the whole life of the application in the sandbox, one step after the other."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from daybook import headless, inventory, parameters, probe, settings, target, ui
+from daybook.terminal import Terminal
+
+ENV = "staging"
+UP = ("bootstrap", "provision", "configure", "first-deploy")
+DOWN = ("teardown",)
+
+
+@click.command()
+@click.option("--down", is_flag=True, help="Tear the demo's environment down.")
+def demo(down: bool) -> None:
+    """Rehearse staging: bootstrap, provision, configure, first-deploy; then show the page."""
+    root = settings.find_root()
+    outcomes = []
+    for step in DOWN if down else UP:
+        notebook = parameters.find_notebook(root, step)
+        chosen = {"env": ENV, "approve": "auto", "rehearse": True}
+        outcomes.append(headless.run(notebook, chosen, root=root))
+        if outcomes[-1].exit_code:
+            sys.exit(outcomes[-1].exit_code)
+    if not down:
+        _show(root, outcomes)
+
+
+def _show(root, outcomes) -> None:
+    """Fetch the page as a visitor would, then say what there is and how to go on."""
+    chosen = settings.load(root, ENV)
+    where = target.resolve(chosen, root, rehearse=True)
+    hosts = inventory.read(root / "ansible" / "inventories" / ENV)
+    urls = [f"http://{name}/" for name in chosen.names] + [f"http://{ip}/" for ip in hosts.values()]
+    rows = []
+    for url in urls:
+        answer = probe.fetch(url, where.environ)
+        answer.raise_for_status()
+        rows.append((ui.good(f"HTTP {answer.status_code}"), url, f"{len(answer.content)} bytes"))
+    rows += [(ui.good("runs"), f"ssh: daybook sandbox ssh {name}", ip) for name, ip in hosts.items()]
+    for step, outcome in zip(UP, outcomes, strict=True):
+        rows.append((ui.good("recorded"), step, str(outcome.folder.relative_to(root))))
+    notes = (
+        f"Open the page:   {urls[-1]}",
+        "In JupyterLab:   make lab, then notebooks/ and runs/",
+        "To end:          make demo-down",
+    )
+    Terminal().show(ui.Table(f"The demo of {ENV} is up", ("status", "what", "where"), rows, None, notes))

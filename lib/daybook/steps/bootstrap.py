@@ -1,0 +1,116 @@
+"""Bootstrap: what all environments of an account share, and the bucket of Terraform's state."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from daybook import aws, checks, terraform, ui
+from daybook.errors import VerifyFailed
+from daybook.step import Step
+from daybook.steps import common
+
+
+class Bootstrap(Step):
+    """Make the account's shared parts; their own state moves into the bucket they make.
+
+    A new account has no bucket to keep state in, so the first apply works on a local state that
+    is then pushed. Interrupted in between, the next run finds the bucket without a state and
+    adopts what exists: docs/adr/0001-state-bucket.md.
+    """
+
+    name = "bootstrap"
+    next = "daybook run provision -p env {env}"
+
+    def questions_here(self) -> Mapping[str, checks.Question]:
+        return {"terraform": common.terraform_is_there(self)}
+
+    @property
+    def bucket(self) -> str:
+        """Return the name of the state bucket."""
+        return aws.state_bucket(self.target, self.settings.app)
+
+    def make_plan(self) -> terraform.Plan:
+        self._is_new = not aws.bucket_exists(self.target, self.bucket)
+        has_state = not self._is_new and aws.object_exists(
+            self.target, self.bucket, "account/terraform.tfstate"
+        )
+        tool = self._local() if self._is_new else self._shared()
+        with ui.Progress("terraform plan, account") as progress:
+            return tool.plan(
+                self.run.folder / "plan.tfplan",
+                variables=self._variables(adopt={} if has_state else self._existing()),
+                context=common.context(self),
+                on_event=terraform.show_progress(progress),
+            )
+
+    def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
+        tool = self._local(init=False) if self._is_new else common.account_terraform(self)
+        with ui.Progress("terraform apply, account", total=len(plan.changes)) as progress:
+            applied = tool.apply(plan, on_event=terraform.show_progress(progress))
+        self.run.write("change", tool="terraform", what=str(applied))
+        if self._is_new:
+            self._shared().push_state(self._workshop / "terraform.tfstate")
+            shutil.rmtree(self._workshop)
+        return applied
+
+    def look(self) -> ui.Shown:
+        found = {
+            f"state bucket {self.bucket}": aws.bucket_exists(self.target, self.bucket),
+            f"ECR repository {self.settings.app}": aws.repository_exists(
+                self.target, self.settings.app
+            ),
+            f"DNS zone {self.settings.zone}": aws.zone_id(self.target, self.settings.zone),
+        }
+        if missing := [what for what, is_there in found.items() if not is_there]:
+            raise VerifyFailed(
+                "Not everything is there.",
+                details=[f"missing: {what}" for what in missing],
+                changed="The plan was applied.",
+                next=f"daybook run bootstrap -p env {self.env}",
+            )
+        servers = common.account_terraform(self).outputs()["name_servers"]
+        notes = (f"Name servers for the registrar: {', '.join(servers)}",)
+        rows = [(ui.good("there"), what) for what in found]
+        return ui.Table(f"{self.run.title}: seen in AWS", ("status", "what"), rows, notes=notes)
+
+    @property
+    def _workshop(self) -> Path:
+        """Return a copy of terraform/account that keeps its state beside it."""
+        return self.root / ".cache" / "terraform" / f"{self.target.name}-{self.bucket}-new"
+
+    def _local(self, *, init: bool = True) -> terraform.Terraform:
+        if init:
+            shutil.rmtree(self._workshop, ignore_errors=True)
+            skip = shutil.ignore_patterns("backend.tf", ".terraform", "tests")
+            shutil.copytree(self.root / "terraform" / "account", self._workshop, ignore=skip)
+        tool = common.account_terraform(self, self._workshop)
+        if init:
+            tool.init({})
+        return tool
+
+    def _shared(self) -> terraform.Terraform:
+        tool = common.account_terraform(self)
+        tool.init(common.backend(self))
+        return tool
+
+    def _variables(self, adopt: Mapping[str, str]) -> dict[str, object]:
+        settings = self.settings
+        return {
+            "app": settings.app,
+            "region": self.target.region,
+            "zone": settings.zone,
+            "adopt": adopt,
+        }
+
+    def _existing(self) -> dict[str, str]:
+        """Return what an earlier bootstrap made, by import id."""
+        found = {
+            "state_bucket": self.bucket if not self._is_new else None,
+            "repository": self.settings.app
+            if aws.repository_exists(self.target, self.settings.app)
+            else None,
+            "zone": aws.zone_id(self.target, self.settings.zone),
+        }
+        return {name: value for name, value in found.items() if value}

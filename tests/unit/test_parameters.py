@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import nbformat
+import pytest
+
+from daybook import parameters
+from daybook.errors import SettingsError
+
+SOURCE = """env: str = "staging"  # the environment
+count: int = 1  # how many
+rehearse: bool = False  # in the sandbox"""
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    cell = nbformat.v4.new_code_cell(SOURCE, metadata={"tags": ["parameters"]})
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python"}}
+    path = tmp_path / "notebooks" / "step.ipynb"
+    path.parent.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), path)
+    return path
+
+
+def test_converts_to_the_declared_types(notebook):
+    texts = [("env", "1.10"), ("count", "3"), ("rehearse", "false")]
+    found = parameters.check(notebook, texts, {})
+    assert found == {"env": "1.10", "count": 3, "rehearse": False}
+
+
+def test_lists_every_mistake_and_the_nearest_name(notebook):
+    with pytest.raises(SettingsError) as caught:
+        parameters.check(notebook, [("evn", "x"), ("count", "1.5"), ("rehearse", "maybe")], {})
+    assert caught.value.details == (
+        "evn: no such parameter; did you mean env?",
+        "count: expected a whole number, got '1.5'",
+        "rehearse: expected true or false, got 'maybe'",
+    )
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("value", [1.5, True, None, [1]])
+def test_yaml_of_another_type_is_refused(notebook, value):
+    with pytest.raises(SettingsError):
+        parameters.check(notebook, [], {"count": value})
+
+
+def test_finds_a_notebook_by_name_or_path(notebook, tmp_path):
+    assert parameters.find_notebook(tmp_path, "step") == notebook
+    assert parameters.find_notebook(tmp_path, str(notebook)) == notebook
+    with pytest.raises(SettingsError, match="did you mean step"):
+        parameters.find_notebook(tmp_path, "stpe")
+
+
+def test_reads_files_and_yaml(tmp_path):
+    (tmp_path / "p.yml").write_text("env: staging\ncount: 2\n")
+    found = parameters.read_files([str(tmp_path / "p.yml")], ["count: 3"])
+    assert found == {"env": "staging", "count": 3}
+
+
+@pytest.mark.parametrize("text", ["- a", "a: [", "text"])
+def test_yaml_that_is_no_mapping_is_refused(text):
+    with pytest.raises(SettingsError):
+        parameters.read_files([], [text])
+
+
+def test_a_missing_file_is_one_error():
+    with pytest.raises(SettingsError, match="cannot be read"):
+        parameters.read_files(["/nowhere.yml"], [])
