@@ -154,7 +154,11 @@ class Terraform:
         heard: list[Event] = []
         args = plan_command(path, destroy=destroy)
         extra = variables_environment(variables)
-        self._run(args, heard=heard, extra=extra, on_event=on_event)
+        try:
+            self._run(args, heard=heard, extra=extra, on_event=on_event)
+        except BaseException:
+            path.unlink()
+            raise
         # Showing a plan loads every provider once more: seconds that an empty one need not take.
         is_empty = not any(e.kind == "planned_change" or e.changed_outputs for e in heard)
         shown = {} if is_empty else self._document(command("show", str(path), json=IsFlagged))
@@ -183,6 +187,10 @@ class Terraform:
     def outputs(self) -> Outputs:
         """Return the output values; empty before the first apply."""
         return Outputs(self._document(command("output", json=IsFlagged)))
+
+    def push_state(self, path: Path) -> None:
+        """Make a local state the one that the backend keeps; it must not hold a newer one."""
+        self._run(command("state", "push", str(path.absolute()), lock_timeout=LOCK_TIMEOUT))
 
     def version(self) -> dict[str, str]:
         """Return versions by name: {"terraform": "1.11.4", "hashicorp/aws": "5.100.0"}."""
