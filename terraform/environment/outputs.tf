@@ -13,6 +13,11 @@ output "names" {
   value       = var.names
 }
 
+output "app_port" {
+  description = "Loopback port of the application on a host."
+  value       = var.port
+}
+
 output "urls" {
   description = "Where the application answers, by each of its names."
   value       = [for name in var.names : "http://${name}/"]

@@ -134,6 +134,17 @@ variable "ami" {
   }
 }
 
+variable "port" {
+  description = "Loopback port of the application on a host; only handed on to Ansible."
+  type        = number
+  default     = 8000
+
+  validation {
+    condition     = var.port >= 1024 && var.port <= 65535 && floor(var.port) == var.port
+    error_message = "port: 1024 to 65535, not ${var.port}."
+  }
+}
+
 variable "instance_count" {
   description = "How many hosts."
   type        = number

@@ -304,6 +304,16 @@ run "refuses_a_name_for_an_ami" {
   expect_failures = [var.ami]
 }
 
+run "refuses_a_port_of_the_system" {
+  command = plan
+
+  variables {
+    port = 80
+  }
+
+  expect_failures = [var.port]
+}
+
 run "refuses_no_hosts" {
   command = plan
 

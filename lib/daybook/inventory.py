@@ -1,0 +1,104 @@
+"""Terraform's outputs as Ansible's inventory, and the console's SSH host keys as known_hosts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
+BEGIN, END = "-----BEGIN SSH HOST KEY KEYS-----", "-----END SSH HOST KEY KEYS-----"
+LOGIN = "admin"
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+KEY = re.compile(r"((?:ssh|ecdsa)-[a-z0-9-]+ [A-Za-z0-9+/]+=*)(?: |$)")
+
+
+def render(outputs: Mapping, known_hosts: Path) -> str:
+    """Return the inventory: one group, named after the environment, with its hosts.
+
+    outputs: those of terraform/environment. known_hosts: the only file whose keys are believed.
+    """
+    variables = {
+        "ansible_user": LOGIN,
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_ssh_common_args": shlex.join(_ssh_options(known_hosts)),
+        "app_name": outputs["app"],
+        "app_names": list(outputs["names"]),
+        "app_port": outputs["app_port"],
+        "ecr_repository_url": outputs["ecr_repository_url"],
+    }
+    hosts = {host["name"]: {"ansible_host": host["public_ip"]} for host in outputs["instances"]}
+    tree = {outputs["environment"]: {"hosts": hosts, "vars": variables}}
+    head = "# From Terraform's outputs, by the step provision; it is written anew each time.\n"
+    return head + yaml.safe_dump(tree, sort_keys=False, width=1000)
+
+
+def host_keys(console: str) -> list[str]:
+    """Return the host keys that cloud-init last printed: `["ssh-ed25519 AAAA…"]`; or none.
+
+    A block that has not ended yet has none, and a line that the kernel wrote into is left out.
+    """
+    blocks, current = [], None
+    for line in (ANSI.sub("", raw).strip() for raw in console.splitlines()):
+        if line.endswith(BEGIN):
+            current = []
+        elif line.endswith(END) and current:
+            blocks.append(current)
+            current = None
+        elif current is not None and (key := _key(line)):
+            current.append(key)
+    return blocks[-1] if blocks else []
+
+
+def known_hosts(hosts: Sequence[Mapping], keys: Mapping[str, Sequence[str]]) -> str:
+    """Return known_hosts for the hosts, whose keys are given by instance id."""
+    return "".join(
+        f"{_heading(host)}\n" + "".join(f"{host['public_ip']} {key}\n" for key in keys[host["id"]])
+        for host in hosts
+    )
+
+
+def kept_keys(known_hosts: Path, host: Mapping) -> list[str]:
+    """Return the keys that known_hosts has for this very instance, whatever its address was.
+
+    By id, because a new instance takes over the Elastic IP of the one that it replaces.
+    """
+    if not known_hosts.is_file():
+        return []
+    return list(_section(known_hosts.read_text(encoding="utf-8").splitlines(), host["id"]))
+
+
+def _section(lines: Sequence[str], instance_id: str) -> Iterator[str]:
+    is_ours = False
+    for line in lines:
+        if line.startswith("#"):
+            is_ours = line.split()[1:2] == [instance_id]
+        elif is_ours and (key := _key(line.partition(" ")[2])):
+            yield key
+
+
+def _heading(host: Mapping) -> str:
+    return f"# {host['id']} {host['name']}"
+
+
+def _ssh_options(known_hosts: Path) -> list[str]:
+    # ssh reads a list of files here and replaces %-tokens in it.
+    file = str(known_hosts).replace("%", "%%")
+    options = ["StrictHostKeyChecking=yes", f'UserKnownHostsFile="{file}"', "IdentitiesOnly=yes"]
+    return [word for option in options for word in ("-o", option)]
+
+
+def _key(line: str) -> str | None:
+    """Return the key of a line as type and base64, or None when it is damaged or no key."""
+    if not (found := KEY.match(line)):
+        return None
+    key = found[1]
+    try:
+        load_ssh_public_key(key.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    return key
