@@ -1,0 +1,157 @@
+"""What Daybook costs: a step's wall time against the same tools run bare.
+
+    python benchmarks/overhead.py [ROUNDS]     # about five minutes a round; needs Docker
+
+Each side of a round gets a fresh copy of the project and a fresh sandbox, one after the other; the
+account is prepared before the clock starts. Both sides do the same: init, plan and apply of
+terraform/environment, then the playbook. Daybook's time has its kernel, checks, the look from
+outside and the record in it. The aim: at most 1.05 of the bare tools plus 3 seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+from rich.console import Console
+from rich.table import Table
+
+from daybook import settings, target, terraform
+from daybook.steps import common
+from daybook.terraform import runner
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+DAYBOOK = Path(sys.executable).with_name("daybook")
+ENV = "staging"
+APPROVED = ("-p", "env", ENV, "-p", "approve", "auto")
+STEPS = ("provision", "configure")
+
+
+def main() -> None:
+    """Measure, print the table, and end with 1 when the aim is missed."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    seconds = {side: {step: [] for step in STEPS} for side in ("daybook", "bare")}
+    for number in range(1, rounds + 1):
+        for side, measure in (("daybook", measure_daybook), ("bare", measure_bare)):
+            print(f"round {number} of {rounds}: {side}", file=sys.stderr, flush=True)
+            with fresh_project() as root:
+                for step, taken in measure(root).items():
+                    seconds[side][step].append(taken)
+    medians = {
+        side: {s: statistics.median(t) for s, t in found.items()} for side, found in seconds.items()
+    }
+    sys.exit(0 if show(medians, rounds) else 1)
+
+
+def measure_daybook(root: Path) -> dict[str, float]:
+    """Return the seconds that each step takes through Daybook."""
+    return {step: timed([DAYBOOK, "run", step, *APPROVED], root) for step in STEPS}
+
+
+def measure_bare(root: Path) -> dict[str, float]:
+    """Return the seconds that each step takes with its tools alone."""
+    provision = bare_terraform(root)
+    # The inventory is Daybook's work; the infrastructure is there already.
+    timed([DAYBOOK, "run", "provision", *APPROVED], root)
+    return {"provision": provision, "configure": bare_ansible(root)}
+
+
+def bare_terraform(root: Path) -> float:
+    """Run init, plan and apply in terraform/environment as a person would."""
+    step = a_step(root)
+    folder, plan = root / "terraform/environment", root / "bare.tfplan"
+    env = {
+        **step.target.environ,
+        **terraform.mirror_config(root),
+        **terraform.variables_environment(common.environment_variables(step)),
+        "CHECKPOINT_DISABLE": "1",
+    }
+    backend = [f"-backend-config={key}={value}" for key, value in common.backend(step).items()]
+    options = ["-input=false", f"-lock-timeout={runner.LOCK_TIMEOUT}"]
+    began = time.monotonic()
+    timed(["terraform", "init", "-input=false", *backend], folder, env)
+    in_workspace = env | {"TF_WORKSPACE": ENV}
+    timed(["terraform", "plan", *options, f"-out={plan}"], folder, in_workspace)
+    timed(["terraform", "apply", *options, plan], folder, in_workspace)
+    return time.monotonic() - began
+
+
+def bare_ansible(root: Path) -> float:
+    """Run the playbook as a person would."""
+    step = a_step(root)
+    command = ["ansible-playbook", "--private-key", common.private_key(step)]
+    command += ["-i", f"ansible/inventories/{ENV}", f"ansible/{ENV}.yml"]
+    return timed(command, root, step.target.environ)
+
+
+def a_step(root: Path) -> SimpleNamespace:
+    """Return what the steps' own helpers need to know, without a run."""
+    chosen = settings.load(root, ENV)
+    where = target.resolve(chosen, root, rehearse=False)
+    return SimpleNamespace(root=root, env=ENV, settings=chosen, target=where)
+
+
+@contextmanager
+def fresh_project() -> Iterator[Path]:
+    """Yield a copy of the project with a sandbox of its own and the account prepared."""
+    with tempfile.TemporaryDirectory(prefix="daybook-overhead-") as folder:
+        root = Path(folder)
+        listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.check_output(listing, cwd=CHECKOUT, text=True).split("\0")
+        for name in [*filter(None, names), ".cache/terraform.rc"]:
+            if (CHECKOUT / name).is_file():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(CHECKOUT / name, root / name)
+        timed([DAYBOOK, "sandbox", "up"], root)
+        try:
+            timed([DAYBOOK, "run", "bootstrap", *APPROVED], root)
+            yield root
+        finally:
+            timed([DAYBOOK, "sandbox", "down"], root)
+
+
+def timed(command: Sequence[str | Path], cwd: Path, env: dict[str, str] | None = None) -> float:
+    """Run a command that has to succeed and return its seconds; its output only on failure."""
+    began = time.monotonic()
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=env or os.environ | {"DAYBOOK_ROOT": str(cwd)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))} ended with {done.returncode}\n{done.stdout}")
+    return time.monotonic() - began
+
+
+def show(medians: dict[str, dict[str, float]], rounds: int) -> bool:
+    """Print one row a step; tell whether each is within the aim."""
+    table = Table(title=f"Daybook against the bare tools, median of {rounds}")
+    for column in ("step", "daybook", "bare", "ratio", "allowed", ""):
+        table.add_column(column, justify="left" if column in ("step", "") else "right")
+    is_within = True
+    for step in STEPS:
+        ours, bare = medians["daybook"][step], medians["bare"][step]
+        allowed = 1.05 * bare + 3
+        is_within &= ours <= allowed
+        verdict = "within" if ours <= allowed else "over"
+        numbers = (f"{ours:.1f} s", f"{bare:.1f} s", f"{ours / bare:.2f}", f"{allowed:.1f} s")
+        table.add_row(step, *numbers, verdict)
+    Console().print(table)
+    return is_within
+
+
+if __name__ == "__main__":
+    main()
