@@ -1,0 +1,279 @@
+"""journal.jsonl: what happened, one line an event, each with the hash of the line before.
+
+    journal = Journal.create(folder, {"step": "provision", "environment": "staging"})
+    journal.write("phase", name="plan", state="started")
+    journal.close("succeeded")
+
+Kinds: header · phase (name, state) · check (checks) · plan (digest, changes) · approval · change ·
+outputs (values) · versions · cell_start · output · cell_end · tool_start · tool_end · status ·
+note · end. Every line but an `output` is on the disk when `write` returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from daybook.errors import CommandFailed
+from daybook.redact import Redactor
+
+NAME = "journal.jsonl"
+FIRST = "0" * 64
+"""What the first line has in place of the hash of the line before."""
+STATUSES = ("running", "waiting", "succeeded", "failed", "interrupted")
+_RESERVE = ".reserve"
+_RESERVE_BYTES = 256 * 1024
+_BEGINNINGS = {("phase", "started"), ("tool_start", None)}
+
+
+def now() -> str:
+    """Return the time as every record writes it: `2026-11-23T18:45:00.123Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Journal:
+    """Append events to one run's journal, from any thread; secrets are taken out on the way.
+
+    When the disk is full, space kept back for it takes the last lines: how the run ended. From
+    then on outputs are dropped, and to begin a phase or a tool raises CommandFailed.
+    """
+
+    def __init__(self, path: Path, redactor: Redactor, *, seq: int = 0, prev: str = FIRST) -> None:
+        self.path = path
+        self.redactor = redactor
+        self.is_closed = False
+        self.stopped = ""
+        self._seq, self._prev = seq, prev
+        self._lock = threading.RLock()
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._fd).st_size
+
+    @classmethod
+    def create(
+        cls, folder: Path, header: Mapping[str, Any], redactor: Redactor | None = None
+    ) -> Journal:
+        """Start the journal of a new run in its folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        _reserve(folder / _RESERVE)
+        journal = cls(folder / NAME, redactor or Redactor())
+        journal.write("header", **header)
+        _sync_folder(folder)
+        return journal
+
+    @classmethod
+    def resume(cls, path: Path, redactor: Redactor | None = None) -> Journal:
+        """Go on with a journal whose writer is gone; a cut last line becomes a note."""
+        entries = read(path)
+        raw = path.read_bytes()
+        whole = raw[: len(raw) - len(entries.cut)]
+        if entries.cut:
+            os.truncate(path, len(whole))
+        prev = _hash(whole.splitlines()[-1]) if whole else FIRST
+        journal = cls(path, redactor or Redactor(), seq=len(entries.lines), prev=prev)
+        if entries.cut:
+            journal.write("note", what="cut", fragment=entries.cut.decode("utf-8", "replace"))
+        return journal
+
+    def write(self, kind: str, **data: Any) -> None:
+        """Add one event; it is on the disk when this returns, unless it is an `output`."""
+        with self._lock:
+            if self.is_closed or (self.stopped and kind == "output"):
+                return
+            if self.stopped and (kind, data.get("state")) in _BEGINNINGS:
+                raise self._cannot_write()
+            try:
+                self._append(kind, data)
+            except OSError as err:
+                self._stop(err)
+                if kind != "output":
+                    self._last_words(kind, data)
+
+    def close(self, status: str, reason: str = "") -> None:
+        """Write the end line; nothing can be added after it."""
+        with self._lock:
+            if self.is_closed:
+                return
+            try:
+                self.write("end", status=status, **({"reason": reason} if reason else {}))
+            finally:
+                self.release()
+
+    def release(self) -> None:
+        """Let go of the file without an end line."""
+        with self._lock:
+            if not self.is_closed:
+                self.is_closed = True
+                os.close(self._fd)
+                self.path.with_name(_RESERVE).unlink(missing_ok=True)
+
+    def _append(self, kind: str, data: Mapping[str, Any]) -> None:
+        entry = {"seq": self._seq, "time": now(), "kind": kind}
+        entry |= self.redactor.clean_value(data)
+        line = encode(entry | {"prev": self._prev})
+        try:
+            _write_all(self._fd, line + b"\n")
+            if kind != "output":
+                os.fsync(self._fd)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._size)
+            raise
+        self._seq, self._prev, self._size = self._seq + 1, _hash(line), self._size + len(line) + 1
+
+    def _stop(self, err: OSError) -> None:
+        if self.stopped:
+            raise self._cannot_write() from err
+        self.stopped = err.strerror or str(err)
+        self.path.with_name(_RESERVE).unlink(missing_ok=True)
+
+    def _last_words(self, kind: str, data: Mapping[str, Any]) -> None:
+        if (kind, data.get("state")) in _BEGINNINGS:
+            raise self._cannot_write()
+        try:
+            self._append("note", {"what": "stopped", "reason": self.stopped})
+            self._append(kind, data)
+        except OSError as err:
+            raise self._cannot_write() from err
+
+    def _cannot_write(self) -> CommandFailed:
+        return CommandFailed(
+            "The run's journal cannot be written.",
+            expected="room on the disk for what happens",
+            observed=f"{self.path.name}: {self.stopped}",
+            changed="Nothing more was started.",
+            next="make room, then run the step again",
+        )
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a journal holds. cut: the bytes of a last line that was not finished."""
+
+    lines: tuple[dict[str, Any], ...]
+    cut: bytes = b""
+
+    def of(self, *kinds: str) -> Iterator[dict[str, Any]]:
+        """Give the entries of these kinds, in order."""
+        return (line for line in self.lines if line["kind"] in kinds)
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """Return the header, or {} when not even that was written."""
+        return self.lines[0] if self.lines and self.lines[0]["kind"] == "header" else {}
+
+    @property
+    def end(self) -> dict[str, Any] | None:
+        """Return the end line of a closed journal."""
+        return self.lines[-1] if self.lines and self.lines[-1]["kind"] == "end" else None
+
+
+def read(path: Path) -> Entries:
+    """Read a journal as far as it goes; a line that is no entry ends it like a cut."""
+    lines, position = [], 0
+    raw = path.read_bytes()
+    for line in raw.splitlines(keepends=True):
+        entry = _entry(line)
+        if entry is None:
+            break
+        lines.append(entry)
+        position += len(line)
+    return Entries(tuple(lines), raw[position:])
+
+
+def verify(path: Path) -> tuple[str, ...]:
+    """Return what is wrong with a closed journal, by line; nothing when it is whole."""
+    raw = path.read_bytes()
+    if not raw:
+        return ("line 1: missing",)
+    prev, kind = FIRST, ""
+    for number, line in enumerate(raw.splitlines(keepends=True), start=1):
+        entry = _entry(line)
+        if entry is None:
+            return (f"line {number}: not a whole entry",)
+        if entry.get("prev") != prev:
+            return (f"line {number}: does not follow from line {number - 1}",)
+        if entry["seq"] != number - 1 or (number == 1) != (entry["kind"] == "header"):
+            return (f"line {number}: out of order",)
+        if kind == "end":
+            return (f"line {number}: written after the end",)
+        prev, kind = _hash(line.rstrip(b"\n")), entry["kind"]
+    return () if kind == "end" else (f"line {number}: the end is missing",)
+
+
+def rewrite(path: Path, redactor: Redactor) -> bool:
+    """Take secrets out of lines already written and chain them anew; True if there were any.
+
+    For a value that became known only after it had been printed, while the run is still open.
+    """
+    before = read(path).lines
+    after = [redactor.clean_value(entry) for entry in before]
+    if after == list(before):
+        return False
+    prev, lines = FIRST, []
+    for entry in after:
+        line = encode(entry | {"prev": prev})
+        lines.append(line + b"\n")
+        prev = _hash(line)
+    replace(path, b"".join(lines))
+    return True
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing."""
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def encode(entry: Mapping[str, Any]) -> bytes:
+    """Return JSON on one line; a broken surrogate becomes an escape that JSON knows."""
+    text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"), default=str)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    is_entry = isinstance(entry, dict) and isinstance(entry.get("kind"), str) and "seq" in entry
+    return entry if is_entry else None
+
+
+def _hash(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _reserve(path: Path) -> None:
+    """Take up the room that the last lines need when there is no other left."""
+    with path.open("wb") as file:
+        file.write(b"\0" * _RESERVE_BYTES)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,219 @@
+"""A run's record: close it whole, signed and read-only, also when its kernel is long gone."""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from daybook import journal, provenance, render, signing, summary
+from daybook.journal import Journal
+from daybook.redact import Redactor
+
+NAME = "record.json"
+SIGNATURE = "record.json.sig"
+TEMPLATE = "template.ipynb"
+HEAD = ".head.json"
+"""In `runs/<env>/`: which record is the newest, so that its removal shows too."""
+REHEARSAL_SIGNERS = "rehearsal.signers"
+"""In `runs/`: the sandbox's own keys; they count for rehearsals alone."""
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A closed record. unsigned: why it has no signature, or ""."""
+
+    folder: Path
+    status: str
+    unsigned: str = ""
+
+
+def runs_of(root: Path, environment: str = "*") -> Iterator[Path]:
+    """Give every run's folder, closed or not."""
+    return (file.parent for file in (root / "runs").glob(f"{environment}/*/{journal.NAME}"))
+
+
+def load(folder: Path) -> dict[str, Any] | None:
+    """Return a closed run's record, or None while there is none."""
+    try:
+        return json.loads((folder / NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def close(
+    folder: Path,
+    status: str,
+    *,
+    reason: str = "",
+    redactor: Redactor | None = None,
+    open_journal: Journal | None = None,
+    key: Path | None = None,
+) -> Closed:
+    """End a run's journal, take out what secrets still are in its files, and seal the folder.
+
+    key: the operator's private key; without one the record is unsigned, and says so.
+    """
+    redactor = redactor or _patterns_and_environment()
+    if open_journal:
+        open_journal.release()
+    path = folder / journal.NAME
+    if not journal.read(path).end:
+        found = dict(_scrub_attachments(folder, redactor))
+        if journal.rewrite(path, redactor):
+            found[journal.NAME] = found.get(journal.NAME, 0) + 1
+        writer = Journal.resume(path, redactor)
+        if found:
+            writer.write("note", what="redacted", files=found)
+        writer.close(status, reason)
+    return _seal(folder, redactor, key)
+
+
+def settle(root: Path, *, key: Path | None = None, environment: str = "*") -> list[Closed]:
+    """Close every run whose kernel is gone, each with its true status."""
+    closed = []
+    for folder in sorted(runs_of(root, environment)):
+        if (folder / NAME).exists():
+            continue
+        entries = journal.read(folder / journal.NAME)
+        if not provenance.is_alive(entries.header.get("kernel", {})):
+            status = summary.left_behind(entries)
+            reason = "" if entries.end else "its kernel was gone; closed afterwards"
+            closed.append(close(folder, status, reason=reason, key=key))
+    return closed
+
+
+def digest(path: Path) -> str:
+    """Return a file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """Give every file that a record vouches for."""
+    outside = {folder / NAME, folder / SIGNATURE}
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path not in outside)
+
+
+def _seal(folder: Path, redactor: Redactor, key: Path | None) -> Closed:
+    """Render, link to the environment's record before, sign, make read-only."""
+    entries = journal.read(folder / journal.NAME)
+    record = summary.summarise(entries)
+    record["operator"] = record["operator"] | _key_facts(key)
+    template = _template(folder)
+    pages = {"notebook.ipynb": render.notebook, "report.html": render.report}
+    for name, page in pages.items():
+        journal.replace(folder / name, page(template, entries, record))
+        scrub(folder / name, redactor)
+    (folder / ".reserve").unlink(missing_ok=True)
+    record["files"] = {
+        path.relative_to(folder).as_posix(): {"sha256": digest(path), "bytes": path.stat().st_size}
+        for path in files_of(folder)
+    }
+    with _chain(folder.parent) as head:
+        record["previous"] = _previous(head, record["run"])
+        unsigned = _write(folder, redactor.clean_value(record), key)
+    _make_read_only(folder)
+    return Closed(folder, record["status"], unsigned)
+
+
+def _write(folder: Path, record: Mapping[str, Any], key: Path | None) -> str:
+    """Write head, signature and record, in this order: the record's presence means complete."""
+    content = json.dumps(record, indent=1, ensure_ascii=False, default=str).encode() + b"\n"
+    is_rehearsal = record["target"] == "sandbox"
+    namespace = signing.REHEARSAL if is_rehearsal else signing.RECORD
+    signature, why = signing.sign(content, key, namespace) if key else ("", "no SSH key was given")
+    (folder / SIGNATURE).unlink(missing_ok=True)
+    if signature:
+        journal.replace(folder / SIGNATURE, signature.encode())
+        if is_rehearsal:
+            _allow_rehearsal(folder.parent.parent / REHEARSAL_SIGNERS, signing.public_key(key))
+    link = {"run": record["run"], "sha256": hashlib.sha256(content).hexdigest()}
+    head = link | {"previous": record["previous"]}
+    journal.replace(folder.parent / HEAD, json.dumps(head).encode())
+    journal.replace(folder / NAME, content)
+    return why
+
+
+def _previous(head: Path, run: str) -> dict[str, str] | None:
+    """Return the link to the record before; a run closed a second time keeps its place."""
+    if not head.exists():
+        return None
+    newest = json.loads(head.read_bytes())
+    if newest["run"] == run:
+        return newest["previous"]
+    return {"run": newest["run"], "sha256": newest["sha256"]}
+
+
+@contextmanager
+def _chain(folder: Path) -> Iterator[Path]:
+    """Hold the environment's chain of records: two runs may end at the same time."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder / HEAD
+
+
+def _allow_rehearsal(signers: Path, public: str) -> None:
+    line = f'sandbox namespaces="{signing.REHEARSAL}" {public}\n'
+    known = signers.read_text(encoding="utf-8") if signers.exists() else ""
+    if public and line not in known:
+        journal.replace(signers, (known + line).encode())
+
+
+def _key_facts(key: Path | None) -> dict[str, str]:
+    found = signing.fingerprint(signing.public_key(key)) if key else ""
+    return {"key": found} if found else {}
+
+
+def _template(folder: Path) -> dict[str, Any]:
+    path = folder / "attachments" / TEMPLATE
+    return json.loads(path.read_bytes()) if path.exists() else {}
+
+
+def _patterns_and_environment() -> Redactor:
+    redactor = Redactor()
+    redactor.add_environment(os.environ)
+    return redactor
+
+
+def _scrub_attachments(folder: Path, redactor: Redactor) -> Iterator[tuple[str, int]]:
+    for path in files_of(folder):
+        if path.name not in (journal.NAME, ".reserve") and (count := scrub(path, redactor)):
+            yield path.relative_to(folder).as_posix(), count
+
+
+def scrub(path: Path, redactor: Redactor) -> int:
+    """Take secrets out of a file of any size; return how many there were."""
+    before = redactor.found.total()
+    for _ in _clean_pieces(path, redactor):
+        pass
+    count = redactor.found.total() - before
+    if count:
+        scratch = path.with_name(f".{path.name}.new")
+        with scratch.open("wb") as file:
+            for piece in _clean_pieces(path, redactor):
+                file.write(piece.encode("utf-8", "surrogateescape"))
+        scratch.replace(path)
+    return count
+
+
+def _clean_pieces(path: Path, redactor: Redactor) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    stream = redactor.stream()
+    with path.open("rb") as file:
+        while raw := file.read(_PIECE):
+            yield stream.feed(decoder.decode(raw))
+    yield stream.feed(decoder.decode(b"", final=True)) + stream.flush()
+
+
+def _make_read_only(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        path.chmod(0o555 if path.is_dir() else 0o444)

@@ -1,0 +1,282 @@
+"""Take secrets out of text: the values that were registered, and what has a secret's shape.
+
+    redactor = Redactor()
+    redactor.add("DB_PASSWORD", "correct horse")
+    redactor.clean("pw=correct%20horse")     # 'pw=[redacted:DB_PASSWORD]'
+
+A value is also found base64-, URL-, JSON-, HTML- or shell-encoded, broken over lines, between
+colour codes, and over two pieces of a stream.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import urllib.parse
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from daybook import patterns
+from daybook.patterns import Span
+
+_COMMON = frozenset(
+    {
+        *("password", "password1", "changeme", "secret12", "12345678", "123456789", "1234567890"),
+        *("abcdefgh", "qwertyui", "admin123", "test1234", "testing", "default", "disabled"),
+        *("localhost", "production", "staging", "sandbox", "username", "undefined", "anonymous"),
+        *("administrator", "us-east-1", "eu-west-1", "eu-central-1", "123456789012"),
+    }
+)
+_SECRET_NAME = re.compile(
+    r"(?i)(SECRET|PASSW|PASSPHRASE|TOKEN|PRIVATE_?KEY|API_?KEY|ACCESS_KEY|CREDENTIAL)"
+)
+_NOT_SECRET = re.compile(r"(?i)(_FILE|_PATH|_DIR|_URL|_URI|_ENDPOINT|_HOST|_PORT|_NAME|_ID)$")
+_GAP = re.compile(r"(?:\r|\n|\x00|\x1b\[[0-9;]*[A-Za-z]|\\[nr])[ \t]*")
+_FRAMED_GAP = re.compile(r"[ \t]*[│┃|]?[ \t]*(?:\r|\n|\x00|\\[nr])[ \t]*[│┃|]?[ \t]*")
+_NO_GAP = re.compile(r"(?!)")
+_GAP_MARKS = ("\n", "\r", "\x00", "\x1b", "\\n", "\\r")
+_CHUNK = 64
+_HOLD = 8192
+_KEY_HOLD = 32768
+
+
+class Redactor:
+    """Know secret values by name and clean text, messages and streams of them."""
+
+    def __init__(self) -> None:
+        self._needles: tuple[tuple[str, str], ...] = ()
+        self._prefixes: frozenset[str] = frozenset()
+        self.found: Counter[str] = Counter()
+
+    def add(self, name: str, value: str | bytes | None) -> bool:
+        """Register a secret; False when it is too short or too common to be taken out safely."""
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+        text = text.strip()
+        if not _is_distinctive(text):
+            return False
+        label = re.sub(r"[^\w.-]+", "_", name)
+        needles = {squeezed: label for form in _forms(text) if (squeezed := _squeeze(form))}
+        merged = needles | dict(self._needles)
+        self._needles = tuple(sorted(merged.items(), key=lambda item: -len(item[0])))
+        self._prefixes = frozenset(n[:k] for n in merged for k in range(1, len(n)))
+        return True
+
+    def add_environment(self, environ: Mapping[str, str]) -> None:
+        """Register the values of variables whose names say that they are credentials."""
+        for name, value in environ.items():
+            if _SECRET_NAME.search(name) and not _NOT_SECRET.search(name):
+                self.add(name, value)
+
+    def clean(self, text: str) -> str:
+        """Return the text with each secret replaced by `[redacted:NAME]`."""
+        spans = self._spans(text)
+        return self._replace(text, spans) if spans else text
+
+    def clean_value(self, value: Any) -> Any:
+        """Return a copy of nested JSON-like data, keys included, without secrets."""
+        if isinstance(value, str):
+            return self.clean(value)
+        if isinstance(value, Mapping):
+            return {self.clean_value(key): self.clean_value(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            if value and all(isinstance(item, str) for item in value):
+                return self._clean_strings(value)
+            return [self.clean_value(item) for item in value]
+        if isinstance(value, bytes | bytearray | memoryview):
+            return self.clean(bytes(value).decode("latin-1")).encode("latin-1", "replace")
+        return value
+
+    clean_message = clean_value
+
+    def stream(self) -> Stream:
+        """Return a cleaner for text that arrives in pieces."""
+        return Stream(self)
+
+    def _clean_strings(self, items: Iterable[str]) -> list[str]:
+        cleaned = [self.clean(item) for item in items]
+        joined = "\x00".join(cleaned)
+        spans = self._spans(joined)
+        return self._replace(joined, spans).split("\x00") if spans else cleaned
+
+    def _replace(self, text: str, spans: list[Span]) -> str:
+        pieces, position = [], 0
+        for start, end, name in spans:
+            self.found[name] += 1
+            pieces += [text[position:start], f"[redacted:{name}]"]
+            position = end
+        return "".join(pieces) + text[position:]
+
+    def _spans(self, text: str) -> list[Span]:
+        known = list(self._known(text)) if self._needles else []
+        return _merge(known + patterns.find(text))
+
+    def _known(self, text: str) -> Iterator[Span]:
+        for squeezed, gap in _views(text):
+            hits = [
+                (at, at + len(needle), name)
+                for needle, name in self._needles
+                if needle in squeezed
+                for at in _occurrences(squeezed, needle)
+            ]
+            if hits:
+                origin = _origin(found.span() for found in gap.finditer(text))
+                yield from ((origin(start), origin(end - 1) + 1, name) for start, end, name in hits)
+
+    def _held_from(self, text: str) -> int:
+        """Return where a tail begins that may be the first part of a secret."""
+        held = min(self._value_begins(text), _shape_begins(text))
+        if held == len(text):
+            return held
+        inside = [start for start, end, _ in self._spans(text) if start < held < end]
+        return min([held, *inside])
+
+    def _value_begins(self, text: str) -> int:
+        if not self._prefixes:
+            return len(text)
+        offset = max(0, len(text) - 4 * _CHUNK)
+        tail = text[offset:]
+        gaps = [found.span() for found in _GAP.finditer(tail)]
+        squeezed = _GAP.sub("", tail)
+        for size in range(min(len(squeezed), 2 * _CHUNK), 0, -1):
+            if squeezed[-size:] in self._prefixes:
+                start = _origin(gaps)(len(squeezed) - size)
+                crosses_line = bool(gaps) and gaps[-1][1] > start
+                if size >= 4 or not crosses_line:
+                    return offset + start
+        return len(text)
+
+
+class Stream:
+    """Clean text that comes in pieces, keeping back a tail that could begin a secret."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """Return what can be shown by now."""
+        text = self._held + text
+        cut = self._redactor._held_from(text)
+        self._held = text[cut:]
+        return self._redactor.clean(text[:cut])
+
+    def flush(self) -> str:
+        """Return the rest: nothing more will come."""
+        held, self._held = self._held, ""
+        return self._redactor.clean(held)
+
+
+def _is_distinctive(value: str) -> bool:
+    if len(value) < 6 or value.lower() in _COMMON or len(set(value)) < 4:
+        return False
+    kinds = sum(
+        bool(re.search(kind, value)) for kind in ("[a-z]", "[A-Z]", "[0-9]", "[^A-Za-z0-9]")
+    )
+    return kinds >= 2 if len(value) < 10 else not value.isdigit() or len(value) > 12
+
+
+def _forms(value: str) -> Iterator[str]:
+    """Give each text under which a value may show, long ones in pieces."""
+    pieces = [value]
+    if len(value) > 2 * _CHUNK or "\n" in value:
+        pieces = [
+            line[at : at + _CHUNK]
+            for line in value.splitlines()
+            for at in range(0, len(line), _CHUNK)
+        ]
+        pieces = [p for p in pieces if len(p) >= 16 and len(set(p)) >= 8 and "-----" not in p]
+    for piece in pieces:
+        yield from _encodings(piece)
+
+
+def _encodings(value: str) -> Iterator[str]:
+    yield value
+    quoted = {urllib.parse.quote(value, safe=""), urllib.parse.quote(value)}
+    quoted.add(urllib.parse.quote_plus(value))
+    yield from quoted
+    yield from (re.sub("%[0-9A-F]{2}", lambda m: m.group().lower(), form) for form in quoted)
+    for ascii_only in (True, False):
+        escaped = json.dumps(value, ensure_ascii=ascii_only)[1:-1]
+        yield escaped
+        yield json.dumps(escaped, ensure_ascii=ascii_only)[1:-1]
+    yield repr(value)[1:-1]
+    yield html.escape(value)
+    yield html.escape(value, quote=False)
+    yield value.replace("'", "'\"'\"'")
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield from _base64_cores(value.encode(), encode)
+
+
+def _base64_cores(raw: bytes, encode: Any) -> Iterator[str]:
+    """Give the characters that stay the same wherever in a longer text the value stands."""
+    for shift, skip in ((0, 0), (1, 2), (2, 3)):
+        core = encode(b"\0" * shift + raw).decode()[skip : (shift + len(raw)) * 8 // 6]
+        if len(core) >= 6:
+            yield core
+
+
+def _squeeze(text: str) -> str:
+    return _GAP.sub("", text)
+
+
+def _views(text: str) -> Iterator[tuple[str, re.Pattern[str]]]:
+    """Give the text without what may stand between two parts of a secret, and what that was."""
+    if not any(mark in text for mark in _GAP_MARKS):
+        yield text, _NO_GAP
+        return
+    yield _GAP.sub("", text), _GAP
+    if "│" in text or "┃" in text or " \n" in text:
+        yield _FRAMED_GAP.sub("", text), _FRAMED_GAP
+
+
+def _origin(gaps: Iterable[tuple[int, int]]) -> Callable[[int], int]:
+    """Return the function from a position in the squeezed text to that in the original."""
+    starts, shifts, removed = [], [], 0
+    for start, end in gaps:
+        starts.append(start - removed)
+        removed += end - start
+        shifts.append(removed)
+
+    def origin(position: int) -> int:
+        before = bisect_right(starts, position)
+        return position + (shifts[before - 1] if before else 0)
+
+    return origin
+
+
+def _occurrences(text: str, needle: str) -> Iterator[int]:
+    at = text.find(needle)
+    while at >= 0:
+        yield at
+        at = text.find(needle, at + len(needle))
+
+
+def _merge(spans: list[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for start, end, name in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if merged and start < merged[-1][1]:
+            last = merged[-1]
+            merged[-1] = (last[0], max(last[1], end), last[2])
+        else:
+            merged.append((start, end, name))
+    return merged
+
+
+def _shape_begins(text: str) -> int:
+    """Return where, on the unfinished last line, a secret known by its shape may have begun."""
+    line = max(text.rfind("\n"), text.rfind("\r")) + 1
+    floor = max(line, len(text) - _HOLD)
+    lowered = text[floor:].lower()
+    begun = [floor + at for start in patterns.STARTS if (at := lowered.find(start)) >= 0]
+    key = text.rfind("-----BEGIN ", max(0, len(text) - _KEY_HOLD))
+    if key >= 0 and "PRIVATE KEY" in text[key : key + 60] and "-----END " not in text[key:]:
+        begun.append(key)
+    for size in range(min(len(lowered), 15), 1, -1):
+        if any(start.startswith(lowered[-size:]) for start in patterns.STARTS):
+            begun.append(len(text) - size)
+            break
+    return min(begun, default=len(text))

@@ -1,0 +1,167 @@
+"""Sign and verify with SSH keys, as `ssh-keygen -Y` does."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+RECORD = "daybook-record"
+REHEARSAL = "daybook-rehearsal"
+"""Namespaces: what is signed with the sandbox's own key is never taken for a real record."""
+_MAGIC = b"SSHSIG"
+_ED25519 = b"ssh-ed25519"
+_HASHES = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
+_SIMPLE_SIGNER = re.compile(r'(\S+)\s+(?:namespaces="([^"]*)"\s+)?ssh-ed25519\s+(\S+)')
+_ARMOR = re.compile(r"-----(?:BEGIN|END) SSH SIGNATURE-----|\s")
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who signed. name: "" for a key that no signers file allows. is_good: just these bytes."""
+
+    name: str
+    fingerprint: str
+    is_good: bool
+
+
+def sign(data: bytes, key: Path, namespace: str) -> tuple[str, str]:
+    """Return (signature, ""), or ("", why there is none).
+
+    key: the private key's path; the private half may be in the agent alone.
+    """
+    public = key.with_name(f"{key.name}.pub")
+    usable = key if key.exists() else public
+    if not usable.exists():
+        return "", f"there is no SSH key {key.name}"
+    done = _keygen("-Y", "sign", "-q", "-f", str(usable), "-n", namespace, stdin=data)
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        return "", said[-1] if said else f"ssh-keygen ended with {done.returncode}"
+    return done.stdout.decode(), ""
+
+
+def public_key(key: Path) -> str:
+    """Return `type base64` of a key pair, "" when its public half cannot be read."""
+    public = key.with_name(f"{key.name}.pub")
+    if public.exists():
+        return " ".join(public.read_text(encoding="utf-8").split()[:2])
+    done = _keygen("-y", "-P", "", "-f", str(key))
+    return " ".join(done.stdout.decode().split()[:2]) if done.returncode == 0 else ""
+
+
+def fingerprint(public: str) -> str:
+    """Return `SHA256:…` of `type base64`, as `ssh-keygen -l` does; "" of nothing."""
+    return _fingerprint(base64.b64decode(public.split()[1])) if public else ""
+
+
+def check(data: bytes, signature: str, signers: Path, namespace: str, *, when: str = "") -> Signer:
+    """Find out who signed these bytes.
+
+    when: the time of signing, `20261123184500Z`, for signers with dates. An ed25519 key on a plain
+    line is checked here (11,000 a second); all else is left to ssh-keygen (180 a second).
+    """
+    try:
+        key, used, algorithm, blob = _parse(signature)
+    except (ValueError, struct.error):
+        return Signer("", "", is_good=False)
+    known = dict(_simple_signers(signers, namespace))
+    if not key.startswith(_string(_ED25519)) or (key not in known and _has_special(signers)):
+        return _check_with_keygen(data, signature, signers, namespace, when, _fingerprint(key))
+    is_good = used == namespace.encode() and _is_ed25519(key, blob, _signed(data, used, algorithm))
+    return Signer(known.get(key, ""), _fingerprint(key), is_good)
+
+
+def _parse(signature: str) -> tuple[bytes, bytes, bytes, bytes]:
+    raw = base64.b64decode(_ARMOR.sub("", signature), validate=True)
+    if raw[:6] != _MAGIC or raw[6:10] != b"\0\0\0\1":
+        raise ValueError("not an SSH signature")
+    key, namespace, _reserved, algorithm, blob = _strings(raw[10:])
+    return key, namespace, algorithm, blob
+
+
+def _signed(data: bytes, namespace: bytes, algorithm: bytes) -> bytes:
+    digest = _HASHES.get(algorithm, hashlib.sha512)(data).digest()
+    return _MAGIC + b"".join(map(_string, (namespace, b"", algorithm, digest)))
+
+
+def _is_ed25519(key: bytes, blob: bytes, signed: bytes) -> bool:
+    try:
+        _kind, public = _strings(key)
+        _kind, value = _strings(blob)
+        Ed25519PublicKey.from_public_bytes(public).verify(value, signed)
+    except (InvalidSignature, ValueError, struct.error):
+        return False
+    return True
+
+
+def _simple_signers(signers: Path, namespace: str) -> Iterator[tuple[bytes, str]]:
+    for line in _lines(signers):
+        found = _SIMPLE_SIGNER.match(line)
+        if found and (found[2] is None or namespace in found[2].split(",")):
+            yield base64.b64decode(found[3]), found[1]
+
+
+def _has_special(signers: Path) -> bool:
+    return any(not _SIMPLE_SIGNER.match(line) for line in _lines(signers))
+
+
+def _lines(signers: Path) -> list[str]:
+    if not signers.exists():
+        return []
+    lines = signers.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _check_with_keygen(
+    data: bytes, signature: str, signers: Path, namespace: str, when: str, fingerprint: str
+) -> Signer:
+    at = ["-O", f"verify-time={when}"] if when else []
+    with tempfile.TemporaryDirectory(prefix="daybook-") as scratch:
+        file = Path(scratch, "sig")
+        file.write_text(signature, encoding="utf-8")
+        allowed = signers if signers.exists() else Path(os.devnull)
+        who = _keygen("-Y", "find-principals", "-s", str(file), "-f", str(allowed), *at)
+        name = who.stdout.decode().strip().splitlines()[0] if who.returncode == 0 else ""
+        known = ["-Y", "verify", "-f", str(allowed), "-I", name, *at]
+        how = known if name else ["-Y", "check-novalidate"]
+        done = _keygen(*how, "-n", namespace, "-s", str(file), stdin=data)
+    return Signer(name, fingerprint, done.returncode == 0)
+
+
+def _keygen(*args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run ssh-keygen where no terminal and no window can be asked for a passphrase."""
+    env = {**os.environ, "SSH_ASKPASS_REQUIRE": "never"}
+    return subprocess.run(
+        ["ssh-keygen", *args], input=stdin, capture_output=True, env=env, start_new_session=True
+    )
+
+
+def _fingerprint(blob: bytes) -> str:
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode()
+    return f"SHA256:{digest.rstrip('=')}"
+
+
+def _string(value: bytes) -> bytes:
+    return struct.pack(">I", len(value)) + value
+
+
+def _strings(raw: bytes) -> list[bytes]:
+    found, at = [], 0
+    while at < len(raw):
+        (size,) = struct.unpack_from(">I", raw, at)
+        if at + 4 + size > len(raw):
+            raise ValueError("cut short")
+        found.append(raw[at + 4 : at + 4 + size])
+        at += 4 + size
+    return found

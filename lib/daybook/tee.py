@@ -1,0 +1,181 @@
+"""The one door through which a kernel's output leaves: journal it, and take secrets out.
+
+ipykernel sends every message, to whichever front-end, through its session. That method is
+replaced here; IPython's cell events tell which cell a message belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from daybook.cell import Cell, Outputs
+from daybook.errors import CommandFailed
+from daybook.journal import Journal
+from daybook.redact import Redactor
+
+Ended = dict[str, Any]
+"""A `cell_end` entry: cell, status, and ename, evalue, traceback after an error."""
+
+
+class Tee:
+    """Record one kernel from the running cell on."""
+
+    def __init__(
+        self, kernel: Any, shell: Any, journal: Journal, *, template: Sequence[str] = ()
+    ) -> None:
+        """template: the hashes of the template's code cells, to tell its cells from others."""
+        self.journal = journal
+        self.on_cell_end: list[Callable[[Ended], None]] = []
+        self._kernel, self._shell = kernel, shell
+        self._redactor: Redactor = journal.redactor
+        self._outputs = Outputs(journal)
+        self._template = frozenset(template)
+        self._cells: dict[str, Cell] = {}
+        self._tracebacks: dict[str, str] = {}
+        self._lock = threading.RLock()
+        self._is_retired = False
+        self._send = kernel.session.send
+
+    def install(self) -> None:
+        """Open the door; the cell that is running now is the first one recorded."""
+        self._recover_earlier_cells()
+        parent = self._kernel.get_parent()
+        self._begin(parent, parent["content"].get("code", ""))
+        self._kernel.session.send = self._door
+        self._shell.events.register("pre_run_cell", self._before_cell)
+        self._shell.events.register("post_run_cell", self._after_cell)
+
+    def retire(self) -> None:
+        """Record nothing more; secrets are still taken out."""
+        if not self._is_retired:
+            self._is_retired = True
+            self._shell.events.unregister("pre_run_cell", self._before_cell)
+            self._shell.events.unregister("post_run_cell", self._after_cell)
+
+    def leave(self) -> None:
+        """Say of the cell that is running now that it belongs to another run."""
+        for cell in self._cells.values():
+            if not cell.is_ended and not self._is_retired:
+                self.journal.write("cell_end", cell=cell.number, status="left")
+
+    def uninstall(self) -> None:
+        """Give the kernel its own door back."""
+        self.retire()
+        if self._kernel.session.send == self._door:
+            self._kernel.session.send = self._send
+
+    def _recover_earlier_cells(self) -> None:
+        """Record the template's cells that ran before, as far as IPython remembers them."""
+        current = self._kernel.get_parent()["content"].get("code", "")
+        history = list(self._shell.user_ns.get("In", []))[1:]
+        earlier = history[:-1] if history and history[-1] == current else history
+        for source in earlier[-20:]:
+            if sha256(source) in self._template or source.startswith("# Parameters\n"):
+                number = self._outputs.next_cell()
+                self.journal.write("cell_start", cell=number, **_source(source), recovered=True)
+                self.journal.write("cell_end", cell=number, status="ok", recovered=True)
+
+    def _begin(self, parent: dict[str, Any], source: str, cell_id: str | None = None) -> None:
+        msg_id = parent["header"]["msg_id"]
+        with self._lock:
+            if msg_id in self._cells:
+                return
+            cell = self._cells[msg_id] = Cell(self._outputs.next_cell(), self._outputs)
+        extra = {"cell_id": cell_id} if cell_id else {}
+        with suppress(CommandFailed):
+            session = parent["header"].get("session", "")
+            self.journal.write(
+                "cell_start", cell=cell.number, session=session, **_source(source), **extra
+            )
+
+    def _before_cell(self, info: Any) -> None:
+        self._begin(self._kernel.get_parent(), info.raw_cell, getattr(info, "cell_id", None))
+
+    def _after_cell(self, result: Any) -> None:
+        error = result.error_in_exec or result.error_before_exec
+        if error is not None:
+            msg_id = self._kernel.get_parent()["header"]["msg_id"]
+            self._tracebacks[msg_id] = "".join(traceback.format_exception(error))
+
+    def _door(self, stream, msg_or_type, content=None, parent=None, *args, **options):
+        """Stand in for `Session.send`: a message is clean before it is kept or passed on."""
+        whole = msg_or_type if isinstance(msg_or_type, dict) else None
+        kind = whole["header"]["msg_type"] if whole else msg_or_type
+        if kind == "status":
+            return self._send(stream, msg_or_type, content, parent, *args, **options)
+        body = self._redactor_for(kind)(whole["content"] if whole else content or {})
+        cell = self._cell_of(whole["parent_header"] if whole else parent)
+        if kind == "execute_reply" and cell and not self._is_retired:
+            self._end(cell, body, parent)
+        elif not self._keep(kind, cell, body):
+            return None
+        if options.get("metadata"):
+            options["metadata"] = self._redactor.clean_value(options["metadata"])
+        if options.get("buffers"):
+            options["buffers"] = self._redactor.clean_value(options["buffers"])
+        if whole is None:
+            return self._send(stream, kind, body, parent, *args, **options)
+        metadata = self._redactor.clean_value(whole.get("metadata", {}))
+        message = {**whole, "content": body, "metadata": metadata}
+        return self._send(stream, message, None, parent, *args, **options)
+
+    def _redactor_for(self, kind: str) -> Callable[[Any], Any]:
+        """A stream is cleaned in its cell, where what came before it is known."""
+        return dict if kind == "stream" else self._redactor.clean_value
+
+    def _keep(self, kind: str, cell: Cell | None, body: dict[str, Any]) -> bool:
+        """Journal a message; False when nothing of it is to be passed on by now."""
+        if self._is_retired:
+            body.update(self._redactor.clean_value(body))
+            return True
+        cell = cell or self._outputs.loose
+        if kind == "stream":
+            with self._lock:
+                body["text"] = cell.stream(body["name"], body["text"])
+            return bool(body["text"])
+        with self._lock, suppress(CommandFailed, OSError):
+            cell.output(kind, body)
+        return True
+
+    def _cell_of(self, parent: dict[str, Any] | None) -> Cell | None:
+        header = (parent or {}).get("header", parent) or {}
+        return self._cells.get(header.get("msg_id", ""))
+
+    def _end(self, cell: Cell, reply: dict[str, Any], parent: Any) -> None:
+        """Write the cell's end, and do what waits for it, before its reply leaves."""
+        if cell.is_ended or reply.get("status") == "aborted":
+            return
+        with self._lock:
+            rest = cell.end()
+        for name, text in rest:
+            content = {"name": name, "text": text}
+            self._send(self._kernel.iopub_socket, "stream", content, parent)
+        ended: Ended = {"cell": cell.number, "status": reply.get("status", "error")}
+        ended["seconds"] = round(time.monotonic() - cell.started, 3)
+        if ended["status"] == "error":
+            ended |= {"ename": reply.get("ename", ""), "evalue": reply.get("evalue", "")}
+            msg_id = (parent or {}).get("header", {}).get("msg_id", "")
+            ended["traceback"] = self._tracebacks.pop(msg_id, "")
+        with suppress(CommandFailed):
+            self.journal.write("cell_end", **ended)
+        for hook in tuple(self.on_cell_end):
+            try:
+                hook(ended)
+            except Exception:
+                traceback.print_exc(file=sys.__stderr__)
+
+
+def sha256(source: str) -> str:
+    """Return the hash by which a cell's source is known: of the text as it was sent to run."""
+    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _source(source: str) -> dict[str, str]:
+    return {"source": source, "sha256": sha256(source)}
