@@ -11,10 +11,10 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
-    {"settings", "target", "process", "warden", "ui"},
+    {"settings", "target", "process", "warden", "ui", "plaintext"},
     {"aws", "probe", "terraform", "ansible", "images", "inventory", "release", "secrets"},
     {"checks", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},
-    {"record", "archive", "story", "provenance", "signing", "run", "step"},
+    {"story", "summary", "render", "provenance", "signing", "record", "archive", "run", "step"},
     {"steps"},
     {"parameters", "terminal", "driver", "headless", "demo", "cli"},
 )
