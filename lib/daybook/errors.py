@@ -1,15 +1,15 @@
 """Every error that Daybook raises on purpose; each class has one exit code.
 
-    DaybookError             1
-     ├── SettingsError       2    settings or parameters are wrong
-     ├── PreflightFailed     3    the world is not as the step needs it
-     ├── ApprovalNeeded      4    nobody has approved this plan
-     │    └── ApprovalRefused     what was approved is not this plan
-     ├── CommandFailed       5    a tool ended with an error
-     ├── ApplyFailed         6    a change began and did not end
-     ├── VerifyFailed        7    the change ended, the result is not there
-     ├── Locked              8    another run holds the environment
-     └── Interrupted       130    a signal or Ctrl-C ended the run
+DaybookError             1
+ ├── SettingsError       2    settings or parameters are wrong
+ ├── PreflightFailed     3    the world is not as the step needs it
+ ├── ApprovalNeeded      4    nobody has approved this plan
+ │    └── ApprovalRefused     what was approved is not this plan
+ ├── CommandFailed       5    a tool ended with an error
+ ├── ApplyFailed         6    a change began and did not end
+ ├── VerifyFailed        7    the change ended, the result is not there
+ ├── Locked              8    another run holds the environment
+ └── Interrupted       130    a signal or Ctrl-C ended the run
 """
 
 from __future__ import annotations
@@ -120,7 +120,16 @@ class Interrupted(DaybookError):
 
 def exit_code_of(name: str) -> int:
     """Return the exit code of an error class by its name; 1 for a name that is not Daybook's."""
-    return {cls.__name__: cls.exit_code for cls in _tree(DaybookError)}.get(name, 1)
+    known = {cls.__name__: cls.exit_code for cls in _tree(DaybookError)}
+    return (known | {"KeyboardInterrupt": Interrupted.exit_code}).get(name, 1)
+
+
+def status_of(name: str) -> str:
+    """Return how a run ends whose last cell ended with this error class."""
+    code = exit_code_of(name)
+    if name == "KeyboardInterrupt" or code == Interrupted.exit_code:
+        return "interrupted"
+    return "waiting" if name == ApprovalNeeded.__name__ else "failed"
 
 
 def _tree(cls: type[DaybookError]) -> list[type[DaybookError]]:

@@ -79,11 +79,11 @@ class Approval(ui.Shown):
     digest: str
     how: str
 
-    def view(self) -> ui.Panel:
+    def view(self) -> ui.Notice:
         """Show one line."""
         if self.how == NOT_NEEDED:
-            return ui.Panel("Approval", status=ui.quiet("not needed: no changes"))
-        return ui.Panel(f"Approval of {self.digest}", status=ui.good(self.how))
+            return ui.Notice("Approval", status=ui.quiet("not needed: no changes"))
+        return ui.Notice(f"Approval of {self.digest}", status=ui.good(self.how))
 
 
 def decide(plan: Plan, given: str, *, is_sandbox: bool, command: str) -> Approval:
@@ -147,7 +147,7 @@ def ask_in_notebook(
     def finish(status: ui.Status, text: str) -> None:
         for control in (typed, approve, decline):
             control.disabled = True
-        said.value = ui.Panel(text, status=status).html()
+        said.value = ui.Notice(text, status).html()
 
     def on_approve(_button: object) -> None:
         approved(Approval(plan.digest, f"approved by typing {env}"))

@@ -11,15 +11,15 @@ import yaml
 from daybook import settings
 from daybook.errors import SettingsError
 
-FOLDERS = ("notebooks", "runbooks")
-
 
 def find_notebook(root: Path, name: str) -> Path:
     """Return the notebook for a step's name or path; SettingsError names the nearest."""
-    for path in (Path(name), *(root / folder / f"{name}.ipynb" for folder in FOLDERS)):
+    for path in (Path(name), *(root / folder / f"{name}.ipynb" for folder in settings.NOTEBOOKS)):
         if path.suffix == ".ipynb" and path.is_file():
             return path.resolve()
-    known = sorted(path.stem for folder in FOLDERS for path in (root / folder).glob("*.ipynb"))
+    known = sorted(
+        path.stem for folder in settings.NOTEBOOKS for path in (root / folder).glob("*.ipynb")
+    )
     raise SettingsError(
         f"There is no notebook {name!r}.",
         expected=", ".join(known) or "a path to a notebook",

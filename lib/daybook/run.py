@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import secrets
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from daybook import process, settings, target, ui
-from daybook.errors import ApprovalNeeded, SettingsError
+from daybook import aws, process, settings, target, ui
+from daybook.errors import ApprovalNeeded, SettingsError, status_of
+from daybook.recorder import Recorder
 
 PHASES = ("preflight", "plan", "approve", "apply", "verify", "record")
 RUN_ID = "DAYBOOK_RUN_ID"
@@ -33,34 +33,48 @@ class Finished(ui.Shown):
     record: str
     next: str
 
-    def view(self) -> ui.Panel:
+    def view(self) -> ui.Notice:
         lines = (f"Record: {self.record}", f"Next: {self.next}")
-        return ui.Panel(self.title, lines, ui.good("succeeded"))
+        return ui.Notice(self.title, ui.good("succeeded"), lines)
 
 
 class Run:
-    """The context of one run: where it goes, what it may still do, what it has done."""
+    """The context of one run: where it goes, what it may still do, what it has done.
+
+    start: starts a tool as `process.run` does, and writes it into the record.
+    """
 
     def __init__(self, step: str, env: str, *, rehearse: bool, parameters: dict) -> None:
-        self.step, self.env, self.parameters = step, env, parameters
+        self.step, self.env = step, env
+        self.parameters = {"env": env, "rehearse": rehearse, **parameters}
         self.root = settings.find_root()
         self.settings = settings.load(self.root, env)
         self.target = target.resolve(self.settings, self.root, rehearse=rehearse)
         self.id = os.environ.pop(RUN_ID, None) or new_id(step)
         self.folder = self.root / "runs" / env / self.id
-        self.attachments = self.folder / "attachments"
-        self.attachments.mkdir(parents=True)
-        self._tools = itertools.count(1)
         self._stopped: BaseException | None = None
         self._done: tuple[str, ...] = ()
+        self.recorder = Recorder.start(
+            self.root,
+            self.folder,
+            self._header(),
+            template=self._template(),
+            status_of=status_of,
+            key=self.ssh_key if self.ssh_key.is_file() else None,
+        )
+        self.start = self.recorder.tool(process.run)
+        self.write = self.recorder.write
 
     @property
     def title(self) -> str:
         """What a page about this run is called: `provision staging · REHEARSAL`."""
         return f"{self.step} {self.env} · {self.target.title}"
 
-    def write(self, kind: str, **data: object) -> None:
-        """Add an event to the journal."""
+    @property
+    def ssh_key(self) -> Path:
+        """Return the operator's private key; DAYBOOK_SSH_KEY wins over the settings."""
+        given = self.target.environ.get("DAYBOOK_SSH_KEY")
+        return Path(given) if given else self.settings.ssh_key.expanduser()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -85,37 +99,17 @@ class Run:
         """Refuse every further phase with this reason."""
         self._stopped = reason
 
-    def start(self, args: Sequence[str], **options) -> process.Result:
-        """Start a tool as `process.run` does, and write it into the journal."""
-        number = next(self._tools)
-        command = [os.fspath(arg) for arg in args]
-        log = None
-        if not options.get("private"):
-            log = self.attachments / f"{number:02}-{Path(command[0]).name}.log"
-        self.write("tool_start", number=number, args=command, log=log and log.name)
-        try:
-            result = process.run(command, log=log, **options)
-        except process.CommandFailed as err:
-            code = err.result.returncode if err.result else None
-            self.write("tool_end", number=number, returncode=code)
-            raise
-        self.write(
-            "tool_end", number=number, returncode=result.returncode, seconds=result.duration_s
-        )
-        return result
-
     def command(self, **changed: object) -> str:
         """Return the command line that runs this step again with some parameters changed."""
-        given = {"env": self.env, **self.parameters, **changed}
-        if self.target.is_sandbox and self.settings.account != "sandbox":
-            given["rehearse"] = "true"
         words = ["daybook", "run", self.step]
-        for name, value in given.items():
-            words += ["-p", name, str(value)] if value not in ("", None) else []
+        for name, value in {**self.parameters, **changed}.items():
+            if value not in ("", None, False):
+                words += ["-p", name, str(value).lower() if value is True else str(value)]
         return shlex.join(words)
 
     def finish(self, following: str) -> Finished:
         """Ask for the record to be closed when this cell has ended."""
+        self.recorder.finish()
         return Finished(self.title, str(self.folder.relative_to(self.root)), following)
 
     def _require_order(self, name: str) -> None:
@@ -128,3 +122,26 @@ class Run:
                 next=f"run the {missing[0]} cell",
             )
         self._done = before
+
+    def _header(self) -> dict[str, object]:
+        return {
+            "run": self.id,
+            "step": self.step,
+            "environment": self.env,
+            "target": self.target.name,
+            "account": self.target.account,
+            "region": self.target.region,
+            "caller_arn": self._caller(),
+            "parameters": self.parameters,
+        }
+
+    def _caller(self) -> str | None:
+        """Ask who calls; preflight says what is wrong when nobody answers."""
+        try:
+            return aws.caller(self.target)["arn"] if self.target.is_up else None
+        except aws.FAILURES:
+            return None
+
+    def _template(self) -> Path | None:
+        paths = (self.root / folder / f"{self.step}.ipynb" for folder in settings.NOTEBOOKS)
+        return next((path for path in paths if path.is_file()), None)

@@ -14,6 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from daybook.errors import SettingsError
 
+NOTEBOOKS = ("notebooks", "runbooks")
+"""Where the steps' notebooks are."""
+
 
 def _matching(pattern: str, says: str) -> AfterValidator:
     def check(value: str) -> str:

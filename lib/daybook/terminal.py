@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
 from rich.console import Console
@@ -78,8 +77,3 @@ def _coloured(line: str) -> Text:
         at = line.index(mark)
         text.stylize(_COLOURS[mark], at, at + 1)
     return text
-
-
-def to_stderr(text: str) -> None:
-    """Print an error where scripts expect it."""
-    Console(stderr=True, highlight=False, soft_wrap=True, file=sys.stderr).print(Text(text, "red"))

@@ -111,15 +111,9 @@ def environment_variables(step: Step) -> dict[str, object]:
     }
 
 
-def private_key(step: Step) -> Path:
-    """Return the operator's private key; DAYBOOK_SSH_KEY wins over the settings."""
-    given = step.target.environ.get("DAYBOOK_SSH_KEY")
-    return Path(given) if given else step.settings.ssh_key.expanduser()
-
-
 def public_key(step: Step) -> Path:
     """Return the public half, which lies beside the private key."""
-    key = private_key(step)
+    key = step.run.ssh_key
     return key.with_name(key.name + ".pub")
 
 
@@ -167,7 +161,7 @@ def play(
             inventory=inventory_path(step),
             env=step.target.environ,
             variables=variables,
-            private_key=private_key(step),
+            private_key=step.run.ssh_key,
             project_dir=step.root,
             start=step.run.start,
             on_event=ansible.show_progress(progress),

@@ -29,7 +29,7 @@ class Configure(Step):
             ),
             "inventory": checks.file_is(common.inventory_path(self), provision),
             "SSH key": checks.file_is(
-                common.private_key(self), "correct ssh_key in the settings, or set DAYBOOK_SSH_KEY"
+                self.run.ssh_key, "correct ssh_key in the settings, or set DAYBOOK_SSH_KEY"
             ),
         }
 

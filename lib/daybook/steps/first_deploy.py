@@ -58,7 +58,7 @@ class FirstDeploy(Step):
 
     def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
         if plan.is_empty:
-            return ui.Panel(self.run.title, status=ui.good("no changes"))
+            return ui.Notice(self.run.title, status=ui.good("no changes"))
         version, repository = plan.basis["version"], self.settings.app
         if not aws.image_digest(self.target, repository, version):
             self._build_and_push(version)
@@ -90,7 +90,7 @@ class FirstDeploy(Step):
                 changed="The release was started.",
                 next=f"daybook run first-deploy -p env {self.env}",
             )
-        return ui.Panel(url, (f"Version {seen} answers from outside.",), ui.good("serving"))
+        return ui.Notice(url, ui.good("serving"), (f"Version {seen} answers from outside.",))
 
     def _build_and_push(self, version: str) -> None:
         registry, user, password = aws.registry_login(self.target)

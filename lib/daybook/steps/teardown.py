@@ -35,7 +35,7 @@ class Teardown(common.TerraformStep):
             )
         kept = "the state bucket, the images in ECR, the DNS zone, the records in runs/"
         lines = (f"Nothing with the tags or the name of {self.env} is left.", f"Kept: {kept}.")
-        return ui.Panel(f"{self.run.title}: seen from outside", lines, ui.good("gone"))
+        return ui.Notice(f"{self.run.title}: seen from outside", ui.good("gone"), lines)
 
     def _resolves(self, name: str) -> bool:
         try:
