@@ -114,10 +114,10 @@ class Shown:
         return self.html()
 
     def _repr_pretty_(self, printer, cycle: bool) -> None:
-        printer.text(str(self))
+        printer.text(text(self))
 
     def __repr__(self) -> str:
-        return str(self)
+        return text(self)
 
     def __str__(self) -> str:
         return text(self)
@@ -183,7 +183,7 @@ class Stack(Shown):
 def text(view: Shown, width: int = TEXT_WIDTH) -> str:
     """Return a view as plain text, without colours, at most `width` columns wide."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(view.__rich__())
+    Console(file=out, width=width, color_system=None, force_jupyter=False).print(view.__rich__())
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")
 
 
@@ -299,7 +299,7 @@ class Progress:
             self._rows[key] = row
             # The beginning of what has ended by now, and was not drawn yet, says nothing.
             self._lines = [line for line in self._lines if line[0] != key]
-            took = f" ({row.took(now)})" if not is_busy and now - row.started >= 1 else ""
+            took = f" ({row.took(now)})" if now - row.started >= 1 else ""
             said = " ".join(filter(None, [str(status), row.label, detail])) + took
             self._add(key if is_busy else "", said)
             if not is_busy:
@@ -346,7 +346,7 @@ class Progress:
 
         view = self.view()
         display(
-            {"text/plain": str(view), "text/html": view.html()},
+            {"text/plain": text(view), "text/html": view.html()},
             raw=True,
             metadata={"daybook": {"line": "\n".join(lines)}},
             display_id=self._id,

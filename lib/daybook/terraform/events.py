@@ -89,11 +89,10 @@ def show_progress(progress: ui.Progress) -> OnEvent:
     """Return a listener that shows each resource as it is read, made or destroyed."""
 
     def on_event(event: Event) -> None:
-        if event.kind in ("planned_change", "change_summary"):
+        if event.kind == "change_summary":
             progress.say(event.message)
         doing, done = VERBS.get(event.action, (event.action, event.action))
         key = f"{event.action} {event.resource}"
-        detail = ui.duration(event.elapsed_s) if event.elapsed_s else ""
         statuses = {
             "start": ui.busy(doing),
             "progress": ui.busy(doing),
@@ -102,6 +101,6 @@ def show_progress(progress: ui.Progress) -> OnEvent:
         }
         operation, _, phase = event.kind.partition("_")
         if operation in ("apply", "refresh") and phase in statuses:
-            progress.row(key, statuses[phase], detail, label=event.resource)
+            progress.row(key, statuses[phase], label=event.resource)
 
     return on_event

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ GRACE_S = 180.0
 # Terraform's errors carry no code; these summaries are constants in its source.
 LOCKED = "Error acquiring the state lock"
 STALE = "Saved plan is stale"
+_LOCK_INFO = re.compile(r"\s+(ID|Operation|Who|Created): ")
 
 
 def command(name: str, *args: str, **options: object) -> list[str]:
@@ -241,9 +243,10 @@ class Terraform:
     def _failure(self, result: process.Result, heard: Sequence[Event]) -> DaybookError:
         summaries, details = _complaints(heard)
         if LOCKED in summaries:
+            holder = [line for line in details if _LOCK_INFO.match(line)]
             return Locked(
                 f"The state of {self.folder.name}, workspace {self.workspace}, is locked.",
-                details=details,
+                details=holder or details,
                 next="wait for the other run; if nobody runs: terraform force-unlock ID",
             )
         return CommandFailed(
@@ -284,4 +287,5 @@ class Terraform:
 def _complaints(heard: Sequence[Event]) -> tuple[list[str], list[str]]:
     """Return the summaries of all errors, and their full text as lines."""
     found = [e.diagnostic for e in heard if e.diagnostic and e.diagnostic.severity == "error"]
-    return [d.summary for d in found], [line for d in found for line in d.lines()]
+    lines = [line for diagnostic in found for line in diagnostic.lines()]
+    return [diagnostic.summary for diagnostic in found], list(dict.fromkeys(lines))

@@ -1,0 +1,149 @@
+"""Tools that are run to their end, seen from the code that runs them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from daybook import process
+from daybook.errors import CommandFailed
+
+TRAPPING = "trap 'echo got INT; exit 4' INT; echo ready; while :; do sleep 0.05; done"
+
+
+def test_lines_come_as_they_appear():
+    times = []
+    process.run(
+        ["sh", "-c", "echo one; sleep 0.4; echo two"], on_line=lambda _: times.append(time.time())
+    )
+    assert times[1] - times[0] > 0.3
+
+
+def test_both_streams_carriage_returns_and_broken_utf8_are_lines():
+    lines = []
+    process.run(
+        ["sh", "-c", r"echo out; echo err >&2; printf '1%%\r2%%\n\377'"], on_line=lines.append
+    )
+    assert lines == ["out", "err", "1%", "2%", "�"]
+
+
+def test_the_result_says_command_code_duration_and_the_last_ten_lines():
+    result = process.run(["sh", "-c", "seq 20; exit 3"], check=False)
+    assert result.returncode == 3
+    assert result.tail == tuple(str(n) for n in range(11, 21))
+    assert result.command == "sh -c 'seq 20; exit 3'"
+    assert 0 < result.duration_s < 5
+    assert not result.interrupted
+
+
+def test_a_failed_command_shows_command_code_and_tail():
+    with pytest.raises(CommandFailed) as caught:
+        process.run(["sh", "-c", "echo why; exit 3"])
+    assert caught.value.lines() == ["sh -c 'echo why; exit 3' ended with code 3.", "  why"]
+    assert caught.value.result.returncode == 3
+
+
+def test_a_missing_tool_says_so_before_anything_starts():
+    with pytest.raises(CommandFailed, match="terraformm is not installed, or not on PATH"):
+        process.run(["terraformm"])
+    with pytest.raises(CommandFailed):
+        process.run(["sh", "-c", ":"], env={"PATH": "/nonexistent"})
+
+
+def test_the_environment_and_folder_are_what_was_given(tmp_path):
+    lines = []
+    env = {"PATH": os.environ["PATH"], "COLOUR": "red"}
+    process.run(
+        ["sh", "-c", "pwd; echo $COLOUR $HOME"], env=env, cwd=tmp_path, on_line=lines.append
+    )
+    assert lines == [str(tmp_path.resolve()), "red"]
+
+
+def test_a_tool_reads_nothing_unless_it_is_given_something():
+    assert process.run(["cat"]).tail == ()
+    assert process.run(["cat"], stdin=b"a secret").tail == ("a secret",)
+
+
+def test_stdin_may_be_larger_than_a_pipe_and_need_not_be_read():
+    assert process.run(["wc", "-c"], stdin=b"x" * 1_000_000).tail[0].strip() == "1000000"
+    assert process.run(["true"], stdin=b"x" * 1_000_000).returncode == 0
+
+
+def test_private_output_is_kept_only_when_it_says_why_the_tool_failed():
+    assert process.run(["echo", "secret"], private=True).tail == ()
+    assert process.run(["sh", "-c", "echo why; exit 1"], private=True, check=False).tail == ("why",)
+
+
+def test_the_log_has_the_output_for_its_owner_alone(tmp_path):
+    log = tmp_path / "tool.log"
+    process.run(["echo", "hi"], log=log)
+    assert log.read_text() == "hi\n"
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_timeout_interrupts_and_is_a_failure():
+    lines = []
+    with pytest.raises(CommandFailed, match=r"not done after 0\.3 s") as caught:
+        process.run(["sh", "-c", TRAPPING], timeout_s=0.3, on_line=lines.append)
+    assert lines == ["ready", "got INT"]
+    assert caught.value.result.interrupted
+
+
+def test_a_timeout_ends_in_a_kill():
+    with pytest.raises(CommandFailed) as caught:
+        process.run(["sh", "-c", "trap '' INT; sleep 60; sleep 60"], timeout_s=0.2, grace_s=0.2)
+    assert caught.value.result.returncode == 128 + signal.SIGKILL
+
+
+def test_ctrl_c_interrupts_once_and_is_raised_after_the_end():
+    lines = []
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        if line == "ready":
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        process.run(["sh", "-c", TRAPPING], on_line=on_line)
+    assert lines == ["ready", "got INT"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_it_works_outside_the_main_thread():
+    results = []
+    thread = threading.Thread(target=lambda: results.append(process.run(["echo", "hi"])))
+    thread.start()
+    thread.join(10)
+    assert results[0].tail == ("hi",)
+
+
+def test_an_error_of_the_listener_ends_the_tool_and_is_raised(tmp_path):
+    file = tmp_path / "ended"
+
+    def on_line(_: str) -> None:
+        raise RuntimeError("listener")
+
+    script = f"trap 'touch {file}; exit' INT; echo ready; while :; do sleep 0.05; done"
+    with pytest.raises(RuntimeError, match="listener"):
+        process.run(["sh", "-c", script], on_line=on_line)
+    assert file.exists()
+
+
+def test_no_descriptor_is_left_open():
+    def count() -> int:
+        return len(os.listdir("/dev/fd"))
+
+    process.run(["true"], stdin=b"x")
+    before = count()
+    for _ in range(3):
+        process.run([sys.executable, "-c", "pass"], stdin=b"x")
+        with pytest.raises(FileNotFoundError):
+            process.run(["true"], cwd="/nonexistent", stdin=b"x")
+    assert count() == before
