@@ -14,7 +14,8 @@ LAYERS = (
     {"settings", "target", "process", "warden", "ui", "plaintext"},
     {"aws", "probe", "terraform", "ansible", "images", "inventory", "release", "secrets"},
     {"checks", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},
-    {"story", "summary", "render", "provenance", "signing", "record", "archive", "run", "step"},
+    {"story", "summary", "render", "provenance", "signing"},
+    {"record", "recorder", "archive", "run", "step"},
     {"steps"},
     {"parameters", "terminal", "driver", "headless", "demo", "cli"},
 )
