@@ -119,10 +119,15 @@ def _seal(folder: Path, redactor: Redactor, key: Path | None) -> Closed:
         for path in files_of(folder)
     }
     with _chain(folder.parent) as head:
-        record["previous"] = _previous(head, record["run"])
+        record |= {"previous": _previous(head, record["run"]), "signed": _can_sign(key)}
         unsigned = _write(folder, redactor.clean_value(record), key)
     _make_read_only(folder)
     return Closed(folder, record["status"], unsigned)
+
+
+def _can_sign(key: Path | None) -> bool:
+    """Find out before the record is written, so that it says whether a signature belongs to it."""
+    return key is not None and bool(signing.sign(b"", key, signing.REHEARSAL)[0])
 
 
 def _write(folder: Path, record: Mapping[str, Any], key: Path | None) -> str:

@@ -1,0 +1,204 @@
+"""Find out whether records are what was sealed, by whom, and whether one is missing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from daybook import journal, record, signing, summary
+
+INTACT, UNSIGNED, BROKEN, OPEN = "intact", "unsigned", "broken", "open"
+_SAME_AS_JOURNAL = (
+    *("run", "step", "environment", "target", "account", "region", "caller_arn", "host", "git"),
+    *("parameters", "template", "plan", "approvals", "checks", "changes", "outputs"),
+    *("start", "end", "status"),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one record. signer: who sealed it, where a signers file knows the key."""
+
+    environment: str
+    run: str
+    state: str
+    signer: str = ""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_broken(self) -> bool:
+        """True when something was changed after the record was closed."""
+        return self.state == BROKEN
+
+
+def verify(folder: Path) -> Verdict:
+    """Check one run's folder: journal, fields, files, signature, and the link to the one before."""
+    return _judge(folder, _link_problems(folder))
+
+
+def verify_all(root: Path, environment: str = "*") -> Iterator[Verdict]:
+    """Check every run, and of each environment that none was removed, added or exchanged."""
+    for home in sorted((root / "runs").glob(environment)):
+        folders = sorted(record.runs_of(root, home.name)) if home.is_dir() else []
+        chain = _Chain.of(home, folders)
+        for folder in folders:
+            yield _judge(folder, chain.problems(folder.name))
+        for run, problem in chain.gone():
+            yield Verdict(home.name, run, BROKEN, problems=(problem,))
+
+
+def _judge(folder: Path, links: Iterable[str]) -> Verdict:
+    environment, run = folder.parent.name, folder.name
+    try:
+        raw = (folder / record.NAME).read_bytes()
+        said = json.loads(raw)
+    except FileNotFoundError:
+        return _judge_open(folder)
+    except ValueError:
+        return Verdict(environment, run, BROKEN, problems=("record.json: not JSON",))
+    if not isinstance(said, dict) or not isinstance(said.get("files"), dict):
+        return Verdict(environment, run, BROKEN, problems=("record.json: not a record",))
+    signer, seal = _seal_problems(folder, raw, said)
+    problems = (*_journal_problems(folder, said), *_file_problems(folder, said), *seal, *links)
+    if problems:
+        return Verdict(environment, run, BROKEN, signer, problems)
+    return Verdict(environment, run, INTACT if signer else UNSIGNED, signer)
+
+
+def _judge_open(folder: Path) -> Verdict:
+    entries = journal.read(folder / journal.NAME)
+    if (folder / record.SIGNATURE).exists():
+        gone = ("record.json: gone, its signature is there",)
+        return Verdict(folder.parent.name, folder.name, BROKEN, problems=gone)
+    reason = () if not entries.end else ("ended, not sealed yet: daybook runs settle",)
+    return Verdict(folder.parent.name, folder.name, OPEN, problems=reason)
+
+
+def _journal_problems(folder: Path, said: Mapping[str, Any]) -> Iterator[str]:
+    path = folder / journal.NAME
+    if not path.exists():
+        yield f"{journal.NAME}: missing"
+        return
+    yield from (f"{journal.NAME} {problem}" for problem in journal.verify(path))
+    told = summary.summarise(journal.read(path))
+    for name in _SAME_AS_JOURNAL:
+        if said.get(name) != told[name]:
+            yield f"{record.NAME}: {name} is not what the journal says"
+    for name, here in (("run", folder.name), ("environment", folder.parent.name)):
+        if said.get(name) != here:
+            yield f"{record.NAME}: {name} is {said.get(name)!r}, the folder says {here!r}"
+
+
+def _file_problems(folder: Path, said: Mapping[str, Any]) -> Iterator[str]:
+    here = {path.relative_to(folder).as_posix(): path for path in record.files_of(folder)}
+    for name, facts in said["files"].items():
+        if name not in here:
+            yield f"{name}: missing"
+        elif record.digest(here[name]) != facts["sha256"]:
+            yield f"{name}: changed"
+    yield from (f"{name}: not part of the record" for name in here.keys() - said["files"].keys())
+
+
+def _seal_problems(folder: Path, raw: bytes, said: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return who signed, and what is wrong with it."""
+    path = folder / record.SIGNATURE
+    if not path.exists():
+        is_signed = bool(said.get("signed"))
+        return "", [f"{record.SIGNATURE}: missing"] if is_signed else []
+    root = folder.parents[2]
+    is_rehearsal = said.get("target") == "sandbox"
+    signers = root / (
+        "runs/" + record.REHEARSAL_SIGNERS if is_rehearsal else "environments/signers"
+    )
+    namespace = signing.REHEARSAL if is_rehearsal else signing.RECORD
+    when = "".join(c for c in str(said.get("end", ""))[:19] if c.isdigit()) + "Z"
+    signature = path.read_text(encoding="utf-8", errors="replace")
+    found = signing.check(raw, signature, signers, namespace, when=when)
+    if not found.is_good:
+        return "", [f"{record.NAME}: changed after it was signed"]
+    if not found.name:
+        return "", [f"{record.SIGNATURE}: by a stranger, {found.fingerprint}"]
+    return found.name, []
+
+
+def _link_problems(folder: Path) -> Iterator[str]:
+    """Check the link to the record before; verify_all sees the whole chain."""
+    previous = (record.load(folder) or {}).get("previous")
+    if previous:
+        before = folder.parent / previous["run"] / record.NAME
+        if not before.exists():
+            yield f"link: the record before, {previous['run']}, is gone"
+        elif record.digest(before) != previous["sha256"]:
+            yield f"link: the record before, {previous['run']}, was changed"
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """One environment's closed records and how they follow each other."""
+
+    hashes: Mapping[str, str]
+    links: Mapping[str, Mapping[str, str] | None]
+    head: Mapping[str, Any] | None
+    followers: Counter[str | None]
+    reached: frozenset[str]
+
+    @classmethod
+    def of(cls, home: Path, folders: Iterable[Path]) -> _Chain:
+        hashes, links = {}, {}
+        for folder in folders:
+            file = folder / record.NAME
+            if file.exists():
+                hashes[folder.name] = record.digest(file)
+                links[folder.name] = _previous(file)
+        head = home / record.HEAD
+        newest = json.loads(head.read_bytes()) if head.exists() else None
+        followers = Counter(link["run"] if link else None for link in links.values())
+        return cls(hashes, links, newest, followers, frozenset(_walk(newest, links)))
+
+    def problems(self, run: str) -> Iterator[str]:
+        """Give what is wrong with the place of one record among the others."""
+        if run not in self.links:
+            return
+        link = self.links[run]
+        before = link["run"] if link else None
+        if before and before not in self.hashes:
+            yield f"link: the record before, {before}, is gone"
+        elif before and self.hashes[before] != link["sha256"]:
+            yield f"link: the record before, {before}, was changed"
+        if self.followers[before] > 1:
+            yield f"link: another record also follows {before or 'nothing'}"
+        if self.head and self.head["run"] == run and self.head["sha256"] != self.hashes[run]:
+            yield "link: not the record that was closed last here"
+        if run not in self.reached:
+            yield "link: the newest record does not lead back to this one"
+
+    def gone(self) -> Iterator[tuple[str, str]]:
+        """Give records that must have been and are not there."""
+        if self.links and self.head is None:
+            yield record.HEAD, "gone: the newest record may be missing"
+        if self.head and self.head["run"] not in self.hashes:
+            yield self.head["run"], "the newest record of this environment is gone"
+
+
+def _walk(head: Mapping[str, Any] | None, links: Mapping[str, Any]) -> Iterator[str]:
+    """Follow the chain from the newest record; past a gap, all count as reached."""
+    run = head["run"] if head else ""
+    seen = set()
+    while run in links and run not in seen:
+        seen.add(run)
+        yield run
+        run = (links[run] or {"run": None})["run"]
+    if run is not None:
+        yield from links
+
+
+def _previous(file: Path) -> Mapping[str, str] | None:
+    try:
+        link = json.loads(file.read_bytes()).get("previous")
+    except (ValueError, AttributeError):
+        return None
+    return link if isinstance(link, dict) and {"run", "sha256"} <= link.keys() else None
