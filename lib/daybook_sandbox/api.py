@@ -21,6 +21,8 @@ from moto.ec2.responses.general import General
 from moto.ec2.utils import Base64EncodedString
 from moto.server import ThreadedMotoServer
 
+from daybook_sandbox import policies
+
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 ELASTIC_IPS = ipaddress.ip_network("127.90.0.0/16")
@@ -156,6 +158,7 @@ def patch(machinery: Machinery) -> None:
     settings.ENABLE_AMI_VALIDATION = True
     amis.AmiBackend._load_amis = _load_amis
     elastic_ip_addresses.random_ip = functools.partial(next, _elastic_ips())
+    policies.patch()
     _patch_launch(machinery)
     _patch_change(machinery, "start", leaves="stopped", enters="pending", settled="running")
     _patch_change(machinery, "stop", leaves="running", enters="stopping", settled="stopped")
