@@ -69,8 +69,8 @@ class Dns(GatewayService):
         query = dns.message.from_wire(wire)
         try:
             response = await self._respond(network, query)
-        except (dns.exception.DNSException, OSError) as error:
-            LOG.info("dns: no answer to %s: %r", query.question, error)
+        except Exception as error:
+            LOG.warning("dns: no answer to %s: %r", query.question, error)
             response = dns.message.make_response(query)
             response.set_rcode(dns.rcode.SERVFAIL)
         return response.to_wire(max_size=max(limit, query.payload), prefer_truncation=True)

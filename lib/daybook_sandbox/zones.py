@@ -40,7 +40,7 @@ def lookup(
         if zone is None:
             return Reply(dns.rcode.NOERROR, tuple(answer), rest=name)
         origin, nodes = zone
-        records = _records_at(nodes, origin, name)
+        records = _records_at(nodes, name)
         soa = (_render(route53, origin, dns.rdatatype.SOA, nodes[origin][dns.rdatatype.SOA]),)
         if records is None:
             return Reply(dns.rcode.NXDOMAIN, tuple(answer), soa)
@@ -67,24 +67,24 @@ def _zone_of(route53: Any, name: dns.name.Name, vpc_id: str) -> tuple[dns.name.N
     zone = max(found, key=lambda one: one[:2])[2]
     nodes: Nodes = defaultdict(dict)
     for record in list(zone.rrsets):
-        nodes[dns.name.from_text(record.name)][dns.rdatatype.from_text(record.type)] = record
+        nodes[_name(record.name)][dns.rdatatype.from_text(record.type)] = record
     return dns.name.from_text(zone.name), nodes
 
 
-def _records_at(
-    nodes: Nodes, origin: dns.name.Name, name: dns.name.Name
-) -> dict[dns.rdatatype.RdataType, Any] | None:
-    """Return a name's records, by its wildcard if need be; None when there is no such name."""
+def _records_at(nodes: Nodes, name: dns.name.Name) -> dict[dns.rdatatype.RdataType, Any] | None:
+    """Return a name's records, by a wildcard if need be (RFC 4592); None when it does not exist."""
     if name in nodes:
         return nodes[name]
-    while not any(node.is_subdomain(name) for node in nodes):
-        name = name.parent()
-        wildcard = dns.name.Name((b"*", *name.labels))
-        if wildcard in nodes:
-            return nodes[wildcard]
-        if name in nodes or name == origin:
-            return None
-    return {}
+    if _has_below(nodes, name):
+        return {}
+    encloser = name.parent()
+    while not _has_below(nodes, encloser):
+        encloser = encloser.parent()
+    return nodes.get(dns.name.Name((b"*", *encloser.labels)))
+
+
+def _has_below(nodes: Nodes, name: dns.name.Name) -> bool:
+    return any(node.is_subdomain(name) for node in nodes)
 
 
 def _render(
@@ -96,7 +96,17 @@ def _render(
         values = [rdata.to_text() for rdata in target[-1]] if target else []
         ttl = ALIAS_TTL_S
     else:
-        values, ttl = record.records, int(record.ttl)
+        values, ttl = [_text(value) for value in record.records], int(record.ttl)
     return dns.rrset.from_text_list(
         name, ttl, "IN", kind, values, origin=dns.name.root, relativize=False
     )
+
+
+def _name(text: str) -> dns.name.Name:
+    """Read a name; Route53 writes an asterisk in octal, DNS would in decimal."""
+    return dns.name.from_text(text.replace(r"\052", "*"))
+
+
+def _text(value: str | dict[str, str]) -> str:
+    """Return a record's value; moto wraps the one of a zone's own SOA."""
+    return value["Value"] if isinstance(value, dict) else value

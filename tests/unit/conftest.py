@@ -1,0 +1,87 @@
+"""A cloud without machines, for the unit tests of the sandbox's services."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from daybook_sandbox.api import REGION, Cloud
+from daybook_sandbox.networks import Network
+from daybook_sandbox.state import Ports
+
+TRUST = '{"Version": "2012-10-17", "Statement": []}'
+
+
+@dataclass(frozen=True)
+class World:
+    """moto's backends in this process, and one instance as provision makes it.
+
+    Its private address is on loopback, so that a test can call from there.
+    """
+
+    cloud: Cloud
+    ports: Ports
+    network: Network
+    instance: Any
+
+    def client(self, service: str) -> Any:
+        return boto3.client(service, region_name=REGION)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with mock_aws():
+        network = Network("net", "vpc", "127.77.0.0/24", "127.77.0.1")
+        ports = Ports(**{name: free_port() for name in Ports.__dataclass_fields__})
+        yield World(Cloud(), ports, network, make_instance("127.77.0.4"))
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def make_instance(private_ip: str) -> Any:
+    """Run an instance with a role, a key pair, a group that lets nobody in and an Elastic IP."""
+    ec2, iam = boto3.client("ec2", region_name=REGION), boto3.client("iam", region_name=REGION)
+    iam.create_role(RoleName="hello-host", AssumeRolePolicyDocument=TRUST)
+    iam.create_instance_profile(InstanceProfileName="hello")
+    iam.add_role_to_instance_profile(InstanceProfileName="hello", RoleName="hello-host")
+    ec2.create_key_pair(KeyName="ann", KeyType="ed25519")
+    vpc = ec2.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.20.0.0/24", AvailabilityZone="us-east-1a")[
+        "Subnet"
+    ]["SubnetId"]
+    group = ec2.create_security_group(GroupName="web", Description="web", VpcId=vpc)["GroupId"]
+    backend = Cloud().ec2
+    made = ec2.run_instances(
+        ImageId=next(iter(backend.amis)),
+        MinCount=1,
+        MaxCount=1,
+        InstanceType="t3.small",
+        KeyName="ann",
+        SubnetId=subnet,
+        SecurityGroupIds=[group],
+        UserData="#cloud-config\n",
+        IamInstanceProfile={"Name": "hello"},
+        MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 2},
+    )
+    instance = backend.get_instance(made["Instances"][0]["InstanceId"])
+    instance._state.name, instance._state.code = "running", 16
+    instance.nics[0].private_ip_address = private_ip
+    allocation = ec2.allocate_address(Domain="vpc")["AllocationId"]
+    ec2.associate_address(AllocationId=allocation, InstanceId=instance.id)
+    return instance
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
