@@ -1,0 +1,147 @@
+"""The playbooks and roles keep the shape that Daybook and their readers rely on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+ROOT = Path(__file__).resolve().parents[2]
+ANSIBLE = ROOT / "ansible"
+ROLES = sorted(path for path in (ANSIBLE / "roles").iterdir())
+# What lib/daybook/inventory.py writes, and what role release is called with.
+INVENTORY = """
+staging:
+  hosts: {hello-staging-1: {ansible_host: 192.0.2.7}}
+  vars:
+    app_name: hello
+    app_names: [staging.daybook.test, www.daybook.test]
+    app_port: 8000
+    ecr_repository_url: 123456789012.dkr.ecr.us-east-1.amazonaws.com/hello
+"""
+TASK_KEYWORDS = {
+    *("name", "register", "when", "vars", "args", "loop", "loop_control", "notify", "until"),
+    *("retries", "delay", "timeout", "changed_when", "failed_when", "check_mode", "environment"),
+}
+
+
+def load(path: Path) -> list | dict:
+    return yaml.safe_load(path.read_text())
+
+
+def tasks(role: Path) -> list[dict]:
+    """Return all tasks and handlers of a role."""
+    files = [*role.glob("tasks/*.yml"), *role.glob("handlers/*.yml")]
+    return [task for file in files for task in load(file)]
+
+
+def ansible(command: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run one of Ansible's commands from the root, as a reader of the article would."""
+    return subprocess.run(
+        [Path(sys.executable).parent / command, *args],
+        cwd=ROOT,
+        env=os.environ | env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    path = tmp_path / "staging"
+    path.write_text(INVENTORY)
+    return path
+
+
+def render_caddyfile(**variables: object) -> str:
+    template = ANSIBLE / "roles/caddy/templates/Caddyfile.j2"
+    variables = {"ansible_managed": "Ansible managed", "caddy_port": 8000, **variables}
+    templar = Templar(DataLoader(), variables=variables)
+    return templar.template(trust_as_template(template.read_text()))
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_specs_state_each_default_as_it_is(role: Path):
+    options = load(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    defaults_file = role / "defaults/main.yml"
+    defaults = load(defaults_file) if defaults_file.exists() else {}
+    assert {
+        name: spec["default"] for name, spec in options.items() if "default" in spec
+    } == defaults
+    assert all(spec.get("required") for name, spec in options.items() if name not in defaults)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_only_builtin_modules(role: Path):
+    modules = {key for task in tasks(role) for key in task if key not in TASK_KEYWORDS}
+    assert modules
+    assert {name for name in modules if not name.startswith("ansible.builtin.")} == set()
+
+
+def test_the_environments_differ_by_name_only():
+    staging, production = (
+        (ANSIBLE / f"{name}.yml").read_text() for name in ("staging", "production")
+    )
+    assert staging.replace("staging", "production") == production
+    for name in ("staging", "production"):
+        assert load(ANSIBLE / f"group_vars/{name}.yml") == {"app_environment": name}
+
+
+def test_every_role_is_used():
+    plays = load(ANSIBLE / "hosts.yml") + load(ANSIBLE / "release.yml")
+    assert {entry["role"] for play in plays for entry in play["roles"]} == {r.name for r in ROLES}
+
+
+def test_a_play_of_the_other_environment_touches_no_host(inventory: Path):
+    for name, expected in (("staging", 1), ("production", 0)):
+        done = ansible("ansible-playbook", "-i", inventory, "--list-hosts", f"ansible/{name}.yml")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("hello-staging-1") == expected
+
+
+def test_variables_of_a_host_follow_from_inventory_and_environment(inventory: Path):
+    message = "{{ [app_directory, app_environment, aws_account_id, aws_region, caddy_port] }}"
+    done = ansible(
+        *("ansible", "-i", inventory, "--playbook-dir", "ansible", "staging"),
+        *("-m", "ansible.builtin.debug", "-a", f"msg={message}"),
+        AWS_ACCOUNT_ID="123456789012",
+        AWS_REGION="us-east-1",
+    )
+    assert done.returncode == 0, done.stderr
+    *_, answer = done.stdout.partition("=>")
+    expected = ["/srv/hello", "staging", "123456789012", "us-east-1", 8000]
+    assert yaml.safe_load(answer)["msg"] == expected
+
+
+def test_caddy_serves_each_name_and_nothing_else():
+    rendered = render_caddyfile(caddy_scheme="http", caddy_names=["a.test", "192.0.2.7"])
+    site, rest = rendered.split("{", 1)
+    assert [line.strip(" ,") for line in site.splitlines()[1:]] == [
+        "http://a.test",
+        "http://192.0.2.7",
+    ]
+    assert "\treverse_proxy 127.0.0.1:8000\n" in rest
+    assert 'http:// {\n\trespond "Nothing is served under this name." 421\n}' in rest
+
+
+def test_with_https_caddy_takes_certificates_for_the_names():
+    rendered = render_caddyfile(caddy_scheme="https", caddy_names=["a.test"])
+    assert "https://a.test {" in rendered
+    assert "http://a.test" not in rendered
+
+
+def test_host_keys_are_checked():
+    text = (ROOT / "ansible.cfg").read_text()
+    text += "".join(
+        path.read_text() for path in ANSIBLE.rglob("*") if path.suffix in (".yml", ".j2")
+    )
+    assert "host_key_checking" not in text
+    assert "StrictHostKeyChecking" not in text
