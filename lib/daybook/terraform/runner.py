@@ -26,10 +26,10 @@ from daybook.terraform.plan import Applied, Plan, read_applied, read_plan
 LOCK_TIMEOUT = "30s"
 # An interrupted apply still waits for what is under way at AWS, then writes its state.
 GRACE_S = 180.0
-# Terraform's errors carry no code; these summaries are constants in its source.
-LOCKED = "Error acquiring the state lock"
+# Terraform's errors carry no code. Who holds a lock is told in these lines, whatever the error
+# is called; the summary of a stale plan is a constant of Terraform's.
+LOCK_INFO = re.compile(r"\s+(ID|Operation|Who|Created): ")
 STALE = "Saved plan is stale"
-_LOCK_INFO = re.compile(r"\s+(ID|Operation|Who|Created): ")
 
 
 def command(name: str, *args: str, **options: object) -> list[str]:
@@ -242,11 +242,10 @@ class Terraform:
 
     def _failure(self, result: process.Result, heard: Sequence[Event]) -> DaybookError:
         summaries, details = _complaints(heard)
-        if LOCKED in summaries:
-            holder = [line for line in details if _LOCK_INFO.match(line)]
+        if holder := [line for line in details if LOCK_INFO.match(line)]:
             return Locked(
                 f"The state of {self.folder.name}, workspace {self.workspace}, is locked.",
-                details=holder or details,
+                details=holder,
                 next="wait for the other run; if nobody runs: terraform force-unlock ID",
             )
         return CommandFailed(

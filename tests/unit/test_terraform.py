@@ -1,0 +1,410 @@
+"""Terraform: its commands, its messages as events, and the real tool on a moto bucket."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
+
+from daybook import process, ui
+from daybook.errors import ApplyFailed, CommandFailed, Interrupted, Locked
+from daybook.terraform import Change, Plan, Terraform, mirror_config, runner, show_progress
+from daybook.terraform import plan as plans
+from daybook.terraform.events import Diagnostic, parse
+
+# Only the resource that is built into Terraform: no provider has to be fetched or started.
+MAIN = """
+terraform {
+  backend "s3" {}
+}
+variable "names" {
+  type = list(string)
+}
+variable "command" {
+  type    = string
+  default = "true"
+}
+resource "terraform_data" "this" {
+  for_each = toset(var.names)
+  input    = "${terraform.workspace} ${each.key}"
+}
+resource "terraform_data" "last" {
+  depends_on       = [terraform_data.this]
+  triggers_replace = var.command
+  provisioner "local-exec" {
+    command = var.command
+  }
+}
+output "names" {
+  value = var.names
+}
+output "password" {
+  value     = "hunter2"
+  sensitive = true
+}
+"""
+APPLY = """
+import json, os, sys
+from pathlib import Path
+from daybook.terraform import Plan, Terraform
+folder, data, plan, sha = sys.argv[1:]
+tool = Terraform(Path(folder), workspace="staging", env=dict(os.environ), data_dir=Path(data))
+tool.apply(Plan(Path(plan), "staging", "", sha))
+"""
+
+
+# ---- commands
+
+
+def test_init_names_the_whole_backend_and_takes_none_of_before():
+    assert runner.init_command({"bucket": "b", "use_path_style": True}) == [
+        *("terraform", "init", "-json", "-input=false", "-reconfigure"),
+        *("-backend-config=bucket=b", "-backend-config=use_path_style=true"),
+    ]
+
+
+def test_plan_and_apply_ask_nothing_and_wait_for_the_lock():
+    wait = ("-json", "-input=false", "-lock-timeout=30s")
+    assert runner.plan_command(Path("/p")) == ["terraform", "plan", *wait, "-out=/p"]
+    assert runner.plan_command(Path("/p"), destroy=True)[-2:] == ["-destroy", "-out=/p"]
+    assert runner.apply_command(Path("/p")) == ["terraform", "apply", *wait, "/p"]
+
+
+def test_a_broken_state_file_in_the_current_folder_is_nothing_to_the_builder(tmp_path, monkeypatch):
+    (tmp_path / "terraform.tfstate").write_text("not JSON")
+    monkeypatch.chdir(tmp_path)
+    assert runner.command("validate") == ["terraform", "validate"]
+
+
+def test_variables_go_through_the_environment_as_terraform_reads_them():
+    assert runner.variables_environment({"names": ["a"], "app": "hello", "disk": 20}) == {
+        "TF_VAR_names": '["a"]',
+        "TF_VAR_app": "hello",
+        "TF_VAR_disk": "20",
+    }
+
+
+def test_the_mirror_is_used_only_where_nothing_else_is_configured(tmp_path):
+    assert mirror_config(tmp_path, {}) == {}
+    found = tmp_path / ".cache/terraform.rc"
+    found.parent.mkdir()
+    found.touch()
+    expected = {"TF_CLI_CONFIG_FILE": str(found)}
+    assert mirror_config(tmp_path, {}) == expected
+    assert mirror_config(tmp_path, {"TF_CLI_CONFIG_FILE": "/nonexistent"}) == expected
+    own = tmp_path / "own.rc"
+    own.touch()
+    assert mirror_config(tmp_path, {"TF_CLI_CONFIG_FILE": str(own)}) == {}
+
+
+# ---- messages
+
+
+def test_a_message_becomes_an_event():
+    resource = {"addr": "aws_vpc.this"}
+    message = {"type": "apply_progress", "@message": "aws_vpc.this: Still creating…"}
+    message["hook"] = {"resource": resource, "action": "create", "elapsed_seconds": 10}
+    event = parse(json.dumps(message))
+    assert (event.kind, event.resource, event.action) == (
+        "apply_progress",
+        "aws_vpc.this",
+        "create",
+    )
+    assert event.elapsed_s == 10
+
+
+@pytest.mark.parametrize("line", ["", "Successfully configured!", "[]", "{}", "3", '{"type":'])
+def test_what_is_no_message_is_text(line):
+    assert parse(line).kind == "text"
+    assert parse(line).message == line
+
+
+def test_a_diagnostic_says_what_where_and_why():
+    diagnostic = Diagnostic("error", "Bad", "because\n\nof this", "aws_vpc.this", "main.tf:3")
+    assert diagnostic.lines() == ["Bad (aws_vpc.this, main.tf:3)", "because", "of this"]
+
+
+# ---- plans
+
+
+def change(address: str, *actions: str, **inner) -> dict:
+    return {"address": address, "change": {"actions": list(actions), **inner}}
+
+
+def read(tmp_path: Path, *changes: dict, workspace: str = "staging", **context: str) -> Plan:
+    path = tmp_path / "p"
+    path.touch()
+    return plans.read_plan({"resource_changes": changes}, path, workspace, context)
+
+
+def test_every_kind_of_change_is_told_apart(tmp_path):
+    plan = read(
+        tmp_path,
+        change("a", "create"),
+        change("b", "update", before={"x": 1, "y": 1}, after={"x": 2, "y": 1}),
+        change("c", "delete", "create", before={"x": 1}, after={"x": 2}, replace_paths=[["x"]]),
+        change("d", "create", "delete"),
+        change("e", "delete"),
+        change("f", "no-op"),
+        change("g", "no-op", importing={"id": "i"}),
+        {**change("h", "no-op"), "previous_address": "i"},
+        change("j", "read"),
+        change("k", "forget"),
+    )
+    assert (plan.creates, plan.updates, plan.destroys) == (("a",), ("b",), ("e",))
+    assert plan.replaces == ("c", "d")
+    expected = {"create": 1, "update": 1, "replace": 2, "destroy": 1}
+    assert plan.counts == {**expected, "import": 1, "move": 1, "forget": 1}
+    assert plan.changes[1] == Change("b", "update", ("x",))
+    assert plan.changes[2].attributes == ("x",)
+
+
+def test_the_digest_is_of_the_changes_and_of_where_they_are_to_happen(tmp_path):
+    create = change("a", "create", after={"x": 1})
+    digest = read(tmp_path, create, account="1").digest
+    assert digest == read(tmp_path, create, change("b", "no-op"), account="1").digest
+    others = [
+        read(tmp_path, change("a", "create", after={"x": 2}), account="1"),
+        read(tmp_path, create, account="2"),
+        read(tmp_path, create, account="1", workspace="production"),
+        read(tmp_path, account="1"),
+    ]
+    assert digest not in {other.digest for other in others}
+    assert len({other.digest for other in others}) == len(others)
+
+
+def test_a_plan_shows_every_destroy_by_name_first_and_its_digest(tmp_path):
+    plan = read(tmp_path, change("a.new", "create"), change("z.old", "delete"))
+    shown = ui.text(plan)
+    assert "1 to create" in shown
+    assert "1 to destroy" in shown
+    assert shown.index("z.old") < shown.index("a.new")
+    assert plan.digest in shown
+    assert "No changes" in ui.text(read(tmp_path))
+
+
+def test_values_are_never_shown(tmp_path):
+    secret = change("a", "update", before={"password": "hunter1"}, after={"password": "hunter2"})
+    shown = read(tmp_path, secret)
+    assert "password" in ui.text(shown)
+    assert "hunter" not in ui.text(shown) + shown.html()
+
+
+def test_progress_has_a_row_a_resource(capsys):
+    hook = {"resource": {"addr": "aws_vpc.this"}, "action": "create"}
+    with ui.Progress("Apply") as progress:
+        tell = show_progress(progress)
+        tell(parse(json.dumps({"type": "apply_start", "hook": hook})))
+        tell(parse(json.dumps({"type": "apply_complete", "hook": hook})))
+    rows = progress.view().rows
+    assert [row[:2] for row in rows] == [(ui.good("created"), "aws_vpc.this")]
+    assert "✓ created aws_vpc.this" in capsys.readouterr().out
+
+
+# ---- the real tool
+
+
+def require(tool: str) -> None:
+    if shutil.which(tool) is None:
+        verdict = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        verdict(f"{tool} is not installed")
+
+
+@pytest.fixture(scope="module")
+def aws():
+    """Serve the AWS API on loopback; return the environment that points there."""
+    require("terraform")
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    given = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_REGION": "us-east-1"}
+    given |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    yield {**os.environ, **given}
+    server.stop()
+
+
+@pytest.fixture
+def s3(aws):
+    client = boto3.client(
+        "s3",
+        endpoint_url=aws["AWS_ENDPOINT_URL"],
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    client.create_bucket(Bucket="hello-state")
+    yield client
+    for found in client.list_objects_v2(Bucket="hello-state").get("Contents", ()):
+        client.delete_object(Bucket="hello-state", Key=found["Key"])
+    client.delete_bucket(Bucket="hello-state")
+
+
+@pytest.fixture
+def make(tmp_path, aws, s3):
+    """Return a maker of Terraform in a workspace of one folder, set up with its backend."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/main.tf").write_text(MAIN)
+
+    def make(workspace: str = "staging") -> Terraform:
+        tool = Terraform(
+            tmp_path / "folder",
+            workspace=workspace,
+            env=aws,
+            data_dir=tmp_path / f"data-{workspace}",
+        )
+        backend = {"bucket": "hello-state", "key": "environment/terraform.tfstate"}
+        tool.init({**backend, "region": "us-east-1", "use_path_style": True, "use_lockfile": True})
+        return tool
+
+    return make
+
+
+def keys(s3) -> list[str]:
+    return [found["Key"] for found in s3.list_objects_v2(Bucket="hello-state").get("Contents", ())]
+
+
+def test_a_life_in_two_workspaces_that_were_not_there_before(tmp_path, make, s3):
+    staging, production = make("staging"), make("production")
+    plan = staging.plan(tmp_path / "secret/p", variables={"names": ["a", "b"]})
+    assert plan.path.stat().st_mode & 0o777 == 0o600
+    assert len(plan.creates) == 3
+    assert plan.outputs == ("names", "password")
+    again = staging.plan(tmp_path / "again", variables={"names": ["a", "b"]})
+    assert (again.digest, again.file_sha256 == plan.file_sha256) == (plan.digest, False)
+    elsewhere = production.plan(tmp_path / "elsewhere", variables={"names": ["a", "b"]})
+    assert elsewhere.digest != plan.digest
+    with pytest.raises(CommandFailed, match="not the one that was shown"):
+        production.apply(plan)
+
+    events = []
+    applied = staging.apply(plan, on_event=events.append)
+    assert set(applied.created) == set(plan.creates)
+    assert not plan.path.exists()
+    assert {event.kind for event in events} >= {"apply_start", "apply_complete"}
+    assert staging.outputs() == {"names": ["a", "b"], "password": "hunter2"}
+    assert "hunter2" not in repr(staging.outputs())
+    assert production.outputs() == {}
+    with pytest.raises(CommandFailed, match="Saved plan is stale"):
+        staging.apply(again)
+
+    empty = staging.plan(tmp_path / "p", variables={"names": ["a", "b"]})
+    assert empty.is_empty
+    assert empty.file_sha256
+    gone = staging.plan(tmp_path / "p", variables={"names": []}, destroy=True)
+    assert set(gone.destroys) == set(plan.creates)
+    assert set(staging.apply(gone).destroyed) == set(plan.creates)
+    assert keys(s3) == [
+        f"env:/{name}/environment/terraform.tfstate" for name in ("production", "staging")
+    ]
+
+
+def test_an_edited_plan_is_not_applied(tmp_path, make):
+    plan = make().plan(tmp_path / "p", variables={"names": []})
+    plan.path.write_bytes(plan.path.read_bytes() + b"x")
+    with pytest.raises(CommandFailed, match="not the one that was shown"):
+        make().apply(plan)
+
+
+def test_a_bad_configuration_names_file_and_line(tmp_path, make):
+    tool = make()
+    assert tool.validate() is None
+    with pytest.raises(CommandFailed, match=r"No value for required variable \(main.tf:5\)"):
+        tool.plan(tmp_path / "p", variables={})
+    assert not (tmp_path / "p").exists()
+    (tool.folder / "bad.tf").write_text("output x {\n  value = nothing.there\n}\n")
+    with pytest.raises(CommandFailed, match=r"undeclared resource .*bad.tf:2"):
+        tool.validate()
+
+
+def test_a_lock_is_somebody_elses(tmp_path, make, s3, monkeypatch):
+    monkeypatch.setattr(runner, "LOCK_TIMEOUT", "0s")
+    lock = {"ID": "lock-7", "Operation": "OperationTypeApply", "Who": "ann@laptop"}
+    lock |= {"Version": "1.11.4", "Created": "2026-01-01T00:00:00Z", "Info": "", "Path": ""}
+    body = json.dumps(lock).encode()
+    key = "env:/staging/environment/terraform.tfstate.tflock"
+    s3.put_object(Bucket="hello-state", Key=key, Body=body)
+    with pytest.raises(Locked) as in_new_workspace:
+        make().plan(tmp_path / "p", variables={"names": []})
+    s3.delete_object(Bucket="hello-state", Key=key)
+    make().plan(tmp_path / "p", variables={"names": []})
+    s3.put_object(Bucket="hello-state", Key=key, Body=body)
+    with pytest.raises(Locked) as in_old_workspace:
+        make().plan(tmp_path / "p", variables={"names": []})
+    for caught in (in_new_workspace, in_old_workspace):
+        told = [" ".join(line.split()) for line in caught.value.details]
+        assert told[:3] == ["ID: lock-7", "Operation: OperationTypeApply", "Who: ann@laptop"]
+
+
+def test_a_failure_says_what_had_been_changed(tmp_path, make):
+    tool = make()
+    plan = tool.plan(tmp_path / "p", variables={"names": ["a"], "command": "echo oops; exit 3"})
+    with pytest.raises(ApplyFailed) as caught:
+        tool.apply(plan)
+    assert caught.value.applied.created == ('terraform_data.this["a"]',)
+    assert caught.value.applied.failed == ("terraform_data.last",)
+    text = str(caught.value)
+    assert 'Changed by then: created: terraform_data.this["a"]' in text
+    assert "main.tf:19" in text
+    assert "oops" in text
+
+
+def test_ctrl_c_saves_the_state_gives_back_the_lock_and_says_what_was_done(tmp_path, make, s3):
+    tool = make()
+    plan = tool.plan(tmp_path / "p", variables={"names": ["a"], "command": "sleep 30"})
+
+    def on_event(event) -> None:
+        if (event.kind, event.resource) == ("provision_start", "terraform_data.last"):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted) as caught:
+        tool.apply(plan, on_event=on_event)
+    assert caught.value.applied.created == ('terraform_data.this["a"]',)
+    assert keys(s3) == ["env:/staging/environment/terraform.tfstate"]
+    rest = tool.plan(tmp_path / "p", variables={"names": ["a"], "command": "true"})
+    assert "terraform_data.last" in rest.replaces
+    assert not rest.creates
+
+
+@retry(wait=wait_fixed(0.1), stop=stop_after_delay(30), retry=retry_if_result(lambda r: not r))
+def until(question):
+    return question()
+
+
+def test_kill_9_saves_the_state_and_gives_back_the_lock(tmp_path, make, s3, aws):
+    tool, mark = make(), tmp_path / "mark"
+    variables = {"names": ["a"], "command": f"touch {mark}; sleep 30"}
+    plan = tool.plan(tmp_path / "p", variables=variables)
+    args = [str(tool.folder), str(tmp_path / "data-staging"), str(plan.path), plan.file_sha256]
+    kernel = subprocess.Popen([sys.executable, "-c", APPLY, *args], env=aws)
+    until(mark.exists)
+    kernel.kill()
+    kernel.wait()
+    until(lambda: keys(s3) == ["env:/staging/environment/terraform.tfstate"])
+    rest = tool.plan(tmp_path / "p", variables=variables)
+    assert not rest.creates
+
+
+def test_versions_and_that_secrets_are_asked_for_in_private(tmp_path, make):
+    assert make().version()["terraform"][0] == "1"
+    asked = []
+
+    def start(args, **options) -> process.Result:
+        asked.append((args[1], options.get("private", False)))
+        return process.run(args, **options)
+
+    tool = make()
+    tool._start = start
+    tool.plan(tmp_path / "p", variables={"names": []})
+    tool.outputs()
+    assert asked == [("plan", False), ("show", True), ("output", True)]
