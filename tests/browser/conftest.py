@@ -129,7 +129,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def open_notebook(lab: Lab, browser: Browser, tmp_path: Path):
     """Return a function that opens a notebook; a page that cannot be seen whole hides cells."""
-    context = browser.new_context(viewport={"width": 1280, "height": 4000})
+    context = browser.new_context(viewport={"width": 1280, "height": 6000})
     context.set_default_timeout(30_000)
 
     def open_(path: str) -> NotebookPage:
