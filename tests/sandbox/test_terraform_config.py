@@ -131,6 +131,16 @@ def staging(cloud: Cloud, account: Folder) -> Folder:
     return staging
 
 
+@pytest.mark.parametrize("name", ["account", "environment"])
+def test_the_validations_refuse_what_they_should(cloud: Cloud, name: str) -> None:
+    folder = cloud.folder(name, f"validations-{name}")
+    shutil.copytree(ROOT / "terraform" / name / "tests", folder.path / "tests")
+    Folder(folder.path, cloud.env, {}).terraform("init", "-backend=false", "-lockfile=readonly")
+    said = Folder(folder.path, cloud.env, {}).terraform("test")
+    assert "Success!" in said
+    assert ", 0 failed" in said
+
+
 def test_the_account_keeps_its_state_in_the_bucket_it_made(cloud: Cloud, account: Folder) -> None:
     assert account.plan() == {}
     assert account.outputs()["state_bucket"] == BUCKET
@@ -144,10 +154,7 @@ def test_a_lost_state_is_adopted_and_nothing_made_twice(cloud: Cloud, account: F
     zone = account.outputs()["zone_id"]
     cloud.client("s3").delete_object(Bucket=BUCKET, Key=STATE)
     adopt = {"state_bucket": BUCKET, "repository": "hello", "zone": zone}
-    again = cloud.folder("account", "again", adopt=adopt)
-    (again.path / "backend.tf").unlink()
-    again.terraform("init", "-input=false")
-    plan = again.plan()
+    plan = account.plan(adopt=adopt)
     imported = {address for address, actions in plan.items() if actions == ["import"]}
     assert imported == {
         "aws_s3_bucket.state",
@@ -155,9 +162,8 @@ def test_a_lost_state_is_adopted_and_nothing_made_twice(cloud: Cloud, account: F
         "aws_route53_zone.this[0]",
     }
     assert {tuple(plan[address]) for address in plan.keys() - imported} == {("create",)}
-    again.apply()
-    account.terraform("state", "push", str(again.path / "terraform.tfstate"))
-    assert account.plan(adopt=adopt) == {}
+    account.apply()
+    assert account.plan(adopt=adopt) == account.plan() == {}
     assert account.outputs()["zone_id"] == zone
 
 
