@@ -50,8 +50,10 @@ class Diagnostic:
     def lines(self) -> list[str]:
         """Return it as lines: what, for which resource in which file, why."""
         where = ", ".join(filter(None, [self.address, self.place]))
-        head = f"{self.summary} ({where})" if where else self.summary
-        return [head, *(line for line in self.detail.splitlines() if line.strip())]
+        # Errors of backends and providers put whole paragraphs into the summary.
+        head, *rest = self.summary.splitlines()
+        lines = [f"{head} ({where})" if where else head, *rest, *self.detail.splitlines()]
+        return [line for line in lines if line.strip()]
 
 
 def parse(line: str) -> Event:
