@@ -8,6 +8,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import dns.exception
+import dns.inet
 import dns.resolver
 import httpx
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -33,12 +34,18 @@ def wait_until(look: Callable[[], T], *, what: str, timeout_s: float, every_s: f
     except RetryError as err:
         seen = str(err.last_attempt.exception())
         raise VerifyFailed(
-            f"{what} was not seen within {timeout_s:.0f} s.", expected=what, observed=seen
+            f"{what} was not seen within {timeout_s:.0f} s.",
+            expected=what,
+            observed=seen,
+            changed="What was applied stays as it is.",
+            next="run this step again: it goes on from here",
         ) from err
 
 
 def addresses(name: str, environ: Mapping[str, str]) -> list[str]:
     """Resolve a DNS name to IPv4 addresses; DAYBOOK_NAMESERVER=ip:port is asked when it is set."""
+    if dns.inet.is_address(name):
+        return [name]
     resolver = dns.resolver.Resolver(configure="DAYBOOK_NAMESERVER" not in environ)
     if server := environ.get("DAYBOOK_NAMESERVER"):
         host, _, port = server.partition(":")
