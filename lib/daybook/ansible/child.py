@@ -24,7 +24,8 @@ def main() -> int:
     """Play what standard input describes; return ansible-playbook's exit code."""
     asked = json.load(sys.stdin)
     # ansible-runner writes the whole environment and all variables into this directory.
-    with tempfile.TemporaryDirectory(prefix="daybook-ansible-") as private:
+    # Its name is short: the path of an SSH control socket in it may have 104 characters.
+    with tempfile.TemporaryDirectory(prefix="daybook-") as private:
         stop = Path(private, "stop")
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, lambda *_: stop.touch())

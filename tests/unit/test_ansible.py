@@ -1,0 +1,259 @@
+"""Ansible: what it is asked, what its events say, and real plays on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
+
+from daybook import process, ui
+from daybook.ansible import Event, child, events, runner, show_progress
+from daybook.errors import ApplyFailed, CommandFailed, Interrupted
+
+ROLE = """
+- name: Write a file
+  ansible.builtin.copy:
+    content: "{{ text }}"
+    dest: "{{ folder }}/{{ inventory_hostname }}"
+    mode: "0600"
+- name: Look for what is bad
+  ansible.builtin.command: test {{ item }} != {{ bad }}
+  loop: [a, b]
+  changed_when: false
+- name: Use a secret
+  ansible.builtin.shell: echo {{ secret }}; exit {{ code }}
+  changed_when: false
+  no_log: true
+- name: Nothing to do
+  ansible.builtin.command: "false"
+  when: false
+- name: Work slowly
+  ansible.builtin.shell: touch {{ folder }}/slow; sleep {{ nap }}; touch {{ folder }}/slow-done
+  changed_when: false
+  when: nap > 0
+- name: Come after that
+  ansible.builtin.file:
+    path: "{{ folder }}/after"
+    state: touch
+    mode: "0600"
+  when: nap > 0
+"""
+PLAY = """
+- name: Test
+  hosts: web
+  gather_facts: false
+  roles:
+    - work
+"""
+DEFAULTS = {"text": "x", "bad": "z", "secret": "hunter2", "code": 0, "nap": 0}
+KERNEL = """
+import json, os, sys
+from pathlib import Path
+from daybook import ansible
+root, variables = Path(sys.argv[1]), json.loads(sys.argv[2])
+ansible.play(root / "play.yml", inventory=root / "hosts", env=os.environ, project_dir=root,
+             variables=variables)
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Make a project whose two hosts are this machine, and a folder for temporary files."""
+    (tmp_path / "tmp").mkdir()
+    local = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
+    (tmp_path / "hosts").write_text(f"[web]\nweb-1 {local}\nweb-2 {local}\n")
+    (tmp_path / "play.yml").write_text(PLAY)
+    tasks = tmp_path / "roles/work/tasks/main.yml"
+    tasks.parent.mkdir(parents=True)
+    tasks.write_text(ROLE)
+    return tmp_path
+
+
+def play(project: Path, *, inventory: str = "hosts", on_event=None, **variables):
+    options = {key: variables.pop(key) for key in ("check", "start") if key in variables}
+    return runner.play(
+        project / "play.yml",
+        inventory=project / inventory,
+        env={**os.environ, "TMPDIR": str(project / "tmp")},
+        project_dir=project,
+        variables={**DEFAULTS, "folder": str(project), **variables},
+        on_event=on_event,
+        **options,
+    )
+
+
+def private_directories(project: Path) -> list[Path]:
+    return list((project / "tmp").glob("daybook-*"))
+
+
+# ---- pure
+
+
+def test_the_request_names_files_in_full_and_quotes_the_key():
+    asked = runner.request(
+        Path("/p/ansible/staging.yml"),
+        inventory=Path("/p/hosts"),
+        project_dir=Path("/p"),
+        variables={"a": 1},
+        private_key=Path("/my keys/id"),
+        check=True,
+    )
+    assert asked == {
+        "playbook": "/p/ansible/staging.yml",
+        "inventory": "/p/hosts",
+        "project_dir": "/p",
+        "extravars": {"a": 1},
+        "cmdline": "--private-key '/my keys/id' --check --diff",
+    }
+
+
+def test_no_credential_is_passed_on():
+    env = {"PATH": "/bin", "AWS_REGION": "us-east-1", "LC_ALL": "C", "ANSIBLE_FORKS": "9"}
+    secrets = {"AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "s", "GITHUB_TOKEN": "s"}
+    ours = Path(sys.executable).parent
+    assert runner.minimal_environment({**env, **secrets}) == {**env, "PATH": f"{ours}:/bin"}
+
+
+def test_host_keys_are_checked_though_ansible_runner_would_not():
+    assert child.environment("/tmp/x", Path("/tmp/x/stop"))["ANSIBLE_HOST_KEY_CHECKING"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ({"event": "runner_on_start"}, "running"),
+        ({"event": "runner_on_ok", "res": {}}, "ok"),
+        ({"event": "runner_on_ok", "res": {"changed": True}}, "changed"),
+        ({"event": "runner_on_failed", "res": {}}, "failed"),
+        ({"event": "runner_on_failed", "res": {}, "ignore_errors": True}, "ignored"),
+        ({"event": "runner_on_skipped"}, "skipped"),
+        ({"event": "runner_on_unreachable"}, "unreachable"),
+    ],
+)
+def test_an_event_says_how_a_task_ended(said, state):
+    event = events.parse(json.dumps({**said, "host": "web-1", "task": "T", "role": "r"}))
+    assert (event.kind, event.state, event.host, event.task) == ("host", state, "web-1", "r : T")
+
+
+@pytest.mark.parametrize("line", ["", "Traceback", "[]", "{}", "3"])
+def test_what_is_no_event_is_text(line):
+    assert events.parse(line) == Event("text", message=line)
+
+
+def test_the_last_of_an_output_is_told_not_all_of_it():
+    result = {"msg": "non-zero return code", "rc": 2, "stderr": "\n".join(map(str, range(99)))}
+    lines = events.parse(json.dumps({"event": "runner_on_failed", "res": result})).message
+    assert lines.splitlines()[:3] == ["non-zero return code", "return code 2", "89"]
+
+
+def test_progress_has_a_row_a_task_with_the_worst_that_happened():
+    with ui.Progress("Play") as progress:
+        tell = show_progress(progress)
+        for host, state in [("a", "running"), ("b", "running"), ("a", "ok"), ("b", "changed")]:
+            tell(Event("host", host, "T", key="1", state=state))
+    (row,) = progress.view().rows
+    assert (str(row[0]), row[1], row[2]) == ("~ changed", "T", "1 ok, 1 changed")
+
+
+# ---- real plays
+
+
+def test_a_play_tells_what_it_changed_and_a_second_one_that_it_did_not(project):
+    heard = []
+    first = play(project, on_event=heard.append)
+    assert first.hosts["web-1"] == runner.Stats(ok=3, changed=1, skipped=3)
+    assert first.changed == dict.fromkeys(["web-1", "web-2"], ("work : Write a file",))
+    assert "~ web-1: work : Write a file" in ui.text(first)
+    running = [event.task for event in heard if event.state == "running"]
+    assert running.count("work : Write a file") == 2
+    second = play(project)
+    assert second.is_unchanged
+    assert "no changes" in ui.text(second)
+    assert private_directories(project) == []
+
+
+def test_check_changes_nothing_and_says_what_would_change(project):
+    result = play(project, check=True)
+    assert str(result).startswith("would change web-1")
+    assert not (project / "web-1").exists()
+
+
+def test_a_failure_has_host_task_item_and_message(project):
+    with pytest.raises(ApplyFailed) as caught:
+        play(project, bad="b")
+    lines = caught.value.lines()
+    assert "web-1" in lines[0]
+    assert any("work : Look for what is bad: failed" in line for line in lines)
+    assert "    item: b" in lines
+    assert "web-1: work : Write a file" in caught.value.changed
+    assert caught.value.result.changed
+
+
+def test_no_log_is_respected_everywhere(project, tmp_path):
+    lines = []
+
+    def start(args, **options):
+        said = options.pop("on_line")
+        return process.run(args, on_line=lambda line: (lines.append(line), said(line)), **options)
+
+    with pytest.raises(ApplyFailed) as caught:
+        play(project, code=3, start=start)
+    assert "no_log" in str(caught.value)
+    assert "hunter2" not in str(caught.value) + "".join(lines)
+
+
+def test_a_host_that_does_not_answer_changes_nothing(project):
+    dead = "[web]\nweb-1 ansible_host=127.0.0.1 ansible_port=1 ansible_user=nobody\n"
+    (project / "dead").write_text(dead)
+    with pytest.raises(CommandFailed, match=r"web-1.*unreachable") as caught:
+        play(project, inventory="dead")
+    assert "port 22" in caught.value.next
+
+
+def test_what_cannot_begin_says_why(project):
+    with pytest.raises(CommandFailed, match="hosts2 is missing"):
+        play(project, inventory="hosts2")
+    (project / "hosts").write_text("[other]\nweb-1\n")
+    with pytest.raises(CommandFailed, match="no task was run"):
+        play(project)
+    (project / "play.yml").write_text("- hosts: all\n  roles: [missing]\n")
+    with pytest.raises(CommandFailed, match="'missing' was not found"):
+        play(project)
+
+
+def test_ctrl_c_ends_the_task_and_then_the_play(project):
+    def on_event(event) -> None:
+        if event.task == "work : Work slowly" and event.host == "web-2":
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted) as caught:
+        play(project, nap=1, on_event=on_event)
+    assert (project / "slow-done").exists()
+    assert not (project / "after").exists()
+    assert "web-1: work : Write a file" in caught.value.changed
+    assert private_directories(project) == []
+
+
+@retry(wait=wait_fixed(0.05), stop=stop_after_delay(20), retry=retry_if_result(lambda r: not r))
+def until(question):
+    return question()
+
+
+def test_kill_9_ends_the_task_and_then_the_play_and_leaves_nothing(project):
+    variables = {**DEFAULTS, "folder": str(project), "nap": 1}
+    args = [sys.executable, "-c", KERNEL, str(project), json.dumps(variables)]
+    kernel = subprocess.Popen(args, env={**os.environ, "TMPDIR": str(project / "tmp")})
+    until((project / "slow").exists)
+    assert private_directories(project)
+    kernel.kill()
+    kernel.wait()
+    until(lambda: not private_directories(project))
+    assert (project / "slow-done").exists()
+    assert not (project / "after").exists()
