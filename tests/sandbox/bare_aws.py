@@ -33,24 +33,13 @@ def main() -> None:
         os.environ["MOTO_AMIS_PATH"] = str(amis)  # read when moto is imported
         from moto.server import ThreadedMotoServer
 
-        spare_conditional_denials()
+        from daybook_sandbox import policies
+
+        policies.patch()
         server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         server.start()
         print(server.get_host_and_port()[1], flush=True)
         threading.Event().wait()
-
-
-def spare_conditional_denials() -> None:
-    """Let "TLS only" be: moto denies without looking at the condition, and there is no TLS here."""
-    from moto.iam.access_control import IAMPolicy
-    from moto.s3.models import FakeBucket
-
-    def get_permission(bucket, action, resource):
-        policy = json.loads(bucket.policy or '{"Statement": []}')
-        kept = [s for s in policy["Statement"] if s["Effect"] != "Deny" or "Condition" not in s]
-        return IAMPolicy(json.dumps({"Statement": kept})).is_action_permitted(action, resource)
-
-    FakeBucket.get_permission = get_permission
 
 
 if __name__ == "__main__":
