@@ -106,11 +106,21 @@ def write_status(home: Home, cloud: Cloud, services: dict[str, Service]) -> None
     """Write down what `daybook sandbox status` shows."""
     status = {
         "services": {name: service.status() for name, service in services.items()},
-        "machines": [_describe(cloud, instance) for instance in cloud.instances()],
+        "machines": [_describe(cloud, each) for each in cloud.instances() if is_of_interest(each)],
     }
     text = json.dumps(status, indent=2) + "\n"
     if not home.status_file.exists() or home.status_file.read_text() != text:
         write_private(home.status_file, text)
+
+
+def has_failed(instance: Instance) -> bool:
+    """Tell whether the sandbox could not give what the API was asked for."""
+    return (instance.state_reason.code or "").startswith("Server.")
+
+
+def is_of_interest(instance: Instance) -> bool:
+    """Tell whether an operator would look for it: it lives, or it did not come to life."""
+    return instance.state != "terminated" or has_failed(instance)
 
 
 def _describe(cloud: Cloud, instance: Instance) -> dict[str, str]:
@@ -119,7 +129,7 @@ def _describe(cloud: Cloud, instance: Instance) -> dict[str, str]:
         "name": tag(instance, "Name"),
         "environment": tag(instance, "environment"),
         "state": instance.state,
-        "reason": instance.state_reason.message or "",
+        "reason": instance.state_reason.message if has_failed(instance) else "",
         "private_ip": instance.private_ip if is_live(instance) else "",
         "public_ip": cloud.public_ip(instance) or "",
         "container": container_name(instance.id),
