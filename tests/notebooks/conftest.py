@@ -1,0 +1,159 @@
+"""A workshop for records: small notebooks, real kernels, every way to drive them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from jupyter_client.manager import KernelManager
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+BIN = Path(sys.executable).parent
+BEGIN = """
+import os
+from pathlib import Path
+root = Path(os.environ["DAYBOOK_ROOT"])
+from daybook.recorder import Recorder
+header = {"run": run, "step": "demo", "environment": "staging", "target": "sandbox",
+          "account": "123456789012", "region": "us-east-1", "parameters": {"env": "staging"}}
+statuses = {"ApprovalNeeded": "waiting", "KeyboardInterrupt": "interrupted"}
+recorder = Recorder.start(root, root / "runs/staging" / run, header, key=root / "key",
+    template=root / "notebooks/demo.ipynb", status_of=lambda name: statuses.get(name, "failed"))
+print("begun")
+"""
+FINISH = "recorder.finish()"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A project with one notebook; `run` drives it as an operator or CI would."""
+
+    root: Path
+    begin = BEGIN
+
+    def write(self, *sources: str, run: str = "r1") -> Path:
+        """Write the notebook: parameters, the beginning of the record, these, its end."""
+        cells = [
+            new_markdown_cell("# Try it"),
+            new_code_cell(f'run = "{run}"', metadata={"tags": ["parameters"]}),
+            *(new_code_cell(source) for source in (BEGIN, *sources, FINISH)),
+        ]
+        for number, cell in enumerate(cells):
+            cell["id"] = f"cell-{number}"
+        spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        path = self.root / "notebooks/demo.ipynb"
+        nbformat.write(new_notebook(cells=cells, metadata=spec), path)
+        return path
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a program of the virtual environment here."""
+        return subprocess.Popen(
+            [BIN / command[0], *command[1:]],
+            cwd=self.root,
+            env=os.environ | {"DAYBOOK_ROOT": str(self.root)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def papermill(self, *options: str) -> subprocess.Popen[str]:
+        """Start papermill on the notebook."""
+        given = ("--no-progress-bar", "-k", "python3", *options)
+        return self.start("papermill", "notebooks/demo.ipynb", "out.ipynb", *given)
+
+    def run(self, *sources: str, run: str = "r1") -> Path:
+        """Write the notebook, run it with papermill to its end, return the run's folder."""
+        self.write(*sources, run=run)
+        process = self.papermill()
+        process.communicate(timeout=120)
+        return self.folder(run)
+
+    def folder(self, run: str = "r1") -> Path:
+        return self.root / "runs/staging" / run
+
+    def wait_for(self, text: str, run: str = "r1", timeout_s: float = 60) -> None:
+        """Wait until the journal holds a text."""
+        journal = self.folder(run) / "journal.jsonl"
+        wait_until(lambda: journal.exists() and text in journal.read_text(), timeout_s)
+
+    def kernel_pid(self, run: str = "r1") -> int:
+        first = (self.folder(run) / "journal.jsonl").read_text().splitlines()[0]
+        return json.loads(first)["kernel"]["pid"]
+
+
+def wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
+    """Poll until something is so; fail when it takes too long."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.05)
+
+
+@dataclass
+class Front:
+    """A front-end with somebody before it, as JupyterLab is one."""
+
+    manager: KernelManager
+    client: Any
+    root: Path
+
+    def execute(self, source: str, cell_id: str = "") -> dict[str, Any]:
+        """Run a cell; return its reply."""
+        content = {"code": source, "silent": False, "store_history": True}
+        content |= {"user_expressions": {}, "allow_stdin": True, "stop_on_error": True}
+        message = self.client.session.msg("execute_request", content)
+        message["metadata"] = {"cellId": cell_id} if cell_id else {}
+        self.client.shell_channel.send(message)
+        while True:
+            reply = self.client.get_shell_msg(timeout=60)
+            if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+                return reply["content"]
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    """Yield an empty project with an operator's key; its processes end with the test."""
+    for name in ("notebooks", "environments", "terraform"):
+        (tmp_path / name).mkdir()
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f"]
+    subprocess.run([*command, tmp_path / "key"], check=True)
+    it = Workshop(tmp_path)
+    yield it
+    for header in tmp_path.glob("runs/*/*/journal.jsonl"):
+        _end(json.loads(header.read_text().splitlines()[0])["kernel"]["pid"], tmp_path)
+
+
+@pytest.fixture
+def front(workshop: Workshop) -> Iterator[Front]:
+    """Yield a front-end on a kernel that works in the workshop."""
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(
+        cwd=str(workshop.root), env=os.environ | {"DAYBOOK_ROOT": str(workshop.root)}
+    )
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+    yield Front(manager, client, workshop.root)
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def _end(pid: int, root: Path) -> None:
+    """End a kernel that a test left behind, if it is one of this workshop."""
+    try:
+        if os.readlink(f"/proc/{pid}/cwd") == str(root):
+            os.kill(pid, signal.SIGKILL)
+    except OSError:
+        return
