@@ -33,6 +33,7 @@ def files(instance: Instance, network: Network, ports: Ports, ca_file: Path) -> 
         f"{NOCLOUD}/meta-data": json.dumps(meta_data(instance)),
         "etc/daybook-sandbox/env": _assignments(here),
         "etc/environment": _assignments(cloud),
+        "etc/sudoers.d/daybook-sandbox": "Defaults env_file=/etc/environment\n",
         "etc/systemd/system.conf.d/daybook-sandbox.conf": manager,
         "usr/local/share/ca-certificates/daybook-sandbox.crt": ca_file.read_text(),
     }
