@@ -54,17 +54,15 @@ def builder_environment(env: Mapping[str, str], start: process.Start) -> dict[st
 
 
 def version_of(root: Path, folder: str, *, env: Mapping[str, str], start: process.Start) -> str:
-    """Return the commit that a folder is at; with changes of its own, a hash of its files too."""
-    if not (root / ".git").exists():
-        return f"tree-{tree_hash(root / folder)[:12]}"
-    lines: list[str] = []
-    start(
-        ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], env=env, on_line=lines.append
+    """Return the last commit that touched a folder; with uncommitted changes, a hash besides."""
+    git = ["git", "-C", str(root)]
+    last = start(
+        [*git, "log", "-1", "--format=%h", "--abbrev=12", "--", folder], env=env, check=False
     )
-    changed: list[str] = []
-    status = ["git", "-C", str(root), "status", "--porcelain", "--", folder]
-    start(status, env=env, on_line=changed.append)
-    return lines[0] + (f"-{tree_hash(root / folder)[:8]}" if changed else "")
+    if last.returncode != 0 or not last.tail:
+        return f"tree-{tree_hash(root / folder)[:12]}"
+    changed = start([*git, "status", "--porcelain", "--", folder], env=env)
+    return last.tail[0] + (f"-{tree_hash(root / folder)[:8]}" if changed.tail else "")
 
 
 def tree_hash(folder: Path) -> str:

@@ -84,7 +84,7 @@ resource "aws_s3_bucket_policy" "state" {
 
 resource "aws_ecr_repository" "this" {
   name                 = var.app
-  image_tag_mutability = "IMMUTABLE"
+  image_tag_mutability = "MUTABLE" # latest and staging-latest move; hosts run digests
 
   image_scanning_configuration {
     scan_on_push = true
