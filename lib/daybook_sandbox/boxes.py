@@ -66,7 +66,7 @@ def host_config(
         network_mode=network,
         binds=list(binds),
         cap_add=["ALL"],
-        cap_drop=sorted({*NEVER, *missing_capabilities(Path("/proc/self/status").read_text())}),
+        cap_drop=dropped(engine.api.api_version, Path("/proc/self/status").read_text()),
         security_opt=["seccomp=unconfined", "apparmor=unconfined"],
         tmpfs={"/run": "", "/run/lock": "", "/tmp": "exec"},
         mem_limit=memory_bytes or None,
@@ -75,10 +75,21 @@ def host_config(
     return config | {"CgroupnsMode": "private", "MaskedPaths": [], "ReadonlyPaths": []}
 
 
+def dropped(api_version: str, status: str) -> list[str]:
+    """Return what to take out of ALL.
+
+    Docker before 23 (API 1.42) tries to give what this computer lacks, unless it is taken out;
+    from then on it refuses to take out what is not there. https://github.com/moby/moby/pull/42933
+    """
+    missing = set(missing_capabilities(status))
+    tries_all = tuple(map(int, api_version.split("."))) < (1, 42)
+    return sorted({*NEVER} | missing if tries_all else {*NEVER} - missing)
+
+
 def missing_capabilities(status: str) -> list[str]:
     """Return the capabilities that a process's bounding set lacks.
 
-    status: the text of its /proc/PID/status. Docker fails on ALL where one is missing.
+    status: the text of its /proc/PID/status.
     """
     bounding = next(line for line in status.splitlines() if line.startswith("CapBnd:"))
     bits = int(bounding.split()[1], 16)

@@ -1,6 +1,6 @@
 """The powers of a container that is a computer."""
 
-from daybook_sandbox.boxes import missing_capabilities
+from daybook_sandbox.boxes import dropped, missing_capabilities
 
 ALL = 0x1FFFFFFFFFF
 
@@ -19,3 +19,13 @@ def test_capability_24_is_sys_resource():
 
 def test_the_first_and_the_last_are_counted_right():
     assert missing_capabilities(status(ALL & ~1 & ~(1 << 40))) == ["CHOWN", "CHECKPOINT_RESTORE"]
+
+
+def test_an_old_engine_is_told_what_the_host_lacks():
+    wanted = ["SYS_MODULE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME"]
+    assert dropped("1.41", status(ALL & ~(1 << 24))) == wanted
+
+
+def test_a_new_engine_is_told_only_what_it_could_give():
+    lacks_resource_and_module = ALL & ~(1 << 24) & ~(1 << 16)
+    assert dropped("1.44", status(lacks_resource_and_module)) == ["SYS_RAWIO", "SYS_TIME"]
