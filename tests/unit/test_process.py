@@ -8,7 +8,10 @@ import sys
 import threading
 import time
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from daybook import process
 from daybook.errors import CommandFailed
@@ -147,3 +150,27 @@ def test_no_descriptor_is_left_open():
         with pytest.raises(FileNotFoundError):
             process.run(["true"], cwd="/nonexistent", stdin=b"x")
     assert count() == before
+
+
+KERNEL_CELL = f"""
+from daybook import process
+process.run(["sh", "-c", {TRAPPING!r}], on_line=print)
+"""
+
+
+class Interrupting(NotebookClient):
+    """Interrupts the kernel twice, as Jupyter does it, once the tool is ready."""
+
+    def process_message(self, msg, cell, cell_index):
+        if "ready" in msg["content"].get("text", ""):
+            for _ in range(2):
+                os.killpg(os.getpgid(self.km.provisioner.pid), signal.SIGINT)
+        return super().process_message(msg, cell, cell_index)
+
+
+def test_an_interrupted_kernel_ends_the_tool_and_then_the_cell():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(KERNEL_CELL)])
+    with pytest.raises(CellExecutionError, match="KeyboardInterrupt"):
+        Interrupting(notebook, kernel_name="python3").execute()
+    text = "".join(output.get("text", "") for output in notebook.cells[0].outputs)
+    assert text.split() == ["ready", "got", "INT"]

@@ -1,4 +1,6 @@
-"""The process in which ansible-runner works: reads what to play, prints one line an event.
+"""The process in which ansible-runner works: prints one line an event.
+
+    python child.py PLAYBOOK INVENTORY PROJECT_DIR [ANSIBLE_PLAYBOOK_OPTION...] < variables.json
 
 A process of its own because ansible-runner keeps signal handlers, the environment and files
 after it has run, and because its own command line kills the play on SIGINT.
@@ -7,6 +9,7 @@ after it has run, and because its own command line kills the play on SIGINT.
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 import tempfile
@@ -20,9 +23,9 @@ TOLD_OF_RESULT = ("changed", "msg", "stderr", "stdout", "rc", "item", "censored"
 STATS = ("ok", "changed", "failures", "dark", "skipped", "processed")
 
 
-def main() -> int:
-    """Play what standard input describes; return ansible-playbook's exit code."""
-    asked = json.load(sys.stdin)
+def main(playbook: str, inventory: str, project_dir: str, *options: str) -> int:
+    """Play a playbook with the variables of standard input; return ansible-playbook's code."""
+    variables = json.load(sys.stdin)
     # ansible-runner writes the whole environment and all variables into this directory.
     # Its name is short: the path of an SSH control socket in it may have 104 characters.
     with tempfile.TemporaryDirectory(prefix="daybook-") as private:
@@ -31,12 +34,16 @@ def main() -> int:
             signal.signal(signum, lambda *_: stop.touch())
         runner = ansible_runner.run(
             private_data_dir=private,
+            playbook=playbook,
+            inventory=inventory,
+            project_dir=project_dir,
+            extravars=variables,
+            cmdline=shlex.join(options),
             envvars=environment(private, stop),
             event_handler=tell,
             # Without one ansible-runner takes the signals, and kills the play for them.
             cancel_callback=lambda: False,
             quiet=True,
-            **asked,
         )
         return runner.rc
 
@@ -68,4 +75,4 @@ def tell(event: dict) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +57,8 @@ class PlayResult(ui.Shown):
         """Show one row a host, and every task that changed something."""
         rows = [(h, s.ok, s.changed, s.failures, s.skipped) for h, s in self.hosts.items()]
         notes = [f"~ {host}: {task}" for host, tasks in self.changed.items() for task in tasks]
-        how = "no changes" if self.is_unchanged else f"{len(notes)} changed"
+        changed = "would change" if self.is_check else "changed"
+        how = "no changes" if self.is_unchanged else f"{len(notes)} {changed}"
         title = f"{self.playbook}: {how} in {ui.duration(self.duration_s)}"
         columns = ("host", "ok", "changed", "failed", "skipped")
         return ui.Table(title, columns, rows, ui.OK, notes)
@@ -89,20 +89,12 @@ def play(
         if on_event:
             on_event(heard[-1])
 
-    asked = request(
-        playbook,
-        inventory=inventory,
-        project_dir=project_dir,
-        variables=variables,
-        private_key=private_key,
-        check=check,
-    )
     try:
         result = start(
-            [sys.executable, str(CHILD)],
+            command(playbook, inventory, project_dir, private_key=private_key, check=check),
             env=minimal_environment(env),
             cwd=project_dir,
-            stdin=json.dumps(asked).encode(),
+            stdin=json.dumps(dict(variables or {})).encode(),
             on_line=on_line,
             grace_s=GRACE_S,
             check=False,
@@ -126,25 +118,19 @@ def _require(*files: Path) -> None:
             )
 
 
-def request(
+def command(
     playbook: Path,
-    *,
     inventory: Path,
     project_dir: Path,
-    variables: Mapping[str, object] | None = None,
+    *,
     private_key: Path | None = None,
     check: bool = False,
-) -> dict[str, object]:
-    """Return what ansible-runner is asked for, as its `run` takes it."""
-    options = ["--private-key", str(private_key.absolute())] if private_key else []
-    options += ["--check", "--diff"] if check else []
-    return {
-        "playbook": str(playbook.absolute()),
-        "inventory": str(inventory.absolute()),
-        "project_dir": str(project_dir.absolute()),
-        "extravars": dict(variables or {}),
-        "cmdline": shlex.join(options),
-    }
+) -> list[str]:
+    """Return the command that plays; variables go through its standard input, not here."""
+    files = [str(path.absolute()) for path in (playbook, inventory, project_dir)]
+    key = ["--private-key", str(private_key.absolute())] if private_key else []
+    look = ["--check", "--diff"] if check else []
+    return [sys.executable, str(CHILD), *files, *key, *look]
 
 
 def minimal_environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -169,7 +155,7 @@ def read_result(
     for event in heard:
         if event.state == "changed":
             changed[event.host] = (*changed.get(event.host, ()), event.task)
-    return PlayResult(playbook, hosts, changed, duration_s, is_check)
+    return PlayResult(playbook, hosts, dict(sorted(changed.items())), duration_s, is_check)
 
 
 def _interrupted(played: PlayResult) -> DaybookError:
