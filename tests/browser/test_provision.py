@@ -56,7 +56,7 @@ def test_run_all_stops_at_the_gate_and_a_person_takes_it_from_there(
     expect(approve).to_be_disabled()
     typed.fill("staging")
     approve.click()
-    expect(gate).to_contain_text("approved")
+    expect(gate).to_contain_text("Run the next cell")
     screenshot(notebook, "2-approved")
 
     notebook.run(APPLY, timeout_s=300)
