@@ -12,9 +12,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.sandbox, pytest.mark.timeout(900)
 PREFLIGHT, PLAN, APPROVE, APPLY, VERIFY, RECORD = range(1, 7)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def account(sandbox):
-    """Return the sandbox with its account prepared; what the test provisions is torn down."""
+    """Return the sandbox with its account prepared; what is provisioned here is torn down."""
     sandbox.succeed("run", "bootstrap", "-p", "env", "staging", "-p", "approve", "auto")
     yield sandbox
     sandbox.succeed("run", "teardown", "-p", "env", "staging", "-p", "approve", "auto")
@@ -32,6 +32,18 @@ def instances(sandbox) -> list[str]:
     )
     found = ec2.describe_instances(Filters=[{"Name": "tag:environment", "Values": ["staging"]}])
     return [i["State"]["Name"] for r in found["Reservations"] for i in r["Instances"]]
+
+
+def test_a_declined_plan_changes_nothing_and_says_so(account, open_notebook, screenshot):
+    notebook = open_notebook("notebooks/provision.ipynb")
+    notebook.run_all()
+    notebook.wait(APPROVE, timeout_s=180)
+    notebook.output(APPROVE).get_by_role("button", name="Decline").click()
+    expect(notebook.output(APPROVE)).to_contain_text("Nothing was changed")
+    notebook.run(APPLY)
+    expect(notebook.output(APPLY)).to_contain_text("The plan was declined.")
+    screenshot(notebook, "declined")
+    assert "running" not in instances(account)
 
 
 def test_run_all_stops_at_the_gate_and_a_person_takes_it_from_there(
@@ -71,15 +83,3 @@ def test_run_all_stops_at_the_gate_and_a_person_takes_it_from_there(
     notebook.save()
     model = nbformat.read(account.root / "notebooks/provision.ipynb", as_version=4)
     assert [cell.outputs for cell in model.cells if cell.cell_type == "code"] == [[]] * 7
-
-
-def test_a_declined_plan_changes_nothing_and_says_so(account, open_notebook, screenshot):
-    notebook = open_notebook("notebooks/provision.ipynb")
-    notebook.run_all()
-    notebook.wait(APPROVE, timeout_s=180)
-    notebook.output(APPROVE).get_by_role("button", name="Decline").click()
-    expect(notebook.output(APPROVE)).to_contain_text("Nothing was changed")
-    notebook.run(APPLY)
-    expect(notebook.output(APPLY)).to_contain_text("The plan was declined.")
-    screenshot(notebook, "declined")
-    assert "running" not in instances(account)
