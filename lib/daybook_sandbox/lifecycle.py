@@ -27,6 +27,7 @@ from tenacity import (
 
 from daybook.errors import CommandFailed, PreflightFailed
 from daybook_sandbox import engine, holder, image
+from daybook_sandbox.runfolder import remove_run_folder
 from daybook_sandbox.state import Home, State
 
 START_S = 90
@@ -93,6 +94,7 @@ def down(root: Path, on_line: OnLine) -> bool:
             on_line(f"  {name} removed")
         client.close()
         engine.stop(home)
+        remove_run_folder(home)
         shutil.rmtree(home.folder)
     return True
 
