@@ -47,8 +47,10 @@ class Checks(ui.Shown):
             (_STATUSES[check.is_ok], check.name, check.expected, check.observed)
             for check in self.answers
         ]
-        status = ui.bad(f"{len(self.failed)} failed") if self.failed else ui.good("all passed")
-        return ui.Table("Preflight", ("status", "check", "expected", "observed"), rows, status)
+        title = f"Preflight: {len(self.failed)} of {len(rows)} failed"
+        title = title if self.failed else f"Preflight: all {len(rows)} passed"
+        status = ui.FAILED if self.failed else ui.OK
+        return ui.Table(title, ("status", "check", "expected", "observed"), rows, status)
 
     def require(self) -> Checks:
         """Return self, or raise PreflightFailed with every failed check and its fix."""
@@ -133,9 +135,10 @@ def tool_is(
     return question
 
 
-def file_is(path: Path, fix: str) -> Question:
-    """Ask for a file."""
-    return lambda name: _there(name, str(path), path.is_file(), fix)
+def file_is(path: Path, root: Path, fix: str) -> Question:
+    """Ask for a file; one of the project is named from its root."""
+    shown = path.relative_to(root) if path.is_relative_to(root) else path
+    return lambda name: _there(name, str(shown), path.is_file(), fix)
 
 
 def bucket_is(target: Target, bucket: str, fix: str) -> Question:

@@ -34,14 +34,21 @@ def _show(root, outcomes) -> None:
     """Fetch the page as a visitor would, then say what there is and how to go on."""
     chosen = settings.load(root, ENV)
     where = target.resolve(chosen, root, rehearse=True)
-    hosts = inventory.read(root / "ansible" / "inventories" / ENV)
+    hosts = inventory.read(
+        root
+        / "ansible"
+        / "inventories"
+        / (ENV if chosen.account == "sandbox" else f"rehearsal-{ENV}")
+    )
     urls = [f"http://{name}/" for name in chosen.names] + [f"http://{ip}/" for ip in hosts.values()]
     rows = []
     for url in urls:
         answer = probe.fetch(url, where.environ)
         answer.raise_for_status()
         rows.append((ui.good(f"HTTP {answer.status_code}"), url, f"{len(answer.content)} bytes"))
-    rows += [(ui.good("runs"), f"ssh: daybook sandbox ssh {name}", ip) for name, ip in hosts.items()]
+    rows += [
+        (ui.good("runs"), f"ssh: daybook sandbox ssh {name}", ip) for name, ip in hosts.items()
+    ]
     for step, outcome in zip(UP, outcomes, strict=True):
         rows.append((ui.good("recorded"), step, str(outcome.folder.relative_to(root))))
     notes = (
@@ -49,4 +56,6 @@ def _show(root, outcomes) -> None:
         "In JupyterLab:   make lab, then notebooks/ and runs/",
         "To end:          make demo-down",
     )
-    Terminal().show(ui.Table(f"The demo of {ENV} is up", ("status", "what", "where"), rows, None, notes))
+    Terminal().show(
+        ui.Table(f"The demo of {ENV} is up", ("status", "what", "where"), rows, None, notes)
+    )

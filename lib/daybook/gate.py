@@ -64,17 +64,18 @@ class Proposal(ui.Shown):
         canonical = json.dumps([tasks, self.basis], sort_keys=True, default=str).encode()
         return f"plan-{hashlib.sha256(canonical).hexdigest()[:32]}"
 
-    def view(self) -> ui.Table:
+    def view(self) -> ui.Shown:
         """Show one row a task, and the digest to approve."""
         rows = [(task.action, task.address, task.detail) for task in self.changes]
-        status = ui.good("no changes") if self.is_empty else None
         notes = (f"digest {self.digest}",)
-        return ui.Table(self.title, ("action", "what", "detail"), rows, status, notes)
+        if self.is_empty:
+            return ui.Notice(f"{self.title}: no changes", ui.OK, notes)
+        return ui.Table(self.title, ("action", "what", "detail"), rows, None, notes)
 
 
 @dataclass(frozen=True, repr=False)
 class Approval(ui.Shown):
-    """Which plan was approved, and how: `approved by digest`, `not needed`."""
+    """Which plan was approved, and how: `by its digest`, `not needed`."""
 
     digest: str
     how: str
@@ -82,8 +83,8 @@ class Approval(ui.Shown):
     def view(self) -> ui.Notice:
         """Show one line."""
         if self.how == NOT_NEEDED:
-            return ui.Notice("Approval", status=ui.quiet("not needed: no changes"))
-        return ui.Notice(f"Approval of {self.digest}", status=ui.good(self.how))
+            return ui.Notice("No changes: nothing to approve", ui.quiet(self.how))
+        return ui.Notice(f"Approved {self.how}: {self.digest}", ui.good("approved"))
 
 
 def decide(plan: Plan, given: str, *, is_sandbox: bool, command: str) -> Approval:
@@ -107,12 +108,12 @@ def decide(plan: Plan, given: str, *, is_sandbox: bool, command: str) -> Approva
             observed=given,
             next=f"read the plan above; if it is right: {command}",
         )
-    return Approval(plan.digest, "approved by its digest")
+    return Approval(plan.digest, "by its digest")
 
 
 def _automatic(plan: Plan, is_sandbox: bool, command: str) -> Approval:
     if is_sandbox:
-        return Approval(plan.digest, "approved by auto, in the sandbox")
+        return Approval(plan.digest, "by auto, in the sandbox")
     raise ApprovalRefused(
         "`auto` approves only in the sandbox.",
         expected=plan.digest,
@@ -150,7 +151,7 @@ def ask_in_notebook(
         said.value = ui.Notice(text, status).html()
 
     def on_approve(_button: object) -> None:
-        approved(Approval(plan.digest, f"approved by typing {env}"))
+        approved(Approval(plan.digest, f"by typing {env}"))
         finish(ui.good("approved"), "Run the next cell:")
 
     def on_decline(_button: object) -> None:

@@ -37,6 +37,12 @@ def render(outputs: Mapping, known_hosts: Path) -> str:
     return head + yaml.safe_dump(tree, sort_keys=False, width=1000)
 
 
+def read(path: Path) -> dict[str, str]:
+    """Return an inventory's hosts: `{"hello-staging-1": "203.0.113.9"}`."""
+    groups = yaml.safe_load(path.read_text(encoding="utf-8")).values()
+    return {name: host["ansible_host"] for group in groups for name, host in group["hosts"].items()}
+
+
 def host_keys(console: str) -> list[str]:
     """Return the host keys that cloud-init last printed: `["ssh-ed25519 AAAA…"]`; or none.
 

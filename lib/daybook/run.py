@@ -52,6 +52,8 @@ class Run:
         self.target = target.resolve(self.settings, self.root, rehearse=rehearse)
         self.id = os.environ.pop(RUN_ID, None) or new_id(step)
         self.folder = self.root / "runs" / env / self.id
+        self.plan_file = self.root / ".cache" / "plans" / f"{self.id}.tfplan"
+        self._forget_plans()
         self._stopped: BaseException | None = None
         self._done: tuple[str, ...] = ()
         self.recorder = Recorder.start(
@@ -61,6 +63,7 @@ class Run:
             template=self._template(),
             status_of=status_of,
             key=self.ssh_key if self.ssh_key.is_file() else None,
+            on_closed=lambda _closed: self.plan_file.unlink(missing_ok=True),
         )
         self.start = self.recorder.tool(process.run)
         self.write = self.recorder.write
@@ -111,6 +114,12 @@ class Run:
         """Ask for the record to be closed when this cell has ended."""
         self.recorder.finish()
         return Finished(self.title, str(self.folder.relative_to(self.root)), following)
+
+    def _forget_plans(self) -> None:
+        """Delete plans, which hold secrets, of runs that are over; a killed run leaves its own."""
+        for plan in self.plan_file.parent.glob("*.tfplan"):
+            if any(self.root.glob(f"runs/*/{plan.stem}/record.json")):
+                plan.unlink(missing_ok=True)
 
     def _require_order(self, name: str) -> None:
         before = PHASES[: PHASES.index(name)]

@@ -39,7 +39,7 @@ class Bootstrap(Step):
         tool = self._local() if self._is_new else self._shared()
         with ui.Progress("terraform plan, account") as progress:
             return tool.plan(
-                self.run.folder / "plan.tfplan",
+                self.run.plan_file,
                 variables=self._variables(adopt={} if has_state else self._existing()),
                 context=common.context(self),
                 on_event=terraform.show_progress(progress),

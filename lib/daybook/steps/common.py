@@ -20,7 +20,9 @@ class TerraformStep(Step):
         return {
             "terraform": terraform_is_there(self),
             "SSH public key": checks.file_is(
-                public_key(self), "ssh-keygen -t ed25519, or correct ssh_key in the settings"
+                public_key(self),
+                self.root,
+                "ssh-keygen -t ed25519, or correct ssh_key in the settings",
             ),
         }
 
@@ -37,7 +39,7 @@ class TerraformStep(Step):
         tool.init(backend(self))
         with ui.Progress(f"terraform plan, {self.env}") as progress:
             return tool.plan(
-                self.run.folder / "plan.tfplan",
+                self.run.plan_file,
                 variables=environment_variables(self),
                 destroy=destroy,
                 context=context(self),
@@ -108,6 +110,7 @@ def environment_variables(step: Step) -> dict[str, object]:
         "instance_type": settings.instance.type,
         "disk_gib": settings.instance.disk_gib,
         "ami": settings.instance.ami,
+        "port": settings.port,
     }
 
 
@@ -118,13 +121,16 @@ def public_key(step: Step) -> Path:
 
 
 def inventory_path(step: Step) -> Path:
-    """Return the inventory that provision writes for Ansible."""
-    return step.root / "ansible" / "inventories" / step.env
+    """Return the inventory that provision writes; a rehearsal leaves the real one alone."""
+    is_real = step.settings.account in ("sandbox", step.target.account)
+    name = step.env if is_real else f"rehearsal-{step.env}"
+    return step.root / "ansible" / "inventories" / name
 
 
 def known_hosts_path(step: Step) -> Path:
     """Return the hosts' SSH keys, beside the inventory."""
-    return inventory_path(step).with_name(f"{step.env}.known_hosts")
+    inventory = inventory_path(step)
+    return inventory.with_name(f"{inventory.name}.known_hosts")
 
 
 def outputs(step: Step) -> dict:

@@ -27,9 +27,11 @@ class Configure(Step):
                 at_least=(2, 19),
                 start=self.run.start,
             ),
-            "inventory": checks.file_is(common.inventory_path(self), provision),
+            "inventory": checks.file_is(common.inventory_path(self), self.root, provision),
             "SSH key": checks.file_is(
-                self.run.ssh_key, "correct ssh_key in the settings, or set DAYBOOK_SSH_KEY"
+                self.run.ssh_key,
+                self.root,
+                "correct ssh_key in the settings, or set DAYBOOK_SSH_KEY",
             ),
         }
 

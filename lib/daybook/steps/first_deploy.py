@@ -27,8 +27,10 @@ class FirstDeploy(Step):
                 "apt install docker-cli",
                 at_least=(20, 10),
             ),
-            "Dockerfile": checks.file_is(self.root / "app" / "Dockerfile", "write app/Dockerfile"),
-            "inventory": checks.file_is(common.inventory_path(self), configure),
+            "Dockerfile": checks.file_is(
+                self.root / "app" / "Dockerfile", self.root, "write app/Dockerfile"
+            ),
+            "inventory": checks.file_is(common.inventory_path(self), self.root, configure),
         }
 
     def questions_there(self) -> Mapping[str, checks.Question]:
@@ -58,7 +60,7 @@ class FirstDeploy(Step):
 
     def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
         if plan.is_empty:
-            return ui.Notice(self.run.title, status=ui.good("no changes"))
+            return ui.Notice(f"No changes: {self.env} runs this version", ui.OK)
         version, repository = plan.basis["version"], self.settings.app
         if not aws.image_digest(self.target, repository, version):
             self._build_and_push(version)
