@@ -37,9 +37,10 @@ class Host:
         settings = [f"HostKeyAlias={self.id}", f"UserKnownHostsFile={self.ssh_folder}/known_hosts"]
         settings += ["StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "BatchMode=yes"]
         flags = [part for setting in settings for part in ("-o", setting)]
+        key = self.ssh_folder / "id_ed25519"
+        login = f"admin@{self.public_ip}"
         return subprocess.run(
-            ["ssh", "-F", "none", "-i", self.ssh_folder / "id_ed25519", *flags, *options]
-            + [f"admin@{self.public_ip}", command],
+            ["ssh", "-F", "none", "-i", key, *flags, *options, login, command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

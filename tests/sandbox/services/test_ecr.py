@@ -1,0 +1,135 @@
+"""An image's way: built and pushed here, pulled on the machine with its role."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shlex
+import subprocess
+
+import pytest
+
+pytestmark = pytest.mark.sandbox
+
+HOST_NAME = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+DOCKERFILE = """\
+FROM debian:trixie-slim
+RUN apt-get update && apt-get install -y --no-install-recommends hello
+ARG VERSION
+LABEL version=$VERSION
+CMD ["hello"]
+"""
+ASK_FOR_TOKEN = (
+    "exec 3<>/dev/tcp/169.254.169.254/80; printf 'PUT /latest/api/token HTTP/1.1\\r\\nHost: x\\r\\n"
+    "X-aws-ec2-metadata-token-ttl-seconds: 60\\r\\n\\r\\n' >&3; timeout 3 head -n 1 <&3"
+)
+
+
+class Docker:
+    """The docker command, with the sandbox's engine and a configuration of its own."""
+
+    def __init__(self, env: dict[str, str], folder) -> None:
+        self._env = env | {"DOCKER_CONFIG": str(folder), "DOCKER_BUILDKIT": "0"}
+
+    def __call__(self, *args: str, text: str = "", code: int = 0) -> str:
+        done = subprocess.run(
+            ["docker", *args],
+            env=os.environ | self._env,
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        assert (done.returncode == 0) is (code == 0), done.stdout
+        return done.stdout
+
+    def build(self, tag: str, version: str) -> str:
+        """Build an image for a repository; return its name."""
+        name = f"{HOST_NAME}/{tag}"
+        self("build", "-t", name, "--build-arg", f"VERSION={version}", "-", text=DOCKERFILE)
+        return name
+
+
+@pytest.fixture(scope="module")
+def ecr(aws):
+    client = aws("ecr")
+    yield client
+    for repository in client.describe_repositories()["repositories"]:
+        if repository["repositoryName"].startswith("ecr-test/"):
+            client.delete_repository(repositoryName=repository["repositoryName"], force=True)
+
+
+@pytest.fixture(scope="module")
+def docker(sandbox, ecr, tmp_path_factory) -> Docker:
+    """Return a docker that is logged in by ECR's API."""
+    it = Docker(sandbox.env, tmp_path_factory.mktemp("docker"))
+    token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    password = base64.b64decode(token).decode().partition(":")[2]
+    it("login", "-u", "AWS", "--password-stdin", HOST_NAME, text=password)
+    return it
+
+
+@pytest.fixture(scope="module")
+def pushed(docker, ecr) -> str:
+    """Return the name of an image in the registry."""
+    ecr.create_repository(repositoryName="ecr-test/hello")
+    name = docker.build("ecr-test/hello:1", "1")
+    docker("push", name)
+    return name
+
+
+def images(ecr, repository: str) -> dict[str, list[str]]:
+    """Return what the API knows: {"sha256:…": ["1"]}."""
+    found = ecr.describe_images(repositoryName=repository)["imageDetails"]
+    return {one["imageDigest"]: one.get("imageTags", []) for one in found}
+
+
+def test_the_api_knows_the_digest_that_docker_knows(docker, ecr, pushed):
+    digest = docker("inspect", "-f", "{{index .RepoDigests 0}}", pushed).strip().partition("@")[2]
+    assert images(ecr, "ecr-test/hello") == {digest: ["1"]}
+
+
+def test_moved_tag_leaves_the_old_digest(docker, ecr, pushed):
+    before = set(images(ecr, "ecr-test/hello"))
+    docker("push", docker.build("ecr-test/hello:1", "2"))
+    after = images(ecr, "ecr-test/hello")
+    assert sorted(after.values()) == [[], ["1"]]
+    docker("pull", f"{HOST_NAME}/ecr-test/hello@{before.pop()}")
+
+
+def test_repository_has_to_exist(docker):
+    name = docker.build("ecr-test/nowhere:1", "1")
+    assert "repository with name 'ecr-test/nowhere' does not exist" in docker("push", name, code=1)
+
+
+def test_immutable_tag_stays(docker, ecr):
+    ecr.create_repository(repositoryName="ecr-test/fixed", imageTagMutability="IMMUTABLE")
+    docker("push", docker.build("ecr-test/fixed:1", "1"))
+    assert "repository is immutable" in docker(
+        "push", docker.build("ecr-test/fixed:1", "2"), code=1
+    )
+
+
+def test_nobody_pulls_without_logging_in(sandbox, pushed, tmp_path):
+    stranger = Docker(sandbox.env, tmp_path)
+    assert "no basic auth credentials" in stranger("pull", pushed, code=1)
+
+
+def test_machine_pulls_with_its_role(host, pushed):
+    host.ssh(
+        "sudo apt-get update -qq && sudo DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "
+        "--no-install-recommends docker.io docker-cli iptables amazon-ecr-credential-helper"
+    )
+    host.ssh("sudo mkdir -p /root/.docker")
+    settings = '{"credsStore": "ecr-login"}'
+    host.ssh(f"echo {shlex.quote(settings)} | sudo tee /root/.docker/config.json")
+    assert "Hello, world!" in host.ssh(f"sudo docker run --rm {pushed}")
+
+
+def test_containers_have_names_but_not_the_machines_role(host, pushed):
+    run = f"sudo docker run --rm {pushed}"
+    assert host.ssh(f"{run} getent ahostsv4 {HOST_NAME}")
+    assert "200" not in host.ssh(f"{run} bash -c {shlex.quote(ASK_FOR_TOKEN)}; true")
+    host_network = run.replace("--rm", "--rm --network host")
+    assert "200" in host.ssh(f"{host_network} bash -c {shlex.quote(ASK_FOR_TOKEN)}; true")

@@ -1,0 +1,177 @@
+"""The registry's door, with a stand-in for the registry behind it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import socket
+import socketserver
+import ssl
+import threading
+from collections.abc import Iterator
+from email.message import Message
+from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
+
+import pytest
+from moto.ecr.models import ECRBackend
+
+from daybook_sandbox import registry as door
+from daybook_sandbox.registry import Registry
+from daybook_sandbox.state import Home, Ports
+
+HOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+LOGIN = {"Authorization": "Basic " + base64.b64encode(b"AWS:123456789012-auth-token").decode()}
+LAYER = bytes(range(256)) * 20_000
+BLOB = "/v2/hello/blobs/uploads/1"
+
+
+class Behind(BaseHTTPRequestHandler):
+    """Answers PUT with the digest of what came, GET with a layer in chunks."""
+
+    protocol_version = "HTTP/1.1"
+    seen: list[tuple[str, str, Message]]
+
+    def do_PUT(self) -> None:
+        digest = hashlib.sha256(self._body()).hexdigest()
+        self._head(201, {"Docker-Content-Digest": f"sha256:{digest}", "Content-Length": "0"})
+
+    def do_HEAD(self) -> None:
+        self._head(200, {"Content-Length": str(len(LAYER))})
+
+    def do_GET(self) -> None:
+        self._head(200, {"Transfer-Encoding": "chunked"})
+        for start in range(0, len(LAYER), 1 << 20):
+            piece = LAYER[start : start + (1 << 20)]
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _head(self, status: int, headers: dict[str, str]) -> None:
+        self.server.seen.append((self.command, self.path, self.headers))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _body(self) -> bytes:
+        if "Content-Length" in self.headers:
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        return b"".join(iter(self._chunk, b""))
+
+    def _chunk(self) -> bytes:
+        piece = self.rfile.read(int(self.rfile.readline(), 16))
+        self.rfile.readline()
+        return piece
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    seen: list[tuple[str, str, Message]]
+
+
+@pytest.fixture
+def behind(tmp_path) -> Iterator[Server]:
+    with Server(str(tmp_path / "registry.sock"), Behind) as server:
+        server.seen = []
+        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def ecr() -> ECRBackend:
+    backend = ECRBackend("us-east-1", "123456789012")
+    backend.create_repository("hello", None, None, None, "MUTABLE", [])
+    return backend
+
+
+@pytest.fixture
+def registry(behind, ecr, port, tmp_path, monkeypatch) -> Iterator[Registry]:
+    storage = SimpleNamespace(socket=behind.server_address, start=lambda: 0, close=lambda: 0)
+    monkeypatch.setattr(door, "Storage", lambda *_: storage)
+    home = Home(tmp_path)
+    home.folder.mkdir()
+    cloud = SimpleNamespace(account="123456789012", region="us-east-1", ecr=ecr)
+    it = Registry(cloud, Ports(0, 0, 0, 0, registry_local=port, forward=0), home, None)
+    it.start()
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def client(registry, port, tmp_path) -> Iterator[http.client.HTTPConnection]:
+    """Yield a connection that trusts the sandbox's authority and nobody else."""
+    context = ssl.create_default_context(cafile=tmp_path / ".sandbox/ca.pem")
+    connection = http.client.HTTPConnection(HOST)
+    plain = socket.create_connection(("127.0.0.1", port), 5)
+    connection.sock = context.wrap_socket(plain, server_hostname=HOST)
+    yield connection
+    connection.close()
+
+
+def ask(client, method: str, path: str, body=None, **headers: str):
+    client.request(method, path, body, LOGIN | headers)
+    answer = client.getresponse()
+    return answer, answer.read()
+
+
+def test_asks_to_log_in_and_keeps_the_connection(client, behind):
+    client.request("GET", "/v2/")
+    answer = client.getresponse()
+    assert json.loads(answer.read())["errors"][0]["code"] == "UNAUTHORIZED"
+    assert (answer.status, answer.headers["WWW-Authenticate"][:5]) == (401, "Basic")
+    assert behind.seen == []
+    assert ask(client, "HEAD", "/v2/")[0].status == 200
+
+
+def test_login_stays_at_the_door(client, behind):
+    ask(client, "HEAD", "/v2/")
+    method, path, headers = behind.seen[0]
+    assert (method, path, headers["Host"]) == ("HEAD", "/v2/", HOST)
+    assert "Authorization" not in headers
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_layer_goes_through_whole(client, chunked):
+    body = iter([LAYER]) if chunked else LAYER
+    answer, _ = ask(client, "PUT", BLOB, body)
+    expected = "sha256:" + hashlib.sha256(LAYER).hexdigest()
+    assert (answer.status, answer.headers["Docker-Content-Digest"]) == (201, expected)
+    assert ask(client, "GET", BLOB)[1] == LAYER
+    assert ask(client, "HEAD", BLOB)[0].headers["Content-Length"] == str(len(LAYER))
+
+
+def test_waits_before_a_large_body_when_asked_to(client):
+    answer, _ = ask(client, "PUT", BLOB, LAYER, Expect="100-continue")
+    assert answer.status == 201
+
+
+def test_refused_push_reads_the_body_and_says_why(client, behind):
+    answer, text = ask(client, "PUT", "/v2/other/blobs/uploads/1", LAYER)
+    assert (answer.status, answer.headers["Content-Type"][:16]) == (404, "application/json")
+    assert json.loads(text)["errors"][0]["code"] == "NAME_UNKNOWN"
+    assert behind.seen == []
+    assert ask(client, "HEAD", "/v2/")[0].status == 200
+
+
+def test_api_hears_of_the_push(client, ecr):
+    manifest = json.dumps({"layers": [], "config": {"size": 7}}).encode()
+    ask(client, "PUT", "/v2/hello/manifests/1", manifest)
+    image = ecr.describe_images("hello")[0]
+    assert image.image_digest == "sha256:" + hashlib.sha256(manifest).hexdigest()
+    assert (image.image_tags, image.image_manifest.encode()) == (["1"], manifest)
+
+
+def test_registry_that_is_gone_ends_the_connection_alone(client, behind, registry, port):
+    behind.shutdown()
+    behind.server_close()
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        ask(client, "HEAD", "/v2/")
+    assert "127.0.0.1" in registry.status()
