@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook import journal, provenance, render, signing, summary
+from daybook import journal, provenance, render, settings, signing, summary, target
+from daybook.errors import SettingsError
 from daybook.journal import Journal
 from daybook.redact import Redactor
 
@@ -77,8 +78,8 @@ def close(
     return _seal(folder, redactor, key)
 
 
-def settle(root: Path, *, key: Path | None = None, environment: str = "*") -> list[Closed]:
-    """Close every run whose kernel is gone, each with its true status."""
+def settle(root: Path, *, environment: str = "*") -> list[Closed]:
+    """Close every run whose kernel is gone, each with its true status and its own key."""
     closed = []
     for folder in sorted(runs_of(root, environment)):
         if (folder / NAME).exists():
@@ -87,8 +88,25 @@ def settle(root: Path, *, key: Path | None = None, environment: str = "*") -> li
         if not provenance.is_alive(entries.header.get("kernel", {})):
             status = summary.left_behind(entries)
             reason = "" if entries.end else "its kernel was gone; closed afterwards"
+            key = operator_key(root, folder.parent.name, entries.header.get("target") == "sandbox")
             closed.append(close(folder, status, reason=reason, key=key))
     return closed
+
+
+def operator_key(root: Path, environment: str, is_rehearsal: bool) -> Path | None:
+    """Return the private key that signs records of an environment, or None.
+
+    A rehearsal has the sandbox's key, which must never sign anything real.
+    """
+    try:
+        chosen = settings.load(root, environment)
+    except SettingsError:
+        return None
+    goal = target.resolve(chosen, root, rehearse=is_rehearsal)
+    if goal.is_sandbox != is_rehearsal:
+        return None
+    key = Path(goal.environ.get("DAYBOOK_SSH_KEY") or chosen.ssh_key).expanduser()
+    return key if key.exists() or key.with_name(f"{key.name}.pub").exists() else None
 
 
 def digest(path: Path) -> str:

@@ -57,7 +57,7 @@ def report(template: Mapping[str, Any], entries: Entries, record: Mapping[str, A
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True
     )
     environment.filters |= {"duration": duration, "source": _highlight, "markdown": _markdown}
-    environment.filters |= {"output": _output, "words": _words}
+    environment.filters |= {"output": _output, "words": words}
     told = story.tell(template, entries)
     page = environment.get_template("report.html.j2").render(
         record=record, cells=told, failed=_failed(told), total=max(record["seconds"], 0.001)
@@ -97,7 +97,7 @@ def _failed(told: list[Told]) -> Told | None:
     return last if last and last.status != "ok" else None
 
 
-def _words(value: Any) -> str:
+def words(value: Any) -> str:
     """Show a value of a record as an operator reads it."""
     if value in (None, "", [], {}):
         return "-"

@@ -129,6 +129,9 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
         (tmp_path / name).mkdir()
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f"]
     subprocess.run([*command, tmp_path / "key"], check=True)
+    checkout = Path(__file__).parents[2] / "environments/staging.yml"
+    staging = checkout.read_text().replace("~/.ssh/id_ed25519", str(tmp_path / "key"))
+    (tmp_path / "environments/staging.yml").write_text(staging)
     it = Workshop(tmp_path)
     yield it
     for header in tmp_path.glob("runs/*/*/journal.jsonl"):

@@ -38,7 +38,7 @@ def texts(folder: Path) -> str:
 
 def settle(root: Path) -> dict:
     """Close what was left behind, as the next run does; return the one record."""
-    closed = record.settle(root, key=root / "key")
+    closed = record.settle(root)
     assert len(closed) == 1
     return whole(closed[0].folder)
 
@@ -123,7 +123,7 @@ def test_an_execution_timeout(workshop):
     workshop.write("import time; time.sleep(60)")
     workshop.papermill("--execution-timeout", "3").communicate(timeout=60)
     wait_for_end_of(workshop.kernel_pid())
-    record.settle(workshop.root, key=workshop.root / "key")
+    record.settle(workshop.root)
     assert whole(workshop.folder())["status"] == "interrupted"
     assert statuses(workshop.folder())[-2:] in (["error", "not-run"], ["cut", "not-run"])
 

@@ -1,0 +1,297 @@
+"""`daybook runs`: find, read, compare and check the records of what was done."""
+
+from __future__ import annotations
+
+import functools
+import json
+import tarfile
+import webbrowser
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from daybook import (
+    archive,
+    audit,
+    aws,
+    compare,
+    journal,
+    record,
+    render,
+    settings,
+    summary,
+    target,
+    ui,
+    upload,
+)
+from daybook.archive import Archive, Filters, Row
+from daybook.errors import CommandFailed, SettingsError, VerifyFailed
+
+_STATES = {
+    audit.INTACT: ui.good, audit.UNSIGNED: ui.warn, audit.BROKEN: ui.bad, audit.OPEN: ui.busy,
+    "succeeded": ui.good, "failed": ui.bad, "interrupted": ui.bad, "waiting": ui.warn,
+    "running": ui.busy,
+}  # fmt: skip
+
+
+@click.group()
+def runs() -> None:
+    """Find, read, compare and check the records of what was done."""
+
+
+def _as_json(command: Callable) -> Callable:
+    return click.option("--json", "as_json", is_flag=True, help="For a program.")(command)
+
+
+def _filtered(command: Callable) -> Callable:
+    """Add the options that say which runs are meant; they arrive as one `filters`."""
+
+    @functools.wraps(command)
+    def call(**given: Any) -> Any:
+        chosen = {name: given.pop(name) or "" for name in Filters.__dataclass_fields__}
+        return command(filters=Filters(**chosen), **given)
+
+    states = click.Choice(journal.STATUSES)
+    options = [
+        click.option("-e", "--env", "environment"),
+        click.option("-s", "--step"),
+        click.option("--status", type=states),
+        click.option("--operator", help="A part of a name, an address or a user."),
+        click.option("--since", metavar="TIME", help="2026-11-23, or 7d for seven days ago."),
+        click.option("--until", metavar="TIME"),
+        click.option("-n", "--limit", default=50, show_default=True),
+    ]
+    for option in reversed(options):
+        call = option(call)
+    return call
+
+
+@runs.command("list")
+@_filtered
+@_as_json
+def list_(filters: Filters, limit: int, as_json: bool) -> None:
+    """List runs, the newest first."""
+    _show_rows(Archive(settings.find_root()).list(filters, limit), as_json)
+
+
+@runs.command()
+@click.argument("text", nargs=-1, required=True)
+@_filtered
+@_as_json
+def search(text: tuple[str, ...], filters: Filters, limit: int, as_json: bool) -> None:
+    """Search all that runs said: facts, checks, errors, and what their cells put out."""
+    found = Archive(settings.find_root()).search(" ".join(text), filters, limit)
+    _show_rows(found, as_json)
+
+
+@runs.command()
+@click.argument("run", default="")
+@_as_json
+def show(run: str, as_json: bool) -> None:
+    """Show one run's facts; the newest run where none is named."""
+    folder = Archive(settings.find_root()).find(run)
+    said = _load(folder)
+    if as_json:
+        _print_json(said)
+        return
+    click.echo(ui.text(_facts(said)))
+    for name in ("checks", "changes", "phases", "tools"):
+        if said[name]:
+            click.echo(ui.text(_section(name, said[name])))
+    if said["error"]:
+        click.secho(f"{said['error']['ename']}: {said['error']['evalue']}", fg="red")
+    click.echo(f"Report: {folder / 'report.html'}")
+
+
+@runs.command("open")
+@click.argument("run", default="")
+@_as_json
+def open_(run: str, as_json: bool) -> None:
+    """Open a run's report in the browser."""
+    root = settings.find_root()
+    page = Archive(root).find(run) / "report.html"
+    if not page.exists():
+        raise SettingsError(
+            "This run has no report yet.",
+            expected="a closed run",
+            observed=f"{page.parent.name} is not closed",
+            next="daybook runs settle, when its kernel is gone",
+        )
+    if as_json:
+        _print_json({"report": str(page)})
+    else:
+        click.echo(page)
+        webbrowser.open(page.as_uri())
+
+
+@runs.command()
+@click.argument("before")
+@click.argument("after")
+@_as_json
+def diff(before: str, after: str, as_json: bool) -> None:
+    """Put two runs side by side, and say whether the notebook has changed."""
+    root = settings.find_root()
+    index = Archive(root)
+    both = compare.compare(root, _load(index.find(before)), _load(index.find(after)))
+    if as_json:
+        _print_json(asdict(both))
+        return
+    columns = ("", "", both.before, both.after)
+    rows = [
+        (d.section, d.name, render.words(d.before), render.words(d.after)) for d in both.differences
+    ]
+    rows += [
+        ("duration", name, render.duration(first), render.duration(second))
+        for name, first, second in both.seconds
+    ]
+    click.echo(ui.text(ui.Table("What differs", columns, rows)))
+    click.echo(f"Template: {both.template}")
+
+
+@runs.command()
+@click.argument("run", default="")
+@click.option("--all", "all_", is_flag=True, help="Every run, and whether one is missing.")
+@_as_json
+def verify(run: str, all_: bool, as_json: bool) -> None:
+    """Check that records are what was sealed, and by whom; exit code 7 when one is not."""
+    root = settings.find_root()
+    found = list(audit.verify_all(root)) if all_ else [audit.verify(Archive(root).find(run))]
+    if as_json:
+        _print_json([asdict(verdict) for verdict in found])
+    else:
+        columns = ("", "environment", "run", "signed by, or what is wrong")
+        rows = [
+            (_status(v.state), v.environment, v.run, "\n".join(v.problems) or v.signer or "nobody")
+            for v in found
+        ]
+        click.echo(ui.text(ui.Table(f"{len(found)} records", columns, rows)))
+    broken = [verdict.run for verdict in found if verdict.is_broken]
+    if broken:
+        raise VerifyFailed(
+            f"{len(broken)} of {len(found)} records are not what was sealed.",
+            observed=", ".join(broken[:5]),
+            changed="",
+            next="compare with the bucket's copy, and ask who was on this machine",
+        )
+
+
+@runs.command()
+@_as_json
+def settle(as_json: bool) -> None:
+    """Close runs whose kernel is gone, each with its true status."""
+    closed = record.settle(settings.find_root())
+    if as_json:
+        _print_json([{"run": one.folder.name, "status": one.status} for one in closed])
+        return
+    for one in closed:
+        click.echo(f"{one.folder.name}: {one.status}")
+    if not closed:
+        click.echo("No run was left open.")
+
+
+@runs.command()
+@click.option("-e", "--env", "environment", required=True)
+@click.option("--bucket", required=True, envvar="DAYBOOK_RECORD_BUCKET", show_envvar=True)
+@_as_json
+def push(environment: str, bucket: str, as_json: bool) -> None:
+    """Upload an environment's closed records that the bucket does not have yet."""
+    root = settings.find_root()
+    goal = target.resolve(settings.load(root, environment), root, rehearse=False)
+    pushed = upload.push_pending(root, bucket, aws.client(goal, "s3"), environment)
+    if as_json:
+        _print_json(asdict(pushed))
+    else:
+        click.echo(f"{len(pushed.done)} records are in {bucket} now.")
+    for run, why in pushed.failed.items():
+        raise CommandFailed(
+            f"{run} could not be uploaded.",
+            observed=why,
+            changed=f"{len(pushed.done)} records were uploaded.",
+            next="daybook runs push, when the bucket can be reached",
+        )
+
+
+@runs.command()
+@click.argument("names", metavar="[RUN]...", nargs=-1)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@_as_json
+def export(names: tuple[str, ...], output: Path, as_json: bool) -> None:
+    """Pack runs (all where none is named), to be kept or checked elsewhere."""
+    root = settings.find_root()
+    index = Archive(root)
+    folders = [index.find(name) for name in names] or sorted(record.runs_of(root))
+    extra = {root / "environments/signers", root / "runs" / record.REHEARSAL_SIGNERS}
+    extra |= set() if names else {folder.parent / record.HEAD for folder in folders}
+    with tarfile.open(output, "w:gz") as tar:
+        for path in [*folders, *(path for path in extra if path.exists())]:
+            tar.add(path, path.relative_to(root))
+    if as_json:
+        _print_json({"output": str(output), "runs": [folder.name for folder in folders]})
+    else:
+        click.echo(f"{len(folders)} runs are in {output}.")
+
+
+def _show_rows(rows: list[Row], as_json: bool) -> None:
+    if as_json:
+        _print_json(archive.as_json(rows))
+        return
+    is_search = any(row.found for row in rows)
+    columns = ("", "run", "environment", "operator", "took", *(["found"] if is_search else []))
+    cells = [
+        (
+            _status(row.status),
+            row.run,
+            row.environment + (" · REHEARSAL" if row.target == "sandbox" else ""),
+            row.operator.split(" <")[0],
+            render.duration(row.seconds),
+            *([" ".join(row.found.split())] if is_search else []),
+        )
+        for row in rows
+    ]
+    click.echo(ui.text(ui.Table(f"{len(rows)} runs", columns, cells)))
+
+
+def _facts(said: dict[str, Any]) -> ui.Table:
+    who, git = said["operator"], said["git"]
+    where = "REHEARSAL" if said["target"] == "sandbox" else f"AWS {said['account']}"
+    rows = [
+        ("status", _status(said["status"])),
+        ("where", f"{where}, {said['region']}, {said['caller_arn'] or 'identity not asked'}"),
+        ("who", f"{who.get('name') or who.get('user')} {who.get('key', 'without a key')}"),
+        ("when", f"{said['start']}, {render.duration(said['seconds'])}"),
+        (
+            "commit",
+            f"{git.get('commit', '')[:12]}, {len(git.get('dirty', []))} files not committed",
+        ),
+        *((name, render.words(value)) for name, value in said["parameters"].items()),
+        ("plan", (said["plan"] or {}).get("digest", "-")),
+        *(("approved", f"{given['digest']} {given['how']}") for given in said["approvals"]),
+        *((name, render.words(value)) for name, value in said["outputs"].items()),
+    ]
+    return ui.Table(f"{said['step']} {said['environment']} · {said['run']}", ("", ""), rows)
+
+
+def _section(name: str, entries: list[dict[str, Any]]) -> ui.Table:
+    columns = tuple(dict.fromkeys(key for entry in entries for key in entry))
+    rows = [tuple(render.words(entry.get(column)) for column in columns) for entry in entries]
+    return ui.Table(name, columns, rows)
+
+
+def _status(word: str) -> ui.Status:
+    return _STATES[word](word)
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    """Return a run's record; of an open one, what its journal says by now."""
+    said = record.load(folder)
+    if said is None:
+        entries = journal.read(folder / journal.NAME)
+        said = summary.summarise(entries) | {"status": archive.current(entries)}
+    return said
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))

@@ -1,0 +1,64 @@
+"""Keep closed records where a lost laptop does not lose them: a versioned, locked bucket."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from daybook import record
+
+_MARKS = ".pushed"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What an upload did. failed: why, by run; they are tried again by the next one."""
+
+    done: tuple[str, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def pending(root: Path, bucket: str, environment: str = "*") -> Iterator[Path]:
+    """Give closed records that the bucket has not been given yet, the oldest first."""
+    for folder in sorted(record.runs_of(root, environment)):
+        if (folder / record.NAME).exists() and not _mark(folder, bucket).exists():
+            yield folder
+
+
+def push_pending(root: Path, bucket: str, s3: Any, environment: str = "*") -> Pushed:
+    """Upload what waits. A failure never ends a run: it is told, and tried again next time.
+
+    s3: a boto3 client. After the first failure the rest waits: the network is gone for all.
+    """
+    done: list[str] = []
+    for folder in pending(root, bucket, environment):
+        try:
+            push(folder, bucket, s3)
+        except (BotoCoreError, ClientError, OSError) as err:
+            return Pushed(tuple(done), {folder.name: str(err)})
+        done.append(folder.name)
+    return Pushed(tuple(done))
+
+
+def push(folder: Path, bucket: str, s3: Any) -> None:
+    """Upload one closed record; record.json goes last, so that its presence means complete."""
+    last = [folder / record.SIGNATURE, folder / record.NAME]
+    for path in [*record.files_of(folder), *(path for path in last if path.exists())]:
+        key = path.relative_to(folder.parent.parent).as_posix()
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        with path.open("rb") as body:
+            s3.put_object(
+                Bucket=bucket, Key=key, Body=body, ContentType=kind, ChecksumAlgorithm="SHA256"
+            )
+    mark = _mark(folder, bucket)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
+def _mark(folder: Path, bucket: str) -> Path:
+    return folder.parent.parent / _MARKS / bucket / f"{folder.parent.name}--{folder.name}"
