@@ -49,7 +49,10 @@ COLOURS = {
 LINE = "border-bottom:1px solid rgba(128,128,128,.3)"
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-CELL = f"text-align:left;vertical-align:top;padding:.25em 1.2em .25em 0;background:none;{LINE}"
+CELL = (
+    "text-align:left;vertical-align:top;overflow-wrap:anywhere;"
+    f"padding:.25em 1.2em .25em 0;background:none;{LINE}"
+)
 
 
 @dataclass(frozen=True)
