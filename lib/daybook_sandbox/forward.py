@@ -24,6 +24,7 @@ from daybook_sandbox.state import Ports
 LOG = logging.getLogger(__name__)
 SO_ORIGINAL_DST = 80  # linux/netfilter_ipv4.h
 LOOK_AGAIN_S = 0.3
+AFTER_FAILURE_S = 5.0
 CONNECT_S = 10.0
 
 
@@ -95,9 +96,10 @@ class Forward:
         while True:
             try:
                 await self._look()
-            except Exception:
-                LOG.exception("forward: the edge could not be brought up to date")
-            await asyncio.sleep(LOOK_AGAIN_S)
+                await asyncio.sleep(LOOK_AGAIN_S)
+            except Exception as error:
+                LOG.error("forward: the edge could not be brought up to date: %r", error)
+                await asyncio.sleep(AFTER_FAILURE_S)
 
     async def _look(self) -> None:
         """Cut what is no longer allowed, then tell the edge."""
