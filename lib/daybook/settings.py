@@ -7,10 +7,10 @@ import os
 import re
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from daybook.errors import SettingsError
 
@@ -54,6 +54,17 @@ class Instance(_Model):
     """Pinned image id; empty takes the newest Debian 13 at the first provision and keeps it."""
 
 
+class Freeze(_Model):
+    """A window in which nothing is changed."""
+
+    since: AwareDatetime
+    """First moment, with its offset: 2026-12-20T00:00:00Z."""
+    until: AwareDatetime
+    """First moment after it."""
+    reason: str = Field(min_length=1)
+    """What an operator is told."""
+
+
 class Settings(_Model):
     """What one environment is; every key is explained here and commented in the YAML files."""
 
@@ -76,6 +87,18 @@ class Settings(_Model):
     """Private key of the operator (its public half lies beside it); DAYBOOK_SSH_KEY wins."""
     port: int = Field(default=8000, ge=1024, le=65535)
     """Loopback port of the application on the host."""
+    approvals: Literal[0, 1] = 0
+    """How many people besides the operator must approve a plan."""
+    plan_hours: int = Field(default=24, ge=1, le=168)
+    """How long a plan may wait for approval, hours."""
+    git: Literal["any", "clean", "pushed"] = "any"
+    """What the project's git must be before a change: anything, clean, or clean and pushed."""
+    freezes: tuple[Freeze, ...] = ()
+    """When nothing is changed."""
+    protected: bool = False
+    """Instances have API termination protection, and teardown needs `allow_teardown`."""
+    allow_teardown: bool = False
+    """Committed for a teardown of a protected environment, and taken out again after it."""
 
 
 def find_root(start: Path | None = None) -> Path:
