@@ -6,30 +6,19 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from daybook.errors import DaybookError, PreflightFailed, SettingsError
+from daybook.errors import PreflightFailed
+from daybook.settings import find_root
 from daybook_sandbox import lifecycle
 from daybook_sandbox.lifecycle import MachineStatus, Status
 from daybook_sandbox.state import Home
 
 
-class Group(click.Group):
-    """Commands whose errors on purpose are lines and an exit code, never a traceback."""
-
-    def invoke(self, context: click.Context) -> object:
-        try:
-            return super().invoke(context)
-        except DaybookError as error:
-            click.echo("\n".join(error.lines()), err=True)
-            context.exit(error.exit_code)
-
-
-@click.group(cls=Group)
+@click.group()
 def sandbox() -> None:
     """The rehearsal cloud: AWS's API and real Debian machines on this computer."""
 
@@ -76,22 +65,6 @@ def down() -> None:
     """End the sandbox and remove all of it but the cached images."""
     ended = lifecycle.down(find_root(), click.echo)
     click.echo("The sandbox is down." if ended else "There is no sandbox: no changes.")
-
-
-def find_root() -> Path:
-    """Return the checkout: $DAYBOOK_ROOT, or the nearest parent with environments and terraform."""
-    if chosen := os.environ.get("DAYBOOK_ROOT"):
-        return Path(chosen).resolve()
-    here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
-        if (folder / "environments").is_dir() and (folder / "terraform").is_dir():
-            return folder
-    raise SettingsError(
-        "This is not a Daybook checkout.",
-        expected="environments/ and terraform/ here or in a folder above",
-        observed=str(here),
-        next="cd to the checkout, or set DAYBOOK_ROOT",
-    )
 
 
 def choose(machines: Sequence[MachineStatus], host: str) -> MachineStatus:
@@ -152,7 +125,3 @@ def _row(machine: MachineStatus) -> Sequence[str]:
 def _names(machine: MachineStatus) -> set[str]:
     names = {machine.id, machine.name, machine.environment, machine.private_ip, machine.public_ip}
     return names - {""}
-
-
-if __name__ == "__main__":
-    sandbox(prog_name="daybook sandbox")

@@ -16,7 +16,7 @@ from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from docker import DockerClient
-from docker.errors import NotFound
+from docker.errors import DockerException, NotFound
 from tenacity import (
     Retrying,
     retry_if_exception_type,
@@ -128,10 +128,18 @@ def _remains(home: Home) -> str | None:
 
 @contextmanager
 def _alone(home: Home) -> Iterator[None]:
-    """Let one `up` or `down` of a checkout work at a time."""
+    """Let one `up` or `down` of a checkout work at a time; Docker's refusals become errors."""
     with (home.folder / "lock").open("w") as lock:
         flock(lock, LOCK_EX)
-        yield
+        try:
+            yield
+        except DockerException as error:
+            raise CommandFailed(
+                "Docker refused what the sandbox needs.",
+                observed=str(error),
+                changed="What was started so far is still there.",
+                next="daybook sandbox down, then up again",
+            ) from error
 
 
 def _clear_the_way(client: DockerClient, home: Home, on_line: OnLine) -> None:

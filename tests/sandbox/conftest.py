@@ -117,7 +117,7 @@ def eventually() -> Callable[..., Any]:
     return wait_until
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def aws(sandbox) -> Callable[[str], Any]:
     """Return what makes a client of a service of the sandbox: aws("ec2")."""
     env = sandbox.env
