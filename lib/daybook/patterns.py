@@ -44,6 +44,7 @@ STARTS = (
     "authorization", "bearer", "secret_access_key", "secretaccesskey", "session_token",
 )  # fmt: skip
 """What a shaped secret begins with, in lower case: where a stream has to hold its breath."""
+LONGEST_START = max(map(len, STARTS))
 
 
 def _aws(text: str) -> Iterator[Span]:

@@ -38,6 +38,7 @@ _NOT_SECRET = re.compile(r"(?i)(_FILE|_PATH|_DIR|_URL|_URI|_ENDPOINT|_HOST|_PORT
 _GAP = re.compile(r"(?:\r|\n|\x00|\x1b\[[0-9;]*[A-Za-z]|\\[nr])[ \t]*")
 _FRAMED_GAP = re.compile(r"[ \t]*[│┃|]?[ \t]*(?:\r|\n|\x00|\\[nr])[ \t]*[│┃|]?[ \t]*")
 _NO_GAP = re.compile(r"(?!)")
+_HALF_GAP = re.compile(r"(?:\x1b(?:\[[0-9;]*)?|\\)\Z")
 _GAP_MARKS = ("\n", "\r", "\x00", "\x1b", "\\n", "\\r")
 _CHUNK = 64
 _HOLD = 8192
@@ -129,6 +130,9 @@ class Redactor:
     def _held_from(self, text: str) -> int:
         """Return where a tail begins that may be the first part of a secret."""
         held = min(self._value_begins(text), _shape_begins(text))
+        whole = _HALF_GAP.sub("", text)
+        if whole != text and (begun := self._value_begins(whole)) < len(whole):
+            held = min(held, begun)
         if held == len(text):
             return held
         inside = [start for start, end, _ in self._spans(text) if start < held < end]
@@ -275,8 +279,9 @@ def _shape_begins(text: str) -> int:
     key = text.rfind("-----BEGIN ", max(0, len(text) - _KEY_HOLD))
     if key >= 0 and "PRIVATE KEY" in text[key : key + 60] and "-----END " not in text[key:]:
         begun.append(key)
-    for size in range(min(len(lowered), 15), 1, -1):
-        if any(start.startswith(lowered[-size:]) for start in patterns.STARTS):
+    for size in range(min(len(lowered), patterns.LONGEST_START), 0, -1):
+        is_word = lowered[-size] in ":-" or not lowered[-size - 1 : -size].isalnum()
+        if is_word and any(start.startswith(lowered[-size:]) for start in patterns.STARTS):
             begun.append(len(text) - size)
             break
     return min(begun, default=len(text))

@@ -15,7 +15,7 @@ LAYERS = (
     {"aws", "probe", "terraform", "ansible", "images", "inventory", "release", "secrets"},
     {"checks", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},
     {"story", "summary", "render", "provenance", "signing"},
-    {"record", "recorder", "audit", "archive", "run", "step"},
+    {"record", "recorder", "audit", "archive", "compare", "upload", "run", "step"},
     {"steps"},
     {"parameters", "terminal", "driver", "headless", "demo", "cli"},
 )

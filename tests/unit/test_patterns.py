@@ -1,0 +1,67 @@
+"""Secrets known by their shape, and text that only looks like one."""
+
+from __future__ import annotations
+
+import pytest
+
+from daybook.redact import Redactor
+
+KEY = (
+    "-----BEGIN {0}PRIVATE KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n"
+    "-----END {0}PRIVATE KEY-----"
+)
+SHAPED = {
+    "id AKIA" + "Q3EGVXAMPLEKEY77 here": "id [redacted:aws-access-key-id] here",
+    "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG" + "/bPxRfiCYEXAMPLEKEY": (
+        "aws_secret_access_key = [redacted:aws-secret-access-key]"
+    ),
+    "t ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8": "t [redacted:github-token]",
+    "t github_pat_" + "11ABCDEFG0abcdefghijkl_mnop": "t [redacted:github-token]",
+    "t xoxb-" + "123456789012-abcdef": "t [redacted:slack-token]",
+    "t sk_" + "live_4eC39HqLyjWDarjtT1zdp7dc": "t [redacted:stripe-key]",
+    "t eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0In0.dozjgNry": "t [redacted:jwt]",
+    "postgres://app:" + "s3same@db/app": "postgres://app:[redacted:url-password]@db/app",
+    "Authorization: Bearer " + "abc123": "Authorization: [redacted:authorization]",
+    '{"authorization": "Basic ' + 'YW5uOm9w"}': '{"authorization": "[redacted:authorization]"}',
+    KEY.format("") + " end": "[redacted:private-key] end",
+    KEY.format("OPENSSH ").replace("\n", "\\n"): "[redacted:private-key]",
+}
+HARMLESS = (
+    "Authorization: see the manual",
+    "https://example.com/a:b@c",
+    'f"https://{user}:{password}@host"',
+    "commit 0db1f12aa3c1d6f0b3a4e5d6c7b8a9f0e1d2c3b4",
+    "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "plan-0123456789abcdef",
+    "[redacted:url-password]",
+    "postgres://app:[redacted:url-password]@db/app",
+    "the bearer of this letter",
+)
+
+
+@pytest.mark.parametrize("text", SHAPED)
+def test_a_shaped_secret_is_taken_out(text):
+    assert Redactor().clean(text) == SHAPED[text]
+
+
+def test_the_secret_beside_an_access_key_id():
+    text = "AKIA" + "Q3EGVXAMPLEKEY77,wJalrXUtnFEMI/K7MDENG" + "/bPxRfiCYEXAMPLEKEY"
+    assert "wJalr" not in Redactor().clean(text)
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_harmless_text_is_left_alone(text):
+    assert Redactor().clean(text) == text
+
+
+@pytest.mark.parametrize("text", [text for text in SHAPED if "\n" not in text])
+@pytest.mark.parametrize("cut", range(1, 50))
+def test_a_shaped_secret_over_two_messages(text, cut):
+    stream = Redactor().stream()
+    assert stream.feed(text[:cut]) + stream.feed(text[cut:]) + stream.flush() == SHAPED[text]
+
+
+def test_a_private_key_printed_line_by_line():
+    stream = Redactor().stream()
+    shown = [stream.feed(f"{line}\n") for line in KEY.format("EC ").splitlines()]
+    assert "".join([*shown, stream.flush()]) == "[redacted:private-key]\n"
