@@ -69,7 +69,15 @@ def install_packages(packages: Sequence[str]) -> None:
     if root and (not shutil.which("sudo") or subprocess.run(["sudo", "-n", "true"]).returncode):
         sys.exit(f"Missing on this machine: {wanted}. Run: sudo apt-get install {wanted}")
     say(f"Installing {wanted}")
-    apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
+    apt = [
+        *root,
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "-qq",
+        "-o",
+        "Dpkg::Use-Pty=0",
+    ]
     run([*apt, "-o", "DPkg::Lock::Timeout=300", "update"])
     options = ["-o", "DPkg::Lock::Timeout=300", "--yes", "--no-install-recommends"]
     run([*apt, *options, "install", *packages])
