@@ -2,7 +2,7 @@
 
 Machines reach it at 169.254.169.254 through a rule of their own; here it listens on each gateway
 and knows a machine by its private address. As on EC2, only the answer with the token is limited
-in hops: a container behind a bridge never receives it, so it gets nothing else either.
+in hops: with a limit of 1, a container behind the machine's bridge never receives it.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 """
 

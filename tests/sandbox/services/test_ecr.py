@@ -127,9 +127,16 @@ def test_machine_pulls_with_its_role(host, pushed):
     assert "Hello, world!" in host.ssh(f"sudo docker run --rm {pushed}")
 
 
-def test_containers_have_names_but_not_the_machines_role(host, pushed):
+def test_hop_limit_keeps_the_machines_role_from_its_containers(host, pushed):
     run = f"sudo docker run --rm {pushed}"
     assert host.ssh(f"{run} getent ahostsv4 {HOST_NAME}")
-    assert "200" not in host.ssh(f"{run} bash -c {shlex.quote(ASK_FOR_TOKEN)}; true")
-    host_network = run.replace("--rm", "--rm --network host")
-    assert "200" in host.ssh(f"{host_network} bash -c {shlex.quote(ASK_FOR_TOKEN)}; true")
+    assert not _gets_token(host, run)
+    assert _gets_token(host, run.replace("--rm", "--rm --network host"))
+    options = {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
+    host.ec2.modify_instance_metadata_options(InstanceId=host.id, **options)
+    assert _gets_token(host, run)
+
+
+def _gets_token(host, run: str) -> bool:
+    """Tell whether a container's request for a token is answered."""
+    return "200" in host.ssh(f"{run} bash -c {shlex.quote(ASK_FOR_TOKEN)}; true")
