@@ -13,9 +13,19 @@ from daybook import journal, record, signing, summary
 
 INTACT, UNSIGNED, BROKEN, OPEN = "intact", "unsigned", "broken", "open"
 _SAME_AS_JOURNAL = (
-    *("run", "step", "environment", "target", "account", "region", "caller_arn", "host", "git"),
-    *("parameters", "template", "plan", "approvals", "checks", "changes", "outputs"),
-    *("start", "end", "status"),
+    *(
+        "run",
+        "step",
+        "environment",
+        "target",
+        "account",
+        "region",
+        "caller_arn",
+        "operator",
+        "host",
+    ),
+    *("ci", "git", "parameters", "template", "versions", "plan", "approvals", "checks", "changes"),
+    *("outputs", "start", "end", "status"),
 )
 
 

@@ -125,7 +125,6 @@ def _seal(folder: Path, redactor: Redactor, key: Path | None) -> Closed:
     """Render, link to the environment's record before, sign, make read-only."""
     entries = journal.read(folder / journal.NAME)
     record = summary.summarise(entries)
-    record["operator"] = record["operator"] | _key_facts(key)
     template = _template(folder)
     pages = {"notebook.ipynb": render.notebook, "report.html": render.report}
     for name, page in pages.items():
@@ -189,11 +188,6 @@ def _allow_rehearsal(signers: Path, public: str) -> None:
     known = signers.read_text(encoding="utf-8") if signers.exists() else ""
     if public and line not in known:
         journal.replace(signers, (known + line).encode())
-
-
-def _key_facts(key: Path | None) -> dict[str, str]:
-    found = signing.fingerprint(signing.public_key(key)) if key else ""
-    return {"key": found} if found else {}
 
 
 def _template(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from daybook import provenance, record, story
+from daybook import provenance, record, signing, story
 from daybook.errors import CommandFailed
 from daybook.journal import Journal
 from daybook.record import Closed
@@ -82,6 +82,8 @@ class Recorder:
         (folder / "attachments").mkdir(parents=True, exist_ok=True)
         known = _keep_template(template, folder, root, redactor)
         whole = {**header, **provenance.header(root), "template": known}
+        if fingerprint := signing.fingerprint(signing.public_key(key)) if key else "":
+            whole["operator"]["key"] = fingerprint
         writer = Journal.create(folder, whole, redactor)
         tee, is_interactive = _tee(writer, known)
         recorder = cls(folder, writer, tee, status_of=status_of, key=key, on_closed=on_closed)

@@ -184,17 +184,16 @@ def _is_distinctive(value: str) -> bool:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """Give each text under which a value may show, long ones in pieces."""
-    pieces = [value]
-    if len(value) > 2 * _CHUNK or "\n" in value:
-        pieces = [
-            line[at : at + _CHUNK]
-            for line in value.splitlines()
-            for at in range(0, len(line), _CHUNK)
-        ]
-        pieces = [p for p in pieces if len(p) >= 16 and len(set(p)) >= 8 and "-----" not in p]
-    for piece in pieces:
-        yield from _encodings(piece)
+    """Give each text under which a value may show: the whole, and a long one's pieces."""
+    if len(value) <= 2 * _CHUNK:
+        yield from _encodings(value)
+        if "\n" not in value:
+            return
+    for line in value.splitlines():
+        for at in range(0, len(line), _CHUNK):
+            piece = line[at : at + _CHUNK]
+            if len(piece) >= 16 and len(set(piece)) >= 8 and "-----" not in piece:
+                yield from _encodings(piece)
 
 
 def _encodings(value: str) -> Iterator[str]:

@@ -1,16 +1,20 @@
-"""A cloud without machines, for the unit tests of the sandbox's services."""
+"""A cloud without machines for the sandbox's services, and closed runs for the record."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from moto import mock_aws
 
+from daybook import provenance, record
+from daybook.journal import Journal
 from daybook_sandbox.api import REGION, Cloud
 from daybook_sandbox.networks import Network
 from daybook_sandbox.state import Ports
@@ -85,3 +89,56 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an operator's private key."""
+    path = tmp_path_factory.mktemp("ssh") / "key"
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ann", "-f"]
+    subprocess.run([*command, path], check=True)
+    return path
+
+
+@pytest.fixture
+def open_run(tmp_path: Path) -> Callable[..., Journal]:
+    """Return what begins a run: `open_run("r1", step="provision")` gives its journal."""
+
+    def begin(run: str = "r1", **given: Any) -> Journal:
+        header = {"run": run, "step": "provision", "environment": "staging", "target": "aws"}
+        header |= {"account": "123456789012", "region": "us-east-1", "parameters": {"size": 1}}
+        header |= {"operator": {"user": "ann", "name": "Ann", "email": "ann@example.com"}}
+        header |= {"git": {"commit": "0" * 40, "branch": "main", "dirty": []}}
+        header |= {"host": {"name": "here", "system": "Linux"}, "versions": {"python": "3.11"}}
+        header |= {"kernel": provenance.kernel()} | given
+        journal = Journal.create(tmp_path / "runs" / header["environment"] / run, header)
+        journal.write("phase", name="plan", state="started")
+        journal.write("plan", digest="plan-0123456789abcdef", changes={"create": ["vpc"]})
+        journal.write("phase", name="plan", state="ended")
+        journal.write("cell_start", cell=1, source="step.plan()", sha256="0" * 64)
+        journal.write(
+            "output", cell=1, type="stream", name="stdout", text=f"{run}: one to create\n"
+        )
+        journal.write("cell_end", cell=1, status="ok", seconds=0.5)
+        return journal
+
+    return begin
+
+
+@pytest.fixture
+def closed_run(open_run: Callable[..., Journal], key: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Return what makes a closed and signed run: `closed_run("r1")` gives its folder."""
+    (tmp_path / "environments").mkdir()
+    public = " ".join(key.with_name("key.pub").read_text().split()[:2])
+    signers = tmp_path / "environments/signers"
+    signers.write_text(f'ann@example.com namespaces="daybook-record" {public}\n')
+
+    def close(run: str = "r1", status: str = "succeeded", sign: bool = True, **given: Any) -> Path:
+        journal = open_run(run, **given)
+        folder = journal.path.parent
+        (folder / "attachments").mkdir()
+        (folder / "attachments/01-terraform.log").write_text("Apply complete\n")
+        record.close(folder, status, open_journal=journal, key=key if sign else None)
+        return folder
+
+    return close

@@ -1,0 +1,158 @@
+"""The journal: chained, redacted, tolerant of a cut, stubborn on a full disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from daybook import journal
+from daybook.errors import CommandFailed
+from daybook.journal import Journal
+from daybook.redact import Redactor
+
+SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a closed journal of five lines."""
+    writer = Journal.create(tmp_path, {"run": "r1", "step": "provision"})
+    writer.write("phase", name="plan", state="started")
+    writer.write("output", cell=1, type="stream", name="stdout", text="zwölf\nlines\n")
+    writer.write("note", what="x")
+    writer.close("succeeded")
+    return tmp_path / journal.NAME
+
+
+def test_every_line_has_the_hash_of_the_line_before(path):
+    entries = journal.read(path)
+    assert [line["kind"] for line in entries.lines] == ["header", "phase", "output", "note", "end"]
+    assert entries.lines[0]["prev"] == journal.FIRST
+    assert (entries.end["status"], entries.cut) == ("succeeded", b"")
+    assert journal.verify(path) == ()
+
+
+def test_nothing_is_added_after_the_end(path):
+    writer = Journal.create(path.parent / "other", {})
+    writer.close("failed", "why")
+    writer.write("note", what="late")
+    assert journal.read(writer.path).end["reason"] == "why"
+
+
+def test_a_secret_never_reaches_the_file(tmp_path):
+    redactor = Redactor()
+    redactor.add("DB", "hunter2-secret")
+    writer = Journal.create(tmp_path, {"parameters": {"p": "hunter2-secret"}}, redactor)
+    writer.write("tool_start", args=["x", "--pw=hunter2-secret"])
+    assert b"hunter2" not in writer.path.read_bytes()
+    assert journal.read(writer.path).lines[1]["args"] == ["x", "--pw=[redacted:DB]"]
+
+
+@SAME_FOLDER
+@given(data=st.data())
+def test_a_cut_anywhere_is_read_to_the_last_whole_line_and_can_be_closed(path, data):
+    whole = path.read_bytes()
+    first_line = whole.index(b"\n") + 1
+    size = data.draw(st.integers(first_line, len(whole) - 1))
+    cut = path.with_name("cut.jsonl")
+    cut.write_bytes(whole[:size])
+    entries = journal.read(cut)
+    assert len(entries.lines) == whole[:size].count(b"\n")
+    assert entries.end is None
+    assert journal.verify(cut) != ()
+    Journal.resume(cut).close("interrupted")
+    assert journal.verify(cut) == ()
+    mended = journal.read(cut)
+    assert mended.end["status"] == "interrupted"
+    assert mended.lines[: len(entries.lines)] == entries.lines
+    assert any(line.get("what") == "cut" for line in mended.lines) == bool(entries.cut)
+    cut.unlink()
+
+
+@SAME_FOLDER
+@given(data=st.data())
+def test_any_edited_byte_shows(path, data):
+    whole = path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[place]))
+    edited = path.with_name("edited.jsonl")
+    edited.write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
+    if place < whole[:-1].rindex(b"\n"):
+        assert journal.verify(edited) != ()
+    else:
+        assert (
+            journal.verify(edited) != () or journal.read(edited).lines != journal.read(path).lines
+        )
+
+
+@SAME_FOLDER
+@given(order=st.lists(st.integers(0, 4), max_size=7).filter(lambda order: order != [0, 1, 2, 3, 4]))
+def test_a_removed_repeated_or_moved_line_shows(path, order):
+    lines = path.read_bytes().splitlines(keepends=True)
+    edited = path.with_name("edited.jsonl")
+    edited.write_bytes(b"".join(lines[number] for number in order))
+    assert journal.verify(edited) != ()
+
+
+def test_a_late_secret_is_taken_out_and_the_chain_made_anew(path):
+    redactor = Redactor()
+    assert not journal.rewrite(path, redactor)
+    redactor.add("OTHER", "provision-9")
+    assert not journal.rewrite(path, redactor)
+    redactor.add("LATE", "zwölf\nlines")
+    assert journal.rewrite(path, redactor)
+    assert journal.verify(path) == ()
+    assert journal.read(path).lines[2]["text"] == "[redacted:LATE]\n"
+
+
+def test_a_full_disk_stops_outputs_and_beginnings_but_not_the_end(tmp_path, monkeypatch):
+    writer = Journal.create(tmp_path, {"run": "r1"})
+    disk = FullDisk(tmp_path, room=300)
+    monkeypatch.setattr(os, "write", disk.write)
+    for _ in range(20):
+        writer.write("output", cell=1, type="stream", name="stdout", text="x" * 100)
+    with pytest.raises(CommandFailed, match="cannot be written"):
+        writer.write("phase", name="apply", state="started")
+    with pytest.raises(CommandFailed):
+        writer.write("tool_start", number=1, args=["terraform"])
+    writer.write("cell_end", cell=1, status="error")
+    writer.close("failed", writer.stopped)
+    assert journal.verify(writer.path) == ()
+    kinds = [line["kind"] for line in journal.read(writer.path).lines]
+    assert kinds[-2:] == ["cell_end", "end"]
+    assert "phase" not in kinds
+
+
+def test_a_broken_surrogate_is_kept_as_an_escape(tmp_path):
+    writer = Journal.create(tmp_path, {})
+    writer.write("output", text="a\udc80b")
+    assert journal.read(writer.path).lines[1]["text"] == "a\udc80b"
+
+
+def test_a_file_that_is_no_journal(tmp_path):
+    path = tmp_path / "x"
+    path.write_text(json.dumps([1]) + "\n")
+    assert journal.read(path).lines == ()
+    assert journal.read(path).header == {}
+    assert journal.verify(path) == ("line 1: not a whole entry",)
+
+
+class FullDisk:
+    """A disk with little room, and what a journal has kept back for its last lines."""
+
+    def __init__(self, folder: Path, room: int) -> None:
+        self.reserve, self.room, self.write_for_real = folder / ".reserve", room, os.write
+
+    def write(self, fd: int, data: bytes) -> int:
+        room = self.room if self.reserve.exists() else self.room + 100_000
+        if len(data) > room:
+            self.write_for_real(fd, bytes(data)[: max(0, room)])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.room -= len(data)
+        return self.write_for_real(fd, data)
