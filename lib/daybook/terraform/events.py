@@ -103,6 +103,7 @@ def show_progress(progress: ui.Progress) -> OnEvent:
         }
         operation, _, phase = event.kind.partition("_")
         if operation in ("apply", "refresh") and phase in statuses:
-            progress.row(key, statuses[phase], label=event.resource)
+            is_minor = event.action in ("read", "refresh") and phase != "errored"
+            progress.row(key, statuses[phase], label=event.resource, is_minor=is_minor)
 
     return on_event

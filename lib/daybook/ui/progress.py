@@ -60,8 +60,19 @@ class Progress:
                     self.row(key, warn("unfinished"))
             self._draw()
 
-    def row(self, key: str, status: Status, detail: str = "", *, label: str | None = None) -> None:
-        """Set what is known of one thing; a status that is not busy ends it."""
+    def row(
+        self,
+        key: str,
+        status: Status,
+        detail: str = "",
+        *,
+        label: str | None = None,
+        is_minor: bool = False,
+    ) -> None:
+        """Set what is known of one thing; a status that is not busy ends it.
+
+        is_minor: it has its row in the table, but no line on a terminal.
+        """
         now = time.monotonic()
         with self._lock:
             row = self._rows.get(key) or _Row(label or key, status, detail, now)
@@ -70,9 +81,11 @@ class Progress:
             self._rows[key] = row
             # The beginning of what has ended by now, and was not drawn yet, says nothing.
             self._lines = [line for line in self._lines if line[0] != key]
-            took = f" ({row.took(now)})" if now - row.started >= 1 else ""
-            said = " ".join(filter(None, [str(status), row.label, detail])) + took
-            self._add(key if is_busy else "", said)
+            if not is_minor:
+                took = f" ({row.took(now)})" if now - row.started >= 1 else ""
+                said = " ".join(filter(None, [str(status), row.label, detail])) + took
+                self._add(key if is_busy else "", said)
+            self._changed = True
             if not is_busy:
                 self._draw_if_due()
 
