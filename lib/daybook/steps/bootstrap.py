@@ -47,9 +47,7 @@ class Bootstrap(Step):
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
         tool = self._local(init=False) if self._is_new else common.account_terraform(self)
-        with ui.Progress("terraform apply, account", total=len(plan.changes)) as progress:
-            applied = tool.apply(plan, on_event=terraform.show_progress(progress))
-        self.run.write("change", tool="terraform", what=str(applied))
+        applied = common.apply_terraform(self, tool, plan)
         if self._is_new:
             self._shared().push_state(self._workshop / "terraform.tfstate")
             shutil.rmtree(self._workshop)

@@ -148,21 +148,37 @@ def outputs(step: Step) -> dict:
     return found
 
 
-def apply_terraform(step: Step, plan: terraform.Plan) -> terraform.Applied:
-    """Apply a plan of the environment with its progress shown."""
-    with ui.Progress(f"terraform apply, {step.env}", total=len(plan.changes)) as progress:
-        on_event = terraform.show_progress(progress)
-        applied = environment_terraform(step).apply(plan, on_event=on_event)
-    step.run.write("change", tool="terraform", what=str(applied))
-    return applied
+def apply_terraform(
+    step: Step, tool: terraform.Terraform, plan: terraform.Plan
+) -> terraform.Applied:
+    """Apply a plan; each change is shown and recorded when it has happened."""
+    where = f"terraform apply, {tool.folder.name} {tool.workspace}"
+    with ui.Progress(where, total=len(plan.changes)) as progress:
+        show = terraform.show_progress(progress)
+
+        def on_event(event: terraform.Event) -> None:
+            show(event)
+            if event.kind in ("apply_complete", "apply_errored") and event.action != "read":
+                action = event.action if event.kind == "apply_complete" else "failed"
+                step.run.write("change", tool="terraform", action=action, what=event.resource)
+
+        return tool.apply(plan, on_event=on_event)
 
 
 def play(
     step: Step, playbook: str, variables: Mapping[str, object] | None = None
 ) -> ansible.PlayResult:
-    """Play a playbook of ansible/ on the environment's hosts with its progress shown."""
+    """Play a playbook on the environment's hosts; each change is shown and recorded."""
     with ui.Progress(f"ansible-playbook {playbook}, {step.env}") as progress:
-        result = ansible.play(
+        show = ansible.show_progress(progress)
+
+        def on_event(event: ansible.Event) -> None:
+            show(event)
+            if event.state in ("changed", "failed"):
+                said = {"action": event.state, "what": event.task, "host": event.host}
+                step.run.write("change", tool="ansible", **said)
+
+        return ansible.play(
             step.root / "ansible" / playbook,
             inventory=inventory_path(step),
             env=step.target.environ,
@@ -170,10 +186,8 @@ def play(
             private_key=step.run.ssh_key,
             project_dir=step.root,
             start=step.run.start,
-            on_event=ansible.show_progress(progress),
+            on_event=on_event,
         )
-    step.run.write("change", tool="ansible", what=str(result))
-    return result
 
 
 def hosts_are_running(step: Step) -> checks.Question:

@@ -20,7 +20,7 @@ class Provision(common.TerraformStep):
     next = "daybook run configure -p env {env}"
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
-        applied = common.apply_terraform(self, plan)
+        applied = common.apply_terraform(self, common.environment_terraform(self), plan)
         outputs = common.environment_terraform(self).outputs()
         hosts = outputs["instances"]
         known = common.known_hosts_path(self)

@@ -17,7 +17,7 @@ class Teardown(common.TerraformStep):
         return super().make_plan(destroy=True)
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
-        applied = common.apply_terraform(self, plan)
+        applied = common.apply_terraform(self, common.environment_terraform(self), plan)
         common.inventory_path(self).unlink(missing_ok=True)
         common.known_hosts_path(self).unlink(missing_ok=True)
         return applied
