@@ -192,7 +192,7 @@ class Terraform:
 
     def push_state(self, path: Path) -> None:
         """Make a local state the one that the backend keeps; it must not hold a newer one."""
-        push = command("state", "push", str(path.absolute()), lock_timeout=LOCK_TIMEOUT)
+        push = command("state push", str(path.absolute()), lock_timeout=LOCK_TIMEOUT)
         self._run(push, heard=[])
 
     def version(self) -> dict[str, str]:
