@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -137,6 +138,7 @@ def _start(home: Home, root: list[str], on_line: OnLine) -> None:
     on_line("Starting Docker")
     if Path("/run/systemd/system").is_dir():
         process.run([*root, "systemctl", "start", "docker"])
+        _let_in(root)
     else:
         home.write_engine(_start_by_hand(home, root))
     Retrying(
@@ -145,6 +147,14 @@ def _start(home: Home, root: list[str], on_line: OnLine) -> None:
         wait=wait_fixed(0.2),
         retry_error_callback=_never_answered,
     )(_is_answering, f"unix://{SOCKET}")
+
+
+def _let_in(root: list[str]) -> None:
+    """Let a user who is not root use the engine: from the next login on, and right now."""
+    if os.geteuid() != 0:
+        user = pwd.getpwuid(os.getuid()).pw_name
+        process.run([*root, "usermod", "-aG", "docker", user])
+        process.run([*root, "chgrp", str(os.getgid()), str(SOCKET)])
 
 
 def _start_by_hand(home: Home, root: list[str]) -> Process:
