@@ -32,8 +32,18 @@ READY_S = 30
 LAST_LINES = 5
 START = r"""
 set -eu
+# Docker mounts the control groups read-only; an inner Docker writes to them.
 awk '$0 ~ / - cgroup2? / { print $5 }' /proc/self/mountinfo |
   while read -r dir; do mount -o remount,bind,rw "$dir"; done
+# cgroup version 2: a group that hands its controllers down may hold no process itself.
+if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
+  mkdir -p /sys/fs/cgroup/dockerd
+  echo $$ > /sys/fs/cgroup/dockerd/cgroup.procs
+  for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
+    echo "+$controller" > /sys/fs/cgroup/cgroup.subtree_control || true
+  done
+fi
+# Docker's own resolver at 127.0.0.11 cannot be reached from inner containers.
 echo "nameserver $GATEWAY" > /etc/resolv.conf
 nft -D gateway=$GATEWAY -D imds=$IMDS_PORT -D dns=$DNS_PORT -D registry=$REGISTRY_PORT \
   -f /usr/lib/daybook-sandbox/redirects.nft
