@@ -78,9 +78,21 @@ def repository_exists(target: Target, repository: str) -> bool:
 
 def zone_id(target: Target, zone: str) -> str | None:
     """Return the id of the public zone in Route53, or None."""
-    answer = client(target, "route53").list_hosted_zones_by_name(DNSName=zone, MaxItems="1")
-    ids = [found["Id"] for found in answer["HostedZones"] if found["Name"] == f"{zone}."]
+    answer = client(target, "route53").list_hosted_zones_by_name(DNSName=zone)
+    ids = [
+        found["Id"]
+        for found in answer["HostedZones"]
+        if found["Name"] == f"{zone}." and not found["Config"]["PrivateZone"]
+    ]
     return ids[0].removeprefix("/hostedzone/") if ids else None
+
+
+def zone_tags(target: Target, zone_id: str) -> dict[str, str]:
+    """Return the tags of a zone: `{"app": "hello", "managed_by": "daybook"}`."""
+    answer = client(target, "route53").list_tags_for_resource(
+        ResourceType="hostedzone", ResourceId=zone_id
+    )
+    return {tag["Key"]: tag["Value"] for tag in answer["ResourceTagSet"]["Tags"]}
 
 
 def instance_states(target: Target, ids: Iterable[str]) -> dict[str, str]:

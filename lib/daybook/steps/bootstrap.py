@@ -40,7 +40,7 @@ class Bootstrap(Step):
         with ui.Progress("terraform plan, account") as progress:
             return tool.plan(
                 self.run.plan_file,
-                variables=self._variables(adopt={} if has_state else self._existing()),
+                variables=self._variables(has_state),
                 context=common.context(self),
                 on_event=terraform.show_progress(progress),
             )
@@ -93,22 +93,30 @@ class Bootstrap(Step):
         tool.init(common.backend(self))
         return tool
 
-    def _variables(self, adopt: Mapping[str, str]) -> dict[str, object]:
+    def _variables(self, has_state: bool) -> dict[str, object]:
         settings = self.settings
+        zone = aws.zone_id(self.target, settings.zone)
+        is_ours = bool(zone) and self._is_ours(zone)
         return {
             "app": settings.app,
             "region": self.target.region,
             "zone": settings.zone,
-            "adopt": adopt,
+            "adopt": {} if has_state else self._existing(zone if is_ours else None),
+            **({"zone_id": zone} if zone and not is_ours else {}),
         }
 
-    def _existing(self) -> dict[str, str]:
+    def _is_ours(self, zone_id: str) -> bool:
+        """Tell whether bootstrap made the zone; another's is looked up and left as it is."""
+        ours = {"app": self.settings.app, "managed_by": "daybook"}
+        return ours.items() <= aws.zone_tags(self.target, zone_id).items()
+
+    def _existing(self, zone: str | None) -> dict[str, str]:
         """Return what an earlier bootstrap made, by import id."""
+        app = self.settings.app
+        has_repository = aws.repository_exists(self.target, app)
         found = {
-            "state_bucket": self.bucket if not self._is_new else None,
-            "repository": self.settings.app
-            if aws.repository_exists(self.target, self.settings.app)
-            else None,
-            "zone": aws.zone_id(self.target, self.settings.zone),
+            "state_bucket": None if self._is_new else self.bucket,
+            "repository": app if has_repository else None,
+            "zone": zone,
         }
         return {name: value for name, value in found.items() if value}
