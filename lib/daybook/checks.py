@@ -57,7 +57,7 @@ class Checks(ui.Shown):
         if not self.failed:
             return self
         details = [
-            f"{ui.bad().mark} {check.name}: expected {check.expected}, observed {check.observed}"
+            f"{ui.FAILED.mark} {check.name}: expected {check.expected}, observed {check.observed}"
             + (f"\n    fix: {check.fix}" if check.fix else "")
             for check in self.failed
         ]
@@ -90,7 +90,7 @@ def _answer(name: str, question: Question) -> Check:
         return question(name)
     except (DaybookError, OSError, *aws.FAILURES) as err:
         reason = str(err).splitlines()[0]
-        return Check(name, "an answer", reason, is_ok=False)
+        return Check(name, "an answer", reason, is_ok=False, fix=getattr(err, "next", None) or "")
 
 
 def _target_answers(target: Target, name: str) -> Check:

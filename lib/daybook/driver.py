@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -111,6 +112,7 @@ def _engine(session: _Session) -> type[NBClientEngine]:
             # Sockets in the user's runtime folder: no port on this machine speaks for the kernel.
             config = Config({"KernelManager": {"transport": "ipc"}})
             options = {"kernel_name": kernel_name, "startup_timeout": 60, "config": config}
-            return Client(nb_man, **options).execute()
+            # What a kernel says on its own stderr is about itself, never about the run.
+            return Client(nb_man, **options).execute(stderr=subprocess.DEVNULL)
 
     return Engine
