@@ -57,7 +57,7 @@ def kernel() -> dict[str, Any]:
 
 def is_alive(kernel: Mapping[str, Any]) -> bool:
     """Tell whether the kernel of a header still runs; True for one on another host."""
-    if kernel.get("host") != socket.gethostname():
+    if kernel.get("host", socket.gethostname()) != socket.gethostname():
         return True
     try:
         process = psutil.Process(kernel["pid"])

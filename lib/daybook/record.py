@@ -85,7 +85,7 @@ def settle(root: Path, *, environment: str = "*") -> list[Closed]:
         if (folder / NAME).exists():
             continue
         entries = journal.read(folder / journal.NAME)
-        if not provenance.is_alive(entries.header.get("kernel", {})):
+        if entries.header and not provenance.is_alive(entries.header.get("kernel", {})):
             status = summary.left_behind(entries)
             reason = "" if entries.end else "its kernel was gone; closed afterwards"
             key = operator_key(root, folder.parent.name, entries.header.get("target") == "sandbox")

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -179,15 +179,22 @@ class Recorder:
             return
         stream = self.redactor.stream()
         path = self.folder / "attachments" / name
-        with path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1) as file:
+        with path.open("wb", buffering=0) as file:
+
+            def put(text: str) -> None:
+                """Write what there is room for: a full disk must not end the tool in the middle."""
+                with suppress(OSError):
+                    file.write(text.encode("utf-8", "backslashreplace"))
 
             def keep(line: str) -> None:
-                file.write(stream.feed(line.rstrip("\n") + "\n"))
+                put(stream.feed(line.rstrip("\n") + "\n"))
                 if on_line:
                     on_line(line)
 
-            yield keep
-            file.write(stream.flush())
+            try:
+                yield keep
+            finally:
+                put(stream.flush())
 
     def _cell_ended(self, ended: Ended) -> None:
         if ended["status"] == "error":

@@ -1,0 +1,61 @@
+"""The recorder outside a kernel: tools and their logs, and an end that comes at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from daybook import journal, process, record
+from daybook.errors import CommandFailed
+from daybook.recorder import Recorder
+
+SAYS = "import sys; print('one'); print('hunter2-secret'); sys.exit(int(sys.argv[1]))"
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    header = {"run": "r1", "step": "demo", "environment": "staging", "target": "sandbox"}
+    recorder = Recorder.start(tmp_path, tmp_path / "runs/staging/r1", header)
+    recorder.redactor.add("DB", "hunter2-secret")
+    yield recorder
+    recorder.close("interrupted")
+
+
+def test_a_tool_is_journalled_and_its_log_has_passed_the_redactor(recorder):
+    lines: list[str] = []
+    run = recorder.tool(process.run)
+    run([sys.executable, "-c", SAYS, "0"], on_line=lines.append)
+    started, ended = journal.read(recorder.journal.path).lines[-2:]
+    assert started["args"][-1] == "0"
+    assert (ended["number"], ended["returncode"]) == (1, 0)
+    log = recorder.folder / "attachments" / started["log"]
+    assert log.read_text() == "one\n[redacted:DB]\n"
+    assert lines == ["one", "hunter2-secret"]
+
+
+def test_a_failed_tool_is_journalled_with_its_code(recorder):
+    with pytest.raises(CommandFailed):
+        recorder.tool(process.run)([sys.executable, "-c", SAYS, "3"])
+    assert journal.read(recorder.journal.path).lines[-1]["returncode"] == 3
+
+
+def test_a_private_tool_leaves_no_log(recorder):
+    recorder.tool(process.run)([sys.executable, "-c", SAYS, "0"], private=True)
+    assert list((recorder.folder / "attachments").iterdir()) == []
+
+
+def test_outside_a_kernel_finish_closes_at_once(recorder):
+    recorder.finish()
+    assert record.load(recorder.folder)["status"] == "succeeded"
+    recorder.close("failed")
+    assert record.load(recorder.folder)["status"] == "succeeded"
+
+
+def test_credentials_of_the_environment_are_known_from_the_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("GITHUB_TOKEN", "a-token-4711-of-mine")
+    header = {"run": "r2", "parameters": {"x": "a-token-4711-of-mine"}}
+    recorder = Recorder.start(tmp_path, tmp_path / "runs/staging/r2", header)
+    recorder.finish()
+    assert record.load(recorder.folder)["parameters"] == {"x": "[redacted:GITHUB_TOKEN]"}

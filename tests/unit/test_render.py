@@ -1,0 +1,78 @@
+"""The page: safe, self-contained, and telling what failed first."""
+
+from __future__ import annotations
+
+import re
+
+import nbformat
+import pytest
+
+from daybook import journal, plaintext, record, render
+
+HOSTILE = (
+    "<script>alert(1)</script><img src='http://evil/x.png' onerror='alert(1)'>"
+    "<meta http-equiv='refresh' content='0;url=http://evil'><iframe src='http://evil'></iframe>"
+    "<form action='http://evil'><b style='color:red'>kept</b></form>"
+    "<a href='javascript:alert(1)'>link</a><link rel=stylesheet href=http://evil/x.css>"
+)
+
+
+@pytest.fixture
+def page(open_run) -> str:
+    """Return the report of a failed run with a hostile output."""
+    run = open_run()
+    run.write("cell_start", cell=2, source="step.apply()", sha256="1" * 64)
+    run.write("output", cell=2, type="display_data", data={"text/html": HOSTILE}, metadata={})
+    run.write("output", cell=2, type="stream", name="stdout", text="<i>\x1b[1;31mred\x1b[0m\n" * 50)
+    error = {"ename": "ApplyFailed", "evalue": "no"}
+    run.write("output", cell=2, type="error", traceback=["half <way>"], **error)
+    run.write("cell_end", cell=2, status="error", seconds=75.0, traceback="File x", **error)
+    folder = run.path.parent
+    record.close(folder, "failed", open_journal=run)
+    nbformat.validate(nbformat.read(folder / "notebook.ipynb", as_version=4))
+    return (folder / "report.html").read_text()
+
+
+def test_nothing_that_acts_is_left(page):
+    assert "<b style" in page
+    for word in ("<script", "<iframe", "<form", "<link", "http-equiv='refresh'", "onerror"):
+        assert word not in page.lower()
+    assert "javascript:" not in page
+    assert not re.search(r"(src|href|action)=[\"']?https?:", page)
+    assert page.count("http-equiv") == 1
+    assert "default-src 'none'" in page
+
+
+def test_status_and_who_at_the_top_and_the_failed_cell_first(page):
+    body = page[page.index("<body>") :]
+    order = ["failed", "AWS 123456789012", "Ann", "What failed", "half &lt;way&gt;", "Facts"]
+    places = [body.index(words) for words in [*order, "Timeline", "one to create"]]
+    assert places == sorted(places)
+
+
+def test_a_long_output_is_folded_and_its_end_shown(page):
+    assert "51 lines" in page
+    assert page.count("<details>") >= 2
+
+
+def test_colours_become_spans_and_markup_is_escaped():
+    shown = plaintext.coloured("<i>\x1b[1;31mred\x1b[0m plain\x1b[2K\x07")
+    assert shown == '&lt;i&gt;<span class="bold red">red</span> plain'
+
+
+def test_of_a_line_written_over_the_last_state_is_shown():
+    assert ">90%\ndone<" in plaintext.folded("10%\r50%\r90%\ndone", "stdout")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0.44, "0.4 s"), (12.3, "12 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+)
+def test_durations_are_read_at_a_glance(seconds, text):
+    assert render.duration(seconds) == text
+
+
+def test_the_page_of_an_empty_journal(tmp_path):
+    run = journal.Journal.create(tmp_path / "runs/staging/r1", {"run": "r1"})
+    record.close(run.path.parent, "interrupted", open_journal=run)
+    assert "interrupted" in (run.path.parent / "report.html").read_text()

@@ -1,0 +1,109 @@
+"""A run told from its journal: places, attempts, cells that never ran, outputs put together."""
+
+from __future__ import annotations
+
+from daybook import story
+from daybook.journal import Entries
+
+TEMPLATE = {
+    "cells": [
+        {"cell_type": "markdown", "id": "t", "source": ["# Title\n", "text"]},
+        {"cell_type": "code", "id": "a", "source": "a", "metadata": {"tags": ["preflight"]}},
+        {"cell_type": "code", "id": "b", "source": "b", "metadata": {}},
+        {"cell_type": "code", "id": "b2", "source": "b", "metadata": {}},
+    ]
+}
+KEYS = [
+    {"place": 1, "id": "a", "sha256": "A"},
+    {"place": 2, "id": "b", "sha256": "B"},
+    {"place": 3, "id": "b2", "sha256": "B"},
+]
+
+
+def told(*runs: tuple, template=TEMPLATE) -> list[tuple]:
+    """Tell executions given as (source, hash, status) or (…, cell id); None: it never ended."""
+    lines = [{"kind": "header", "template": {"cells": KEYS}}]
+    for number, (source, sha256, status, *cell_id) in enumerate(runs, start=1):
+        extra = {"cell_id": cell_id[0]} if cell_id else {}
+        start = {"cell": number, "source": source, "sha256": sha256, "time": "t", **extra}
+        lines.append({"kind": "cell_start", **start})
+        if status:
+            lines.append({"kind": "cell_end", "cell": number, "status": status})
+    cells = story.tell(template, Entries(tuple(lines)))
+    return [(one.source, one.status, one.number) for one in cells if one.kind == "code"]
+
+
+def test_cells_that_did_not_run_say_so():
+    assert told(("a", "A", "ok"), ("b", "B", "error")) == [
+        ("a", "ok", 1),
+        ("b", "error", 2),
+        ("b", "not-run", 0),
+    ]
+
+
+def test_a_cell_that_never_ended_is_cut():
+    assert told(("a", "A", None))[0] == ("a", "cut", 1)
+
+
+def test_cells_before_the_record_began_are_unseen():
+    assert told(("b", "B", "ok")) == [("a", "unseen", 0), ("b", "ok", 1), ("b", "not-run", 0)]
+
+
+def test_nothing_ran_at_all():
+    assert {status for _, status, _ in told()} == {"not-run"}
+
+
+def test_equal_cells_are_taken_in_order_and_by_id_where_it_is_known():
+    assert told(("b", "B", "ok"), ("b", "B", "error"))[1:] == [("b", "ok", 1), ("b", "error", 2)]
+    assert told(("b", "B", "ok", "b2"))[1:] == [("b", "unseen", 0), ("b", "ok", 1)]
+
+
+def test_every_attempt_is_told_and_a_stranger_stands_where_it_ran():
+    runs = (("a", "A", "error"), ("x", "X", "ok"), ("a", "A", "ok"), ("b", "B", "ok"))
+    assert told(*runs) == [
+        ("a", "error", 1),
+        ("a", "ok", 3),
+        ("x", "ok", 2),
+        ("b", "ok", 4),
+        ("b", "not-run", 0),
+    ]
+
+
+def test_a_run_without_a_template_tells_its_cells_in_order():
+    lines = told(("x", "X", "ok"), ("y", "Y", "ok"), template={})
+    assert lines == [("x", "ok", 1), ("y", "ok", 2)]
+
+
+def out(kind: str, cell: int = 1, **data) -> dict:
+    return {"cell": cell, "type": kind, **data}
+
+
+def test_pieces_of_a_stream_are_one_output():
+    pieces = [out("stream", name="stdout", text=text) for text in "abc"]
+    assert story.collect(pieces)[1][0]["text"] == "abc"
+
+
+def test_an_update_reaches_the_display_of_another_cell():
+    outputs = story.collect(
+        [
+            out("display_data", data={"text/plain": "0"}, metadata={}, display_id="d"),
+            out("update_display_data", 2, data={"text/plain": "9"}, metadata={}, display_id="d"),
+        ]
+    )
+    assert outputs[1][0]["data"] == {"text/plain": "9"}
+
+
+def test_a_cleared_output_is_gone_when_the_next_one_comes():
+    first, second = (out("stream", name="stdout", text=text) for text in "ab")
+    assert story.collect([first, out("clear_output", wait=True)])[1][0]["text"] == "a"
+    assert story.collect([first, out("clear_output", wait=True), second])[1][0]["text"] == "b"
+    assert story.collect([first, out("clear_output", wait=False)])[1] == []
+
+
+def test_an_attachment_is_one_link_with_its_last_facts():
+    file = "attachments/cell-01.log"
+    outputs = story.collect(
+        [out("attachment", file=file), out("attachment", file=file, bytes=5000)]
+    )
+    assert len(outputs[1]) == 1
+    assert outputs[1][0]["data"]["text/plain"] == f"5,000 bytes in {file}"
