@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
-    {"settings", "target", "process", "warden", "ui", "plaintext"},
+    {"settings", "target", "process", "warden", "ui", "plaintext", "prices"},
     {"aws", "probe", "terraform", "ansible", "images", "inventory", "release", "secrets"},
     {"checks", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},
     {"story", "summary", "render", "provenance", "signing"},

@@ -136,7 +136,8 @@ def test_a_diagnostic_says_what_where_and_why():
 
 
 def change(address: str, *actions: str, **inner) -> dict:
-    return {"address": address, "change": {"actions": list(actions), **inner}}
+    kind = "terraform_data"
+    return {"address": address, "type": kind, "change": {"actions": list(actions), **inner}}
 
 
 def read(tmp_path: Path, *changes: dict, workspace: str = "staging", **context: str) -> Plan:
@@ -189,6 +190,13 @@ def test_a_plan_shows_every_destroy_by_name_first_and_its_digest(tmp_path):
     assert shown.index("z.old") < shown.index("a.new")
     assert plan.digest in shown
     assert "No changes" in ui.text(read(tmp_path))
+
+
+def test_a_plan_says_what_a_month_will_cost(tmp_path):
+    machine = {"instance_type": "t3.small", "root_block_device": []}
+    host = change("aws_instance.host", "create", before=None, after=machine)
+    plan = read(tmp_path, host | {"type": "aws_instance"}, region="us-east-1")
+    assert "about 15.18 USD a month afterwards, 0.00 before" in str(plan)
 
 
 def test_values_are_never_shown(tmp_path):

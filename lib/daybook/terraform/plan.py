@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from daybook import ui
+from daybook import prices, ui
 from daybook.errors import NOTHING_CHANGED
 from daybook.terraform.events import Event
 
@@ -47,6 +47,7 @@ class Plan(ui.Shown):
     file_sha256: str
     changes: tuple[Change, ...] = ()
     outputs: tuple[str, ...] = ()
+    cost: prices.Cost | None = None
 
     def _of(self, action: str) -> tuple[str, ...]:
         return tuple(change.address for change in self.changes if change.action == action)
@@ -97,7 +98,8 @@ class Plan(ui.Shown):
         order = sorted(self.changes, key=lambda c: c.action not in ("destroy", "replace"))
         rows = [(STATUSES[c.action], c.address, _said(c)) for c in order]
         rows += [(STATUSES["update"], f"output {name}", "") for name in self.outputs]
-        return ui.Table(title, ("", "resource", "what"), rows, status, (f"digest {self.digest}",))
+        notes = (*(self.cost.lines() if self.cost else ()), f"digest {self.digest}")
+        return ui.Table(title, ("", "resource", "what"), rows, status, notes)
 
 
 def _said(change: Change) -> str:
@@ -107,7 +109,8 @@ def _said(change: Change) -> str:
 
 def read_plan(shown: Mapping, path: Path, workspace: str, context: Mapping[str, str]) -> Plan:
     """Return the plan that `terraform show -json` describes."""
-    changes = [change for change in shown.get("resource_changes", ()) if _action(change)]
+    everything = shown.get("resource_changes", ())
+    changes = [change for change in everything if _action(change)]
     outputs = {
         name: change
         for name, change in shown.get("output_changes", {}).items()
@@ -123,6 +126,7 @@ def read_plan(shown: Mapping, path: Path, workspace: str, context: Mapping[str, 
         file_sha256=sha256(path),
         changes=tuple(_change(change) for change in changes if _action(change) != "read"),
         outputs=tuple(sorted(outputs)),
+        cost=prices.estimate(everything, context.get("region", "")) if changes else None,
     )
 
 
