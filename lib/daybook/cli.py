@@ -13,6 +13,7 @@ from daybook.errors import DaybookError
 
 LATER = {
     "demo": ("daybook.demo", "demo"),
+    "env": ("daybook.cli_env", "env"),
     "runs": ("daybook.cli_runs", "runs"),
     "sandbox": ("daybook_sandbox.cli", "sandbox"),
 }

@@ -75,9 +75,8 @@ class Run:
 
     @property
     def ssh_key(self) -> Path:
-        """Return the operator's private key; DAYBOOK_SSH_KEY wins over the settings."""
-        given = self.target.environ.get("DAYBOOK_SSH_KEY")
-        return Path(given) if given else self.settings.ssh_key.expanduser()
+        """Return the operator's private key."""
+        return target.ssh_key(self.settings, self.target)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -51,6 +51,11 @@ def resolve(
     return Target("aws", settings.account, settings.region, {**environ, **region, **account})
 
 
+def ssh_key(settings: Settings, target: Target) -> Path:
+    """Return the operator's private key; DAYBOOK_SSH_KEY wins over the settings."""
+    return Path(target.environ.get("DAYBOOK_SSH_KEY") or settings.ssh_key).expanduser()
+
+
 def _sandbox(settings: Settings, root: Path, environ: Mapping[str, str]) -> Target:
     """Drop every AWS variable of the caller, so that a rehearsal cannot touch an account."""
     file = root / ".sandbox" / "target.env"

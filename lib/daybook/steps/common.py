@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from daybook import ansible, aws, checks, terraform, ui
 from daybook.errors import PreflightFailed
+from daybook.settings import Settings
 from daybook.step import Step
+from daybook.target import Target, ssh_key
 
 BOOTSTRAP_FIRST = "daybook run bootstrap -p env {env}"
 MAKE_SETUP = "make setup"
+
+
+class Place(Protocol):
+    """An environment and where it is: a step, or the command that exports its variables."""
+
+    env: str
+    root: Path
+    settings: Settings
+    target: Target
 
 
 class TerraformStep(Step):
@@ -70,14 +82,20 @@ def account_terraform(step: Step, folder: Path | None = None) -> terraform.Terra
 
 
 def _terraform(step: Step, folder: Path, workspace: str) -> terraform.Terraform:
-    data = f"{step.target.account}-{step.settings.app}-{folder.name}-{workspace}"
     return terraform.Terraform(
         folder,
         workspace=workspace,
         env={**step.target.environ, **terraform.mirror_config(step.root)},
-        data_dir=step.root / ".cache" / "terraform" / f"{step.target.name}-{data}",
+        data_dir=data_dir(step, folder.name, workspace),
         start=step.run.start,
     )
+
+
+def data_dir(place: Place, folder: str, workspace: str) -> Path:
+    """Return where Terraform keeps its providers and its backend for a folder and workspace."""
+    target = place.target
+    name = f"{target.name}-{target.account}-{place.settings.app}-{folder}-{workspace}"
+    return place.root / ".cache" / "terraform" / name
 
 
 def context(step: Step) -> dict[str, str]:
@@ -86,27 +104,27 @@ def context(step: Step) -> dict[str, str]:
     return {"account": target.account, "region": target.region, "target": target.name}
 
 
-def backend(step: Step) -> dict[str, str]:
+def backend(place: Place) -> dict[str, str]:
     """Return what terraform init is told of the S3 backend."""
     return {
-        "bucket": aws.state_bucket(step.target, step.settings.app),
-        "region": step.target.region,
+        "bucket": aws.state_bucket(place.target, place.settings.app),
+        "region": place.target.region,
         "use_path_style": "true",
     }
 
 
-def environment_variables(step: Step) -> dict[str, object]:
+def environment_variables(place: Place) -> dict[str, object]:
     """Return the variables of terraform/environment."""
-    settings = step.settings
+    settings = place.settings
     return {
         "app": settings.app,
-        "environment": step.env,
-        "region": step.target.region,
+        "environment": place.env,
+        "region": place.target.region,
         "zone": settings.zone,
         "names": list(settings.names),
         "cidr": str(settings.cidr),
         "operators": [str(network) for network in settings.operators],
-        "public_keys": [public_key(step).read_text(encoding="utf-8").strip()],
+        "public_keys": [public_key(place).read_text(encoding="utf-8").strip()],
         "instance_type": settings.instance.type,
         "disk_gib": settings.instance.disk_gib,
         "ami": settings.instance.ami,
@@ -114,17 +132,17 @@ def environment_variables(step: Step) -> dict[str, object]:
     }
 
 
-def public_key(step: Step) -> Path:
+def public_key(place: Place) -> Path:
     """Return the public half, which lies beside the private key."""
-    key = step.run.ssh_key
+    key = ssh_key(place.settings, place.target)
     return key.with_name(key.name + ".pub")
 
 
-def inventory_path(step: Step) -> Path:
+def inventory_path(place: Place) -> Path:
     """Return the inventory that provision writes; a rehearsal leaves the real one alone."""
-    is_real = step.settings.account in ("sandbox", step.target.account)
-    name = step.env if is_real else f"rehearsal-{step.env}"
-    return step.root / "ansible" / "inventories" / name
+    is_real = place.settings.account in ("sandbox", place.target.account)
+    name = place.env if is_real else f"rehearsal-{place.env}"
+    return place.root / "ansible" / "inventories" / name
 
 
 def known_hosts_path(step: Step) -> Path:
