@@ -22,7 +22,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
-    """A signal came between two cells: the rest of the notebook is not run."""
+    """A signal came between two cells; the rest of the notebook was not run."""
 
 
 @dataclass

@@ -25,6 +25,10 @@ class Terminal:
         """Print one line of Daybook's own."""
         self.console.print(Text(text, style="dim"))
 
+    def problem(self, text: str) -> None:
+        """Print what went wrong, also when quiet."""
+        self.errors.print(Text(text, style="red"))
+
     def show(self, view: ui.Shown) -> None:
         """Print a table or a panel."""
         self.console.print(view)
@@ -49,7 +53,7 @@ class Terminal:
         elif kind in {"execute_result", "display_data", "update_display_data"}:
             self._shown(content, is_update=kind.startswith("update"))
         elif kind == "error":
-            self.errors.print(Text(content["evalue"], style="red"))
+            self.problem(content["evalue"])
 
     def hang_up(self) -> None:
         """Let go of a terminal that was closed: writing to it would end this process."""
