@@ -2,44 +2,78 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PREFLIGHT_FAILED = 3
+RUNNING_SANDBOX = "DAYBOOK_TEST_SANDBOX"
+"""The root of a checkout whose running sandbox the tests use, instead of one of their own."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """A copy of the project, and the `daybook` command in it."""
+    """A copy of the project, and the `daybook` command in it; `extra` adds to its environment."""
 
     root: Path
+    extra: dict[str, str] = field(default_factory=dict, kw_only=True)
 
-    def run(self, *args: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
-        """Run `daybook ARGS` here and return what it said, whatever its exit code."""
-        return subprocess.run(
-            [Path(sys.executable).with_name("daybook"), *args],
+    def start(self, program: str, *args: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a program of the virtual environment here, its output in one pipe."""
+        return subprocess.Popen(
+            [Path(sys.executable).with_name(program), *args],
             cwd=self.root,
-            env=os.environ | {"DAYBOOK_ROOT": str(self.root)},
+            env=os.environ | {"DAYBOOK_ROOT": str(self.root)} | self.extra,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout_s,
+            **options,
         )
 
-    def succeed(self, *args: str, timeout_s: float = 600) -> str:
+    def run(
+        self, *args: str, program: str = "daybook", timeout_s: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `daybook ARGS` here and return what it said, whatever its exit code."""
+        with self.start(program, *args) as process:
+            try:
+                said, _ = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(args, process.returncode, said)
+
+    def succeed(self, *args: str, program: str = "daybook", timeout_s: float = 600) -> str:
         """Run `daybook ARGS`, which must end with 0, and return what it said."""
-        done = self.run(*args, timeout_s=timeout_s)
-        assert done.returncode == 0, f"daybook {' '.join(args)}: {done.returncode}\n{done.stdout}"
+        done = self.run(*args, program=program, timeout_s=timeout_s)
+        assert done.returncode == 0, f"{program} {' '.join(args)}: {done.returncode}\n{done.stdout}"
         return done.stdout
+
+    def step(self, name: str, env: str, approve: str = "auto") -> str:
+        """Run a step to its good end and return what it said."""
+        return self.succeed("run", name, "-p", "env", env, "-p", "approve", approve)
+
+    def set(self, env: str, **changes: Any) -> None:
+        """Change settings of an environment, or make one from staging's."""
+        path = self.root / "environments" / f"{env}.yml"
+        source = path if path.exists() else path.with_name("staging.yml")
+        settings = yaml.safe_load(source.read_text())
+        path.write_text(yaml.safe_dump(settings | changes))
+
+    def record(self, env: str, step: str) -> dict[str, Any]:
+        """Return the newest record of a step."""
+        folder = max((self.root / "runs" / env).glob(f"*-{step}-*"))
+        return json.loads((folder / "record.json").read_text())
 
 
 @dataclass(frozen=True)
@@ -54,6 +88,11 @@ class Sandbox(Project):
         lines = (self.root / ".sandbox/target.env").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
+    @property
+    def is_ours(self) -> bool:
+        """True unless somebody else's sandbox is used, which is not to be ended here."""
+        return not (self.root / ".sandbox").is_symlink()
+
     def up(self) -> None:
         """Start the sandbox; skip the test where the machine lacks what it needs."""
         done = self.run("sandbox", "up", *self.up_options)
@@ -62,7 +101,9 @@ class Sandbox(Project):
         assert done.returncode == 0, done.stdout
 
     def down(self) -> None:
-        """End the sandbox and everything in it."""
+        """End the sandbox and everything in it; skip the test where it is not ours to end."""
+        if not self.is_ours:
+            pytest.skip(f"the sandbox in ${RUNNING_SANDBOX} is not ours to end")
         self.succeed("sandbox", "down")
 
 
@@ -72,18 +113,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the project, so that no test touches the checkout's runs or sandbox."""
-    root = tmp_path_factory.mktemp("project")
-    for name in _project_files():
-        target = root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(CHECKOUT / name, target)
-    terraform_rc = CHECKOUT / ".cache/terraform.rc"
-    if terraform_rc.exists():
-        (root / ".cache").mkdir()
-        shutil.copy2(terraform_rc, root / ".cache")
-    return root
+def copy_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return what copies the project, so that no test touches the checkout's runs or sandbox."""
+
+    def copy(name: str) -> Path:
+        root = tmp_path_factory.mktemp(name)
+        for file in _project_files():
+            target = root / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(CHECKOUT / file, target)
+        terraform_rc = CHECKOUT / ".cache/terraform.rc"
+        if terraform_rc.exists():
+            (root / ".cache").mkdir()
+            shutil.copy2(terraform_rc, root / ".cache")
+        return root
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def project(copy_project: Callable[[str], Path]) -> Path:
+    """Return a copy of the project."""
+    return copy_project("project")
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +142,10 @@ def sandbox(project: Path, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """Yield a running sandbox on the project copy; it ends with the test session."""
     options = ("--install",) if request.config.getoption("install") else ()
     it = Sandbox(project, options)
+    if running := os.environ.get(RUNNING_SANDBOX):
+        (project / ".sandbox").symlink_to(Path(running) / ".sandbox")
+        yield it
+        return
     it.up()
     yield it
     it.down()
