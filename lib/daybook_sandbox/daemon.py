@@ -16,7 +16,7 @@ from pathlib import Path
 from docker import DockerClient
 from moto.ec2.models.instances import Instance
 
-from daybook_sandbox import ca, engine, holder
+from daybook_sandbox import ca, engine, holder, image
 from daybook_sandbox.api import REGION, Cloud, is_live, tag
 from daybook_sandbox.dns import Dns
 from daybook_sandbox.forward import Forward
@@ -55,7 +55,7 @@ def run(home: Home, ending: threading.Event) -> None:
     cloud = Cloud()
     services = make_services(client, home, cloud, ports)
     networks = Networks(client, home.labels, list(services.values()))
-    machines = Machines(Context(client, networks, home, ports))
+    machines = Machines(Context(client, networks, home, ports, image.machine()))
     with ExitStack() as stack:
         cloud.start(machines, ports.api)
         stack.callback(cloud.close)

@@ -37,7 +37,7 @@ class Edge:
 
     def start(self) -> None:
         """Start with everything closed."""
-        self._container = _run(self._engine, self._labels, ["sleep", "infinity"])
+        self._container = _run(self._engine, image.tools(), self._labels, ["sleep", "infinity"])
         self.apply(())
 
     def apply(self, openings: Iterable[Opening]) -> None:
@@ -54,11 +54,14 @@ class Edge:
             self._container = None
 
 
-def remove_rules(engine: DockerClient) -> None:
-    """Take away what a sandbox that crashed has left: its edge container and its rules."""
+def remove_rules(engine: DockerClient, tools: str) -> None:
+    """Take away what a sandbox that crashed has left: its edge container and its rules.
+
+    tools: an image that has nft; the one at hand, because the current one may not be built yet.
+    """
     with contextlib.suppress(NotFound):
         engine.containers.get(NAME).remove(force=True)
-    container = _run(engine, {}, ["nft", NO_RULES])
+    container = _run(engine, tools, {}, ["nft", NO_RULES])
     container.wait()
     container.remove(force=True)
 
@@ -89,9 +92,11 @@ def _rule(opening: Opening) -> str:
     return f"{caller}ip daddr {opening.public_ip} tcp dport {ports} accept"
 
 
-def _run(engine: DockerClient, labels: Mapping[str, str], command: list[str]) -> Container:
+def _run(
+    engine: DockerClient, tools: str, labels: Mapping[str, str], command: list[str]
+) -> Container:
     return engine.containers.run(
-        image.tools(),
+        tools,
         command,
         name=NAME,
         labels=dict(labels),

@@ -63,8 +63,8 @@ def reap(engine: DockerClient, root: Path) -> list[str]:
         container.remove(v=True, force=True)
     for network in networks:
         network.remove()
-    if image.is_built(engine):
-        edge.remove_rules(engine)
+    if tools := image.any_tools(engine):
+        edge.remove_rules(engine, tools)
     volumes = engine.volumes.list(filters=mine)
     for volume in volumes:
         volume.remove(force=True)

@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -43,15 +43,17 @@ def ensure(engine: DockerClient, on_line: OnLine) -> None:
     if not _has(engine, BASE):
         on_line("Base image: Debian 13")
         _pull_base(engine) or _bootstrap_base(engine, on_line)
-    for name, dockerfile in ((machine(), "Dockerfile"), (tools(), "tools.Dockerfile")):
+    for name in (machine(), tools()):
         if not _has(engine, name):
             on_line(f"Building {name.partition(':')[0]}")
-            _build(engine, name, dockerfile, on_line)
+            _build(engine, name, on_line)
+            _remove_older(engine, name)
 
 
-def is_built(engine: DockerClient) -> bool:
-    """Tell whether the images are there."""
-    return _has(engine, machine()) and _has(engine, tools())
+def any_tools(engine: DockerClient) -> str | None:
+    """Return a tools image that is there, of this version or of an earlier one."""
+    found = engine.images.list(name=f"{PREFIX}/tools")
+    return found[0].tags[0] if found else None
 
 
 def _has(engine: DockerClient, name: str) -> bool:
@@ -127,15 +129,14 @@ def _mirror() -> str | None:
     return next((uri for label, uri in lines if label == "Debian"), None)
 
 
-def _build(engine: DockerClient, name: str, dockerfile: str, on_line: OnLine) -> None:
+def _build(engine: DockerClient, name: str, on_line: OnLine) -> None:
     """Build with the engine's own builder: BuildKit is not everywhere."""
     with closing(_context()) as context:
         lines = engine.api.build(
             fileobj=context,
             custom_context=True,
-            dockerfile=dockerfile,
             tag=name,
-            buildargs={"MACHINE": machine()},
+            target=name.removeprefix(f"{PREFIX}/").partition(":")[0],
             rm=True,
             forcerm=True,
             decode=True,
@@ -144,6 +145,15 @@ def _build(engine: DockerClient, name: str, dockerfile: str, on_line: OnLine) ->
             if error:
                 raise CommandFailed(f"Building {name} failed: {error}", changed="")
             on_line(f"  {text}")
+
+
+def _remove_older(engine: DockerClient, name: str) -> None:
+    """Remove what earlier versions of Daybook have built."""
+    for found in engine.images.list(name=name.partition(":")[0]):
+        for tag in set(found.tags) - {name}:
+            # An engine keeps an image that a container of somebody else's uses.
+            with suppress(APIError):
+                engine.images.remove(tag)
 
 
 def _texts(lines: Iterator[dict]) -> Iterator[tuple[str, str]]:

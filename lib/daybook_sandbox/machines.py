@@ -25,7 +25,7 @@ from tenacity import (
     wait_fixed,
 )
 
-from daybook_sandbox import boxes, console, image, seed
+from daybook_sandbox import boxes, console, seed
 from daybook_sandbox.api import settle
 from daybook_sandbox.networks import Networks
 from daybook_sandbox.state import LABEL, PREFIX, Home, Ports
@@ -54,6 +54,7 @@ class Context:
     networks: Networks
     home: Home
     ports: Ports
+    image: str
 
 
 class Machine:
@@ -146,7 +147,7 @@ class Machine:
         network = context.networks.of_vpc(vpc.id, vpc.cidr_block)
         container = boxes.create(
             context.engine,
-            image.machine(),
+            context.image,
             name=container_name(instance.id),
             hostname=seed.hostname(instance),
             labels=context.home.labels | {INSTANCE_LABEL: instance.id},

@@ -135,7 +135,7 @@ def test_down_leaves_nothing(sandbox, daemon, engine, leftovers, crashed):
     assert not daemon.is_alive
     assert not Home(sandbox.root).folder.exists()
     assert edge.TABLE not in edge_rules(engine)
-    assert image.is_built(engine)
+    assert image.any_tools(engine) == image.tools()
     assert "no changes" in sandbox.succeed("sandbox", "down")
 
 
