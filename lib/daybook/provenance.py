@@ -11,12 +11,18 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 _PACKAGES = ("daybook", "ansible-core", "boto3", "ipykernel", "papermill", "jupyterlab")
+_COMMANDS = {
+    "git": ("git", "--version"),
+    "ssh": ("ssh", "-V"),
+    "docker": ("docker", "--version"),
+}
 _CI_URLS = ("BUILD_URL", "CI_JOB_URL", "CIRCLE_BUILD_URL")
 
 
@@ -34,19 +40,20 @@ def header(root: Path) -> dict[str, Any]:
 
 def operator(root: Path) -> dict[str, str]:
     """Return the OS user and the git identity."""
-    name, email = (_git(root, "config", key) for key in ("user.name", "user.email"))
+    said = _git(root, "config", "--get-regexp", r"^user\.(name|email)$").splitlines()
+    identity = dict(line.partition(" ")[::2] for line in said)
     sudo = {"sudo_user": os.environ["SUDO_USER"]} if os.environ.get("SUDO_USER") else {}
-    return {"user": getpass.getuser(), "name": name, "email": email, **sudo}
+    known = {name: identity.get(f"user.{name}", "") for name in ("name", "email")}
+    return {"user": getpass.getuser(), **known, **sudo}
 
 
 def git(root: Path) -> dict[str, Any]:
-    """Return commit, branch and the files that differ from it."""
-    changed = _git(root, "status", "--porcelain", "--untracked-files=all").splitlines()
-    return {
-        "commit": _git(root, "rev-parse", "HEAD"),
-        "branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD"),
-        "dirty": [line.strip() for line in changed[:100]],
-    }
+    """Return commit, branch and the files that differ from it, a hundred at most."""
+    said = _git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=all").splitlines()
+    facts = dict(line[2:].split(" ", 1) for line in said if line.startswith("# branch."))
+    changed = [line.split(" ", 8 if line[0] in "12u" else 1)[-1] for line in said if line[0] != "#"]
+    commit, branch = (facts.get(f"branch.{name}", "") for name in ("oid", "head"))
+    return {"commit": commit, "branch": branch, "dirty": changed[:100]}
 
 
 def kernel() -> dict[str, Any]:
@@ -83,12 +90,12 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    commands = {"git": ["git", "--version"], "ssh": ["ssh", "-V"]}
-    commands["docker"] = ["docker", "--version"]
-    return found | {name: said for name, args in commands.items() if (said := _version(args))}
+    with ThreadPoolExecutor() as pool:
+        said = pool.map(_version, _COMMANDS.values())
+    return found | {name: version for name, version in zip(_COMMANDS, said, strict=True) if version}
 
 
-def _version(args: list[str]) -> str:
+def _version(args: tuple[str, ...]) -> str:
     if not shutil.which(args[0]):
         return ""
     done = subprocess.run(args, capture_output=True, text=True, stdin=subprocess.DEVNULL)
