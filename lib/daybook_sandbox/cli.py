@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from daybook.errors import PreflightFailed
 from daybook.settings import find_root
@@ -28,7 +30,8 @@ def sandbox() -> None:
 def up(install: bool) -> None:
     """Start the sandbox; says so when it is up already."""
     root = find_root()
-    started = lifecycle.up(root, click.echo, install=install)
+    with shown_progress() as on_line:
+        started = lifecycle.up(root, on_line, install=install)
     click.echo("The sandbox is up." if started else "The sandbox is up already: no changes.")
     show(lifecycle.status(root))
     click.echo("To end it: daybook sandbox down")
@@ -63,8 +66,24 @@ def env() -> None:
 @sandbox.command()
 def down() -> None:
     """End the sandbox and remove all of it but the cached images."""
-    ended = lifecycle.down(find_root(), click.echo)
+    with shown_progress() as on_line:
+        ended = lifecycle.down(find_root(), on_line)
     click.echo("The sandbox is down." if ended else "There is no sandbox: no changes.")
+
+
+@contextmanager
+def shown_progress() -> Iterator[Callable[[str], None]]:
+    """Yield what shows a line: steps stay; details, which are indented, pass on one line."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    with console.status("", spinner="line") as status:
+
+        def show_line(line: str) -> None:
+            if line.startswith(" "):
+                status.update(Text(line.strip(), overflow="ellipsis", no_wrap=True))
+            else:
+                console.print(line)
+
+        yield show_line
 
 
 def choose(machines: Sequence[MachineStatus], host: str) -> MachineStatus:

@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from importlib.resources import files
@@ -25,6 +26,7 @@ from daybook_sandbox.state import PREFIX
 BASE = "debian:trixie-slim"
 SUITE = "trixie"
 PULL_ANSWERS_S = 10
+LAST_LINES = 8
 OnLine = Callable[[str], None]
 
 
@@ -45,7 +47,7 @@ def ensure(engine: DockerClient, on_line: OnLine) -> None:
         _pull_base(engine) or _bootstrap_base(engine, on_line)
     for name in (machine(), tools()):
         if not _has(engine, name):
-            on_line(f"Building {name.partition(':')[0]}")
+            on_line(f"Building {name.partition(':')[0]} (a minute or so, once)")
             _build(engine, name, on_line)
             _remove_older(engine, name)
 
@@ -141,9 +143,16 @@ def _build(engine: DockerClient, name: str, on_line: OnLine) -> None:
             forcerm=True,
             decode=True,
         )
+        last = deque(maxlen=LAST_LINES)
         for text, error in _texts(lines):
             if error:
-                raise CommandFailed(f"Building {name} failed: {error}", changed="")
+                raise CommandFailed(
+                    f"Building {name} failed: {error}",
+                    details=last,
+                    changed="",
+                    next="daybook sandbox up tries again; what was built so far is kept",
+                )
+            last.append(text)
             on_line(f"  {text}")
 
 

@@ -152,7 +152,7 @@ def _clear_the_way(client: DockerClient, home: Home, on_line: OnLine) -> None:
         _end(state)
     for root in {home.root, *([held.root] if held else [])}:
         for name in holder.reap(client, root):
-            on_line(f"  {name} was left by a sandbox that died; removed")
+            on_line(f"{name} was left by a sandbox that died; removed")
     for file in (home.status_file, home.target_file, home.known_hosts):
         file.unlink(missing_ok=True)
 
