@@ -1,0 +1,146 @@
+"""How fast runs are found and checked: indexing, list, search and verify, in one run.
+
+.venv/bin/python benchmarks/archive.py [--records 100000] [--sealed 300]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from daybook import audit, journal, record, signing, summary
+from daybook.archive import Archive, Filters
+from daybook.journal import Journal
+
+STEPS = ("provision", "configure", "first-deploy", "deploy", "rollback", "patch", "teardown")
+WORDS = ("vpc", "subnet", "instance", "caddy", "docker", "image", "release", "drift", "backup")
+FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def write_run(root: Path, number: int, chance: random.Random) -> Journal:
+    """Write the journal of one run as long as a small real one: some 40 lines."""
+    step, environment = chance.choice(STEPS), chance.choice(("staging", "production"))
+    begun = FIRST_DAY + timedelta(minutes=13 * number)
+    run = f"{begun:%Y%m%dT%H%M%SZ}-{step}-{number:06x}"
+    header = {"run": run, "step": step, "environment": environment, "target": "aws"}
+    header |= {"account": "123456789012", "region": "us-east-1", "parameters": {"env": environment}}
+    header |= {"operator": {"user": "ann", "name": "Ann Example", "email": "ann@example.com"}}
+    header |= {"host": {"name": "here", "system": "Linux"}, "versions": {"python": "3.13"}}
+    header |= {"git": {"commit": f"{number:040x}", "branch": "main", "dirty": []}}
+    writer = Journal.create(root / "runs" / environment / run, header)
+    for cell in range(1, 7):
+        source = f"step.{chance.choice(WORDS)}()"
+        writer.write("cell_start", cell=cell, source=source, sha256=f"{cell:064x}")
+        for _ in range(3):
+            text = " ".join(chance.choices(WORDS, k=12)) + f" host-{number}\n"
+            writer.write("output", cell=cell, type="stream", name="stdout", text=text)
+        writer.write("cell_end", cell=cell, status="ok", seconds=0.5)
+    return writer
+
+
+def generate(root: Path, count: int) -> None:
+    """Write closed records that can be indexed, without the fsyncs and pages of real ones."""
+    chance = random.Random(7)
+    with tempfile.TemporaryDirectory() as scratch:
+        writer = write_run(Path(scratch), 0, chance)
+        writer.close("succeeded")
+        model = journal.read(writer.path).lines
+    for number in range(count):
+        run, lines = forge(root, number, chance, model)
+        run.mkdir(parents=True)
+        (run / journal.NAME).write_bytes(b"\n".join(map(journal.encode, lines)) + b"\n")
+        (run / record.NAME).write_text(json.dumps(summary_of(lines)))
+
+
+def forge(
+    root: Path, number: int, chance: random.Random, model: Sequence[dict]
+) -> tuple[Path, list[dict]]:
+    """Return the folder and the lines of one record, after the model of a real journal."""
+    begun = FIRST_DAY + timedelta(minutes=13 * number)
+    step, environment = chance.choice(STEPS), chance.choice(("staging", "production"))
+    name = f"{begun:%Y%m%dT%H%M%SZ}-{step}-{number:06x}"
+    time_of = begun.isoformat().replace("+00:00", "Z")
+    lines = [line | {"time": time_of} for line in model]
+    lines[0] |= {"run": name, "step": step, "environment": environment}
+    for line in lines:
+        if line["kind"] == "output":
+            line["text"] = " ".join(chance.choices(WORDS, k=12)) + f" host-{number}\n"
+    lines[-1]["status"] = chance.choice(("succeeded", "succeeded", "failed", "interrupted"))
+    return root / "runs" / environment / name, lines
+
+
+def summary_of(lines: list[dict]) -> dict:
+    return summary.summarise(journal.Entries(tuple(lines))) | {"files": {}, "previous": None}
+
+
+def milliseconds(call: Callable[[], object], rounds: int = 9) -> float:
+    """Return the median time of a call."""
+    took = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        call()
+        took.append((time.perf_counter() - began) * 1000)
+    return statistics.median(took)
+
+
+def seal(root: Path, count: int) -> None:
+    """Close real records with a real key."""
+    keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / "key"]
+    subprocess.run(keygen, check=True)
+    (root / "environments").mkdir()
+    public = signing.public_key(root / "key")
+    (root / "environments/signers").write_text(f"ann@example.com {public}\n")
+    chance = random.Random(7)
+    for number in range(count):
+        writer = write_run(root, number, chance)
+        record.close(writer.path.parent, "succeeded", open_journal=writer, key=root / "key")
+
+
+def main() -> None:
+    """Print a table of what was measured, and what is wanted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--sealed", type=int, default=300)
+    given = parser.parse_args()
+    table = Table("what", "measured", "wanted")
+    with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name:
+        root = Path(name)
+        generate(root, given.records)
+        began = time.perf_counter()
+        index = Archive(root)
+        index.refresh()
+        rate = given.records / (time.perf_counter() - began)
+        table.add_row(f"indexing {given.records:,}", f"{rate:,.0f}/s", "2,000/s")
+        queries = {
+            "list": lambda: index.list(),
+            "list, filtered": lambda: index.list(Filters(step="deploy", status="failed")),
+            "search, rare word": lambda: index.search(f"host-{given.records // 2}"),
+            "search, common words": lambda: index.search("caddy docker"),
+            "search, filtered": lambda: index.search("drift", Filters(environment="staging")),
+        }
+        for title, query in queries.items():
+            table.add_row(title, f"{milliseconds(query):.1f} ms", "100 ms")
+    with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name:
+        root = Path(name)
+        seal(root, given.sealed)
+        began = time.perf_counter()
+        states = {verdict.state for verdict in audit.verify_all(root)}
+        rate = given.sealed / (time.perf_counter() - began)
+        assert states == {audit.INTACT}, states
+        table.add_row(f"verify {given.sealed:,} signed", f"{rate:,.0f}/s", "200/s")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
