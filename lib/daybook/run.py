@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ class Run:
     """The context of one run: where it goes, what it may still do, what it has done.
 
     start: starts a tool as `process.run` does, and writes it into the record.
+    at_end: what is called when the record is closed.
     """
 
     def __init__(self, step: str, env: str, *, rehearse: bool, parameters: dict) -> None:
@@ -55,7 +57,11 @@ class Run:
         self.plan_file = self.root / ".cache" / "plans" / f"{self.id}.tfplan"
         self._forget_plans()
         self._stopped: BaseException | None = None
+        self._waiting: ApprovalNeeded | None = None
         self._done: tuple[str, ...] = ()
+        self.at_end: list[Callable[[], None]] = [
+            functools.partial(self.plan_file.unlink, missing_ok=True)
+        ]
         self.recorder = Recorder.start(
             self.root,
             self.folder,
@@ -63,7 +69,7 @@ class Run:
             template=self._template(),
             status_of=status_of,
             key=self.ssh_key if self.ssh_key.is_file() else None,
-            on_closed=lambda _closed: self.plan_file.unlink(missing_ok=True),
+            on_closed=lambda _closed: self._end(),
         )
         self.start = self.recorder.tool(process.run)
         self.write = self.recorder.write
@@ -87,7 +93,8 @@ class Run:
         self.write("phase", name=name, state="started")
         try:
             yield
-        except ApprovalNeeded:
+        except ApprovalNeeded as err:
+            self._waiting = err
             self.write("phase", name=name, state="waiting")
             raise
         except BaseException as err:
@@ -113,6 +120,20 @@ class Run:
         """Ask for the record to be closed when this cell has ended."""
         self.recorder.finish()
         return Finished(self.title, str(self.folder.relative_to(self.root)), following)
+
+    def _end(self) -> None:
+        """What is recorded is over: nothing more may be changed, whoever drives the kernel."""
+        self._stopped = (
+            self._stopped
+            or self._waiting
+            or SettingsError(
+                "This run is over: its record is closed.",
+                changed="",
+                next="run the step again from its first cell",
+            )
+        )
+        for action in self.at_end:
+            action()
 
     def _forget_plans(self) -> None:
         """Delete plans, which hold secrets, of runs that are over; a killed run leaves its own."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 from daybook import checks, gate, ui
 from daybook.errors import ApprovalNeeded, ApprovalRefused, SettingsError
 from daybook.run import Run
+from daybook.turn import Turn
 
 
 class Step(ABC):
@@ -23,12 +24,15 @@ class Step(ABC):
     """The notebook's name."""
     next: ClassVar[str]
     """What an operator does after this step; `{env}` stands for the environment."""
+    is_read_only: ClassVar[bool] = False
+    """True for a step that only looks: it needs no turn, and no freeze stops it."""
 
     def __init__(self, env: str, *, rehearse: bool | str = False, **parameters: object) -> None:
         """Start a run; SettingsError when the environment or its settings are wrong."""
         self.run = Run(self.name, env, rehearse=_truth(rehearse), parameters=parameters)
         self.env, self.root = env, self.run.root
         self.settings, self.target = self.run.settings, self.run.target
+        self.turn = Turn(self.run, self.lock_name)
         self._plan: gate.Plan | None = None
         self._approval: gate.Approval | None = None
 
@@ -41,7 +45,7 @@ class Step(ABC):
 
     def plan(self) -> gate.Plan:
         """Find out what would change; nothing is changed."""
-        with self.run.phase("plan"):
+        with self.run.phase("plan"), self.turn.begun():
             self._approval = None
             self._plan = self.make_plan()
             changes = [f"{change.action} {change.address}" for change in self._plan.changes]
@@ -58,18 +62,23 @@ class Step(ABC):
 
     def apply(self) -> ui.Shown:
         """Apply the approved plan and nothing else."""
-        with self.run.phase("apply"):
+        with self.run.phase("apply"), self.turn.kept():
             return self.apply_plan(self._plan)
 
     def verify(self) -> ui.Shown:
         """Look from outside, with a deadline; VerifyFailed says what was seen instead."""
-        with self.run.phase("verify"):
+        with self.run.phase("verify"), self.turn.ending():
             return self.look()
 
     def record(self) -> ui.Shown:
         """Close the run; show where its record is and what comes next."""
         with self.run.phase("record"):
             return self.run.finish(self.next.format(env=self.env))
+
+    @property
+    def lock_name(self) -> str | None:
+        """Return what nobody else may change meanwhile; None when this step changes nothing."""
+        return None if self.is_read_only else self.env
 
     def questions_here(self) -> Mapping[str, checks.Question]:
         """Return the checks that need no target: tools and files."""

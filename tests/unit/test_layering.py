@@ -13,9 +13,9 @@ LAYERS = (
     {"errors"},
     {"settings", "target", "process", "warden", "ui", "plaintext", "prices"},
     {"aws", "probe", "terraform", "ansible", "images", "inventory", "release", "secrets"},
-    {"checks", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},
+    {"checks", "place", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},
     {"story", "summary", "render", "provenance", "signing"},
-    {"record", "recorder", "audit", "archive", "compare", "upload", "run", "step"},
+    {"record", "recorder", "audit", "archive", "compare", "upload", "run", "turn", "step"},
     {"steps"},
     {"parameters", "terminal", "driver", "headless", "demo", "cli"},
 )

@@ -27,6 +27,11 @@ class Bootstrap(Step):
         return {"terraform": common.terraform_is_there(self)}
 
     @property
+    def lock_name(self) -> str:
+        """Return the lock of what all environments share."""
+        return "account"
+
+    @property
     def bucket(self) -> str:
         """Return the name of the state bucket."""
         return aws.state_bucket(self.target, self.settings.app)
