@@ -14,6 +14,7 @@ from daybook.errors import DaybookError
 LATER = {
     "demo": ("daybook.demo", "demo"),
     "env": ("daybook.cli_env", "env"),
+    "lock": ("daybook.cli_lock", "lock"),
     "runs": ("daybook.cli_runs", "runs"),
     "sandbox": ("daybook_sandbox.cli", "sandbox"),
 }
@@ -42,15 +43,20 @@ def daybook() -> None:
 @click.option("-r", "--raw", "raws", type=(str, str), multiple=True, metavar="NAME TEXT")
 @click.option("-y", "--yaml", "yamls", multiple=True, metavar="YAML", help="Parameters as YAML.")
 @click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Parameters in a file.")
+@click.option("--wait", default="", metavar="TIME", help="Wait for another run: 90s, 10m or 1h.")
+@click.option("--override-freeze", default="", metavar="REASON", help="Run in a freeze window.")
 @click.option("--quiet", is_flag=True, help="Print only errors.")
-def run(step, texts, raws, yamls, files, quiet) -> None:
+def run(step, texts, raws, yamls, files, wait, override_freeze, quiet) -> None:
     """Run STEP, a notebook's name (provision) or path, without a browser.
 
     Exit codes: 0 succeeded, 2 settings or parameters, 3 preflight, 4 approval needed or wrong,
     5 a command failed, 6 apply failed, 7 verify failed, 8 locked, 130 interrupted.
     """
-    from daybook import headless, parameters
+    from daybook import headless, lock, parameters, turn
 
+    lock.seconds(wait)
+    os.environ |= {turn.WAIT: wait} if wait else {}
+    texts += (("override_freeze", override_freeze),) if override_freeze else ()
     root = settings.find_root()
     notebook = parameters.find_notebook(root, step)
     values = parameters.read_files(files, yamls)

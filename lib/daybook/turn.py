@@ -13,15 +13,17 @@ from daybook.errors import DaybookError, Interrupted, Locked
 from daybook.journal import now
 from daybook.lock import Holder, Lock, seconds
 from daybook.run import Run
+from daybook.target import Target
 
 WAIT = "DAYBOOK_WAIT"
 """How long to wait for another run, such as 10m; set by `daybook run --wait`."""
+ACCOUNT = "account"
+"""The lock of what all environments share."""
 
 
-def lock_of(run: Run, name: str) -> Lock:
+def lock_in(where: Target, app: str, name: str) -> Lock:
     """Return the lock of an environment, or of what the account's environments share."""
-    bucket = aws.state_bucket(run.target, run.settings.app)
-    return Lock(aws.client(run.target, "s3"), bucket, name)
+    return Lock(aws.client(where, "s3"), aws.state_bucket(where, app), name)
 
 
 def holder_of(run: Run, reason: str = "") -> Holder:
@@ -57,7 +59,7 @@ class Turn:
         """Take the lock, waiting for as long as the operator wants to; Locked after that."""
         self.end()
         if self._can_be_locked():
-            lock = lock_of(self.run, self.name)
+            lock = lock_in(self.run.target, self.run.settings.app, self.name)
             self._take(lock)
             self._lock = lock
             self.run.write("note", what="lock taken", lock=lock.key)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from daybook import aws, checks, terraform, ui
+from daybook import aws, checks, terraform, turn, ui
 from daybook.errors import VerifyFailed
 from daybook.step import Step
 from daybook.steps import common
@@ -29,7 +29,7 @@ class Bootstrap(Step):
     @property
     def lock_name(self) -> str:
         """Return the lock of what all environments share."""
-        return "account"
+        return turn.ACCOUNT
 
     @property
     def bucket(self) -> str:
@@ -118,9 +118,11 @@ class Bootstrap(Step):
     def _existing(self, zone: str | None) -> dict[str, str]:
         """Return what an earlier bootstrap made, by import id."""
         app = self.settings.app
+        records = aws.records_bucket(self.target, app)
         has_repository = aws.repository_exists(self.target, app)
         found = {
             "state_bucket": None if self._is_new else self.bucket,
+            "records_bucket": records if aws.bucket_exists(self.target, records) else None,
             "repository": app if has_repository else None,
             "zone": zone,
         }
