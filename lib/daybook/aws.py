@@ -1,9 +1,10 @@
-"""What Daybook asks AWS itself: identity, instances, console output, names, and what is left."""
+"""What Daybook asks AWS itself: identity, instances, console output, names, and images."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable
 
 import boto3
 from botocore.client import BaseClient
@@ -45,6 +46,11 @@ def state_bucket(target: Target, app: str) -> str:
     return f"{app}-state-{target.account}"
 
 
+def records_bucket(target: Target, app: str) -> str:
+    """Return the name of the bucket that keeps closed records."""
+    return f"{app}-records-{target.account}"
+
+
 def bucket_exists(target: Target, bucket: str) -> bool:
     """Tell whether the account has the bucket; raises for any answer but yes and no."""
     try:
@@ -65,6 +71,16 @@ def object_exists(target: Target, bucket: str, key: str) -> bool:
             return False
         raise
     return True
+
+
+def state_version(target: Target, bucket: str, key: str) -> str:
+    """Return which Terraform state there is, and nothing of what is in it: `serial 7 of 3f2a…`."""
+    s3 = client(target, "s3")
+    try:
+        state = json.load(s3.get_object(Bucket=bucket, Key=key)["Body"])
+    except (s3.exceptions.NoSuchKey, s3.exceptions.NoSuchBucket):
+        return "none"
+    return f"serial {state['serial']} of {state['lineage']}"
 
 
 def repository_exists(target: Target, repository: str) -> bool:
@@ -127,35 +143,3 @@ def image_digest(target: Target, repository: str, tag: str) -> str | None:
     except (ecr.exceptions.ImageNotFoundException, ecr.exceptions.RepositoryNotFoundException):
         return None
     return answer["imageDetails"][0]["imageDigest"]
-
-
-def leftovers(target: Target, app: str, env: str) -> list[str]:
-    """Return what still exists of an environment, by tag and by name: `["instance i-0abc"]`."""
-    return sorted({*_tagged(target, app, env), *_named(target, f"{app}-{env}")})
-
-
-def _tagged(target: Target, app: str, env: str) -> Iterator[str]:
-    ec2 = client(target, "ec2")
-    mine = [{"Name": "tag:app", "Values": [app]}, {"Name": "tag:environment", "Values": [env]}]
-    alive = {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}
-    for reservation in ec2.describe_instances(Filters=[*mine, alive])["Reservations"]:
-        yield from (f"instance {found['InstanceId']}" for found in reservation["Instances"])
-    for kind, call, items, key in (
-        ("volume", ec2.describe_volumes, "Volumes", "VolumeId"),
-        ("Elastic IP", ec2.describe_addresses, "Addresses", "PublicIp"),
-        ("security group", ec2.describe_security_groups, "SecurityGroups", "GroupId"),
-        ("subnet", ec2.describe_subnets, "Subnets", "SubnetId"),
-        ("VPC", ec2.describe_vpcs, "Vpcs", "VpcId"),
-        ("key pair", ec2.describe_key_pairs, "KeyPairs", "KeyName"),
-    ):
-        yield from (f"{kind} {found[key]}" for found in call(Filters=mine)[items])
-
-
-def _named(target: Target, prefix: str) -> Iterator[str]:
-    iam = client(target, "iam")
-    for page in iam.get_paginator("list_roles").paginate():
-        names = (role["RoleName"] for role in page["Roles"])
-        yield from (f"role {name}" for name in names if name.startswith(prefix))
-    for page in iam.get_paginator("list_instance_profiles").paginate():
-        names = (profile["InstanceProfileName"] for profile in page["InstanceProfiles"])
-        yield from (f"instance profile {name}" for name in names if name.startswith(prefix))

@@ -194,13 +194,15 @@ def settle(as_json: bool) -> None:
 
 @runs.command()
 @click.option("-e", "--env", "environment", required=True)
-@click.option("--bucket", required=True, envvar="DAYBOOK_RECORD_BUCKET", show_envvar=True)
 @_as_json
-def push(environment: str, bucket: str, as_json: bool) -> None:
-    """Upload an environment's closed records that the bucket does not have yet."""
+def push(environment: str, as_json: bool) -> None:
+    """Upload an environment's closed records that the account's bucket does not have yet."""
     root = settings.find_root()
-    goal = target.resolve(settings.load(root, environment), root, rehearse=False)
-    pushed = upload.push_pending(root, bucket, aws.client(goal, "s3"), environment)
+    chosen = settings.load(root, environment)
+    goal = target.resolve(chosen, root, rehearse=False)
+    bucket = aws.records_bucket(goal, chosen.app)
+    s3 = aws.client(goal, "s3")
+    pushed = upload.push_pending(root, bucket, s3, goal.account, environment)
     if as_json:
         _print_json(asdict(pushed))
     else:

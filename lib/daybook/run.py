@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import secrets
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from daybook import aws, process, settings, target, ui
-from daybook.errors import ApprovalNeeded, SettingsError, status_of
+from daybook import aws, process, record, settings, target, ui, upload, waiting
+from daybook.errors import SettingsError, status_of
 from daybook.recorder import Recorder
 
 PHASES = ("preflight", "plan", "approve", "apply", "verify", "record")
 RUN_ID = "DAYBOOK_RUN_ID"
 """Set by `daybook run`, so that it finds the record of the kernel that it starts."""
+RESUMES = "DAYBOOK_RESUMES"
+"""Set by `daybook run --resume`: the run that is gone on with."""
 
 
 def new_id(step: str) -> str:
@@ -54,14 +55,12 @@ class Run:
         self.target = target.resolve(self.settings, self.root, rehearse=rehearse)
         self.id = os.environ.pop(RUN_ID, None) or new_id(step)
         self.folder = self.root / "runs" / env / self.id
-        self.plan_file = self.root / ".cache" / "plans" / f"{self.id}.tfplan"
-        self._forget_plans()
+        self.resumes = os.environ.pop(RESUMES, "")
+        self.plan_file = waiting.plan_file(self.root, env, self.id)
         self._stopped: BaseException | None = None
-        self._waiting: ApprovalNeeded | None = None
+        self._waiting: BaseException | None = None
         self._done: tuple[str, ...] = ()
-        self.at_end: list[Callable[[], None]] = [
-            functools.partial(self.plan_file.unlink, missing_ok=True)
-        ]
+        self.at_end: list[Callable[[], None]] = [self._upload]
         self.recorder = Recorder.start(
             self.root,
             self.folder,
@@ -93,13 +92,10 @@ class Run:
         self.write("phase", name=name, state="started")
         try:
             yield
-        except ApprovalNeeded as err:
-            self._waiting = err
-            self.write("phase", name=name, state="waiting")
-            raise
         except BaseException as err:
-            self._stopped = err
-            self.write("phase", name=name, state="failed")
+            is_waiting = status_of(type(err).__name__) == "waiting"
+            self._waiting, self._stopped = (err, None) if is_waiting else (None, err)
+            self.write("phase", name=name, state="waiting" if is_waiting else "failed")
             raise
         self._done = (*self._done, name)
         self.write("phase", name=name, state="ended")
@@ -135,11 +131,13 @@ class Run:
         for action in self.at_end:
             action()
 
-    def _forget_plans(self) -> None:
-        """Delete plans, which hold secrets, of runs that are over; a killed run leaves its own."""
-        for plan in self.plan_file.parent.glob("*.tfplan"):
-            if any(self.root.glob(f"runs/*/{plan.stem}/record.json")):
-                plan.unlink(missing_ok=True)
+    def _upload(self) -> None:
+        """Keep closed records in the account's bucket; what fails is tried by the next run."""
+        bucket = aws.records_bucket(self.target, self.settings.app)
+        with suppress(*aws.FAILURES):
+            if self.target.is_up and aws.bucket_exists(self.target, bucket):
+                s3 = aws.client(self.target, "s3")
+                upload.push_pending(self.root, bucket, s3, self.target.account, self.env)
 
     def _require_order(self, name: str) -> None:
         before = PHASES[: PHASES.index(name)]
@@ -162,6 +160,8 @@ class Run:
             "region": self.target.region,
             "caller_arn": self._caller(),
             "parameters": self.parameters,
+            "settings": {"sha256": record.digest(self.root / "environments" / f"{self.env}.yml")},
+            **({"resumes": self.resumes} if self.resumes else {}),
         }
 
     def _caller(self) -> str | None:

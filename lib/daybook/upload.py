@@ -23,20 +23,25 @@ class Pushed:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def pending(root: Path, bucket: str, environment: str = "*") -> Iterator[Path]:
-    """Give closed records that the bucket has not been given yet, the oldest first."""
+def pending(root: Path, bucket: str, account: str, environment: str = "*") -> Iterator[Path]:
+    """Give an account's closed records that its bucket was not given yet, the oldest first.
+
+    A rehearsal's account is the sandbox's, so none of them reaches a real bucket.
+    """
     for folder in sorted(record.runs_of(root, environment)):
-        if (folder / record.NAME).exists() and not _mark(folder, bucket).exists():
-            yield folder
+        if not _mark(folder, bucket).exists():
+            closed = record.load(folder)
+            if closed and closed["account"] == account:
+                yield folder
 
 
-def push_pending(root: Path, bucket: str, s3: Any, environment: str = "*") -> Pushed:
+def push_pending(root: Path, bucket: str, s3: Any, account: str, environment: str = "*") -> Pushed:
     """Upload what waits. A failure never ends a run: it is told, and tried again next time.
 
     s3: a boto3 client. After the first failure the rest waits: the network is gone for all.
     """
     done: list[str] = []
-    for folder in pending(root, bucket, environment):
+    for folder in pending(root, bucket, account, environment):
         try:
             push(folder, bucket, s3)
         except (BotoCoreError, ClientError, OSError) as err:

@@ -1,8 +1,14 @@
-# An interrupted first apply, or a lost local state, leaves these three behind; everything else
+# An interrupted first apply, or a lost local state, leaves these behind; everything else
 # here is a setting of theirs that can be written twice.
 import {
   for_each = var.adopt.state_bucket[*]
   to       = aws_s3_bucket.state
+  id       = each.value
+}
+
+import {
+  for_each = var.adopt.records_bucket[*]
+  to       = aws_s3_bucket.records
   id       = each.value
 }
 

@@ -8,6 +8,11 @@ output "state_bucket" {
   value       = aws_s3_bucket.state.bucket
 }
 
+output "records_bucket" {
+  description = "Bucket of the closed records."
+  value       = aws_s3_bucket.records.bucket
+}
+
 output "ecr_repository_url" {
   description = "Where images are pushed to and pulled from, without a tag."
   value       = aws_ecr_repository.this.repository_url

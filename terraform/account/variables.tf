@@ -37,9 +37,21 @@ variable "zone_id" {
 variable "adopt" {
   description = "What an earlier bootstrap made, by import id, so that a lost state is only an import away; no effect on what is in the state already."
   type = object({
-    state_bucket = optional(string)
-    repository   = optional(string)
-    zone         = optional(string)
+    state_bucket   = optional(string)
+    records_bucket = optional(string)
+    repository     = optional(string)
+    zone           = optional(string)
   })
   default = {}
+}
+
+variable "record_days" {
+  description = "How long a record cannot be removed from its bucket, in days."
+  type        = number
+  default     = 365
+
+  validation {
+    condition     = var.record_days >= 1 && var.record_days <= 36500 && floor(var.record_days) == var.record_days
+    error_message = "record_days: a whole number from 1 to 36500, not ${var.record_days}."
+  }
 }

@@ -8,6 +8,8 @@ from moto import mock_aws
 
 from daybook import audit, record, upload
 
+ACCOUNT = "123456789012"
+
 
 @pytest.fixture
 def s3():
@@ -24,8 +26,8 @@ def keys(s3) -> list[str]:
 def test_a_record_is_uploaded_once_and_is_intact_when_fetched(s3, closed_run, open_run, tmp_path):
     folder = closed_run("r1")
     open_run("r2")
-    assert upload.push_pending(tmp_path, "records", s3) == upload.Pushed(("r1",))
-    assert upload.push_pending(tmp_path, "records", s3) == upload.Pushed()
+    assert upload.push_pending(tmp_path, "records", s3, ACCOUNT) == upload.Pushed(("r1",))
+    assert upload.push_pending(tmp_path, "records", s3, ACCOUNT) == upload.Pushed()
     assert {key.split("/", 2)[2] for key in keys(s3)} == {
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     }
@@ -41,11 +43,11 @@ def test_a_record_is_uploaded_once_and_is_intact_when_fetched(s3, closed_run, op
 
 def test_a_failed_upload_is_told_and_tried_again(s3, closed_run, tmp_path):
     closed_run("r1")
-    pushed = upload.push_pending(tmp_path, "not-there", s3)
+    pushed = upload.push_pending(tmp_path, "not-there", s3, ACCOUNT)
     assert list(pushed.failed) == ["r1"]
     assert "NoSuchBucket" in pushed.failed["r1"]
-    assert [folder.name for folder in upload.pending(tmp_path, "records")] == ["r1"]
-    assert upload.push_pending(tmp_path, "records", s3).done == ("r1",)
+    assert [folder.name for folder in upload.pending(tmp_path, "records", ACCOUNT)] == ["r1"]
+    assert upload.push_pending(tmp_path, "records", s3, ACCOUNT).done == ("r1",)
 
 
 def test_record_json_goes_last(closed_run, tmp_path):
@@ -57,3 +59,9 @@ def test_record_json_goes_last(closed_run, tmp_path):
 
     upload.push(closed_run("r1"), "records", Recorder())
     assert Recorder.keys[-1] == f"staging/r1/{record.NAME}"
+
+
+def test_a_record_of_another_account_stays_out_of_the_bucket(s3, closed_run, tmp_path):
+    closed_run("r1")
+    assert upload.push_pending(tmp_path, "records", s3, "210987654321") == upload.Pushed()
+    assert keys(s3) == []
