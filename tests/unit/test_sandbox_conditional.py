@@ -1,0 +1,70 @@
+"""Conditional writes hold when two come at the same moment."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+from moto.s3.models import S3Backend
+
+from daybook_sandbox import conditional
+
+BUCKET = {"Bucket": "state", "Key": "k"}
+
+
+@pytest.fixture
+def clients(monkeypatch):
+    """Give two clients of a bucket whose conditions are always looked at by both at once."""
+    conditional.patch()
+    meeting, look = threading.Barrier(2), S3Backend.get_object
+
+    def look_together(self, *args, **kwargs):
+        found = look(self, *args, **kwargs)
+        try:
+            meeting.wait(0.5)
+        except threading.BrokenBarrierError:
+            meeting.reset()
+        return found
+
+    with mock_aws():
+        made = [boto3.client("s3", region_name="us-east-1") for _ in range(2)]
+        made[0].create_bucket(Bucket="state")
+        yield made, lambda: monkeypatch.setattr(S3Backend, "get_object", look_together)
+
+
+def answers(clients, **condition) -> list[int]:
+    """Write from both clients at once; return the two status codes."""
+
+    def status(client) -> int:
+        try:
+            done = client.put_object(**BUCKET, Body=str(id(client)).encode(), **condition)
+        except ClientError as err:
+            done = err.response
+        return done["ResponseMetadata"]["HTTPStatusCode"]
+
+    with ThreadPoolExecutor(2) as pool:
+        return sorted(pool.map(status, clients))
+
+
+def test_one_of_two_creates_an_object(clients):
+    both, begin = clients
+    begin()
+    assert answers(both, IfNoneMatch="*") == [200, 412]
+
+
+def test_one_of_two_replaces_an_object(clients):
+    both, begin = clients
+    etag = both[0].put_object(**BUCKET, Body=b"first")["ETag"]
+    begin()
+    assert answers(both, IfMatch=etag) == [200, 412]
+
+
+def test_patching_twice_wraps_once():
+    conditional.patch()
+    once = conditional.S3Response.put_object
+    conditional.patch()
+    assert conditional.S3Response.put_object is once
