@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol
@@ -14,6 +15,7 @@ from daybook.errors import ApprovalNeeded, ApprovalRefused
 AUTO = "auto"
 """The approval that the sandbox takes for any plan."""
 NOT_NEEDED = "not needed"
+AUTOMATIC = "by auto, in the sandbox"
 
 
 class Change(Protocol):
@@ -73,12 +75,27 @@ class Proposal(ui.Shown):
         return ui.Table(self.title, ("action", "what", "detail"), rows, None, notes)
 
 
+@dataclass(frozen=True)
+class Signature:
+    """A second person's approval: `statement` is JSON, byte for byte as it was signed."""
+
+    name: str
+    statement: str
+    signature: str
+
+
 @dataclass(frozen=True, repr=False)
 class Approval(ui.Shown):
-    """Which plan was approved, and how: `by its digest`, `not needed`."""
+    """Which plan was approved, and how: `by its digest`, `not needed`. by: second persons."""
 
     digest: str
     how: str
+    by: tuple[Signature, ...] = ()
+
+    @property
+    def is_automatic(self) -> bool:
+        """True for the sandbox's stand-in for everybody."""
+        return self.how == AUTOMATIC
 
     def view(self) -> ui.Notice:
         """Show one line."""
@@ -113,7 +130,7 @@ def decide(plan: Plan, given: str, *, is_sandbox: bool, command: str) -> Approva
 
 def _automatic(plan: Plan, is_sandbox: bool, command: str) -> Approval:
     if is_sandbox:
-        return Approval(plan.digest, "by auto, in the sandbox")
+        return Approval(plan.digest, AUTOMATIC)
     raise ApprovalRefused(
         "`auto` approves only in the sandbox.",
         expected=plan.digest,
@@ -133,32 +150,38 @@ def somebody_is_there() -> bool:
 def ask_in_notebook(
     plan: Plan,
     env: str,
-    approved: Callable[[Approval], None],
-    declined: Callable[[], None],
+    approved: Callable[[Approval], ui.Notice],
+    declined: Callable[[str], None],
 ) -> None:
-    """Show the gate as a widget: type the environment's name, then Approve or Decline."""
+    """Show the gate as a widget: type the environment's name, then Approve or Decline.
+
+    approved: says what comes next. declined: takes the reason, if one was typed.
+    """
     import ipywidgets as widgets
     from IPython.display import display
 
-    typed = widgets.Text(placeholder=f"type {env} to approve", description="Environment")
+    counts = Counter(change.action for change in plan.changes)
+    said = ", ".join(f"{count} to {action}" for action, count in counts.items())
+    summary = ui.Notice(f"{env}: {said}", ui.warn("to approve"), (f"digest {plan.digest}",))
+    typed = widgets.Text(placeholder=f"{env}, or why not", description="Environment")
     approve = widgets.Button(description="Approve", button_style="danger", disabled=True)
     decline = widgets.Button(description="Decline")
-    said = widgets.HTML()
+    answer = widgets.HTML()
 
-    def finish(status: ui.Status, text: str) -> None:
+    def finish(notice: ui.Notice) -> None:
         for control in (typed, approve, decline):
             control.disabled = True
-        said.value = ui.Notice(text, status).html()
+        answer.value = notice.html()
 
     def on_approve(_button: object) -> None:
-        approved(Approval(plan.digest, f"by typing {env}"))
-        finish(ui.good("approved"), "Run the next cell:")
+        finish(approved(Approval(plan.digest, f"by typing {env}")))
 
     def on_decline(_button: object) -> None:
-        declined()
-        finish(ui.warn("declined"), "Nothing was changed:")
+        declined("" if typed.value == env else typed.value.strip())
+        finish(ui.Notice("Nothing was changed:", ui.warn("declined")))
 
     typed.observe(lambda change: setattr(approve, "disabled", change["new"] != env), "value")
     approve.on_click(on_approve)
     decline.on_click(on_decline)
-    display(widgets.VBox([widgets.HBox([typed, approve, decline]), said]))
+    controls = widgets.HBox([typed, approve, decline])
+    display(widgets.VBox([widgets.HTML(summary.html()), controls, answer]))

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import ClassVar
 
 from daybook import checks, gate, ui
-from daybook.errors import ApprovalNeeded, ApprovalRefused, SettingsError
+from daybook.desk import Desk
+from daybook.errors import ApprovalNeeded, ApprovalRefused, DaybookError, SettingsError
 from daybook.run import Run
 from daybook.turn import Turn
 
@@ -33,6 +34,7 @@ class Step(ABC):
         self.env, self.root = env, self.run.root
         self.settings, self.target = self.run.settings, self.run.target
         self.turn = Turn(self.run, self.lock_name)
+        self.desk = Desk(self.run, self.state, self.can_ask_others)
         self._plan: gate.Plan | None = None
         self._approval: gate.Approval | None = None
 
@@ -47,7 +49,9 @@ class Step(ABC):
         """Find out what would change; nothing is changed."""
         with self.run.phase("plan"), self.turn.begun():
             self._approval = None
+            self.desk.take_up()
             self._plan = self.make_plan()
+            self.desk.lay(self._plan)
             changes = [f"{change.action} {change.address}" for change in self._plan.changes]
             self.run.write("plan", digest=self._plan.digest, changes=changes)
             return self._plan
@@ -63,6 +67,7 @@ class Step(ABC):
     def apply(self) -> ui.Shown:
         """Apply the approved plan and nothing else."""
         with self.run.phase("apply"), self.turn.kept():
+            self.desk.use()
             return self.apply_plan(self._plan)
 
     def verify(self) -> ui.Shown:
@@ -79,6 +84,14 @@ class Step(ABC):
     def lock_name(self) -> str | None:
         """Return what nobody else may change meanwhile; None when this step changes nothing."""
         return None if self.is_read_only else self.env
+
+    def state(self) -> str:
+        """Return which state a plan rests on, "" where the plan's digest covers all of it."""
+        return ""
+
+    def can_ask_others(self) -> bool:
+        """Tell whether there is a place where a second person can be asked."""
+        return True
 
     def questions_here(self) -> Mapping[str, checks.Question]:
         """Return the checks that need no target: tools and files."""
@@ -101,24 +114,22 @@ class Step(ABC):
         """Return what is seen from outside."""
 
     def _decide(self, given: str) -> gate.Approval:
-        command = self.run.command(approve=self._plan.digest)
         try:
-            return gate.decide(
-                self._plan, given, is_sandbox=self.target.is_sandbox, command=command
-            )
+            return self.desk.decide(self._plan, given)
+        except ApprovalRefused:
+            raise
         except ApprovalNeeded:
-            if not given and gate.somebody_is_there():
-                gate.ask_in_notebook(self._plan, self.env, self._take, self._decline)
+            if not given and gate.somebody_is_there() and not self.desk.is_approved_by_hand:
+                gate.ask_in_notebook(self._plan, self.env, self._take, self.desk.decline)
             raise
 
-    def _take(self, approval: gate.Approval) -> None:
-        self._approval = approval
-        self.approve()
-
-    def _decline(self) -> None:
-        self.run.stop(
-            ApprovalRefused("The plan was declined.", next="start again when it is right")
-        )
+    def _take(self, approval: gate.Approval) -> ui.Notice:
+        self.desk.approve_by_hand(approval)
+        try:
+            self.approve()
+        except DaybookError as err:
+            return ui.Notice(err.message, ui.warn("waiting"), err.lines()[1:])
+        return ui.Notice("Run the next cell:", ui.good("approved"))
 
 
 def _truth(value: bool | str) -> bool:

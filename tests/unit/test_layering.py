@@ -15,7 +15,8 @@ LAYERS = (
     {"aws", "probe", "terraform", "ansible", "images", "inventory", "release", "secrets"},
     {"checks", "place", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},
     {"story", "summary", "render", "provenance", "signing"},
-    {"record", "recorder", "audit", "archive", "compare", "upload", "run", "turn", "step"},
+    {"record", "recorder", "audit", "archive", "compare", "upload", "run", "turn", "step"}
+    | {"waiting", "approval", "desk"},
     {"steps"},
     {"parameters", "terminal", "driver", "headless", "demo", "cli"},
 )

@@ -11,6 +11,9 @@ from daybook.errors import VerifyFailed
 from daybook.step import Step
 from daybook.steps import common
 
+STATE = "account/terraform.tfstate"
+"""The account's own state, in the bucket that it describes."""
+
 
 class Bootstrap(Step):
     """Make the account's shared parts; their own state moves into the bucket they make.
@@ -38,17 +41,15 @@ class Bootstrap(Step):
 
     def make_plan(self) -> terraform.Plan:
         self._is_new = not aws.bucket_exists(self.target, self.bucket)
-        has_state = not self._is_new and aws.object_exists(
-            self.target, self.bucket, "account/terraform.tfstate"
-        )
+        has_state = not self._is_new and aws.object_exists(self.target, self.bucket, STATE)
         tool = self._local() if self._is_new else self._shared()
-        with ui.Progress("terraform plan, account") as progress:
-            return tool.plan(
-                self.run.plan_file,
-                variables=self._variables(has_state),
-                context=common.context(self),
-                on_event=terraform.show_progress(progress),
-            )
+        return common.plan_terraform(self, tool, self._variables(has_state))
+
+    def state(self) -> str:
+        return aws.state_version(self.target, self.bucket, STATE)
+
+    def can_ask_others(self) -> bool:
+        return not self._is_new
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
         tool = self._local(init=False) if self._is_new else common.account_terraform(self)

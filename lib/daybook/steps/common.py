@@ -49,14 +49,32 @@ class TerraformStep(Step):
     def make_plan(self, *, destroy: bool = False) -> terraform.Plan:
         tool = environment_terraform(self)
         tool.init(backend(self))
-        with ui.Progress(f"terraform plan, {self.env}") as progress:
-            return tool.plan(
-                self.run.plan_file,
-                variables=environment_variables(self),
-                destroy=destroy,
-                context=context(self),
-                on_event=terraform.show_progress(progress),
-            )
+        return plan_terraform(self, tool, environment_variables(self), destroy=destroy)
+
+    def state(self) -> str:
+        key = f"env:/{self.env}/environment/terraform.tfstate"
+        bucket = aws.state_bucket(self.target, self.settings.app)
+        return aws.state_version(self.target, bucket, key)
+
+
+def plan_terraform(
+    step: Step,
+    tool: terraform.Terraform,
+    variables: Mapping[str, object],
+    *,
+    destroy: bool = False,
+) -> terraform.Plan:
+    """Make a plan with its progress shown, or take the saved one that was approved."""
+    if step.desk.has_saved_plan:
+        return tool.saved(step.run.plan_file, context(step))
+    with ui.Progress(f"terraform plan, {tool.folder.name}, {step.env}") as progress:
+        return tool.plan(
+            step.run.plan_file,
+            variables=variables,
+            destroy=destroy,
+            context=context(step),
+            on_event=terraform.show_progress(progress),
+        )
 
 
 def terraform_is_there(step: Step) -> checks.Question:
@@ -129,6 +147,7 @@ def environment_variables(place: Place) -> dict[str, object]:
         "disk_gib": settings.instance.disk_gib,
         "ami": settings.instance.ami,
         "port": settings.port,
+        "protected": settings.protected,
     }
 
 

@@ -166,6 +166,11 @@ class Terraform:
         shown = {} if is_empty else self._document(command("show", str(path), json=IsFlagged))
         return read_plan(shown, path, self.workspace, context or {})
 
+    def saved(self, path: Path, context: Mapping[str, str] | None = None) -> Plan:
+        """Return a plan that was saved before, with its digest computed anew from the file."""
+        shown = self._document(command("show", str(path.absolute()), json=IsFlagged))
+        return read_plan(shown, path.absolute(), self.workspace, context or {})
+
     def apply(self, plan: Plan, on_event: OnEvent | None = None) -> Applied:
         """Apply a saved plan and delete its file.
 

@@ -1,0 +1,193 @@
+"""Plans that wait for approval: kept beside the runs, taken up again, forgotten when over.
+
+`runs/<env>/.plans/` has for each a `<run>.json`, what the plan rests on, and for Terraform a
+`<run>.tfplan`, which holds secrets: it is no part of the record (docs/adr/0003-waiting-plans.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from daybook import journal, provenance, record, summary
+from daybook.errors import ApprovalRefused
+
+FOLDER = ".plans"
+NEW_PLAN = "make a new plan: daybook run {step} -p env {environment}"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A plan that was shown and is neither applied nor refused yet.
+
+    basis: what must be the same when it is applied: {"commit": "3fa9…", "state": "serial 7 …"}.
+    operator: who made it, {"name": …, "email": …, "user": …, "key": "SHA256:…"}.
+    summary: the plan as it was shown, as text.
+    """
+
+    run: str
+    digest: str
+    made: str
+    basis: Mapping[str, str]
+    operator: Mapping[str, str]
+    summary: str
+
+    @property
+    def environment(self) -> str:
+        """Return the environment that it changes."""
+        return self.basis["environment"]
+
+    def is_expired(self, hours: int, now: datetime | None = None) -> bool:
+        """Tell whether it has waited for longer than this."""
+        age = (now or datetime.now(UTC)) - datetime.fromisoformat(self.made)
+        return age > timedelta(hours=hours)
+
+    def encode(self) -> bytes:
+        """Return it as JSON."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Waiting:
+        """Return what `encode` wrote."""
+        return cls(**json.loads(raw))
+
+
+def plan_file(root: Path, environment: str, run: str) -> Path:
+    """Return where the saved plan that a run holds is, until it is applied or refused."""
+    return _folder(root, environment) / f"{run}.tfplan"
+
+
+def keep(root: Path, plan: Waiting) -> None:
+    """Keep a plan until it is applied or refused; only its owner may read it."""
+    ticket = _ticket(root, plan.environment, plan.run)
+    ticket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ticket.touch(0o600)
+    ticket.write_bytes(plan.encode())
+
+
+def take_up(root: Path, approved: str, basis: Mapping[str, str], hours: int, by: str) -> Waiting:
+    """Give the plan that waits under a digest, or that a run left waiting, to the run `by`.
+
+    approved: the digest or the run's id. basis: how things are now. hours: how old it may be.
+    ApprovalRefused says what waits instead, or what differs; a plan that is outdated is deleted.
+    """
+    waiting = {
+        path: plan for path, plan in _all(root) if approved in (plan.digest, plan.run, path.stem)
+    }
+    if not waiting:
+        raise _nothing_waits(root, approved, basis)
+    path = max(waiting, key=lambda path: waiting[path].made)
+    plan = waiting[path]
+    try:
+        require_current(plan, basis, hours)
+    except ApprovalRefused:
+        if _is_for(plan, basis):
+            discard(root, plan.environment, path.stem)
+        raise
+    try:
+        path.rename(_ticket(root, plan.environment, by))
+    except FileNotFoundError as err:
+        raise _nothing_waits(root, approved, basis) from err
+    saved = path.with_suffix(".tfplan")
+    if saved.exists():
+        saved.rename(plan_file(root, plan.environment, by))
+    return plan
+
+
+def require_current(plan: Waiting, basis: Mapping[str, str], hours: int) -> None:
+    """Raise ApprovalRefused with all that is not as it was when the plan was made."""
+    details = differences(plan.basis, basis)
+    if plan.is_expired(hours):
+        details.append(f"age: made at {plan.made}, and a plan may wait {hours} hours")
+    if details:
+        raise ApprovalRefused(
+            f"{plan.digest} cannot be applied any more.",
+            details=details,
+            next=NEW_PLAN.format(**basis),
+        )
+
+
+def _nothing_waits(root: Path, approved: str, basis: Mapping[str, str]) -> ApprovalRefused:
+    here = [plan.digest for _, plan in _all(root) if _is_for(plan, basis)]
+    return ApprovalRefused(
+        "No plan with this digest waits for approval here.",
+        expected=", ".join(here) or "a plan that was shown, and waits",
+        observed=f"{approved}: applied, refused, too old, or made on another machine",
+        next=NEW_PLAN.format(**basis),
+    )
+
+
+def _is_for(plan: Waiting, basis: Mapping[str, str]) -> bool:
+    return all(plan.basis[name] == basis[name] for name in ("environment", "step"))
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what differs, one line each: "commit: was 3fa9c2, is 77b0e1"."""
+    names = dict.fromkeys([*before, *now])
+    return [
+        f"{name}: was {_short(before.get(name))}, is {_short(now.get(name))}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def use(root: Path, plan: Waiting, by: str) -> None:
+    """Take a plan away to apply it: the run that holds it can, once."""
+    try:
+        _ticket(root, plan.environment, by).unlink()
+    except FileNotFoundError as err:
+        raise ApprovalRefused(
+            f"{plan.digest} does not wait any more.",
+            expected="a plan that nobody has applied or refused",
+            observed="another run has taken it",
+            next=NEW_PLAN.format(**plan.basis),
+        ) from err
+
+
+def discard(root: Path, environment: str, run: str) -> None:
+    """Delete a plan; it need not be there."""
+    _ticket(root, environment, run).unlink(missing_ok=True)
+    plan_file(root, environment, run).unlink(missing_ok=True)
+
+
+def forget_old(root: Path, environment: str, hours: int) -> None:
+    """Delete plans that are too old, and those of runs that ended without waiting."""
+    for path in sorted(_folder(root, environment).glob("*")):
+        ticket = _ticket(root, environment, path.stem)
+        plan = Waiting.decode(ticket.read_bytes()) if ticket.is_file() else None
+        if (plan and plan.is_expired(hours)) or _is_over(root / "runs" / environment / path.stem):
+            discard(root, environment, path.stem)
+
+
+def _is_over(folder: Path) -> bool:
+    """Tell whether a run has ended, and not by waiting."""
+    if closed := record.load(folder):
+        return closed["status"] != "waiting"
+    try:
+        entries = journal.read(folder / journal.NAME)
+    except FileNotFoundError:
+        return True
+    is_alive = provenance.is_alive(entries.header.get("kernel", {}))
+    return not is_alive and summary.left_behind(entries) != "waiting"
+
+
+def _all(root: Path) -> Iterator[tuple[Path, Waiting]]:
+    for path in (root / "runs").glob(f"*/{FOLDER}/*.json"):
+        yield path, Waiting.decode(path.read_bytes())
+
+
+def _folder(root: Path, environment: str) -> Path:
+    return root / "runs" / environment / FOLDER
+
+
+def _ticket(root: Path, environment: str, run: str) -> Path:
+    return _folder(root, environment) / f"{run}.json"
+
+
+def _short(value: object) -> str:
+    text = str(value or "nothing")
+    return text[:12] if len(text) >= 40 and " " not in text else text
