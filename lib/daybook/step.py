@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import ClassVar
 
-from daybook import checks, gate, ui
+from daybook import checks, gate, place, ui
 from daybook.desk import Desk
 from daybook.errors import ApprovalNeeded, ApprovalRefused, DaybookError, SettingsError
 from daybook.run import Run
@@ -41,7 +41,9 @@ class Step(ABC):
     def preflight(self) -> checks.Checks:
         """Ask everything that must be true; PreflightFailed lists all that is not."""
         with self.run.phase("preflight"):
-            answers = checks.ask(self.target, self.questions_here(), self.questions_there())
+            here = {**self._place_here(), **self.questions_here()}
+            there = {**self._place_there(), **self.questions_there()}
+            answers = checks.ask(self.target, here, there)
             self.run.write("check", checks=[asdict(answer) for answer in answers.answers])
             return answers.require()
 
@@ -112,6 +114,17 @@ class Step(ABC):
     @abstractmethod
     def look(self) -> ui.Shown:
         """Return what is seen from outside."""
+
+    def _place_here(self) -> Mapping[str, checks.Question]:
+        if self.is_read_only:
+            return {}
+        reason = str(self.run.parameters.get("override_freeze", ""))
+        return place.here(
+            self.root, self.env, self.settings, self.target, override_freeze=reason
+        )
+
+    def _place_there(self) -> Mapping[str, checks.Question]:
+        return {} if self.is_read_only else place.there(self.settings, self.target)
 
     def _decide(self, given: str) -> gate.Approval:
         try:
