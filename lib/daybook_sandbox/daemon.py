@@ -66,8 +66,11 @@ def run(home: Home, ending: threading.Event) -> None:
         home.write_target(target(home, ports, services["workstation"]))
         LOG.info("the sandbox is up")
         while not ending.wait(LOOK_EVERY_S):
-            networks.keep_only(cloud.vpcs())
-            write_status(home, cloud, services)
+            try:
+                networks.keep_only(cloud.vpcs())
+                write_status(home, cloud, services)
+            except Exception:  # One look that failed must not end a cloud that serves.
+                LOG.exception("could not follow the API; the next look is soon")
         LOG.info("the sandbox ends")
 
 

@@ -7,6 +7,7 @@ import tarfile
 from types import SimpleNamespace
 
 import pytest
+from moto.core.types import Base64EncodedString
 
 from daybook_sandbox import seed
 from daybook_sandbox.networks import plan
@@ -24,7 +25,7 @@ def instance():
         private_ip="10.20.1.4",
         key_name="ann",
         region_name="eu-west-1",
-        user_data=base64.b64encode(b"#cloud-config\n\xff"),
+        user_data=Base64EncodedString(base64.b64encode(b"#cloud-config\n\xff").decode()),
         ec2_backend=SimpleNamespace(key_pairs={"ann": pair}),
     )
 
