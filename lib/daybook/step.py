@@ -119,9 +119,7 @@ class Step(ABC):
         if self.is_read_only:
             return {}
         reason = str(self.run.parameters.get("override_freeze", ""))
-        return place.here(
-            self.root, self.env, self.settings, self.target, override_freeze=reason
-        )
+        return place.here(self.root, self.env, self.settings, self.target, override_freeze=reason)
 
     def _place_there(self) -> Mapping[str, checks.Question]:
         return {} if self.is_read_only else place.there(self.settings, self.target)
