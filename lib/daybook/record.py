@@ -105,7 +105,7 @@ def operator_key(root: Path, environment: str, is_rehearsal: bool) -> Path | Non
     goal = target.resolve(chosen, root, rehearse=is_rehearsal)
     if goal.is_sandbox != is_rehearsal:
         return None
-    key = Path(goal.environ.get("DAYBOOK_SSH_KEY") or chosen.ssh_key).expanduser()
+    key = target.ssh_key(chosen, goal)
     return key if key.exists() or key.with_name(f"{key.name}.pub").exists() else None
 
 
