@@ -132,6 +132,12 @@ def copy_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
 
 @pytest.fixture(scope="session")
+def make_project() -> type[Project]:
+    """Return what makes a project of a folder: make_project(root, extra=variables)."""
+    return Project
+
+
+@pytest.fixture(scope="session")
 def project(copy_project: Callable[[str], Path]) -> Path:
     """Return a copy of the project."""
     return copy_project("project")

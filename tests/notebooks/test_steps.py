@@ -1,0 +1,177 @@
+"""The notebooks themselves, every way to run them, against the AWS API without machines."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import nbformat
+import pytest
+
+SERVER = Path(__file__).parents[1] / "sandbox/bare_aws.py"
+ACCOUNT, OTHER_ACCOUNT = "123456789012", "210987654321"
+BEFORE_THE_GATE = ["preflight", "plan", "approve"]
+ALL = [*BEFORE_THE_GATE, "apply", "verify", "record"]
+
+pytestmark = pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not on PATH")
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """Yield the variables that lead to an AWS API of this module's own."""
+    key = tmp_path_factory.mktemp("ssh") / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    with subprocess.Popen([sys.executable, SERVER], stdout=subprocess.PIPE, text=True) as server:
+        port = server.stdout.readline().strip()
+        keys = {"AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": "test"}
+        region = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
+        where = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "DAYBOOK_SSH_KEY": str(key)}
+        yield keys | region | where
+        server.terminate()
+
+
+@pytest.fixture(scope="module")
+def here(copy_project, aws, make_project):
+    """Return a project whose sandbox is that API."""
+    root = copy_project("steps")
+    (root / ".sandbox").mkdir()
+    lines = [f"{name}={value}\n" for name, value in aws.items()]
+    (root / ".sandbox/target.env").write_text("".join(lines))
+    return make_project(root)
+
+
+@pytest.fixture(scope="module")
+def client(aws):
+    session = boto3.Session("AKIDTEST", "test", region_name="us-east-1")
+    return lambda service: session.client(service, endpoint_url=aws["AWS_ENDPOINT_URL"])
+
+
+@pytest.fixture(scope="module")
+def digest(here) -> str:
+    """Run bootstrap as far as its gate, and return the digest that it asks for."""
+    done = here.run("run", "bootstrap", "-p", "env", "staging")
+    assert done.returncode == 4, done.stdout
+    record = here.record("staging", "bootstrap")
+    assert record["status"] == "waiting"
+    digest = record["plan"]["digest"]
+    assert f"daybook run bootstrap -p env staging -p approve {digest}" in done.stdout
+    return digest
+
+
+@pytest.fixture(scope="module")
+def bootstrapped(here, digest) -> str:
+    """Give the digest, and return what the run then says."""
+    return here.step("bootstrap", "staging", digest)
+
+
+@pytest.fixture(scope="module")
+def again(here, bootstrapped) -> str:
+    """Run bootstrap once more, without an approval, and return what it says."""
+    return here.step("bootstrap", "staging", approve="")
+
+
+def buckets(client) -> list[str]:
+    return [bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]]
+
+
+def phases(record) -> list[str]:
+    return [phase["name"] for phase in record["phases"]]
+
+
+def test_a_failed_preflight_ends_the_run(here):
+    done = here.run("run", "provision", "-p", "env", "staging", "-p", "approve", "auto")
+    assert done.returncode == 3
+    assert "state bucket: expected hello-state-123456789012, observed missing" in done.stdout
+    assert "fix: daybook run bootstrap -p env staging" in done.stdout
+    assert "Nothing was changed." in done.stdout
+    record = here.record("staging", "provision")
+    assert (record["status"], phases(record)) == ("failed", ["preflight"])
+    assert [cell["status"] for cell in record["cells"]][-1] == "error"
+
+
+def test_without_an_approval_nothing_is_changed(here, digest, client):
+    record = here.record("staging", "bootstrap")
+    assert phases(record) == BEFORE_THE_GATE
+    assert record["changes"] == []
+    assert buckets(client) == []
+
+
+def test_another_digest_is_refused(here, digest, client):
+    wrong = f"plan-{'0' * 32}"
+    done = here.run("run", "bootstrap", "-p", "env", "staging", "-p", "approve", wrong)
+    assert done.returncode == 4
+    assert f"expected: {digest}" in done.stdout
+    assert f"observed: {wrong}" in done.stdout
+    assert here.record("staging", "bootstrap")["status"] == "failed"
+    assert buckets(client) == []
+
+
+def test_the_digest_approves(here, digest, bootstrapped, client):
+    record = here.record("staging", "bootstrap")
+    assert (record["status"], phases(record)) == ("succeeded", ALL)
+    assert record["approvals"][0]["digest"] == record["plan"]["digest"] == digest
+    assert buckets(client) == ["hello-state-123456789012"]
+
+
+def test_again_there_are_no_changes_and_nothing_to_approve(here, again):
+    assert "no changes" in again.lower()
+    assert here.record("staging", "bootstrap")["approvals"][0]["how"] == "not needed"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("papermill", "--no-progress-bar", "notebooks/bootstrap.ipynb", "out.ipynb"),
+        ("jupyter-execute", "notebooks/bootstrap.ipynb", "--output", "executed"),
+    ],
+    ids=["papermill", "jupyter execute"],
+)
+def test_other_drivers_leave_the_same_record(here, again, command):
+    ours = here.record("staging", "bootstrap")
+    here.succeed(*command[1:], program=command[0])
+    theirs = here.record("staging", "bootstrap")
+    assert theirs["run"] != ours["run"]
+    same = ("step", "environment", "target", "parameters", "plan", "approvals", "status")
+    dated = {"time"}
+    assert {name: _without(dated, theirs[name]) for name in same} == {
+        name: _without(dated, ours[name]) for name in same
+    }
+    assert phases(theirs) == phases(ours) == ALL
+    assert [tool["args"][1] for tool in theirs["tools"]] == [
+        tool["args"][1] for tool in ours["tools"]
+    ]
+
+
+def test_no_run_writes_to_a_template(here, bootstrapped):
+    notebook = nbformat.read(here.root / "notebooks/bootstrap.ipynb", as_version=4)
+    assert [cell for cell in notebook.cells if cell.get("outputs")] == []
+
+
+def test_nbval_runs_what_only_reads_and_stops_at_the_gate(here, bootstrapped, client):
+    options = ("--nbval-lax", "-x", "-p", "no:cacheprovider", "notebooks/provision.ipynb")
+    done = here.run(*options, program="pytest")
+    assert done.returncode == 1, done.stdout
+    assert "3 passed" in done.stdout
+    assert "Waiting for approval of plan-" in done.stdout
+    record = here.record("staging", "provision")
+    assert (record["status"], phases(record)) == ("waiting", BEFORE_THE_GATE)
+    mine = [{"Name": "tag:app", "Values": ["hello"]}]
+    assert client("ec2").describe_vpcs(Filters=mine)["Vpcs"] == []
+
+
+def test_a_zone_of_somebody_elses_is_used_and_left_alone(here, bootstrapped, client):
+    here.set("second", app="second")
+    here.step("bootstrap", "second")
+    (zone,) = client("route53").list_hosted_zones()["HostedZones"]
+    assert zone["Config"]["Comment"] == "hello, by Daybook"
+    assert "no changes" in here.step("bootstrap", "second", approve="").lower()
+
+
+def _without(names: set[str], value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without(names, inner) for key, inner in value.items() if key not in names}
+    return [_without(names, inner) for inner in value] if isinstance(value, list) else value
