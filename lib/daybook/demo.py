@@ -23,6 +23,7 @@ def demo(down: bool) -> None:
     for step in DOWN if down else UP:
         notebook = parameters.find_notebook(root, step)
         chosen = {"env": ENV, "approve": "auto", "rehearse": True}
+        chosen |= {"confirm": ENV} if down else {}
         outcomes.append(headless.run(notebook, chosen, root=root))
         if outcomes[-1].exit_code:
             sys.exit(outcomes[-1].exit_code)

@@ -21,7 +21,7 @@ from moto.ec2.responses.general import General
 from moto.ec2.utils import Base64EncodedString
 from moto.server import ThreadedMotoServer
 
-from daybook_sandbox import policies
+from daybook_sandbox import conditional, instances, policies
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -159,6 +159,8 @@ def patch(machinery: Machinery) -> None:
     amis.AmiBackend._load_amis = _load_amis
     elastic_ip_addresses.random_ip = functools.partial(next, _elastic_ips())
     policies.patch()
+    conditional.patch()
+    instances.patch()
     _patch_launch(machinery)
     _patch_change(machinery, "start", leaves="stopped", enters="pending", settled="running")
     _patch_change(machinery, "stop", leaves="running", enters="stopping", settled="stopped")

@@ -47,6 +47,10 @@ resource "aws_instance" "host" {
   key_name               = aws_key_pair.this.key_name
   user_data              = "#cloud-config\n${yamlencode({ ssh_authorized_keys = var.public_keys })}"
 
+  # Against the console and the AWS CLI. A destroy by this provider lifts it by itself, which
+  # provision refuses and teardown shows: https://github.com/hashicorp/terraform-provider-aws/issues/27529
+  disable_api_termination = var.protected
+
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"

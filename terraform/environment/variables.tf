@@ -155,3 +155,9 @@ variable "instance_count" {
     error_message = "instance_count: 1 to 9, not ${var.instance_count}."
   }
 }
+
+variable "protected" {
+  description = "Whether the hosts have API termination protection."
+  type        = bool
+  default     = false
+}

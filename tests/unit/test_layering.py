@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
     {"settings", "target", "process", "warden", "ui", "plaintext", "prices"},
-    {"aws", "probe", "terraform", "ansible", "images", "inventory", "release", "secrets"},
+    {"aws", "disks", "leftovers", "probe", "inventory", "images", "release", "secrets"}
+    | {"terraform", "ansible"},
     {"checks", "place", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},
     {"story", "summary", "render", "provenance", "signing"},
     {"record", "recorder", "audit", "archive", "compare", "upload", "run", "turn", "step"}

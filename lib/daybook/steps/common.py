@@ -67,7 +67,7 @@ def plan_terraform(
     """Make a plan with its progress shown, or take the saved one that was approved."""
     if step.desk.has_saved_plan:
         return tool.saved(step.run.plan_file, context(step))
-    with ui.Progress(f"terraform plan, {tool.folder.name}, {step.env}") as progress:
+    with ui.Progress(f"terraform plan, {step.name} {step.env}") as progress:
         return tool.plan(
             step.run.plan_file,
             variables=variables,

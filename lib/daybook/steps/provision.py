@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from daybook import aws, inventory, probe, terraform, ui
+from daybook.errors import PreflightFailed
 from daybook.steps import common
 
 MACHINE_S = 180
 """How long a machine may take to boot and to be seen: EC2 takes about a minute."""
 DNS_S = 120
 """How long Route53 may take to answer with a new record: about a minute."""
+HOST = "aws_instance.host["
 
 
 class Provision(common.TerraformStep):
@@ -18,6 +20,12 @@ class Provision(common.TerraformStep):
 
     name = "provision"
     next = "daybook run configure -p env {env}"
+
+    def make_plan(self) -> terraform.Plan:
+        plan = super().make_plan()
+        if self.settings.protected:
+            require_hosts_stay(plan, self.env)
+        return plan
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
         applied = common.apply_terraform(self, common.environment_terraform(self), plan)
@@ -74,3 +82,16 @@ class Provision(common.TerraformStep):
 
         what = f"the SSH host keys of {host['name']} on its console"
         return probe.wait_until(look, what=what, timeout_s=MACHINE_S, every_s=1)
+
+
+def require_hosts_stay(plan: terraform.Plan, env: str) -> None:
+    """Refuse to lose a protected host: the provider would lift its protection without a word."""
+    addresses = (*plan.replaces, *plan.destroys)
+    lost = [c for c in plan.changes if c.address in addresses and c.address.startswith(HOST)]
+    if lost:
+        raise PreflightFailed(
+            f"{env} is protected, and this plan would lose a host with its disk.",
+            expected="every host stays",
+            observed="; ".join(f"{c.action} {c.address}: {', '.join(c.attributes)}" for c in lost),
+            next=f"take the reason back, or set `protected: false` in environments/{env}.yml",
+        )

@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
-from daybook import aws, probe, terraform, ui
-from daybook.errors import VerifyFailed
+from collections.abc import Mapping
+
+from daybook import aws, checks, disks, gate, leftovers, probe, terraform, ui
+from daybook.errors import ApplyFailed, ApprovalNeeded, ApprovalRefused, VerifyFailed
 from daybook.steps import common
+from daybook.steps.retirement import Retirement, require_the_same, with_tasks
 
 
 class Teardown(common.TerraformStep):
-    """Destroy one environment; the account's state, images and DNS zone stay."""
+    """Destroy one environment; a last snapshot of each disk stays unless it is declined.
+
+    skip_snapshots: volumes or hosts, or `all`, whose data may go for good: "vol-0abc, web-1".
+    """
 
     name = "teardown"
-    next = "nothing; `daybook run provision -p env {env}` makes it again"
+    next = "nothing; `daybook run provision -p env {env}` makes it again, with empty disks"
+
+    def __init__(self, env: str, skip_snapshots: str = "", **parameters: object) -> None:
+        super().__init__(env, skip_snapshots=skip_snapshots, **parameters)
+        self._skipped = frozenset(skip_snapshots.replace(",", " ").split())
+        self._confirmed = ""
+
+    def approve(self, given: str = "", confirm: str = "") -> gate.Approval:
+        """Pass only for this plan, and only with the environment's name typed besides."""
+        self._confirmed = confirm
+        return super().approve(given)
+
+    def questions_here(self) -> Mapping[str, checks.Question]:
+        allowed = {"teardown allowed": self._is_allowed} if self.settings.protected else {}
+        return {**super().questions_here(), **allowed}
 
     def make_plan(self) -> terraform.Plan:
-        return super().make_plan(destroy=True)
+        retirement = self._retirement()
+        retirement.require_names()
+        return with_tasks(super().make_plan(destroy=True), retirement)
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
+        retirement = self._retirement()
+        require_the_same(plan, retirement)
+        self._retire(retirement)
         applied = common.apply_terraform(self, common.environment_terraform(self), plan)
         common.inventory_path(self).unlink(missing_ok=True)
         common.known_hosts_path(self).unlink(missing_ok=True)
         return applied
 
     def look(self) -> ui.Shown:
-        left = aws.leftovers(self.target, self.settings.app, self.env)
-        left += [f"DNS record {name}" for name in self.settings.names if self._resolves(name)]
+        settings = self.settings
+        left = leftovers.found(self.target, settings.app, self.env, settings.zone, settings.names)
+        left += [f"an answer of DNS for {name}" for name in settings.names if self._resolves(name)]
         if left:
             raise VerifyFailed(
                 f"{len(left)} things of {self.env} are left.",
@@ -33,9 +59,74 @@ class Teardown(common.TerraformStep):
                 changed="Everything else was destroyed.",
                 next=f"daybook run teardown -p env {self.env}, or remove these by hand",
             )
-        kept = "the state bucket, the images in ECR, the DNS zone, the records in runs/"
-        lines = (f"Nothing with the tags or the name of {self.env} is left.", f"Kept: {kept}.")
-        return ui.Notice(f"{self.run.title}: seen from outside", ui.good("gone"), lines)
+        title = f"{self.run.title}: nothing with its tags or its name is left"
+        rows = [(ui.quiet("kept"), what, why) for what, why in self._kept()]
+        return ui.Table(title, ("status", "what", "why"), rows, ui.good("gone"))
+
+    def _decide(self, given: str) -> gate.Approval:
+        try:
+            approval = super()._decide(given)
+        except ApprovalNeeded as needed:
+            needed.details += (f"besides, the name has to be typed: -p confirm {self.env}",)
+            raise
+        is_typed = self.desk.is_approved_by_hand or self._confirmed == self.env
+        if approval.how == gate.NOT_NEEDED or is_typed:
+            return approval
+        error = ApprovalRefused if self._confirmed else ApprovalNeeded
+        raise error(
+            f"The teardown of {self.env} is not confirmed by its name.",
+            expected=f"-p confirm {self.env}",
+            observed=f"-p confirm {self._confirmed}" if self._confirmed else "no name",
+            next=self.run.command(approve=given, confirm=self.env),
+        )
+
+    def _retirement(self) -> Retirement:
+        hosts = disks.hosts(self.target, self.settings.app, self.env)
+        return Retirement(hosts, self._skipped)
+
+    def _retire(self, retirement: Retirement) -> None:
+        tags = {"app": self.settings.app, "environment": self.env, "managed_by": "daybook"}
+        with ui.Progress(f"machines and disks, {self.env}") as progress:
+
+            def did(what: str, detail: str) -> None:
+                self.run.write("change", tool="ec2", action=what, what=detail)
+                progress.row(f"{what} {detail}", ui.good(what), detail, label="")
+
+            try:
+                retirement.carry_out(self.target, tags, did)
+            except aws.FAILURES as err:
+                raise ApplyFailed(
+                    f"The machines of {self.env} could not be made ready to go.",
+                    details=str(err).splitlines(),
+                    changed="They may be stopped; nothing was destroyed.",
+                    next="run this step again: it goes on from here",
+                ) from err
+
+    def _kept(self) -> list[tuple[str, str]]:
+        target, app = self.target, self.settings.app
+        runs = sum(1 for path in self.run.folder.parent.glob("[!.]*") if path.is_dir())
+        return [
+            *((f"snapshot {id}", what) for id, what in disks.snapshots(target, app, self.env)),
+            (f"images in ECR repository {app}", "of the account, for all environments"),
+            (f"DNS zone {self.settings.zone}", "of the account, for all environments"),
+            (f"bucket {aws.state_bucket(target, app)}", "Terraform's state, of all environments"),
+            (f"{runs} records in runs/{self.env}/", "what was done, by whom and when"),
+        ]
+
+    def _is_allowed(self, name: str) -> checks.Check:
+        """Ask for leave in the settings, and for its commit: nobody gives it alone and unseen."""
+        file = f"environments/{self.env}.yml"
+        git = ("git", "-C", str(self.root), "status", "--porcelain", "--", file)
+        status = self.run.start(git, env=self.target.environ, check=False)
+        is_committed = status.returncode == 0 and not status.tail
+        observed = f"allow_teardown: {str(self.settings.allow_teardown).lower()}"
+        return checks.Check(
+            name,
+            "allow_teardown: true, committed",
+            observed if is_committed else f"{observed}, not committed",
+            self.settings.allow_teardown and is_committed,
+            f"set allow_teardown: true in {file}, commit it, and take it out again afterwards",
+        )
 
     def _resolves(self, name: str) -> bool:
         try:

@@ -21,6 +21,14 @@ STATUSES = {
     "replace": ui.Status(ui.Kind.BAD, "replace", "±"),
     "destroy": ui.Status(ui.Kind.BAD, "destroy", "-"),
 }
+# What Daybook does itself around an apply, as changes of the same plan.
+TASKS = {
+    "lift": ui.warn("lift"),
+    "stop": ui.warn("stop"),
+    "snapshot": ui.good("snapshot"),
+    "keep": ui.good("keep"),
+    "discard": ui.bad("discard"),
+}
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Plan(ui.Shown):
             counts = ", ".join(f"{count} to {action}" for action, count in self.counts.items())
             title, status = f"Plan for {self.workspace}: {counts}", None
         order = sorted(self.changes, key=lambda c: c.action not in ("destroy", "replace"))
-        rows = [(STATUSES[c.action], c.address, _said(c)) for c in order]
+        rows = [((STATUSES | TASKS)[c.action], c.address, _said(c)) for c in order]
         rows += [(STATUSES["update"], f"output {name}", "") for name in self.outputs]
         notes = (*(self.cost.lines() if self.cost else ()), f"digest {self.digest}")
         return ui.Table(title, ("", "resource", "what"), rows, status, notes)

@@ -63,6 +63,19 @@ run "hardens_the_hosts" {
   }
 }
 
+run "protects_the_hosts_where_it_is_asked_to" {
+  command = plan
+
+  variables {
+    protected = true
+  }
+
+  assert {
+    condition     = aws_instance.host["1"].disable_api_termination
+    error_message = "A protected host cannot be terminated from the console."
+  }
+}
+
 run "spreads_hosts_over_two_zones" {
   command = plan
 

@@ -1,0 +1,135 @@
+"""An environment's instances and the disks on them: what a teardown would lose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from daybook import aws
+from daybook.target import Target
+
+ALIVE = ("pending", "running", "stopping", "stopped")
+STOP = {"Delay": 2, "MaxAttempts": 150}
+"""How often and how many times to ask whether an instance has stopped: five minutes."""
+COPY = {"Delay": 5, "MaxAttempts": 720}
+"""The same for a snapshot, which copies a whole disk: an hour."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One EBS volume. snapshot: one that holds all that is on it already, or empty."""
+
+    id: str
+    device: str
+    size_gib: int
+    snapshot: str = ""
+
+
+@dataclass(frozen=True)
+class Host:
+    """One instance with its disks. is_protected: against termination through the API."""
+
+    id: str
+    name: str
+    state: str
+    is_protected: bool
+    disks: tuple[Disk, ...]
+
+
+def hosts(target: Target, app: str, env: str) -> tuple[Host, ...]:
+    """Return the environment's instances that are not terminated, by their tags."""
+    ec2 = aws.client(target, "ec2")
+    filters = [*mine(app, env), {"Name": "instance-state-name", "Values": list(ALIVE)}]
+    pages = ec2.get_paginator("describe_instances").paginate(Filters=filters)
+    found = [
+        each for page in pages for group in page["Reservations"] for each in group["Instances"]
+    ]
+    return tuple(sorted((_host(ec2, each) for each in found), key=lambda host: host.name))
+
+
+def mine(app: str, env: str) -> list[dict[str, Any]]:
+    """Return the EC2 filters for what carries the environment's tags."""
+    return [{"Name": "tag:app", "Values": [app]}, {"Name": "tag:environment", "Values": [env]}]
+
+
+def unprotect(target: Target, host: Host) -> None:
+    """Let the instance be terminated through the API."""
+    ec2 = aws.client(target, "ec2")
+    ec2.modify_instance_attribute(InstanceId=host.id, DisableApiTermination={"Value": False})
+
+
+def stop(target: Target, ids: list[str]) -> None:
+    """Stop instances and wait until they are, so that nothing is written to their disks."""
+    ec2 = aws.client(target, "ec2")
+    ec2.stop_instances(InstanceIds=ids)
+    ec2.get_waiter("instance_stopped").wait(InstanceIds=ids, WaiterConfig=STOP)
+
+
+def snapshot(target: Target, host: Host, disk: Disk, tags: Mapping[str, str]) -> str:
+    """Begin a snapshot of a disk and return its id; `wait` says when it is whole."""
+    own = {**tags, "Name": f"{host.name} {disk.device}", "final": "true"}
+    marks = [{"Key": key, "Value": value} for key, value in own.items()]
+    answer = aws.client(target, "ec2").create_snapshot(
+        VolumeId=disk.id,
+        Description=f"{disk.device} of {host.name} ({host.id}) before its teardown",
+        TagSpecifications=[{"ResourceType": "snapshot", "Tags": marks}],
+    )
+    return answer["SnapshotId"]
+
+
+def wait(target: Target, snapshots: Iterable[str]) -> None:
+    """Wait until snapshots are whole; until then a disk must not go."""
+    waiter = aws.client(target, "ec2").get_waiter("snapshot_completed")
+    for each in snapshots:
+        waiter.wait(SnapshotIds=[each], WaiterConfig=COPY)
+
+
+def snapshots(target: Target, app: str, env: str) -> list[tuple[str, str]]:
+    """Return the environment's snapshots: `[("snap-0abc", "web-1 /dev/xvda, 20 GiB")]`."""
+    ec2 = aws.client(target, "ec2")
+    pages = ec2.get_paginator("describe_snapshots").paginate(
+        OwnerIds=["self"], Filters=mine(app, env)
+    )
+    found = [each for page in pages for each in page["Snapshots"]]
+    return [
+        (each["SnapshotId"], f"{_tags(each).get('Name', '')}, {each['VolumeSize']} GiB")
+        for each in sorted(found, key=lambda each: each["StartTime"])
+    ]
+
+
+def _host(ec2: Any, found: Mapping[str, Any]) -> Host:
+    attribute = ec2.describe_instance_attribute(
+        InstanceId=found["InstanceId"], Attribute="disableApiTermination"
+    )
+    # Nothing was written since it was last started if it is stopped; a start moves LaunchTime.
+    is_still = found["State"]["Name"] == "stopped"
+    return Host(
+        found["InstanceId"],
+        _tags(found).get("Name", found["InstanceId"]),
+        found["State"]["Name"],
+        attribute["DisableApiTermination"]["Value"],
+        tuple(_disks(ec2, found["InstanceId"], found["LaunchTime"] if is_still else None)),
+    )
+
+
+def _disks(ec2: Any, instance: str, still_since: datetime | None) -> Iterator[Disk]:
+    attached = [{"Name": "attachment.instance-id", "Values": [instance]}]
+    volumes = ec2.describe_volumes(Filters=attached)["Volumes"]
+    for volume in sorted(volumes, key=lambda volume: volume["Attachments"][0]["Device"]):
+        last = _final(ec2, volume["VolumeId"], still_since) if still_since else ""
+        device = volume["Attachments"][0]["Device"]
+        yield Disk(volume["VolumeId"], device, volume["Size"], last)
+
+
+def _final(ec2: Any, volume: str, since: datetime) -> str:
+    """Return the snapshot that an earlier teardown made of a disk that was not used since."""
+    wanted = [{"Name": "volume-id", "Values": [volume]}, {"Name": "tag:final", "Values": ["true"]}]
+    found = ec2.describe_snapshots(OwnerIds=["self"], Filters=wanted)["Snapshots"]
+    usable = [each for each in found if each["StartTime"] > since and each["State"] != "error"]
+    return max(usable, key=lambda each: each["StartTime"])["SnapshotId"] if usable else ""
+
+
+def _tags(found: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in found.get("Tags", ())}

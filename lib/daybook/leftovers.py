@@ -1,0 +1,80 @@
+"""What still exists of an environment, by tag and by name, and what is kept of it on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from daybook import aws, disks
+from daybook.target import Target
+
+TAGGED = (
+    ("volume", "describe_volumes", "Volumes", "VolumeId"),
+    ("Elastic IP", "describe_addresses", "Addresses", "PublicIp"),
+    ("network interface", "describe_network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"),
+    ("security group", "describe_security_groups", "SecurityGroups", "GroupId"),
+    ("subnet", "describe_subnets", "Subnets", "SubnetId"),
+    ("route table", "describe_route_tables", "RouteTables", "RouteTableId"),
+    ("internet gateway", "describe_internet_gateways", "InternetGateways", "InternetGatewayId"),
+    ("VPC", "describe_vpcs", "Vpcs", "VpcId"),
+    ("key pair", "describe_key_pairs", "KeyPairs", "KeyName"),
+)
+OF_AN_APPLICATION = {"A", "AAAA", "CNAME"}
+
+
+def found(target: Target, app: str, env: str, zone: str, names: Sequence[str]) -> list[str]:
+    """Return what still exists of an environment: `["instance i-0abc", "role web-host"]`."""
+    return sorted(
+        {
+            *_tagged(target, app, env),
+            *_roles(target, app, env),
+            *_key_pairs(target, f"{app}-{env}"),
+            *_records(target, zone, names),
+        }
+    )
+
+
+def _tagged(target: Target, app: str, env: str) -> Iterator[str]:
+    ec2 = aws.client(target, "ec2")
+    yield from (f"instance {host.id}" for host in disks.hosts(target, app, env))
+    for kind, call, items, key in TAGGED:
+        answer = getattr(ec2, call)(Filters=disks.mine(app, env))
+        yield from (f"{kind} {each[key]}" for each in answer[items])
+
+
+def _roles(target: Target, app: str, env: str) -> Iterator[str]:
+    """IAM finds nothing by tag: what has the name is asked whose it is."""
+    iam = aws.client(target, "iam")
+    prefix, tags = f"{app}-{env}-", {"app": app, "environment": env}
+    for page in iam.get_paginator("list_roles").paginate():
+        for name in (role["RoleName"] for role in page["Roles"]):
+            if name.startswith(prefix) and _fits(iam.get_role(RoleName=name)["Role"], tags):
+                yield f"role {name}"
+    for page in iam.get_paginator("list_instance_profiles").paginate():
+        for name in (profile["InstanceProfileName"] for profile in page["InstanceProfiles"]):
+            answer = name.startswith(prefix) and iam.get_instance_profile(InstanceProfileName=name)
+            if answer and _fits(answer["InstanceProfile"], tags):
+                yield f"instance profile {name}"
+
+
+def _fits(found: Mapping[str, Any], tags: Mapping[str, str]) -> bool:
+    """False for what belongs to an environment whose name begins like this one's."""
+    own = {tag["Key"]: tag["Value"] for tag in found.get("Tags", ())}
+    return all(own.get(key, value) == value for key, value in tags.items())
+
+
+def _key_pairs(target: Target, name: str) -> Iterator[str]:
+    wanted = [{"Name": "key-name", "Values": [name]}]
+    answer = aws.client(target, "ec2").describe_key_pairs(Filters=wanted)
+    yield from (f"key pair {each['KeyName']}" for each in answer["KeyPairs"])
+
+
+def _records(target: Target, zone: str, names: Sequence[str]) -> Iterator[str]:
+    if not (zone_id := aws.zone_id(target, zone)):
+        return
+    pages = aws.client(target, "route53").get_paginator("list_resource_record_sets")
+    for page in pages.paginate(HostedZoneId=zone_id):
+        for record in page["ResourceRecordSets"]:
+            name = record["Name"].removesuffix(".")
+            if name in names and record["Type"] in OF_AN_APPLICATION:
+                yield f"DNS record {name} {record['Type']}"
