@@ -60,7 +60,7 @@ class Holder:
         """Read an object's content, also one that another version of Daybook wrote."""
         try:
             found = dict(json.loads(content))
-        except ValueError:
+        except (TypeError, ValueError):
             return cls(reason="the lock's content cannot be read")
         return cls(**{key: value for key, value in found.items() if key in cls.__annotations__})
 

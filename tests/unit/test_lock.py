@@ -1,0 +1,299 @@
+"""The lock against an S3 that speaks HTTP: one winner, one term, and an end for every holder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from moto.server import ThreadedMotoServer
+
+from daybook import lock
+from daybook.errors import Locked, SettingsError
+from daybook.lock import Holder, Lock
+from daybook_sandbox import conditional
+
+BUCKET = "hello-state-123456789012"
+ANN = Holder(
+    run="20261123T184500Z-provision-aaaaaa",
+    step="provision",
+    operator="ann <ann@example.test>",
+    host="anns-laptop",
+    target="REHEARSAL",
+    since="2026-11-23T18:45:00.000Z",
+)
+BEN = replace(ANN, run="20261123T184501Z-configure-bbbbbb", step="configure", operator="ben")
+CHILD = """
+import sys, threading, boto3
+from daybook.lock import Holder, Lock
+s3 = boto3.client("s3", endpoint_url=sys.argv[1])
+held = Lock(s3, sys.argv[2], "staging")
+held.take(Holder(run="dead", term_s=3.0))
+with held.kept(on_lost=lambda: None):
+    print("taken", flush=True)
+    threading.Event().wait()
+"""
+
+
+@dataclass
+class Bucket:
+    """An empty bucket; each lock from it has a client of its own, as each run has."""
+
+    endpoint: str
+
+    def client(self) -> Any:
+        return boto3.client("s3", endpoint_url=self.endpoint)
+
+    def lock(self) -> Lock:
+        return Lock(self.client(), BUCKET, "staging")
+
+
+class Unsteady:
+    """A client whose writings fail, or arrive although their answer does not."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.is_down = self.repeats = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def put_object(self, **given: Any) -> Any:
+        if self.is_down:
+            raise EndpointConnectionError(endpoint_url="https://s3.example.test")
+        if self.repeats:
+            self.client.put_object(**given)
+        return self.client.put_object(**given)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        conditional.patch()
+        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        yield Bucket(f"http://127.0.0.1:{server.get_host_and_port()[1]}")
+        server.stop()
+
+
+@pytest.fixture
+def bucket(server: Bucket) -> Bucket:
+    server.client().create_bucket(Bucket=BUCKET)
+    server.client().delete_object(Bucket=BUCKET, Key="locks/staging.json")
+    return server
+
+
+def test_names_who_holds_it_and_until_when(bucket):
+    bucket.lock().take(ANN)
+    seen = bucket.lock().read()
+    assert seen.holder == ANN
+    assert not seen.is_over
+    assert (seen.until - seen.now).total_seconds() == pytest.approx(lock.TERM_S, abs=2)
+    said = "\n".join(seen.lines())
+    for fact in ("ann@example.test", "anns-laptop", ANN.run, "provision", "REHEARSAL", ANN.since):
+        assert fact in said
+
+
+def test_a_second_run_is_told_who_holds_it(bucket):
+    bucket.lock().take(ANN)
+    with pytest.raises(Locked) as caught:
+        bucket.lock().take(BEN)
+    assert caught.value.exit_code == 8
+    for fact in (ANN.run, ANN.operator, "--wait", "daybook lock break staging", "Nothing was"):
+        assert fact in str(caught.value)
+
+
+def test_of_twenty_exactly_one_proceeds(bucket):
+    start = threading.Barrier(20)
+
+    def attempt(number: int) -> str:
+        mine, who = bucket.lock(), replace(ANN, run=f"run-{number}")
+        start.wait()
+        try:
+            mine.take(who)
+        except Locked:
+            return ""
+        return who.run
+
+    for _ in range(5):
+        with ThreadPoolExecutor(20) as pool:
+            winners = [run for run in pool.map(attempt, range(20)) if run]
+        assert len(winners) == 1
+        assert bucket.lock().read().holder.run == winners[0]
+        bucket.client().delete_object(Bucket=BUCKET, Key="locks/staging.json")
+
+
+def test_a_released_lock_is_free(bucket):
+    first = bucket.lock()
+    first.take(ANN)
+    first.release()
+    assert bucket.lock().read() is None
+    bucket.lock().take(BEN)
+
+
+def test_waits_for_the_one_before(bucket):
+    first, waited_for = bucket.lock(), []
+    first.take(ANN)
+
+    def on_wait(held: Locked) -> None:
+        waited_for.append(str(held))
+        first.release()
+
+    bucket.lock().take(BEN, wait_s=30, on_wait=on_wait)
+    assert bucket.lock().read().holder == BEN
+    assert ANN.run in waited_for[0]
+
+
+def test_waits_no_longer_than_it_was_told(bucket, monkeypatch):
+    monkeypatch.setattr(lock, "POLL_S", 0.1)
+    bucket.lock().take(ANN)
+    began = time.monotonic()
+    with pytest.raises(Locked, match=ANN.run):
+        bucket.lock().take(BEN, wait_s=1)
+    assert 1 <= time.monotonic() - began < 3
+
+
+def test_the_lock_of_a_killed_process_runs_out(bucket, monkeypatch):
+    monkeypatch.setattr(lock, "POLL_S", 0.1)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, bucket.endpoint, BUCKET],
+        stdout=subprocess.PIPE,
+        env=dict(os.environ),
+        text=True,
+    )
+    assert child.stdout.readline() == "taken\n"
+    with pytest.raises(Locked):  # It lives for longer than its term.
+        bucket.lock().take(BEN, wait_s=5)
+    child.kill()
+    child.wait()
+    killed = time.monotonic()
+    with pytest.raises(Locked, match="run: dead"):
+        bucket.lock().take(BEN)
+    bucket.lock().take(BEN, wait_s=30)
+    assert time.monotonic() - killed < 3 + 1.5
+    child.stdout.close()
+
+
+def test_a_broken_lock_is_free_and_its_holder_is_told_why(bucket):
+    old = bucket.lock()
+    old.take(ANN)
+    was = bucket.lock().break_(replace(BEN, reason="ann went home"))
+    assert was.holder == ANN
+    assert bucket.lock().read().is_over
+    with pytest.raises(Locked, match="ann went home") as caught:
+        old.require()
+    assert caught.value.exit_code == 8
+    assert not old.is_taken
+    with pytest.raises(Locked):  # It stays lost, whatever becomes of the lock.
+        old.require()
+    bucket.lock().take(replace(ANN, run="next"))
+    old.release()
+    assert bucket.lock().read().holder.run == "next"
+
+
+def test_only_a_held_lock_can_be_broken(bucket):
+    assert bucket.lock().break_(BEN) is None
+    first = bucket.lock()
+    first.take(ANN)
+    first.release()
+    assert bucket.lock().break_(BEN) is None
+    assert bucket.lock().read() is None
+
+
+def test_a_holder_at_work_hears_that_its_lock_was_broken(bucket, monkeypatch):
+    monkeypatch.setattr(lock, "RENEW_S", 0.2)
+    old, told = bucket.lock(), threading.Event()
+    old.take(ANN)
+    with old.kept(on_lost=told.set):
+        assert not told.wait(1)
+        bucket.lock().break_(BEN)
+        assert told.wait(3)
+    assert BEN.operator in str(old.lost)
+
+
+def test_nobody_is_told_when_the_work_has_ended(bucket, monkeypatch):
+    monkeypatch.setattr(lock, "RENEW_S", 0.2)
+    old, told = bucket.lock(), threading.Event()
+    old.take(ANN)
+    with old.kept(on_lost=told.set):
+        pass
+    bucket.lock().break_(BEN)
+    assert not told.wait(1)
+
+
+def test_a_term_that_is_over_can_go_on_if_nobody_came(bucket):
+    mine = bucket.lock()
+    mine.take(replace(ANN, term_s=0.0))
+    assert bucket.lock().read().is_over
+    mine.require()
+    assert mine.is_taken
+
+
+def test_a_term_that_is_over_cannot_go_on_after_somebody_elses(bucket):
+    mine, other = bucket.lock(), bucket.lock()
+    mine.take(replace(ANN, term_s=0.0))
+    other.take(BEN)
+    other.release()
+    with pytest.raises(Locked, match="taken over"):
+        mine.require()
+
+
+def test_an_outage_is_forgiven_for_a_part_of_the_term(bucket):
+    client = Unsteady(bucket.client())
+    mine = Lock(client, BUCKET, "staging")
+    mine.take(replace(ANN, term_s=1.0))
+    client.is_down = True
+    mine.require()
+    assert mine.is_taken
+    time.sleep(lock.TRUSTED)
+    with pytest.raises(Locked, match="could not be renewed in time"):
+        mine.require()
+
+
+def test_a_writing_whose_answer_was_lost_counts(bucket):
+    client = Unsteady(bucket.client())
+    client.repeats = True
+    mine = Lock(client, BUCKET, "staging")
+    mine.take(ANN)
+    mine.require()
+    assert bucket.lock().read().holder == replace(ANN, renewals=1)
+    mine.release()
+    assert bucket.lock().read() is None
+
+
+@pytest.mark.parametrize(
+    ("content", "operator"),
+    [
+        (b'{"operator": "ann", "mood": "good"}', "ann"),
+        (b"not JSON", "somebody"),
+        (b"7", "somebody"),
+    ],
+)
+def test_content_of_another_hand_still_locks(bucket, content, operator):
+    bucket.client().put_object(Bucket=BUCKET, Key="locks/staging.json", Body=content)
+    with pytest.raises(Locked, match=f"holder: {operator}"):
+        bucket.lock().take(BEN)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("", 0), ("0", 0), ("90s", 90), ("10m", 600), ("2h", 7200)]
+)
+def test_durations(text, expected):
+    assert lock.seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["10", "ten", "-1m", "1.5h", "10 m", "1d"])
+def test_what_is_no_duration(text):
+    with pytest.raises(SettingsError, match="such as 90s"):
+        lock.seconds(text)
