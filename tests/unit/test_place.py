@@ -1,0 +1,185 @@
+"""Each question about the place, with a right answer and a wrong one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import boto3
+import pytest
+import yaml
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from daybook import aws, checks, place
+from daybook.settings import Freeze, load
+from daybook.target import Target
+
+SETTINGS = {
+    "app": "hello",
+    "account": "sandbox",
+    "zone": "daybook.test",
+    "names": ["staging.daybook.test"],
+    "cidr": "10.20.0.0/16",
+    "operators": ["203.0.113.7/32"],
+}
+REGION = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
+TARGET = Target("sandbox", "123456789012", "us-east-1", REGION)
+NOON = datetime(2026, 12, 24, 12, tzinfo=UTC)
+FREEZE = Freeze(since=NOON, until=NOON + timedelta(hours=1), reason="the shop's busiest hour")
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "environments").mkdir()
+    return tmp_path
+
+
+def write(root, env: str, **changes):
+    (root / "environments" / f"{env}.yml").write_text(yaml.safe_dump(SETTINGS | changes))
+    return load(root, env)
+
+
+def git(root, *args: str) -> None:
+    who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.test")
+    subprocess.run(["git", "-C", root, *who, *args], check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(root):
+    """Return a project with one commit, which a bare repository beside it has, too."""
+    write(root, "staging")
+    git(root, "init", "-b", "main")
+    git(root, "add", "-A")
+    git(root, "commit", "-m", "Begin")
+    git(root, "init", "--bare", root.with_name(f"{root.name}.git"))
+    git(root, "remote", "add", "origin", root.with_name(f"{root.name}.git"))
+    git(root, "push", "-u", "origin", "main")
+    return root
+
+
+def test_the_tools_region():
+    assert place.region_is(TARGET)("region").is_ok
+    other = Target("aws", "1", "eu-north-1", REGION | {"AWS_REGION": "eu-north-1"})
+    check = place.region_is(other)("region")
+    assert (check.is_ok, check.observed) == (False, "eu-north-1 and us-east-1")
+
+
+@mock_aws
+@pytest.mark.parametrize(("region", "is_ok"), [("us-east-1", True), ("eu-north-1", False)])
+def test_the_state_is_in_the_region(region, is_ok):
+    s3 = boto3.client("s3", region_name=region)
+    where = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    s3.create_bucket(Bucket="hello-state", **({} if region == "us-east-1" else where))
+    check = place.bucket_is_in_region(TARGET, "hello-state")("state's region")
+    assert (check.is_ok, check.observed) == (is_ok, region)
+
+
+@mock_aws
+def test_a_state_that_is_not_there_yet_is_in_no_wrong_region():
+    assert place.bucket_is_in_region(TARGET, "hello-state")("state's region").is_ok
+
+
+def test_names_and_network_of_its_own(root):
+    chosen = write(root, "staging")
+    write(root, "production", names=["daybook.test"], cidr="10.30.0.0/16")
+    (root / "environments/broken.yml").write_text("app: [")
+    assert place.names_are_its_own(root, "staging", chosen)("names").is_ok
+
+
+def test_names_and_network_of_another(root):
+    chosen = write(root, "staging")
+    write(root, "production", cidr="10.20.128.0/17")
+    check = place.names_are_its_own(root, "staging", chosen)("names")
+    assert not check.is_ok
+    assert "staging.daybook.test is production's" in check.observed
+    assert "10.20.0.0/16 overlaps production's 10.20.128.0/17" in check.observed
+
+
+@pytest.mark.parametrize("wanted", ["any", "clean", "pushed"])
+def test_git_as_it_should_be(checkout, wanted):
+    check = place.git_is(checkout, wanted)("git")
+    assert check.is_ok
+    assert check.observed.endswith(", pushed")
+
+
+@pytest.mark.parametrize(("wanted", "is_ok"), [("any", True), ("clean", False), ("pushed", False)])
+def test_git_with_changes(checkout, wanted, is_ok):
+    (checkout / "new.txt").touch()
+    check = place.git_is(checkout, wanted)("git")
+    assert (check.is_ok, "1 changed: new.txt" in check.observed) == (is_ok, True)
+
+
+@pytest.mark.parametrize(("wanted", "is_ok"), [("any", True), ("clean", True), ("pushed", False)])
+def test_git_with_a_commit_that_nobody_else_has(checkout, wanted, is_ok):
+    git(checkout, "commit", "--allow-empty", "-m", "Not pushed")
+    check = place.git_is(checkout, wanted)("git")
+    assert (check.is_ok, check.fix) == (is_ok, "git push")
+
+
+@pytest.mark.parametrize(("wanted", "is_ok"), [("any", True), ("clean", False), ("pushed", False)])
+def test_no_git(root, wanted, is_ok):
+    assert place.git_is(root, wanted)("git").is_ok is is_ok
+
+
+@pytest.mark.parametrize(("off_s", "is_ok"), [(0, True), (-59, True), (120, False), (-120, False)])
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_the_clock(monkeypatch, off_s, is_ok, is_refused):
+    theirs = datetime.now(UTC) - timedelta(seconds=off_s)
+    headers = {"date": f"{theirs:%a, %d %b %Y %H:%M:%S} GMT"}
+    answer = {"ResponseMetadata": {"HTTPHeaders": headers}}
+
+    def call() -> dict:
+        if is_refused:
+            raise ClientError({"Error": {"Code": "SignatureDoesNotMatch"}, **answer}, "Call")
+        return answer
+
+    sts = SimpleNamespace(get_caller_identity=call)
+    monkeypatch.setattr(aws, "client", lambda _target, _service: sts)
+    check = place.clock_is_right(TARGET)("clock")
+    assert check.is_ok is is_ok
+    assert int(check.observed.removesuffix(" s")) == pytest.approx(off_s, abs=2)
+
+
+@pytest.mark.parametrize(("free_gib", "is_ok"), [(0.9, False), (1.0, True), (500, True)])
+def test_the_disk(root, monkeypatch, free_gib, is_ok):
+    usage = SimpleNamespace(free=int(free_gib * 2**30))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    assert place.disk_has_room(root)("disk").is_ok is is_ok
+
+
+@pytest.mark.parametrize(("minutes", "is_ok"), [(-1, True), (0, False), (59, False), (60, True)])
+def test_a_freeze_window(root, minutes, is_ok):
+    chosen = write(root, "staging").model_copy(update={"freezes": (FREEZE,)})
+    moment = NOON + timedelta(minutes=minutes)
+    check = place.no_freeze(chosen, override="", now=moment)("freeze")
+    assert check.is_ok is is_ok
+    if not is_ok:
+        assert FREEZE.reason in check.observed
+        assert "--override-freeze" in check.fix
+
+
+@pytest.mark.parametrize(("reason", "is_ok"), [("the shop is down", True), ("  ", False)])
+def test_a_freeze_is_overridden_with_a_reason_alone(root, reason, is_ok):
+    chosen = write(root, "staging").model_copy(update={"freezes": (FREEZE,)})
+    check = place.no_freeze(chosen, override=reason, now=NOON)("freeze")
+    assert check.is_ok is is_ok
+    assert ("overridden: the shop is down" in check.observed) is is_ok
+    assert FREEZE.reason in check.observed
+
+
+def test_all_that_is_wrong_is_told_at_once(checkout, monkeypatch):
+    since = datetime.now(UTC) - timedelta(hours=1)
+    freeze = {"since": since.isoformat(), "until": "2999-01-01T00:00:00Z", "reason": "moving house"}
+    write(checkout, "production")
+    chosen = write(checkout, "staging", git="clean", freezes=[freeze])
+    usage = SimpleNamespace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    down = Target("sandbox", "123456789012", "us-east-1", {}, is_up=False)
+    asked = place.here(checkout, "staging", chosen, down, override_freeze="")
+    answers = checks.ask(down, asked, place.there(chosen, down))
+    failed = {check.name for check in answers.failed}
+    assert failed == {"region", "names", "git", "disk", "freeze", "target"}
+    assert [check.is_ok for check in answers.answers if check.name == "clock"] == [None]
