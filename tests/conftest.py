@@ -61,7 +61,8 @@ class Project:
 
     def step(self, name: str, env: str, approve: str = "auto") -> str:
         """Run a step to its good end and return what it said."""
-        return self.succeed("run", name, "-p", "env", env, "-p", "approve", approve)
+        typed = ("-p", "confirm", env) if name == "teardown" else ()
+        return self.succeed("run", name, "-p", "env", env, "-p", "approve", approve, *typed)
 
     def set(self, env: str, **changes: Any) -> None:
         """Change settings of an environment, or make one from staging's."""

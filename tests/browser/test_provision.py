@@ -17,7 +17,7 @@ def account(sandbox):
     """Return the sandbox with its account prepared; what is provisioned here is torn down."""
     sandbox.succeed("run", "bootstrap", "-p", "env", "staging", "-p", "approve", "auto")
     yield sandbox
-    sandbox.succeed("run", "teardown", "-p", "env", "staging", "-p", "approve", "auto")
+    sandbox.step("teardown", "staging")
 
 
 def instances(sandbox) -> list[str]:
