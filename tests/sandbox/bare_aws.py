@@ -33,7 +33,7 @@ def main() -> None:
         os.environ["MOTO_AMIS_PATH"] = str(amis)  # read when moto is imported
         from moto.server import ThreadedMotoServer
 
-        from daybook_sandbox import instances, policies
+        from daybook_sandbox import conditional, instances, policies
 
         policies.patch()
         conditional.patch()
