@@ -12,8 +12,8 @@ from typing import Any
 from daybook.journal import Journal
 from daybook.redact import Stream
 
-CELL_LIMIT = 1_000_000
-RUN_LIMIT = 8_000_000
+CELL_LIMIT = 500_000
+RUN_LIMIT = 5_000_000
 """Characters of a cell, and of a run, that the page shows; the rest goes to an attachment."""
 PART_LIMIT = 256_000
 """Characters of one representation of one display that the page shows."""

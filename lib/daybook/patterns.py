@@ -28,14 +28,11 @@ _AUTHORIZATION = re.compile(
 )
 _BEARER = re.compile(r"(?i)\bbearer\s+([A-Za-z0-9._~+/-]{16,}=*)")
 _TOKENS = (
-    ("github-token", "gh", r"\bgh[pousr]_[A-Za-z0-9]{30,255}"),
-    ("github-token", "github_pat_", r"\bgithub_pat_[A-Za-z0-9_]{22,255}"),
+    ("github-token", "_", r"\bgh[pousr]_[A-Za-z0-9]{30,255}|\bgithub_pat_[A-Za-z0-9_]{22,255}"),
+    ("stripe-key", "_", r"\b[srp]k_(?:live|test)_[A-Za-z0-9]{16,}|\bwhsec_[A-Za-z0-9+/=]{16,}"),
     ("slack-token", "xox", r"\bxox[a-z]-[A-Za-z0-9-]{10,}"),
-    ("slack-webhook", "hooks.slack.com", r"hooks\.slack\.com/services/[A-Za-z0-9/_-]+"),
-    ("stripe-key", "_live_", r"\b[srp]k_live_[A-Za-z0-9]{16,}"),
-    ("stripe-key", "_test_", r"\b[srp]k_test_[A-Za-z0-9]{16,}"),
-    ("stripe-key", "whsec_", r"\bwhsec_[A-Za-z0-9+/=]{16,}"),
-    ("jwt", "eyj", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
+    ("slack-webhook", ".slack.com", r"hooks\.slack\.com/services/[A-Za-z0-9/_-]+"),
+    ("jwt", "eyJ", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
 )
 
 STARTS = (
@@ -67,26 +64,30 @@ def _groups(pattern: re.Pattern[str], name: str) -> Callable[[str], Iterator[Spa
     return find
 
 
-_FINDERS: tuple[tuple[tuple[str, ...], Callable[[str], Iterator[Span]]], ...] = (
-    (("akia", "asia"), _aws),
-    (("secret", "session", "security-token"), _groups(_AWS_NAMED, "aws-secret-access-key")),
-    (("-----begin",), _groups(_PEM, "private-key")),
+Finder = Callable[[str], Iterator[Span]]
+_EXACT: tuple[tuple[tuple[str, ...], Finder], ...] = (
+    (("AKIA", "ASIA"), _aws),
+    (("-----BEGIN",), _groups(_PEM, "private-key")),
     (("://",), _groups(_URL, "url-password")),
+    *(((trigger,), _groups(re.compile(shape), name)) for name, trigger, shape in _TOKENS),
+)
+_IN_ANY_CASE: tuple[tuple[tuple[str, ...], Finder], ...] = (
+    (("secret", "session", "security-token"), _groups(_AWS_NAMED, "aws-secret-access-key")),
     (("authorization",), _groups(_AUTHORIZATION, "authorization")),
     (("bearer",), _groups(_BEARER, "authorization")),
-    *(((trigger,), _groups(re.compile(shape), name)) for name, trigger, shape in _TOKENS),
 )
 
 
 def find(text: str) -> list[Span]:
     """Return (start, end, name) of everything in `text` that has the shape of a secret.
 
-    A regular expression runs only where its cheap trigger word occurs at all.
+    A regular expression runs only where its cheap trigger occurs at all.
     """
     lowered = text.lower()
     return [
         span
-        for triggers, finder in _FINDERS
-        if any(trigger in lowered for trigger in triggers)
+        for finders, where in ((_EXACT, text), (_IN_ANY_CASE, lowered))
+        for triggers, finder in finders
+        if any(trigger in where for trigger in triggers)
         for span in finder(text)
     ]
