@@ -114,7 +114,7 @@ class Office:
         )
 
 
-def sign(plan: Waiting, key: Path, root: Path, *, reason: str = "", decline: bool) -> Answer:
+def sign(plan: Waiting, key: Path, root: Path, *, reason: str = "", is_declined: bool) -> Answer:
     """Answer for a plan with the approver's key; it must be one of environments/signers.
 
     Raises ApprovalRefused where the answer would not count.
@@ -122,7 +122,7 @@ def sign(plan: Waiting, key: Path, root: Path, *, reason: str = "", decline: boo
     who = provenance.operator(root)
     said = {
         "schema": _SCHEMA,
-        "decision": DECLINED if decline else APPROVED,
+        "decision": DECLINED if is_declined else APPROVED,
         "reason": reason,
         "run": plan.run,
         "digest": plan.digest,

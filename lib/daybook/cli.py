@@ -12,6 +12,7 @@ from daybook import settings
 from daybook.errors import DaybookError
 
 LATER = {
+    "approve": ("daybook.cli_approve", "approve"),
     "demo": ("daybook.demo", "demo"),
     "env": ("daybook.cli_env", "env"),
     "lock": ("daybook.cli_lock", "lock"),
@@ -45,14 +46,17 @@ def daybook() -> None:
 @click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Parameters in a file.")
 @click.option("--wait", default="", metavar="TIME", help="Wait for another run: 90s, 10m or 1h.")
 @click.option("--override-freeze", default="", metavar="REASON", help="Run in a freeze window.")
+@click.option("--resume", default="", metavar="RUN", help="Go on with a run: same parameters.")
 @click.option("--quiet", is_flag=True, help="Print only errors.")
-def run(step, texts, raws, yamls, files, wait, override_freeze, quiet) -> None:
+def run(step, texts, raws, yamls, files, wait, override_freeze, resume, quiet) -> None:
     """Run STEP, a notebook's name (provision) or path, without a browser.
 
     Exit codes: 0 succeeded, 2 settings or parameters, 3 preflight, 4 approval needed or wrong,
     5 a command failed, 6 apply failed, 7 verify failed, 8 locked, 130 interrupted.
     """
     from daybook import headless, lock, parameters, turn
+    from daybook import resume as going_on
+    from daybook.run import RESUMES
 
     lock.seconds(wait)
     os.environ |= {turn.WAIT: wait} if wait else {}
@@ -61,6 +65,8 @@ def run(step, texts, raws, yamls, files, wait, override_freeze, quiet) -> None:
     notebook = parameters.find_notebook(root, step)
     values = parameters.read_files(files, yamls)
     chosen = parameters.check(notebook, [*texts, *raws], values)
+    if resume:
+        os.environ[RESUMES], chosen = going_on.prepare(root, notebook, resume, chosen)
     sys.exit(headless.run(notebook, chosen, root=root, quiet=quiet).exit_code)
 
 

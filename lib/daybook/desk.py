@@ -39,7 +39,8 @@ class Desk:
         """Take up the waiting plan that the run is given an approval for, if any."""
         self._waiting = self._own = None
         run, given = self._run, str(self._run.parameters.get("approve", ""))
-        if wanted := run.resumes if given in ("", gate.AUTO) else given:
+        wanted = given if given not in ("", gate.AUTO) else waiting.left_by(run.root, run.resumes)
+        if wanted:
             hours = run.settings.plan_hours
             self._waiting = waiting.take_up(run.root, wanted, self._basis(), hours, run.id)
 
@@ -51,8 +52,8 @@ class Desk:
         elif self._waiting is None:
             said, digest = ui.text(plan), plan.digest
             made = (journal.now(), self._basis(), self._operator())
-            self._waiting = Waiting(self._run.id, digest, *made, said)
-            waiting.keep(self._run.root, self._waiting)
+            new = Waiting(self._run.id, digest, *made, said)
+            self._waiting = waiting.keep(self._run.root, new, self._run.settings.plan_hours)
         elif (plan.digest, ui.text(plan)) != (self._waiting.digest, self._waiting.summary):
             self._discard()
             raise ApprovalRefused(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -61,23 +61,37 @@ def plan_file(root: Path, environment: str, run: str) -> Path:
     return _folder(root, environment) / f"{run}.tfplan"
 
 
-def keep(root: Path, plan: Waiting) -> None:
-    """Keep a plan until it is applied or refused; only its owner may read it."""
+def keep(root: Path, plan: Waiting, hours: int) -> Waiting:
+    """Keep a plan until it is applied or refused; only its owner may read it.
+
+    Returns it under the name of the first run that made it, where that one still waits: what
+    others said of it since counts.
+    """
     ticket = _ticket(root, plan.environment, plan.run)
-    ticket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path, older in _all(root):
+        is_same = replace(plan, run=older.run, made=older.made) == older
+        if is_same and not older.is_expired(hours) and _is_closed(path):
+            plan = older
+            discard(root, plan.environment, path.stem)
+    ticket.parent.mkdir(parents=True, exist_ok=True)
     ticket.touch(0o600)
     ticket.write_bytes(plan.encode())
+    return plan
+
+
+def left_by(root: Path, run: str) -> str:
+    """Return the digest of the plan that a run left waiting, "" when it left none."""
+    found = (plan.digest for path, plan in _all(root) if run in (plan.run, path.stem))
+    return next(found, "")
 
 
 def take_up(root: Path, approved: str, basis: Mapping[str, str], hours: int, by: str) -> Waiting:
-    """Give the plan that waits under a digest, or that a run left waiting, to the run `by`.
+    """Give the plan that waits under a digest to the run `by`.
 
-    approved: the digest or the run's id. basis: how things are now. hours: how old it may be.
+    basis: how things are now. hours: how old it may be.
     ApprovalRefused says what waits instead, or what differs; a plan that is outdated is deleted.
     """
-    waiting = {
-        path: plan for path, plan in _all(root) if approved in (plan.digest, plan.run, path.stem)
-    }
+    waiting = {path: plan for path, plan in _all(root) if plan.digest == approved}
     if not waiting:
         raise _nothing_waits(root, approved, basis)
     path = max(waiting, key=lambda path: waiting[path].made)
@@ -173,6 +187,10 @@ def _is_over(folder: Path) -> bool:
         return True
     is_alive = provenance.is_alive(entries.header.get("kernel", {}))
     return not is_alive and summary.left_behind(entries) != "waiting"
+
+
+def _is_closed(ticket: Path) -> bool:
+    return record.load(ticket.parents[1] / ticket.stem) is not None
 
 
 def _all(root: Path) -> Iterator[tuple[Path, Waiting]]:

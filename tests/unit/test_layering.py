@@ -17,7 +17,7 @@ LAYERS = (
     {"checks", "place", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},
     {"story", "summary", "render", "provenance", "signing"},
     {"record", "recorder", "audit", "archive", "compare", "upload", "run", "turn", "step"}
-    | {"waiting", "approval", "desk"},
+    | {"waiting", "approval", "desk", "resume"},
     {"steps"},
     {"parameters", "terminal", "driver", "headless", "demo", "cli"},
 )

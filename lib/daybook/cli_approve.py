@@ -1,0 +1,91 @@
+"""`daybook approve`: the second person's yes or no to a plan that waits."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from daybook import approval, aws, settings, target, ui
+from daybook.approval import Office
+from daybook.errors import ApprovalRefused, SettingsError
+from daybook.settings import Settings
+from daybook.waiting import NEW_PLAN, Waiting
+
+
+@click.command()
+@click.argument("run")
+@click.option("--decline", default=None, metavar="REASON", help="Say no, and why.")
+@click.option("--key", type=click.Path(path_type=Path), help="Your SSH key, if not the settings'.")
+@click.option("--rehearse", is_flag=True, help="The run was a rehearsal of a real environment.")
+def approve(run: str, decline: str | None, key: Path | None, rehearse: bool) -> None:
+    """Read the plan that RUN waits with, and sign that you approve or decline it.
+
+    Your key must be in environments/signers, and you must not be the one who made the plan.
+    At a terminal you are asked to type the environment's name first.
+    """
+    root = settings.find_root()
+    plan, office, chosen = _find(root, run, rehearse)
+    _show(plan)
+    if plan.is_expired(chosen.plan_hours):
+        raise ApprovalRefused(
+            f"{plan.digest} is too old.",
+            expected=f"made in the last {chosen.plan_hours} hours",
+            observed=plan.made,
+            next=NEW_PLAN.format(**plan.basis),
+        )
+    is_no = decline is not None
+    answer = approval.sign(
+        plan, key or _own_key(chosen), root, reason=decline or "", is_declined=is_no
+    )
+    if not is_no and sys.stdin.isatty():
+        _confirm(plan.environment)
+    office.answer(plan, answer)
+    word = ui.warn("declined") if is_no else ui.good("approved")
+    going_on = f"daybook run {plan.basis['step']} --resume {plan.run} -p approve {plan.digest}"
+    lines = () if is_no else (f"{plan.operator['name'] or 'The operator'} goes on: {going_on}",)
+    click.echo(ui.text(ui.Notice(plan.digest, word, lines)))
+
+
+def _find(root: Path, run: str, rehearse: bool) -> tuple[Waiting, Office, Settings]:
+    """Look for a run's question in the buckets of all environments."""
+    waiting = []
+    for name in settings.environments(root):
+        chosen = settings.load(root, name)
+        goal = target.resolve(chosen, root, rehearse=rehearse)
+        if not goal.is_up:
+            continue
+        office = Office(goal, aws.state_bucket(goal, chosen.app))
+        if plan := office.question(name, run):
+            return plan, office, chosen
+        waiting += office.questions(name)
+    raise SettingsError(
+        f"No run {run} has asked for approval.",
+        expected=", ".join(waiting[-5:]) or "a run that waits for a second person",
+        next="ask the operator for the run's id, and look whether you are signed in to the account",
+    )
+
+
+def _show(plan: Waiting) -> None:
+    who, where = plan.operator, plan.basis
+    place = "REHEARSAL" if where["target"] == "sandbox" else f"AWS {where['account']}"
+    rows = [
+        ("run", plan.run),
+        ("where", f"{where['environment']}, {place}, {where['region']}"),
+        ("who", f"{who['name']} <{who['email']}> {who['user']}, key {who['key'] or 'none'}"),
+        ("when", plan.made),
+        ("commit", where["commit"] or "none"),
+    ]
+    click.echo(ui.text(ui.Table(f"{where['step']} {where['environment']}", ("", ""), rows)))
+    click.echo(f"\n{plan.summary}\n")
+
+
+def _own_key(chosen: Settings) -> Path:
+    """Return the approver's key: theirs also in a rehearsal, where the operator has another."""
+    return chosen.ssh_key.expanduser()
+
+
+def _confirm(env: str) -> None:
+    if click.prompt(f"Type {env} to approve", default="", show_default=False) != env:
+        raise ApprovalRefused("Not approved.", expected=env, next="daybook approve again, or not")

@@ -1,0 +1,75 @@
+"""Go on with a run that failed, was interrupted, or waits for approval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from daybook import archive, journal, provenance, record
+from daybook.errors import SettingsError
+from daybook.gate import AUTO
+from daybook.waiting import differences
+
+GIVEN_ANEW = ("approve", "confirm", "override_freeze")
+"""What an operator says of one run; every other parameter stays as it was."""
+
+
+def prepare(
+    root: Path, notebook: Path, name: str, given: Mapping[str, object]
+) -> tuple[str, dict[str, object]]:
+    """Return the run's whole id and the parameters to go on with.
+
+    Nothing is skipped by trust: the new run asks and plans again, and what is done is no change
+    any more. SettingsError says why a run cannot be gone on with.
+    """
+    folder = archive.Archive(root).find(name)
+    entries = journal.read(folder / journal.NAME)
+    _require_open_end(folder, entries, notebook.stem)
+    _require_unchanged(entries.header, notebook, root)
+    before = dict(entries.header["parameters"])
+    if other := sorted(set(given) - set(GIVEN_ANEW)):
+        raise SettingsError(
+            f"{folder.name} is gone on with as it was begun.",
+            expected=f"no parameters but {', '.join(GIVEN_ANEW)}",
+            observed=", ".join(other),
+            next="leave them out, or begin a new run",
+        )
+    if archive.current(entries) != "waiting" and before.get("approve") != AUTO:
+        before["approve"] = ""  # That plan was used; what is left is another one.
+    return folder.name, before | given
+
+
+def _require_open_end(folder: Path, entries: journal.Entries, step: str) -> None:
+    status = archive.current(entries)
+    if entries.header["step"] != step:
+        raise SettingsError(
+            f"{folder.name} is no run of {step}.",
+            next=f"daybook run {entries.header['step']} --resume {folder.name}",
+        )
+    if status in ("succeeded", "running"):
+        raise SettingsError(
+            f"{folder.name} cannot be gone on with.",
+            expected="a run that failed, was interrupted, or waits",
+            observed=status,
+            next="wait for its end" if status == "running" else f"daybook run {step}",
+        )
+
+
+def _require_unchanged(header: Mapping[str, Any], notebook: Path, root: Path) -> None:
+    before = {
+        "template": header["template"].get("sha256"),
+        "settings": header.get("settings", {}).get("sha256"),
+        "commit": header["git"]["commit"],
+    }
+    now = {
+        "template": record.digest(notebook),
+        "settings": record.digest(root / "environments" / f"{header['environment']}.yml"),
+        "commit": provenance.git(root)["commit"],
+    }
+    if details := differences(before, now):
+        raise SettingsError(
+            f"{header['run']} cannot be gone on with: what it was begun with has changed.",
+            details=details,
+            next=f"begin a new run: daybook run {header['step']} -p env {header['environment']}",
+        )
