@@ -16,6 +16,8 @@ from daybook.errors import SettingsError, status_of
 from daybook.recorder import Recorder
 
 PHASES = ("preflight", "plan", "approve", "apply", "verify", "record")
+LOOKING = ("preflight", "plan", "verify", "record")
+"""The phases of a step that changes nothing."""
 RUN_ID = "DAYBOOK_RUN_ID"
 """Set by `daybook run`, so that it finds the record of the kernel that it starts."""
 RESUMES = "DAYBOOK_RESUMES"
@@ -47,8 +49,11 @@ class Run:
     at_end: what is called when the record is closed.
     """
 
-    def __init__(self, step: str, env: str, *, rehearse: bool, parameters: dict) -> None:
+    def __init__(
+        self, step: str, env: str, *, rehearse: bool, parameters: dict, is_read_only: bool = False
+    ) -> None:
         self.step, self.env = step, env
+        self.phases = LOOKING if is_read_only else PHASES
         self.parameters = {"env": env, "rehearse": rehearse, **parameters}
         self.root = settings.find_root()
         self.settings = settings.load(self.root, env)
@@ -140,7 +145,7 @@ class Run:
                 upload.push_pending(self.root, bucket, s3, self.target.account, self.env)
 
     def _require_order(self, name: str) -> None:
-        before = PHASES[: PHASES.index(name)]
+        before = self.phases[: self.phases.index(name)]
         missing = [phase for phase in before if phase not in self._done]
         if missing:
             raise SettingsError(

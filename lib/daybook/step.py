@@ -30,7 +30,13 @@ class Step(ABC):
 
     def __init__(self, env: str, *, rehearse: bool | str = False, **parameters: object) -> None:
         """Start a run; SettingsError when the environment or its settings are wrong."""
-        self.run = Run(self.name, env, rehearse=_truth(rehearse), parameters=parameters)
+        self.run = Run(
+            self.name,
+            env,
+            rehearse=_truth(rehearse),
+            parameters=parameters,
+            is_read_only=self.is_read_only,
+        )
         self.env, self.root = env, self.run.root
         self.settings, self.target = self.run.settings, self.run.target
         self.turn = Turn(self.run, self.lock_name)

@@ -91,8 +91,10 @@ class Teardown(common.TerraformStep):
             def did(what: str, detail: str) -> None:
                 self.run.write("change", tool="ec2", action=what, what=detail)
                 progress.row(f"{what} {detail}", ui.good(what), detail, label="")
+                self.turn.require()
 
             try:
+                self.turn.require()
                 retirement.carry_out(self.target, tags, did)
             except aws.FAILURES as err:
                 raise ApplyFailed(
