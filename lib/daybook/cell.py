@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import itertools
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,8 @@ class Outputs:
 
     def attach(self, mime: str, value: str) -> dict[str, Any]:
         """Put an output that is too large for the page into a file; return what to say of it."""
+        if self.journal.stopped:
+            return {"file": "no attachment", "mime": mime, "bytes": 0, "lost_bytes": len(value)}
         self.attachments.mkdir(exist_ok=True)
         path = self.attachments / f"output-{next(self._files):03}{_SUFFIXES.get(mime, '.txt')}"
         is_binary = mime in ("image/png", "image/jpeg")
@@ -86,7 +87,7 @@ class Cell:
             self._display("update_display_data", content)
         self._pending.clear()
         if self._overflow:
-            rest.append(("stdout", self._overflow.close()))
+            rest.append(("stdout", self._overflow.last_words()))
             self._write("attachment", **self._overflow.facts())
         return [(name, text) for name, text in rest if text]
 
@@ -101,7 +102,8 @@ class Cell:
         if not rest:
             return shown
         if self._overflow is None:
-            self._overflow = Overflow(self._outputs.attachments, f"cell-{self.number:02}.log")
+            name = f"cell-{self.number:02}.log"
+            self._overflow = Overflow(self._outputs.journal, self._outputs.attachments, name)
             self._write("attachment", **self._overflow.facts())
             shown += f"\n… the output goes on in {self._overflow.name}\n"
         self._overflow.add(rest)
@@ -136,27 +138,31 @@ class Cell:
 class Overflow:
     """The attachment that takes what a cell prints beyond its limit."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, journal: Journal, folder: Path, name: str) -> None:
         folder.mkdir(exist_ok=True)
         self.name = f"attachments/{name}"
-        self._file = (folder / name).open("ab", buffering=1 << 16)
+        self._journal = journal
+        self._file = (folder / name).open("ab", buffering=0)
         self._bytes = self._lost = 0
         self._tail = ""
 
     def add(self, text: str) -> None:
-        """Append; what a full disk refuses is counted, and the kernel goes on."""
+        """Append; what a full disk refuses is counted, and the kernel goes on.
+
+        The room that the journal gave up when the disk was full is for its own last lines.
+        """
         data = text.encode("utf-8", "replace")
         self._tail = (self._tail + text)[-_TAIL:]
         try:
-            self._file.write(data)
-            self._bytes += len(data)
-        except (OSError, ValueError):
-            self._lost += len(data)
+            written = 0 if self._journal.stopped else self._file.write(data)
+        except OSError as err:
+            written = 0
+            self._journal.stop(err)
+        self._bytes += written
+        self._lost += len(data) - written
 
-    def close(self) -> str:
-        """Return the last lines, for the page."""
-        with suppress(OSError):
-            self._file.close()
+    def last_words(self) -> str:
+        """Return the last lines, for the page; a thread of the cell may still add some."""
         return f"… {self._bytes:,} bytes are in {self.name}; they end with:\n{self._tail}"
 
     def facts(self) -> dict[str, Any]:

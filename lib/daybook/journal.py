@@ -92,9 +92,18 @@ class Journal:
             try:
                 self._append(kind, data)
             except OSError as err:
-                self._stop(err)
+                if self.stopped:
+                    raise self._cannot_write() from err
+                self.stop(err)
                 if kind != "output":
                     self._last_words(kind, data)
+
+    def stop(self, err: OSError) -> None:
+        """Take no more outputs: the disk is full, here or for an attachment."""
+        with self._lock:
+            if not self.stopped:
+                self.stopped = err.strerror or str(err)
+                self.path.with_name(_RESERVE).unlink(missing_ok=True)
 
     def close(self, status: str, reason: str = "") -> None:
         """Write the end line; nothing can be added after it."""
@@ -127,12 +136,6 @@ class Journal:
                 os.ftruncate(self._fd, self._size)
             raise
         self._seq, self._prev, self._size = self._seq + 1, _hash(line), self._size + len(line) + 1
-
-    def _stop(self, err: OSError) -> None:
-        if self.stopped:
-            raise self._cannot_write() from err
-        self.stopped = err.strerror or str(err)
-        self.path.with_name(_RESERVE).unlink(missing_ok=True)
 
     def _last_words(self, kind: str, data: Mapping[str, Any]) -> None:
         if (kind, data.get("state")) in _BEGINNINGS:

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ class Recorder:
                     open_journal=self.journal,
                     key=self._key,
                 )
-            except OSError as err:
+            except (OSError, CommandFailed) as err:
                 print(f"{self.folder.name}: {err}; the next run completes it", file=sys.stderr)
                 return
         if self._on_closed:
@@ -183,8 +183,11 @@ class Recorder:
 
             def put(text: str) -> None:
                 """Write what there is room for: a full disk must not end the tool in the middle."""
-                with suppress(OSError):
-                    file.write(text.encode("utf-8", "backslashreplace"))
+                try:
+                    if not self.journal.stopped:
+                        file.write(text.encode("utf-8", "backslashreplace"))
+                except OSError as err:
+                    self.journal.stop(err)
 
             def keep(line: str) -> None:
                 put(stream.feed(line.rstrip("\n") + "\n"))
