@@ -1,8 +1,9 @@
-"""What still exists of an environment, by tag and by name, and what is kept of it on purpose."""
+"""What still exists of an environment, by tag and by name, and the rules of its groups."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from daybook import aws, disks
@@ -77,4 +78,28 @@ def _records(target: Target, zone: str, names: Sequence[str]) -> Iterator[str]:
         for record in page["ResourceRecordSets"]:
             name = record["Name"].removesuffix(".")
             if name in names and record["Type"] in OF_AN_APPLICATION:
-                yield f"DNS record {name} {record['Type']}"
+                yield f"{record['Type']} record {name}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of a security group. says: "ingress tcp 22-22 from 0.0.0.0/0"."""
+
+    id: str
+    group: str
+    says: str
+
+
+def rules(target: Target, app: str, env: str) -> Iterator[Rule]:
+    """Give every rule of the environment's security groups, whoever made it."""
+    ec2 = aws.client(target, "ec2")
+    groups = ec2.describe_security_groups(Filters=disks.mine(app, env))["SecurityGroups"]
+    ids = [group["GroupId"] for group in groups]
+    wanted = [{"Name": "group-id", "Values": ids}]
+    for page in ec2.get_paginator("describe_security_group_rules").paginate(Filters=wanted):
+        for rule in page["SecurityGroupRules"] if ids else ():
+            way, join = ("egress", "to") if rule["IsEgress"] else ("ingress", "from")
+            peer = rule.get("CidrIpv4") or rule.get("CidrIpv6") or "another group"
+            ports = f"{rule.get('FromPort', -1)}-{rule.get('ToPort', -1)}"
+            says = f"{way} {rule['IpProtocol']} {ports} {join} {peer}"
+            yield Rule(rule["SecurityGroupRuleId"], rule["GroupId"], says)

@@ -16,8 +16,8 @@ LAYERS = (
     | {"terraform", "ansible"},
     {"checks", "place", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},
     {"story", "summary", "render", "provenance", "signing"},
-    {"record", "recorder", "audit", "archive", "compare", "upload", "run", "turn", "step"}
-    | {"waiting", "approval", "desk", "resume"},
+    {"record", "recorder", "audit", "archive", "compare", "history", "upload"}
+    | {"run", "turn", "step", "survey", "waiting", "approval", "desk", "resume"},
     {"steps"},
     {"parameters", "terminal", "driver", "headless", "demo", "cli"},
 )

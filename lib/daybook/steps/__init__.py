@@ -1,9 +1,10 @@
-"""The steps that the notebooks in notebooks/ call, one module each."""
+"""The steps that the notebooks in notebooks/ and runbooks/ call, one module each."""
 
 from daybook.steps.bootstrap import Bootstrap
 from daybook.steps.configure import Configure
+from daybook.steps.drift import Drift
 from daybook.steps.first_deploy import FirstDeploy
 from daybook.steps.provision import Provision
 from daybook.steps.teardown import Teardown
 
-__all__ = ["Bootstrap", "Configure", "FirstDeploy", "Provision", "Teardown"]
+__all__ = ["Bootstrap", "Configure", "Drift", "FirstDeploy", "Provision", "Teardown"]

@@ -30,6 +30,7 @@ GRACE_S = 180.0
 # is called; the summary of a stale plan is a constant of Terraform's.
 LOCK_INFO = re.compile(r"\s+(ID|Operation|Who|Created): ")
 STALE = "Saved plan is stale"
+UNSAVED = "errored.tfstate"
 
 
 def command(name: str, *args: str, **options: object) -> list[str]:
@@ -61,6 +62,11 @@ def plan_command(path: Path, *, destroy: bool = False) -> list[str]:
 def apply_command(path: Path) -> list[str]:
     """Return the command that applies a saved plan, which asks no question."""
     return command("apply", str(path), json=IsFlagged, input=False, lock_timeout=LOCK_TIMEOUT)
+
+
+def unsaved_state(folder: Path, workspace: str) -> Path:
+    """Return where a state is kept that could neither be saved nor pushed afterwards."""
+    return folder / f"errored.{workspace}.tfstate"
 
 
 def mirror_config(root: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -163,13 +169,16 @@ class Terraform:
             raise
         # Showing a plan loads every provider once more: seconds that an empty one need not take.
         is_empty = not any(e.kind == "planned_change" or e.changed_outputs for e in heard)
-        shown = {} if is_empty else self._document(command("show", str(path), json=IsFlagged))
+        shown = {} if is_empty else self.describe(path)
         return read_plan(shown, path, self.workspace, context or {})
 
     def saved(self, path: Path, context: Mapping[str, str] | None = None) -> Plan:
         """Return a plan that was saved before, with its digest computed anew from the file."""
-        shown = self._document(command("show", str(path.absolute()), json=IsFlagged))
-        return read_plan(shown, path.absolute(), self.workspace, context or {})
+        return read_plan(self.describe(path), path.absolute(), self.workspace, context or {})
+
+    def describe(self, path: Path) -> dict:
+        """Return a saved plan as JSON, with the state it rests on; both may hold secrets."""
+        return self._document(command("show", str(path.absolute()), json=IsFlagged))
 
     def apply(self, plan: Plan, on_event: OnEvent | None = None) -> Applied:
         """Apply a saved plan and delete its file.
@@ -264,17 +273,34 @@ class Terraform:
     def _stopped(self, cls: type[DaybookError], how: str, heard: Sequence[Event]) -> DaybookError:
         """Return the error of an apply that began and did not end, with `applied`."""
         applied = read_applied(heard, self.workspace)
-        unsaved = self.folder / "errored.tfstate"
+        unsaved = self._rescue_state()
         error = cls(
             f"terraform apply in {self.folder.name}, workspace {self.workspace}, was {how}.",
             details=_complaints(heard)[1],
             changed=f"Changed by then: {applied}" if applied.has_begun else NOTHING_CHANGED,
-            next=f"the state could not be saved: terraform state push {unsaved.name}"
-            if unsaved.exists()
+            next=f"keep {unsaved.name}, the state that could not be saved: this step's preflight "
+            "says how to push it"
+            if unsaved
             else "run this step again: the state holds what was done, the plan shows the rest",
         )
         error.applied = applied
         return error
+
+    def _rescue_state(self) -> Path | None:
+        """Push a state that Terraform could not save; return its file if that fails as well.
+
+        Terraform names the file alike for every workspace: it gets the name of its own.
+        """
+        if not (self.folder / UNSAVED).exists():
+            return None
+        kept = (self.folder / UNSAVED).rename(unsaved_state(self.folder, self.workspace))
+        kept.chmod(0o600)
+        try:
+            self.push_state(kept)
+        except DaybookError:
+            return kept
+        kept.unlink()
+        return None
 
     def _document(self, args: Sequence[str], *, check: bool = True) -> dict:
         """Run a command that prints one JSON document, which may hold secrets."""
