@@ -416,3 +416,46 @@ def test_versions_and_that_secrets_are_asked_for_in_private(tmp_path, make):
     tool.plan(tmp_path / "p", variables={"names": []})
     tool.outputs()
     assert asked == [("plan", False), ("show", True), ("output", True)]
+
+
+# ---- a state that could not be saved
+
+
+LOSING_ITS_STATE = """
+import json, pathlib, sys
+if sys.argv[1] == "state":
+    sys.exit(int(pathlib.Path("push").read_text()))
+hook = {"resource": {"addr": "aws_vpc.this"}, "action": "create"}
+print(json.dumps({"type": "apply_complete", "@message": "", "hook": hook}))
+pathlib.Path("errored.tfstate").write_text("{}")
+sys.exit(1)
+"""
+
+
+def lose_state(tmp_path: Path, push: int) -> ApplyFailed:
+    """Apply with a Terraform that cannot save its state, and then can push it, or not."""
+    (tmp_path / "push").write_text(str(push))
+    (tmp_path / "plan").touch()
+
+    def start(args, **options):
+        return process.run([sys.executable, "-c", LOSING_ITS_STATE, *args[1:]], **options)
+
+    tool = Terraform(
+        tmp_path, workspace="staging", env=dict(os.environ), data_dir=tmp_path, start=start
+    )
+    with pytest.raises(ApplyFailed) as caught:
+        tool.apply(Plan(tmp_path / "plan", "staging", "", plans.sha256(tmp_path / "plan")))
+    return caught.value
+
+
+def test_a_state_that_could_not_be_saved_is_pushed(tmp_path):
+    error = lose_state(tmp_path, push=0)
+    assert error.next.startswith("run this step again")
+    assert not list(tmp_path.glob("*.tfstate"))
+
+
+def test_a_state_that_cannot_be_pushed_either_is_kept_under_its_workspace(tmp_path):
+    error = lose_state(tmp_path, push=1)
+    assert "keep errored.staging.tfstate" in error.next
+    kept = tmp_path / "errored.staging.tfstate"
+    assert (kept.read_text(), kept.stat().st_mode & 0o777) == ("{}", 0o600)

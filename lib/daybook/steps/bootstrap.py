@@ -27,7 +27,10 @@ class Bootstrap(Step):
     next = "daybook run provision -p env {env}"
 
     def questions_here(self) -> Mapping[str, checks.Question]:
-        return {"terraform": common.terraform_is_there(self)}
+        return {
+            "terraform": common.terraform_is_there(self),
+            "state": common.state_is_saved(self, "account", "default"),
+        }
 
     @property
     def lock_name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +32,7 @@ class TerraformStep(Step):
     def questions_here(self) -> Mapping[str, checks.Question]:
         return {
             "terraform": terraform_is_there(self),
+            "state": state_is_saved(self, "environment", self.env),
             "SSH public key": checks.file_is(
                 public_key(self),
                 self.root,
@@ -87,6 +89,25 @@ def terraform_is_there(step: Step) -> checks.Question:
         below=(2,),
         start=step.run.start,
     )
+
+
+def state_is_saved(step: Step, folder: str, workspace: str) -> checks.Question:
+    """Ask whether an interrupted apply left a state that could not be saved."""
+    kept = terraform.unsaved_state(step.root / "terraform" / folder, workspace)
+    init = shlex.join(terraform.init_command(backend(step)))
+    fix = (
+        f'eval "$(daybook env export {step.env})"; cd {kept.parent.relative_to(step.root)}; '
+        f"TF_WORKSPACE=default {init}; TF_WORKSPACE={workspace} terraform state push {kept.name} "
+        f"&& rm {kept.name}. If it is refused as older, somebody has applied since: compare both "
+        "with terraform show, and import by hand what only this one knows"
+    )
+
+    def question(name: str) -> checks.Check:
+        is_ok = not kept.exists()
+        observed = "nothing left to push" if is_ok else f"{kept.name} holds what was done"
+        return checks.Check(name, "nothing left to push", observed, is_ok, fix)
+
+    return question
 
 
 def environment_terraform(step: Step) -> terraform.Terraform:

@@ -2,7 +2,14 @@
 
 from daybook.terraform.events import Diagnostic, Event, show_progress
 from daybook.terraform.plan import TASKS, Applied, Change, Plan
-from daybook.terraform.runner import Outputs, Terraform, mirror_config, variables_environment
+from daybook.terraform.runner import (
+    Outputs,
+    Terraform,
+    init_command,
+    mirror_config,
+    unsaved_state,
+    variables_environment,
+)
 
 __all__ = [
     "TASKS",
@@ -13,7 +20,9 @@ __all__ = [
     "Outputs",
     "Plan",
     "Terraform",
+    "init_command",
     "mirror_config",
     "show_progress",
+    "unsaved_state",
     "variables_environment",
 ]

@@ -1,0 +1,146 @@
+"""Plans that wait: taken up once, by whom they are for, and only while all is as it was."""
+
+from __future__ import annotations
+
+import json
+import stat
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from daybook import waiting
+from daybook.errors import ApprovalRefused
+from daybook.waiting import Waiting
+
+BASIS = {
+    "environment": "staging",
+    "step": "provision",
+    "account": "123456789012",
+    "commit": "3fa9c2" * 7,
+    "state": "serial 7 of 3f2a",
+}
+DAY = 24
+
+
+def plan(run="r1", *, hours_ago=0.0, digest="plan-1", **basis) -> Waiting:
+    made = (datetime.now(UTC) - timedelta(hours=hours_ago)).isoformat()
+    return Waiting(run, digest, made, BASIS | basis, {"name": "Ann"}, "1 to create")
+
+
+def keep(root, plan) -> Waiting:
+    kept = waiting.keep(root, plan, DAY)
+    waiting.plan_file(root, plan.environment, plan.run).write_text("secret")
+    return kept
+
+
+def close(root, run, status="waiting") -> None:
+    folder = root / "runs/staging" / run
+    folder.mkdir()
+    (folder / "record.json").write_text(json.dumps({"status": status}))
+
+
+def files(root) -> list[str]:
+    return sorted(path.name for path in (root / "runs").glob("*/.plans/*"))
+
+
+def take_up(root, digest="plan-1", by="r2", **now) -> Waiting:
+    return waiting.take_up(root, digest, BASIS | now, DAY, by)
+
+
+def test_only_its_owner_may_read_a_waiting_plan(tmp_path):
+    keep(tmp_path, plan())
+    mode = (tmp_path / "runs/staging/.plans/r1.json").stat().st_mode
+    assert stat.S_IMODE(mode) == 0o600
+
+
+def test_the_run_that_takes_it_up_holds_it_and_nobody_else_can(tmp_path):
+    keep(tmp_path, plan())
+    assert take_up(tmp_path).run == "r1", "what was asked about stays under its name"
+    assert files(tmp_path) == ["r2.json", "r2.tfplan"]
+    waiting.use(tmp_path, plan(), "r2")
+    assert files(tmp_path) == ["r2.tfplan"], "Terraform has yet to read it"
+    with pytest.raises(ApprovalRefused, match="No plan with this digest waits"):
+        take_up(tmp_path, by="r3")
+    with pytest.raises(ApprovalRefused, match="another run has taken it"):
+        waiting.use(tmp_path, plan(), "r2")
+
+
+def test_an_unknown_digest_is_told_what_waits(tmp_path):
+    keep(tmp_path, plan())
+    with pytest.raises(ApprovalRefused) as caught:
+        take_up(tmp_path, "plan-2")
+    assert caught.value.expected == "plan-1"
+    assert caught.value.next.endswith("daybook run provision -p env staging")
+    assert files(tmp_path) == ["r1.json", "r1.tfplan"]
+
+
+@pytest.mark.parametrize(
+    ("now", "line"),
+    [
+        ({"commit": "77b0e1" * 7}, "commit: was 3fa9c23fa9c2, is 77b0e177b0e1"),
+        ({"state": "serial 8 of 3f2a"}, "state: was serial 7 of 3f2a, is serial 8 of 3f2a"),
+        ({"account": "210987654321"}, "account: was 123456789012, is 210987654321"),
+    ],
+)
+def test_what_differs_is_said_and_the_plan_is_deleted(tmp_path, now, line):
+    keep(tmp_path, plan())
+    with pytest.raises(ApprovalRefused) as caught:
+        take_up(tmp_path, **now)
+    assert caught.value.details == (line,)
+    assert files(tmp_path) == []
+
+
+def test_too_old_a_plan_is_refused_and_deleted(tmp_path):
+    keep(tmp_path, plan(hours_ago=DAY + 0.1))
+    with pytest.raises(ApprovalRefused, match="age: made at"):
+        take_up(tmp_path)
+    assert files(tmp_path) == []
+
+
+def test_another_environments_digest_is_refused_and_its_plan_stays(tmp_path):
+    keep(tmp_path, plan())
+    with pytest.raises(ApprovalRefused, match="environment: was staging, is production"):
+        take_up(tmp_path, environment="production")
+    assert files(tmp_path) == ["r1.json", "r1.tfplan"]
+
+
+def test_the_same_plan_made_again_keeps_its_name_and_its_age(tmp_path):
+    first = keep(tmp_path, plan(hours_ago=2))
+    close(tmp_path, "r1")
+    assert keep(tmp_path, plan("r2")) == first
+    assert files(tmp_path) == ["r2.json", "r2.tfplan"]
+    assert waiting.left_by(tmp_path, "r1") == waiting.left_by(tmp_path, "r2") == "plan-1"
+
+
+@pytest.mark.parametrize("other", [{"hours_ago": DAY + 1}, {"commit": "x"}, {"digest": "plan-2"}])
+def test_another_plan_or_one_too_old_does_not_lend_its_name(tmp_path, other):
+    keep(tmp_path, plan(**other))
+    close(tmp_path, "r1")
+    assert keep(tmp_path, plan("r2")).run == "r2"
+
+
+def test_the_plan_of_a_run_that_is_open_stays_with_it(tmp_path):
+    keep(tmp_path, plan())
+    assert keep(tmp_path, plan("r2")).run == "r2"
+    assert "r1.json" in files(tmp_path)
+
+
+@pytest.mark.parametrize(("status", "stays"), [("waiting", True), ("failed", False)])
+def test_a_plan_goes_with_its_run_unless_that_waits(tmp_path, status, stays):
+    keep(tmp_path, plan())
+    close(tmp_path, "r1", status)
+    waiting.forget_old(tmp_path, "staging", DAY)
+    assert bool(files(tmp_path)) == stays
+
+
+def test_a_plan_that_nobody_knows_any_more_goes_and_one_too_old(tmp_path):
+    keep(tmp_path, plan("old", hours_ago=DAY + 1))
+    close(tmp_path, "old")
+    waiting.plan_file(tmp_path, "staging", "lost").write_text("secret")
+    waiting.forget_old(tmp_path, "staging", DAY)
+    assert files(tmp_path) == []
+
+
+def test_a_plan_survives_its_way_to_the_bucket():
+    one = plan()
+    assert Waiting.decode(one.encode()) == one
