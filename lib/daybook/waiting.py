@@ -1,7 +1,7 @@
 """Plans that wait for approval: kept beside the runs, taken up again, forgotten when over.
 
 `runs/<env>/.plans/` has for each a `<run>.json`, what the plan rests on, and for Terraform a
-`<run>.tfplan`, which holds secrets: it is no part of the record (docs/adr/0003-waiting-plans.md).
+`<run>.tfplan`, which holds secrets: it is no part of the record (docs/adr/0004-waiting-plans.md).
 """
 
 from __future__ import annotations
