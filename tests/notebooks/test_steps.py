@@ -3,51 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
-import boto3
 import nbformat
 import pytest
 
-SERVER = Path(__file__).parents[1] / "sandbox/bare_aws.py"
-ACCOUNT, OTHER_ACCOUNT = "123456789012", "210987654321"
 BEFORE_THE_GATE = ["preflight", "plan", "approve"]
 ALL = [*BEFORE_THE_GATE, "apply", "verify", "record"]
 
 pytestmark = pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not on PATH")
-
-
-@pytest.fixture(scope="module")
-def aws(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """Yield the variables that lead to an AWS API of this module's own."""
-    key = tmp_path_factory.mktemp("ssh") / "id_ed25519"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    with subprocess.Popen([sys.executable, SERVER], stdout=subprocess.PIPE, text=True) as server:
-        port = server.stdout.readline().strip()
-        keys = {"AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": "test"}
-        region = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
-        where = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "DAYBOOK_SSH_KEY": str(key)}
-        yield keys | region | where
-        server.terminate()
-
-
-@pytest.fixture(scope="module")
-def here(copy_project, aws, make_project):
-    """Return a project whose sandbox is that API."""
-    root = copy_project("steps")
-    (root / ".sandbox").mkdir()
-    lines = [f"{name}={value}\n" for name, value in aws.items()]
-    (root / ".sandbox/target.env").write_text("".join(lines))
-    return make_project(root)
-
-
-@pytest.fixture(scope="module")
-def client(aws):
-    session = boto3.Session("AKIDTEST", "test", region_name="us-east-1")
-    return lambda service: session.client(service, endpoint_url=aws["AWS_ENDPOINT_URL"])
 
 
 @pytest.fixture(scope="module")
