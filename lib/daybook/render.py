@@ -57,12 +57,17 @@ def report(template: Mapping[str, Any], entries: Entries, record: Mapping[str, A
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True
     )
     environment.filters |= {"duration": duration, "source": _highlight, "markdown": _markdown}
-    environment.filters |= {"output": _output, "words": words}
+    environment.filters |= {"output": _output, "words": words, "moment": moment}
     told = story.tell(template, entries)
     page = environment.get_template("report.html.j2").render(
         record=record, cells=told, failed=_failed(told), total=max(record["seconds"], 0.001)
     )
     return page.encode("utf-8", "replace")
+
+
+def moment(time: str) -> str:
+    """Return a journal's time as people read it: `2026-11-23 18:45:00 UTC`."""
+    return f"{time[:19].replace('T', ' ')} UTC" if time else "-"
 
 
 def duration(seconds: float | None) -> str:

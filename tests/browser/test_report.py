@@ -1,0 +1,65 @@
+"""A run's report in a real browser: it asks nobody, runs nothing, and fits a phone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+
+from daybook import record
+from daybook.journal import Journal
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = (
+    "<script>document.title = 'run'</script><img src='{url}/image.png' onerror='x()'>"
+    "<meta http-equiv='refresh' content='0;url={url}/refresh'><link rel=icon href='{url}/icon'>"
+    "<style>@import url({url}/style.css); b {{ background: url({url}/rule) }}</style>"
+    "<b style='background: url({url}/inline)'>kept</b>"
+)
+
+
+@pytest.fixture
+def stranger() -> Iterator[SimpleNamespace]:
+    """Yield another host: its address, and what it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", asked=asked)
+        server.shutdown()
+
+
+@pytest.fixture
+def report(tmp_path, stranger):
+    """Return the report of a failed run whose output means harm."""
+    header = {"run": "r1", "step": "provision", "environment": "staging", "target": "sandbox"}
+    run = Journal.create(tmp_path / "runs/staging/r1", header)
+    data = {"text/html": HOSTILE.format(url=stranger.url)}
+    run.write("cell_start", cell=1, source="step.apply()" * 30, sha256="0" * 64)
+    run.write("output", cell=1, type="display_data", data=data, metadata={})
+    run.write("output", cell=1, type="stream", name="stdout", text="wide " * 200 + "\n" * 99)
+    run.write("cell_end", cell=1, status="error", seconds=1, ename="ApplyFailed", evalue="x")
+    record.close(run.path.parent, "failed", open_journal=run)
+    return run.path.parent / "report.html"
+
+
+def test_the_report_stands_alone(report, stranger, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(report.as_uri())
+    page.wait_for_load_state("networkidle")
+    assert stranger.asked == []
+    assert page.url == report.as_uri()
+    assert page.title() == "provision staging: failed"
+    assert page.locator("script, iframe, form, link").count() == 0
+    assert page.get_by_text("kept").first.is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
