@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from daybook import aws, process, ui
+from daybook import aws, process, secrets, ui
 from daybook.errors import DaybookError, PreflightFailed
+from daybook.settings import Settings
 from daybook.target import Target
 
 _STATUSES = {True: ui.good("ok"), False: ui.bad("failed"), None: ui.quiet("not asked")}
@@ -154,6 +155,28 @@ def repository_is(target: Target, repository: str, fix: str) -> Question:
 def zone_is(target: Target, zone: str, fix: str) -> Question:
     """Ask for a DNS zone."""
     return lambda name: _there(name, zone, bool(aws.zone_id(target, zone)), fix)
+
+
+def secrets_are(target: Target, env: str, chosen: Settings) -> Question:
+    """Ask whether each declared secret has a value, and whether each value is declared."""
+    is_rehearsal = target.is_sandbox and chosen.account != "sandbox"
+    place = f"-e {env}" + (" --rehearse" if is_rehearsal else "")
+
+    def question(name: str) -> Check:
+        declared = set(chosen.secrets)
+        found = set(secrets.Store(target, chosen.app, env).current())
+        missing, undeclared = sorted(declared - found), sorted(found - declared)
+        said = [f"{word} has no value" for word in missing]
+        said += [f"{word} is not declared" for word in undeclared]
+        fixes = [f"daybook secrets set {word} {place}" for word in missing]
+        fixes += [
+            f"declare {word} in environments/{env}.yml, or: daybook secrets unset {word} {place}"
+            for word in undeclared
+        ]
+        expected = ", ".join(sorted(declared)) or "none"
+        return Check(name, expected, "; ".join(said) or expected, not said, "; ".join(fixes))
+
+    return question
 
 
 def _there(name: str, what: str, is_there: bool, fix: str) -> Check:

@@ -18,6 +18,7 @@ LATER = {
     "lock": ("daybook.cli_lock", "lock"),
     "runs": ("daybook.cli_runs", "runs"),
     "sandbox": ("daybook_sandbox.cli", "sandbox"),
+    "secrets": ("daybook.cli_secrets", "secrets"),
 }
 """Commands that are imported when they are used: the sandbox is no part of the library."""
 

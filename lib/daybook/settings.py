@@ -37,10 +37,37 @@ DnsName = Annotated[
     _matching(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", "a DNS name in lower case"),
 ]
 ImageId = Annotated[str, _matching(r"|ami-[0-9a-f]+", "an image id such as ami-0abc, or empty")]
+RELEASE_VARIABLES = frozenset(
+    {"APP_NAME", "APP_IMAGE", "APP_VERSION", "APP_ENVIRONMENT", "APP_HOST", "APP_PORT"}
+)
+"""What a release says to the application itself, so that no secret can have such a name."""
+
+
+def _not_of_the_release(name: str) -> str:
+    if name in RELEASE_VARIABLES:
+        raise ValueError(f"{name} is what a release says itself; choose another name")
+    return name
+
+
+def _in_words(purpose: str) -> str:
+    """Refuse a value that was put where its purpose belongs, without repeating it."""
+    if len(purpose.split()) < 2:
+        raise ValueError("say in two words or more what it is for; its value does not belong here")
+    return purpose
+
+
+SecretName = Annotated[
+    str,
+    _matching(r"[A-Z][A-Z0-9_]{0,63}", "a name in capitals such as DATABASE_URL"),
+    AfterValidator(_not_of_the_release),
+]
+Purpose = Annotated[str, AfterValidator(_in_words)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
 
 class Instance(_Model):
@@ -87,6 +114,8 @@ class Settings(_Model):
     """Private key of the operator (its public half lies beside it); DAYBOOK_SSH_KEY wins."""
     port: int = Field(default=8000, ge=1024, le=65535)
     """Loopback port of the application on the host."""
+    secrets: dict[SecretName, Purpose] = {}
+    """Names of the application's secrets, and what each is for; values: daybook secrets set."""
     approvals: Literal[0, 1] = 0
     """How many people besides the operator must approve a plan."""
     plan_hours: int = Field(default=24, ge=1, le=168)
@@ -133,7 +162,7 @@ def load(root: Path, env: str) -> Settings:
             next=nearest_hint(env, known)
             or f"choose one of these, or write environments/{env}.yml",
         )
-    tree, lines = _read(path)
+    tree, lines = read(path)
     try:
         return Settings.model_validate(tree)
     except ValidationError as err:
@@ -151,7 +180,8 @@ def nearest_hint(wrong: str, known: list[str]) -> str | None:
     return f"did you mean {near[0]}?" if near else None
 
 
-def _read(path: Path) -> tuple[object, dict[tuple, int]]:
+def read(path: Path) -> tuple[object, dict[tuple, int]]:
+    """Return what a settings file says, and in which line: `{("instance", "type"): 12}`."""
     try:
         text = path.read_text(encoding="utf-8")
         return yaml.safe_load(text), _line_numbers(yaml.compose(text))
@@ -170,6 +200,9 @@ def _line_numbers(node: yaml.Node | None, at: tuple = ()) -> dict[tuple, int]:
     lines = {at: node.start_mark.line + 1} if node else {}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if (*at, key.value) in lines:
+                problem = f"{key.value} a second time"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             lines |= _line_numbers(value, (*at, key.value))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
@@ -181,7 +214,7 @@ def _describe(file: str, lines: dict[tuple, int], error: dict) -> str:
     at = error["loc"]
     while at and at not in lines:
         at = at[:-1]
-    where = ".".join(str(part) for part in error["loc"]) or "the file"
+    where = ".".join(str(part) for part in error["loc"] if part != "[key]") or "the file"
     hint = (
         nearest_hint(str(error["loc"][-1]), list(Settings.model_fields))
         if _unknown(error)

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
-    {"settings", "target", "process", "warden", "ui", "plaintext", "prices"},
+    {"settings", "target", "process", "warden", "ui", "plaintext", "prices", "dotenv"},
     {"aws", "disks", "leftovers", "probe", "inventory", "images", "release", "secrets"}
     | {"terraform", "ansible"},
     {"checks", "place", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},

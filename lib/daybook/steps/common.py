@@ -261,6 +261,11 @@ def hosts_are_running(step: Step) -> checks.Question:
     return question
 
 
+def secrets_are_set(step: Step) -> checks.Question:
+    """Ask whether every secret that the settings declare has a value, and no other has."""
+    return checks.secrets_are(step.target, step.env, step.settings)
+
+
 def engine_answers(step: Step) -> checks.Question:
     """Ask the Docker engine that images are built with."""
     command = ("docker", "version", "--format", "{{.Server.Version}}")

@@ -36,7 +36,7 @@ class Configure(Step):
         }
 
     def questions_there(self) -> Mapping[str, checks.Question]:
-        return {"hosts": common.hosts_are_running(self)}
+        return {"hosts": common.hosts_are_running(self), "secrets": common.secrets_are_set(self)}
 
     def make_plan(self) -> gate.Proposal:
         tasks = [

@@ -40,6 +40,7 @@ class FirstDeploy(Step):
                 self.target, self.settings.app, common.BOOTSTRAP_FIRST.format(env=self.env)
             ),
             "Docker engine": common.engine_answers(self),
+            "secrets": common.secrets_are_set(self),
         }
 
     def make_plan(self) -> gate.Proposal:

@@ -1,0 +1,299 @@
+"""`daybook secrets`: an environment's secrets; their values go in and are never shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from daybook import checks, dotenv, provenance, settings, target, ui
+from daybook.errors import NOTHING_CHANGED, CommandFailed, SettingsError, status_of
+from daybook.run import Run
+from daybook.secrets import Store, Version, problem_of
+from daybook.settings import Settings
+from daybook.turn import Turn
+
+NO_ARGUMENT = "A value is never an argument: it would stay in the shell's history."
+_SET = ui.good("set")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """An environment, and where its values are kept."""
+
+    env: str
+    rehearse: bool
+    settings: Settings
+    store: Store
+
+    @classmethod
+    def find(cls, env: str, *, rehearse: bool) -> _Place:
+        """Look the environment up; PreflightFailed when this is not its account."""
+        root = settings.find_root()
+        chosen = settings.load(root, env)
+        where = target.resolve(chosen, root, rehearse=rehearse)
+        checks.ask(where, {}, {}).require()
+        return cls(env, rehearse, chosen, Store(where, chosen.app, env))
+
+    def require_declared(self, names: list[str]) -> None:
+        """Refuse a name that the settings do not have; every such name is told."""
+        declared = list(self.settings.secrets)
+        unknown = [name for name in names if name not in declared]
+        hints = {name: settings.nearest_hint(name, declared) for name in unknown}
+        if unknown:
+            raise SettingsError(
+                f"{self.env} has no secret of this name.",
+                details=[name + (f": {hint}" if hint else "") for name, hint in hints.items()],
+                expected=", ".join(declared) or "a name in the settings, which have none yet",
+                next=f"declare it under `secrets` in environments/{self.env}.yml",
+            )
+
+    @contextmanager
+    def recorded(self, what: str, names: list[str]) -> Iterator[Run]:
+        """Hold the environment meanwhile, and leave a record of what was done, or why not."""
+        parameters = {"names": ", ".join(names)}
+        run = Run(f"secrets-{what}", self.env, rehearse=self.rehearse, parameters=parameters)
+        try:
+            with Turn(run, self.env).begun():
+                yield run
+        except BaseException as err:
+            run.recorder.close(status_of(type(err).__name__), str(err))
+            raise
+
+
+@click.group()
+def secrets() -> None:
+    """Set an environment's secrets; see their age, version and author, never their values."""
+
+
+def _on_environment(command: Callable) -> Callable:
+    options = (
+        click.option("-e", "--env", required=True, metavar="ENV"),
+        click.option("--rehearse", is_flag=True, help="The environment's rehearsal."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _as_json(command: Callable) -> Callable:
+    return click.option("--json", "as_json", is_flag=True, help="For a program.")(command)
+
+
+@secrets.command("list")
+@_on_environment
+@_as_json
+def list_(env: str, rehearse: bool, as_json: bool) -> None:
+    """List what is declared in the settings and what has a value."""
+    place = _Place.find(env, rehearse=rehearse)
+    declared, found = place.settings.secrets, place.store.current()
+    names = sorted(declared.keys() | found.keys())
+    if as_json:
+        _print_json([_facts(name, declared, found.get(name)) for name in names])
+        return
+    rows = [
+        (_state(name, declared, found), name, declared.get(name, ""), *_told(found.get(name)))
+        for name in names
+    ]
+    columns = ("status", "name", "what for", "version", "age", "set by")
+    click.echo(ui.text(ui.Table(f"{len(rows)} secrets of {env}", columns, rows)))
+
+
+@secrets.command("set")
+@click.argument("name")
+@click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="")
+@click.option("-f", "--file", type=click.File("rb"), help="Read the value there; - is stdin.")
+@_on_environment
+def set_(name: str, more: tuple[str, ...], file: Any, env: str, rehearse: bool) -> None:
+    """Set NAME to a value that is asked for, or read from a file or from stdin.
+
+    One line break at the end is not part of it. The application gets it with the next release.
+    """
+    name, is_given, _ = name.partition("=")
+    if more or is_given:
+        raise SettingsError(
+            NO_ARGUMENT,
+            next=f"take the value for spoilt; then: daybook secrets set {name} -e {env}",
+        )
+    place = _Place.find(env, rehearse=rehearse)
+    place.require_declared([name])
+    _put(place, "set", {name: _read_value(name, file)})
+
+
+@secrets.command("import")
+@click.argument("file", type=click.File(encoding="utf-8"))
+@_on_environment
+def import_(file: TextIO, env: str, rehearse: bool) -> None:
+    """Set every secret that FILE has, as NAME=value lines; - is stdin."""
+    values = dotenv.parse(file.read(), Path(file.name).name)
+    place = _Place.find(env, rehearse=rehearse)
+    place.require_declared(list(values))
+    _put(place, "import", values)
+
+
+@secrets.command()
+@click.argument("name")
+@_on_environment
+def unset(name: str, env: str, rehearse: bool) -> None:
+    """Remove the value of NAME and its history; there is no way back."""
+    place = _Place.find(env, rehearse=rehearse)
+    if not place.store.history(name):
+        click.echo(ui.text(ui.Notice(f"No changes: {name} has no value", ui.OK)))
+        return
+    if sys.stdin.isatty():
+        click.confirm(f"Remove {name} of {env} and its history?", abort=True)
+    with place.recorded("unset", [name]) as run:
+        place.store.delete(name)
+        run.write("change", tool="daybook", action="removed", what=f"{place.store.path}/{name}")
+    lines = (f"Next: take it out of environments/{env}.yml, or set it again",)
+    click.echo(ui.text(ui.Notice(f"{name} has no value", ui.good("removed"), lines)))
+    click.echo(ui.text(run.finish(f"daybook secrets list -e {env}")))
+
+
+@secrets.command()
+@click.argument("before")
+@click.argument("after")
+@click.option("--rehearse", is_flag=True, help="The environments' rehearsals.")
+@_as_json
+def diff(before: str, after: str, rehearse: bool, as_json: bool) -> None:
+    """Compare two environments: what one has and the other lacks, and what both share."""
+    one, other = (_Place.find(env, rehearse=rehearse) for env in (before, after))
+    mine, theirs = one.store.values(), other.store.values()
+    declared = one.settings.secrets.keys() | other.settings.secrets.keys()
+    names = sorted(declared | mine.keys() | theirs.keys())
+    compared = {name: _compare(mine.get(name), theirs.get(name)) for name in names}
+    if as_json:
+        _print_json({name: status.word for name, status in compared.items()})
+        return
+    known = one.store.current(), other.store.current()
+    rows = [
+        (status, name, *(_brief(versions.get(name)) for versions in known))
+        for name, status in compared.items()
+    ]
+    click.echo(ui.text(ui.Table(f"{before} and {after}", ("", "name", before, after), rows)))
+
+
+@secrets.command()
+@click.argument("name")
+@_on_environment
+@_as_json
+def history(name: str, env: str, rehearse: bool, as_json: bool) -> None:
+    """Show the versions of NAME: when each was set, and by whom."""
+    versions = _Place.find(env, rehearse=rehearse).store.history(name)
+    if as_json:
+        _print_json([_version_facts(version) for version in versions])
+        return
+    rows = [(*_told(version), f"{version.changed:%Y-%m-%d %H:%M:%S %Z}") for version in versions]
+    columns = ("version", "age", "set by", "when")
+    click.echo(ui.text(ui.Table(f"{name} of {env}: {len(rows)} versions", columns, rows)))
+
+
+def _read_value(name: str, file: Any) -> str:
+    """Read a value where nobody else reads it: a file, a pipe, or typed twice and not shown."""
+    source = file or (None if sys.stdin.isatty() else sys.stdin.buffer)
+    if source is None:
+        return click.prompt(name, hide_input=True, confirmation_prompt=True)
+    try:
+        return source.read().decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise SettingsError(
+            f"The value of {name} is no text.",
+            expected="UTF-8",
+            next="encode it first, for example with base64",
+        ) from None
+
+
+def _put(place: _Place, what: str, values: Mapping[str, str]) -> None:
+    """Set what is not so already; one value after the other, each recorded when it is set."""
+    _require_fit(values)
+    with place.recorded(what, sorted(values)) as run:
+        for name, value in values.items():
+            run.recorder.redactor.add(name, value)
+        rows: list[tuple[ui.Status, str, str]] = []
+        for name, value in sorted(values.items()):
+            with _telling(rows):
+                rows.append(_put_one(place, run, name, value))
+    click.echo(ui.text(ui.Table(run.title, ("status", "name", "version"), rows)))
+    click.echo(ui.text(run.finish(f"daybook secrets list -e {place.env}")))
+
+
+@contextmanager
+def _telling(rows: list[tuple[ui.Status, str, str]]) -> Iterator[None]:
+    """Let an error say what was set before it."""
+    try:
+        yield
+    except CommandFailed as err:
+        done = [name for status, name, _ in rows if status == _SET]
+        err.changed = f"Set before: {', '.join(done)}." if done else NOTHING_CHANGED
+        raise
+
+
+def _put_one(place: _Place, run: Run, name: str, value: str) -> tuple[ui.Status, str, str]:
+    if place.store.holds(name, value):
+        return ui.quiet("no change"), name, "has this value already"
+    number = place.store.put(name, value, _note(run))
+    address = f"{place.store.path}/{name} version {number}"
+    run.write("change", tool="daybook", action="set", what=address)
+    return _SET, name, str(number)
+
+
+def _require_fit(values: Mapping[str, str]) -> None:
+    problems = {name: problem_of(value) for name, value in values.items()}
+    wrong = [f"{name} {problem}" for name, problem in problems.items() if problem]
+    if wrong:
+        raise SettingsError("Not every value can be kept.", details=wrong, next="give another")
+
+
+def _note(run: Run) -> str:
+    who = provenance.operator(run.root)
+    named = " ".join(filter(None, (who["name"], who["email"] and f"<{who['email']}>")))
+    return f"{named or who['user']}; {run.id}"
+
+
+def _state(name: str, declared: Mapping, found: Mapping) -> ui.Status:
+    if name not in found:
+        return ui.bad("no value")
+    return _SET if name in declared else ui.warn("not declared")
+
+
+def _compare(mine: str | None, theirs: str | None) -> ui.Status:
+    if mine is None or theirs is None:
+        return ui.quiet("in neither") if mine == theirs else ui.bad("in one only")
+    return ui.warn("same value") if mine == theirs else ui.good("own values")
+
+
+def _told(version: Version | None) -> tuple[str, str, str]:
+    return (str(version.number), _age(version), version.who) if version else ("", "", "")
+
+
+def _brief(version: Version | None) -> str:
+    return f"version {version.number}, {_age(version)}" if version else "no value"
+
+
+def _age(version: Version) -> str:
+    """Say how old a value is: `12 s`, `5 min`, `3 h`, `40 days`."""
+    seconds = max(0.0, (datetime.now(UTC) - version.changed).total_seconds())
+    for unit, size, below in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < size * below:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def _facts(name: str, declared: Mapping[str, str], version: Version | None) -> dict[str, Any]:
+    said = _version_facts(version) if version else {"name": name}
+    return said | {"purpose": declared.get(name), "is_set": version is not None}
+
+
+def _version_facts(version: Version) -> dict[str, Any]:
+    return asdict(version) | {"changed": version.changed.isoformat()}
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))

@@ -1,0 +1,167 @@
+"""An environment's secrets: their values are in SSM Parameter Store, under `/<app>/<env>/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from daybook import aws
+from daybook.errors import CommandFailed
+from daybook.target import Target
+
+LIMIT_BYTES = 4096
+"""What the standard tier holds:
+https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html
+"""
+_NOBODY = ("", "N/A")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One value that was set, and everything about it but the value.
+
+    arn: who AWS says it was. note: who Daybook says it was, and in which run.
+    """
+
+    name: str
+    number: int
+    changed: datetime
+    arn: str = ""
+    note: str = ""
+
+    @property
+    def who(self) -> str:
+        """Return who set it, as far as it is known."""
+        said = [*self.note.split("; "), self.arn]
+        return "\n".join(word for word in said if word) or "unknown"
+
+
+class Store:
+    """The values of one environment's secrets."""
+
+    def __init__(self, target: Target, app: str, env: str) -> None:
+        self.path = f"/{app}/{env}"
+        self._tags = {"app": app, "environment": env, "managed_by": "daybook"}
+        self._ssm = aws.client(target, "ssm")
+
+    def current(self) -> dict[str, Version]:
+        """Return what has a value: `{"DATABASE_URL": Version(…)}`."""
+        wanted = [{"Key": "Path", "Option": "OneLevel", "Values": [self.path]}]
+        with _asking("DescribeParameters", self.path):
+            pages = self._ssm.get_paginator("describe_parameters").paginate(ParameterFilters=wanted)
+            found = [self._version(each) for page in pages for each in page["Parameters"]]
+        return {version.name: version for version in sorted(found, key=lambda each: each.name)}
+
+    def history(self, name: str) -> tuple[Version, ...]:
+        """Return the versions of a secret, the newest first; none when it has no value."""
+        with _asking("GetParameterHistory", self._full(name)):
+            pages = self._ssm.get_paginator("get_parameter_history").paginate(Name=self._full(name))
+            try:
+                found = [self._version(each) for page in pages for each in page["Parameters"]]
+            except self._ssm.exceptions.ParameterNotFound:
+                return ()
+        return tuple(sorted(found, key=lambda each: -each.number))
+
+    def values(self) -> dict[str, str]:
+        """Return the values themselves: to be compared, never to be shown or kept."""
+        with _asking("GetParametersByPath", self.path):
+            pages = self._ssm.get_paginator("get_parameters_by_path").paginate(
+                Path=self.path, WithDecryption=True
+            )
+            return {
+                self._short(each["Name"]): each["Value"]
+                for page in pages
+                for each in page["Parameters"]
+            }
+
+    def holds(self, name: str, value: str) -> bool:
+        """Tell whether this is the value already; False also to who may write but not read it."""
+        with _asking("GetParameter", self._full(name)):
+            try:
+                answer = self._ssm.get_parameter(Name=self._full(name), WithDecryption=True)
+            except ClientError as err:
+                if _code(err) in ("ParameterNotFound", "AccessDeniedException"):
+                    return False
+                raise
+        return answer["Parameter"]["Value"] == value
+
+    def put(self, name: str, value: str, note: str) -> int:
+        """Set a value and return the number of its version. note: who did it, and in which run."""
+        with _asking("PutParameter", self._full(name)):
+            answer = self._ssm.put_parameter(
+                Name=self._full(name),
+                Value=value,
+                Type="SecureString",
+                Tier="Standard",
+                Overwrite=True,
+                Description=note[:1024],
+            )
+            if answer["Version"] == 1:
+                self._tag(name)
+        return answer["Version"]
+
+    def delete(self, name: str) -> bool:
+        """Remove a value and its history; False when there is none."""
+        with _asking("DeleteParameter", self._full(name)):
+            try:
+                self._ssm.delete_parameter(Name=self._full(name))
+            except self._ssm.exceptions.ParameterNotFound:
+                return False
+        return True
+
+    def _tag(self, name: str) -> None:
+        """PutParameter takes tags only where it may not overwrite."""
+        tags = [{"Key": key, "Value": value} for key, value in self._tags.items()]
+        self._ssm.add_tags_to_resource(
+            ResourceType="Parameter", ResourceId=self._full(name), Tags=tags
+        )
+
+    def _full(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+    def _short(self, full: str) -> str:
+        return full.removeprefix(f"{self.path}/")
+
+    def _version(self, found: Mapping[str, Any]) -> Version:
+        arn = found.get("LastModifiedUser", "")
+        return Version(
+            name=self._short(found["Name"]),
+            number=found["Version"],
+            changed=found["LastModifiedDate"],
+            arn="" if arn in _NOBODY else arn,
+            note=found.get("Description", ""),
+        )
+
+
+def problem_of(value: str) -> str | None:
+    """Return why a value cannot be kept, without saying it; None when it can."""
+    size = len(value.encode())
+    if not value.strip():
+        return "is empty"
+    if "\0" in value:
+        return "holds a NUL character, which no environment variable can"
+    if size > LIMIT_BYTES:
+        return f"has {size} bytes, and Parameter Store keeps {LIMIT_BYTES}"
+    return None
+
+
+@contextmanager
+def _asking(call: str, what: str) -> Iterator[None]:
+    """Turn AWS's refusal into its code alone: its message may repeat the value that it refuses."""
+    try:
+        yield
+    except aws.FAILURES as err:
+        raise CommandFailed(
+            f"ssm:{call} on {what} failed.",
+            observed=_code(err),
+            next="look whether you are signed in and may do this, then run the same command again",
+        ) from None
+
+
+def _code(err: Exception) -> str:
+    return err.response["Error"]["Code"] if isinstance(err, ClientError) else type(err).__name__
