@@ -32,12 +32,18 @@ _TOKENS = (
     ("stripe-key", "_", r"\b[srp]k_(?:live|test)_[A-Za-z0-9]{16,}|\bwhsec_[A-Za-z0-9+/=]{16,}"),
     ("slack-token", "xox", r"\bxox[a-z]-[A-Za-z0-9-]{10,}"),
     ("slack-webhook", ".slack.com", r"hooks\.slack\.com/services/[A-Za-z0-9/_-]+"),
+    (
+        "private-key",
+        "LS0tLS1CRUdJTi",
+        r"LS0tLS1CRUdJTi(?:BPUEVOU1NI|BSU0Eg|BQUklWQVRF|BFQyBQ|BFTkNSW)[A-Za-z0-9+/=\s\\]+",
+    ),
     ("jwt", "eyJ", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
 )
 
 STARTS = (
     "akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox", "hooks.slack.com",
     "sk_live_", "rk_live_", "sk_test_", "rk_test_", "whsec_", "eyj", "-----begin", "://",
+    "ls0tls1crudjti",
     "authorization", "bearer", "secret_access_key", "secretaccesskey", "session_token",
 )  # fmt: skip
 """What a shaped secret begins with, in lower case: where a stream has to hold its breath."""

@@ -79,6 +79,8 @@ class Recorder:
             _current.leave()
         redactor = redactor or Redactor()
         redactor.add_environment(os.environ)
+        if key and key.is_file():
+            redactor.add("SSH_KEY", key.read_bytes())
         (folder / "attachments").mkdir(parents=True, exist_ok=True)
         known = _keep_template(template, folder, root, redactor)
         whole = {**header, **provenance.header(root), "template": known}

@@ -184,16 +184,20 @@ def _is_distinctive(value: str) -> bool:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """Give each text under which a value may show: the whole, and a long one's pieces."""
+    """Give each text under which a value may show: the whole, and a long one's pieces.
+
+    A key's lines are only looked for as they are: an encoded key has a shape of its own.
+    """
     if len(value) <= 2 * _CHUNK:
         yield from _encodings(value)
         if "\n" not in value:
             return
+    is_key = "-----BEGIN" in value
     for line in value.splitlines():
         for at in range(0, len(line), _CHUNK):
             piece = line[at : at + _CHUNK]
             if len(piece) >= 16 and len(set(piece)) >= 8 and "-----" not in piece:
-                yield from _encodings(piece)
+                yield from [piece] if is_key else _encodings(piece)
 
 
 def _encodings(value: str) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from daybook.redact import Redactor
@@ -26,6 +28,7 @@ SHAPED = {
     KEY.format("") + " end": "[redacted:private-key] end",
     KEY.format("OPENSSH ").replace("\n", "\\n"): "[redacted:private-key]",
 }
+ENCODED = [base64.b64encode(KEY.format(kind).encode()).decode() for kind in ("", "RSA ", "EC ")]
 HARMLESS = (
     "Authorization: see the manual",
     "https://example.com/a:b@c",
@@ -42,6 +45,11 @@ HARMLESS = (
 @pytest.mark.parametrize("text", SHAPED)
 def test_a_shaped_secret_is_taken_out(text):
     assert Redactor().clean(text) == SHAPED[text]
+
+
+@pytest.mark.parametrize("text", ENCODED)
+def test_a_private_key_in_base64(text):
+    assert Redactor().clean(f"key: {text}") == "key: [redacted:private-key]"
 
 
 def test_the_secret_beside_an_access_key_id():
