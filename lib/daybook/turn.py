@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -74,7 +75,7 @@ class Turn:
             return
         try:
             self._lock.require()
-            with self._lock.kept(on_lost=_thread.interrupt_main):
+            with self._lock.kept(on_lost=_interrupt):
                 yield
         except (KeyboardInterrupt, Interrupted) as err:
             if self._lock.lost:
@@ -134,6 +135,11 @@ class Turn:
         with ui.Progress(f"a turn at {self.name}") as progress:
             lock.take(holder, wait_s=self._wait_s, on_wait=_say(progress))
             progress.row("lock", ui.good("taken"))
+
+
+def _interrupt() -> None:
+    """Let the tool that runs end its work, as Ctrl-C does; a main thread that reads must wake."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
 def _say(progress: ui.Progress) -> Callable[[Locked], None]:
