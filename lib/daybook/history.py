@@ -13,7 +13,7 @@ from daybook.target import Target
 
 
 def by_records(root: Path, env: str, target: str, what: Collection[str]) -> dict[str, str]:
-    """Return for each thing the last run that changed it: {"aws_vpc.this": "provision by …"}.
+    """Return for each thing the last run that changed it: {"aws_vpc.this": "Ann in 2026…"}.
 
     target: `aws` or `sandbox`, so that a rehearsal is not taken for the real thing.
     """
@@ -26,7 +26,7 @@ def by_records(root: Path, env: str, target: str, what: Collection[str]) -> dict
             if row.target != target:
                 continue
             entries = journal.read(root / "runs" / env / row.run / journal.NAME)
-            said = f"{row.step} by {row.operator} at {row.start[:16]}Z ({row.run})"
+            said = f"{row.operator.partition(' <')[0]} in {row.run}"
             for change in entries.of("change"):
                 if change.get("what") in wanted:
                     found.setdefault(change["what"], said)
