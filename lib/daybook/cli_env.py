@@ -1,4 +1,4 @@
-"""`daybook env`: the variables with which bare tools go where the notebooks go."""
+"""`daybook env`: what an environment is, a further one, and the way there for bare tools."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from daybook import settings, terraform
-from daybook.errors import PreflightFailed
+from daybook import origins, place, scaffold, settings, terraform, ui
+from daybook.errors import PreflightFailed, SettingsError
 from daybook.settings import Settings
 from daybook.steps import common
 from daybook.target import Target, resolve, ssh_key
@@ -27,7 +27,47 @@ class _Place:
 
 @click.group()
 def env() -> None:
-    """Lead bare terraform and ansible-playbook to an environment."""
+    """Check an environment's settings, make a further one, or lead bare tools to one."""
+
+
+@env.command()
+@click.argument("name", metavar="[ENV]", default="")
+def check(name: str) -> None:
+    """Print the settings of ENV, or of every environment, and where each comes from.
+
+    Exit code 2 when they cannot be used, with every mistake and its line.
+    """
+    root = settings.find_root()
+    wrong = []
+    for one in [name] if name else settings.environments(root):
+        try:
+            wrong += _check(root, one)
+        except SettingsError as err:
+            wrong += [err.message, *err.details]
+    if wrong:
+        raise SettingsError("The settings cannot be used.", details=wrong, next="mend the above")
+
+
+@env.command()
+@click.argument("name")
+@click.option("--from", "source", default="staging", show_default=True, metavar="ENV")
+def new(name: str, source: str) -> None:
+    """Make the environment NAME after the pattern of another, in a network of its own."""
+    root = settings.find_root()
+    made = scaffold.files(root, name, source)
+    for path, text in made.items():
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    wrong = _check(root, name)
+    if wrong:
+        raise SettingsError(
+            f"{name} needs your hand.", details=wrong, changed="Its files are there."
+        )
+    lines = [f"Written: {path.relative_to(root)}" for path in made]
+    if names := settings.load(root, name).secrets:
+        lines.append(f"Then: daybook secrets set NAME -e {name}, for {', '.join(names)}")
+    lines.append(f"Next: read environments/{name}.yml, then daybook run provision -p env {name}")
+    click.echo(ui.text(ui.Notice(f"{name}, made after {source}", ui.good("new"), lines)))
 
 
 @env.command()
@@ -47,6 +87,23 @@ def export(name: str, rehearse: bool) -> None:
         raise PreflightFailed("The sandbox is not up.", next="daybook sandbox up")
     for line in script(place.target.environ | terraform_variables(place), os.environ):
         click.echo(line)
+
+
+def _check(root: Path, name: str) -> list[str]:
+    """Print an environment's settings; return what else is wrong with it."""
+    chosen = settings.load(root, name)
+    target = resolve(chosen, root, rehearse=False)
+    own = place.names_are_its_own(root, name, chosen)("names")
+    wrong = [] if own.is_ok else [f"{name}: {own.observed}; {own.fix}"]
+    if not (root / "ansible" / f"{name}.yml").is_file():
+        wrong.append(f"{name}: ansible/{name}.yml is missing")
+    rows = [
+        (each.key, each.value, each.origin) for each in origins.resolve(root, name, chosen, target)
+    ]
+    status = ui.FAILED if wrong else ui.good("valid")
+    title = f"{name} · {target.title}: " + ("not valid" if wrong else "valid")
+    click.echo(ui.text(ui.Table(title, ("setting", "value", "from"), rows, status)))
+    return wrong
 
 
 def terraform_variables(place: common.Place) -> dict[str, str]:

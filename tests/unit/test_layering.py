@@ -11,7 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
-    {"settings", "target", "process", "warden", "ui", "plaintext", "prices", "dotenv"},
+    {"settings", "target", "process", "warden", "ui", "plaintext", "prices"}
+    | {"dotenv", "origins", "scaffold"},
     {"aws", "disks", "leftovers", "probe", "inventory", "images", "release", "secrets"}
     | {"terraform", "ansible"},
     {"checks", "place", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},

@@ -1,0 +1,81 @@
+"""A further environment, made after the pattern of one that is there."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import yaml
+
+from daybook import settings
+from daybook.errors import SettingsError
+
+NAME = r"[a-z][a-z0-9]{1,19}"
+RESERVED = frozenset({"account", "all", "default", "localhost", "ungrouped"})
+"""What the shared lock, Terraform's first workspace and Ansible's own groups are called."""
+
+
+def files(root: Path, name: str, source: str) -> dict[Path, str]:
+    """Return the files of a new environment and what is in them; nothing is written.
+
+    Its network is the first free one, its DNS name is `<name>.<zone>`; all else is the source's,
+    the comments and the names of the secrets included.
+    """
+    _require_new(root, name)
+    pattern = settings.load(root, source)
+    taken = [settings.load(root, env).cidr for env in settings.environments(root)]
+    own = {
+        "names": f"[{name}.{pattern.zone}]",
+        "cidr": str(free_network(taken, pattern.cidr.prefixlen)),
+    }
+    text = _with_values((root / "environments" / f"{source}.yml").read_text(encoding="utf-8"), own)
+    text = re.sub("#.*", lambda comment: _renamed(comment[0], source, name), text)
+    made = {root / "environments" / f"{name}.yml": text}
+    for folder in (root / "ansible", root / "ansible" / "group_vars"):
+        if (model := folder / f"{source}.yml").is_file():
+            made[folder / f"{name}.yml"] = _renamed(model.read_text("utf-8"), source, name)
+    return made
+
+
+def free_network(taken: Iterable[IPv4Network], prefix: int) -> IPv4Network:
+    """Return a private network that overlaps none of these: 10.20.0.0 and upwards, by tens."""
+    taken = list(taken)
+    for second in itertools.chain(range(20, 256, 10), range(1, 256)):
+        network = IPv4Network(f"10.{second}.0.0/{prefix}")
+        if not any(network.overlaps(other) for other in taken):
+            return network
+    raise SettingsError("10.0.0.0/8 has no free network.", next="give cidr by hand")
+
+
+def _require_new(root: Path, name: str) -> None:
+    if not re.fullmatch(NAME, name) or name in RESERVED:
+        raise SettingsError(
+            f"{name!r} cannot be an environment's name.",
+            expected="2 to 20 small letters and digits, a letter first, such as demo",
+            observed=f"{name} is taken by Daybook or its tools" if name in RESERVED else name,
+        )
+    if name in settings.environments(root):
+        raise SettingsError(f"{name} is there already.", next=f"edit environments/{name}.yml")
+
+
+def _with_values(text: str, values: dict[str, str]) -> str:
+    """Put other values into a settings file, leaving its comments where they are."""
+    nodes = {key.value: value for key, value in yaml.compose(text).value if key.value in values}
+    for key, node in sorted(nodes.items(), key=lambda item: -item[1].start_mark.index):
+        text = text[: node.start_mark.index] + values[key] + text[_end(node) :]
+    return text
+
+
+def _end(node: yaml.Node) -> int:
+    """Return where a value ends; a list of lines claims the empty ones and comments after it."""
+    if isinstance(node, yaml.SequenceNode) and not node.flow_style:
+        return _end(node.value[-1])
+    return node.end_mark.index
+
+
+def _renamed(text: str, source: str, name: str) -> str:
+    """Put the new name where the old one stands as a word; not where it begins a DNS name."""
+    return re.sub(rf"(?<![\w.-]){re.escape(source)}(?![\w-]|\.\w)", name, text)
