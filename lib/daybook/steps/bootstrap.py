@@ -29,6 +29,7 @@ class Bootstrap(Step):
     def questions_here(self) -> Mapping[str, checks.Question]:
         return {
             "terraform": common.terraform_is_there(self),
+            "AWS provider": common.provider_is_locked(self, "account"),
             "state": common.state_is_saved(self, "account", "default"),
         }
 

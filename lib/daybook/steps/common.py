@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ class TerraformStep(Step):
     def questions_here(self) -> Mapping[str, checks.Question]:
         return {
             "terraform": terraform_is_there(self),
+            "AWS provider": provider_is_locked(self, "environment"),
             "state": state_is_saved(self, "environment", self.env),
             "SSH public key": checks.file_is(
                 public_key(self),
@@ -51,12 +53,36 @@ class TerraformStep(Step):
     def make_plan(self, *, destroy: bool = False) -> terraform.Plan:
         tool = environment_terraform(self)
         tool.init(backend(self))
-        return plan_terraform(self, tool, environment_variables(self), destroy=destroy)
+        plan = plan_terraform(self, tool, environment_variables(self), destroy=destroy)
+        return require_its_own(self, plan)
 
     def state(self) -> str:
         key = f"env:/{self.env}/environment/terraform.tfstate"
         bucket = aws.state_bucket(self.target, self.settings.app)
         return aws.state_version(self.target, bucket, key)
+
+
+def require_its_own(step: Step, plan: terraform.Plan) -> terraform.Plan:
+    """Return the plan, or raise PreflightFailed when it touches another environment's things."""
+    strangers = [
+        f"{change.action} {change.address}: {change.name or 'no name'}, of {change.environment}"
+        for change in plan.changes
+        if change.environment
+        and not (change.environment == step.env and change.name.startswith(prefix(step)))
+    ]
+    if strangers:
+        raise PreflightFailed(
+            f"The plan touches what is not {step.env}'s.",
+            expected=f"things tagged {step.env} and named {prefix(step)}…",
+            details=strangers,
+            next="find out how they came into this state: terraform state list",
+        )
+    return plan
+
+
+def prefix(step: Step) -> str:
+    """Return what every name in AWS begins with."""
+    return f"{step.settings.app}-{step.env}"
 
 
 def plan_terraform(
@@ -106,6 +132,32 @@ def state_is_saved(step: Step, folder: str, workspace: str) -> checks.Question:
         is_ok = not kept.exists()
         observed = "nothing left to push" if is_ok else f"{kept.name} holds what was done"
         return checks.Check(name, "nothing left to push", observed, is_ok, fix)
+
+    return question
+
+
+def ansible_is_there(step: Step) -> checks.Question:
+    """Ask for an Ansible that the playbooks work with."""
+    return checks.tool_is(
+        ("ansible-playbook", "--version"),
+        step.target.environ,
+        MAKE_SETUP,
+        at_least=(2, 19),
+        below=(2, 20),
+        start=step.run.start,
+    )
+
+
+def provider_is_locked(step: Step, folder: str) -> checks.Question:
+    """Ask for an AWS provider that the configuration was tried with; init takes the locked one."""
+    lock = step.root / "terraform" / folder / ".terraform.lock.hcl"
+
+    def question(name: str) -> checks.Check:
+        found = re.search(r'version\s*=\s*"(5\.(\d+)\.\d+|[^"]*)"', lock.read_text("utf-8"))
+        is_ok = bool(found and found[2]) and int(found[2]) >= 100
+        observed = found[1] if found else "no version in .terraform.lock.hcl"
+        fix = f"git checkout terraform/{folder}/.terraform.lock.hcl"
+        return checks.Check(name, ">= 5.100, < 6", observed, is_ok, fix)
 
     return question
 
@@ -202,6 +254,14 @@ def outputs(step: Step) -> dict:
             expected="at least one instance in Terraform's outputs",
             observed="none",
             next=f"daybook run provision -p env {step.env}",
+        )
+    names = [host["name"] for host in found["instances"]]
+    if found["environment"] != step.env or not all(n.startswith(prefix(step)) for n in names):
+        raise PreflightFailed(
+            f"The hosts in the state of {step.env} are not its own.",
+            expected=f"hosts of {step.env}, named {prefix(step)}…",
+            observed=f"{', '.join(names)} of {found['environment']}",
+            next=f"look at the workspace: terraform workspace select {step.env}",
         )
     return found
 

@@ -20,13 +20,7 @@ class Configure(Step):
     def questions_here(self) -> Mapping[str, checks.Question]:
         provision = f"daybook run provision -p env {self.env}"
         return {
-            "ansible": checks.tool_is(
-                ("ansible-playbook", "--version"),
-                self.target.environ,
-                common.MAKE_SETUP,
-                at_least=(2, 19),
-                start=self.run.start,
-            ),
+            "ansible": common.ansible_is_there(self),
             "inventory": checks.file_is(common.inventory_path(self), self.root, provision),
             "SSH key": checks.file_is(
                 self.run.ssh_key,

@@ -27,6 +27,7 @@ class FirstDeploy(Step):
                 "apt install docker-cli",
                 at_least=(20, 10),
             ),
+            "ansible": common.ansible_is_there(self),
             "Dockerfile": checks.file_is(
                 self.root / "app" / "Dockerfile", self.root, "write app/Dockerfile"
             ),

@@ -33,12 +33,18 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Change:
-    """One planned change. attributes: the names of what differs, never the values."""
+    """One planned change. attributes: the names of what differs, never the values.
+
+    name, environment: what the resource is called in AWS and whose its tag says it is, where it
+    has such; of what exists rather than of what it will be.
+    """
 
     address: str
     action: str
     attributes: tuple[str, ...] = ()
     reason: str = ""
+    name: str = ""
+    environment: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -167,7 +173,16 @@ def _change(change: Mapping) -> Change:
     if action == "replace":
         forcing = {str(path[0]) for path in inner.get("replace_paths", ())}
         differing = tuple(sorted(forcing)) or differing
-    return Change(change["address"], action, differing, change.get("action_reason", ""))
+    known = before or after
+    tags = known.get("tags_all") or {}
+    return Change(
+        change["address"],
+        action,
+        differing,
+        change.get("action_reason", ""),
+        name=known.get("key_name") or known.get("name") or tags.get("Name") or "",
+        environment=tags.get("environment", ""),
+    )
 
 
 @dataclass(frozen=True, repr=False)
