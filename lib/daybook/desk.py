@@ -26,6 +26,11 @@ class Desk:
         run.at_end.append(self._clear)
 
     @property
+    def made_by(self) -> str:
+        """Return the run whose plan this is, "" while none waits."""
+        return self._waiting.run if self._waiting else ""
+
+    @property
     def is_approved_by_hand(self) -> bool:
         """Tell whether the operator has given their own approval in the notebook."""
         return self._own is not None
@@ -47,7 +52,6 @@ class Desk:
     def lay(self, plan: gate.Plan) -> None:
         """Keep a plan for its approval; one that was taken up must be what was shown."""
         if plan.is_empty:
-            self._discard()
             self._waiting = None
         elif self._waiting is None:
             said, digest = ui.text(plan), plan.digest
@@ -127,7 +131,8 @@ class Desk:
         for name, answer in judged.declined.items():
             reason = answer.said["reason"]
             run.write("approval", digest=plan.digest, how=f"declined by {name}: {reason}")
-            raise ApprovalRefused(f"{name} declined this plan.", observed=reason, next="mend it")
+            following = waiting.NEW_PLAN.format(**plan.basis)
+            raise ApprovalRefused(f"{name} declined this plan.", observed=reason, next=following)
         if not judged.approved:
             self._office().ask(plan)
             raise ApprovalNeeded(
