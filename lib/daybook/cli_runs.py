@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import tarfile
 import webbrowser
 from collections.abc import Callable
@@ -20,21 +21,15 @@ from daybook import (
     compare,
     journal,
     record,
-    render,
     settings,
     summary,
     target,
     ui,
     upload,
 )
+from daybook import cli_runs_tables as tables
 from daybook.archive import Archive, Filters, Row
 from daybook.errors import CommandFailed, SettingsError, VerifyFailed
-
-_STATES = {
-    audit.INTACT: ui.good, audit.UNSIGNED: ui.warn, audit.BROKEN: ui.bad, audit.OPEN: ui.busy,
-    "succeeded": ui.good, "failed": ui.bad, "interrupted": ui.bad, "waiting": ui.warn,
-    "running": ui.busy,
-}  # fmt: skip
 
 
 @click.group()
@@ -74,7 +69,7 @@ def _filtered(command: Callable) -> Callable:
 @_as_json
 def list_(filters: Filters, limit: int, as_json: bool) -> None:
     """List runs, the newest first."""
-    _show_rows(Archive(settings.find_root()).list(filters, limit), as_json)
+    _show(Archive(settings.find_root()).list(filters, limit), as_json)
 
 
 @runs.command()
@@ -84,7 +79,7 @@ def list_(filters: Filters, limit: int, as_json: bool) -> None:
 def search(text: tuple[str, ...], filters: Filters, limit: int, as_json: bool) -> None:
     """Search all that runs said: facts, checks, errors, and what their cells put out."""
     found = Archive(settings.find_root()).search(" ".join(text), filters, limit)
-    _show_rows(found, as_json)
+    _show(found, as_json)
 
 
 @runs.command()
@@ -97,10 +92,9 @@ def show(run: str, as_json: bool) -> None:
     if as_json:
         _print_json(said)
         return
-    click.echo(ui.text(_facts(said)))
-    for name in ("checks", "changes", "phases", "tools"):
-        if said[name]:
-            click.echo(ui.text(_section(name, said[name])))
+    _echo(tables.facts(said))
+    for table in tables.sections(said):
+        _echo(table)
     if said["error"]:
         click.secho(f"{said['error']['ename']}: {said['error']['evalue']}", fg="red")
     click.echo(f"Report: {folder / 'report.html'}")
@@ -139,15 +133,7 @@ def diff(before: str, after: str, as_json: bool) -> None:
     if as_json:
         _print_json(asdict(both))
         return
-    columns = ("", "", both.before, both.after)
-    rows = [
-        (d.section, d.name, render.words(d.before), render.words(d.after)) for d in both.differences
-    ]
-    rows += [
-        ("duration", name, render.duration(first), render.duration(second))
-        for name, first, second in both.seconds
-    ]
-    click.echo(ui.text(ui.Table("What differs", columns, rows)))
+    _echo(tables.differences(both))
     click.echo(f"Template: {both.template}")
 
 
@@ -162,12 +148,7 @@ def verify(run: str, all_: bool, as_json: bool) -> None:
     if as_json:
         _print_json([asdict(verdict) for verdict in found])
     else:
-        columns = ("", "environment", "run", "signed by, or what is wrong")
-        rows = [
-            (_status(v.state), v.environment, v.run, "\n".join(v.problems) or v.signer or "nobody")
-            for v in found
-        ]
-        click.echo(ui.text(ui.Table(f"{len(found)} records", columns, rows)))
+        _echo(tables.verdicts(found))
     broken = [verdict.run for verdict in found if verdict.is_broken]
     if broken:
         raise VerifyFailed(
@@ -236,54 +217,16 @@ def export(names: tuple[str, ...], output: Path, as_json: bool) -> None:
         click.echo(f"{len(folders)} runs are in {output}.")
 
 
-def _show_rows(rows: list[Row], as_json: bool) -> None:
+def _show(found: list[Row], as_json: bool) -> None:
     if as_json:
-        _print_json(archive.as_json(rows))
-        return
-    is_search = any(row.found for row in rows)
-    columns = ("", "run", "environment", "operator", "took", *(["found"] if is_search else []))
-    cells = [
-        (
-            _status(row.status),
-            row.run,
-            row.environment + (" · REHEARSAL" if row.target == "sandbox" else ""),
-            row.operator.split(" <")[0],
-            render.duration(row.seconds),
-            *([" ".join(row.found.split())] if is_search else []),
-        )
-        for row in rows
-    ]
-    click.echo(ui.text(ui.Table(f"{len(rows)} runs", columns, cells)))
+        _print_json(archive.as_json(found))
+    else:
+        _echo(tables.rows(found))
 
 
-def _facts(said: dict[str, Any]) -> ui.Table:
-    who, git = said["operator"], said["git"]
-    where = "REHEARSAL" if said["target"] == "sandbox" else f"AWS {said['account']}"
-    rows = [
-        ("status", _status(said["status"])),
-        ("where", f"{where}, {said['region']}, {said['caller_arn'] or 'identity not asked'}"),
-        ("who", f"{who.get('name') or who.get('user')} {who.get('key', 'without a key')}"),
-        ("when", f"{said['start']}, {render.duration(said['seconds'])}"),
-        (
-            "commit",
-            f"{git.get('commit', '')[:12]}, {len(git.get('dirty', []))} files not committed",
-        ),
-        *((name, render.words(value)) for name, value in said["parameters"].items()),
-        ("plan", (said["plan"] or {}).get("digest", "-")),
-        *(("approved", f"{given['digest']} {given['how']}") for given in said["approvals"]),
-        *((name, render.words(value)) for name, value in said["outputs"].items()),
-    ]
-    return ui.Table(f"{said['step']} {said['environment']} · {said['run']}", ("", ""), rows)
-
-
-def _section(name: str, entries: list[dict[str, Any]]) -> ui.Table:
-    columns = tuple(dict.fromkeys(key for entry in entries for key in entry))
-    rows = [tuple(render.words(entry.get(column)) for column in columns) for entry in entries]
-    return ui.Table(name, columns, rows)
-
-
-def _status(word: str) -> ui.Status:
-    return _STATES[word](word)
+def _echo(view: ui.Shown) -> None:
+    """Print as wide as the terminal is."""
+    click.echo(ui.text(view, max(100, shutil.get_terminal_size().columns)))
 
 
 def _load(folder: Path) -> dict[str, Any]:

@@ -69,10 +69,10 @@ def _checks(said: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _plan(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan as {what: action}, from lines such as `create aws_eip.host`."""
     plan = said.get("plan") or {}
-    changes = plan.get("changes")
-    listed = changes if isinstance(changes, dict) else {"changes": changes}
-    return {"digest": plan.get("digest"), **listed} if plan else {}
+    planned = (str(change).partition(" ") for change in plan.get("changes") or ())
+    return {"digest": plan.get("digest"), **{what: action for action, _, what in planned}}
 
 
 def _changes(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,9 @@ _COMMANDS = {
     "git": ("git", "--version"),
     "ssh": ("ssh", "-V"),
     "docker": ("docker", "--version"),
+    "terraform": ("terraform", "version"),
 }
+_PROVIDER = re.compile(r'provider "[^/"]+/([^"]+)" \{\s+version\s+= "([^"]+)"')
 _CI_URLS = ("BUILD_URL", "CI_JOB_URL", "CIRCLE_BUILD_URL")
 
 
@@ -34,7 +36,7 @@ def header(root: Path) -> dict[str, Any]:
         "ci": ci_url(os.environ),
         "git": git(root),
         "kernel": kernel(),
-        "versions": versions(),
+        "versions": versions(root),
     }
 
 
@@ -82,8 +84,8 @@ def ci_url(environ: Mapping[str, str]) -> str | None:
     return next((environ[name] for name in _CI_URLS if name in environ), None)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python, its packages that matter here, and the tools on PATH."""
+def versions(root: Path) -> dict[str, str]:
+    """Return the versions of Python, packages that matter here, tools on PATH, and providers."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -92,13 +94,17 @@ def versions() -> dict[str, str]:
             continue
     with ThreadPoolExecutor() as pool:
         said = pool.map(_version, _COMMANDS.values())
-    return found | {name: version for name, version in zip(_COMMANDS, said, strict=True) if version}
+    found |= {name: version for name, version in zip(_COMMANDS, said, strict=True) if version}
+    for lock in sorted(root.glob("terraform/*/.terraform.lock.hcl")):
+        found |= dict(_PROVIDER.findall(lock.read_text(encoding="utf-8")))
+    return found
 
 
 def _version(args: tuple[str, ...]) -> str:
     if not shutil.which(args[0]):
         return ""
-    done = subprocess.run(args, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    env = {**os.environ, "CHECKPOINT_DISABLE": "1"}
+    done = subprocess.run(args, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
     found = re.search(r"\d+\.[\w.]+", done.stdout + done.stderr)
     return found.group() if found else ""
 

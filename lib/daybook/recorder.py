@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from daybook import provenance, record, signing, story
@@ -63,6 +64,7 @@ class Recorder:
         *,
         template: Path | None = None,
         redactor: Redactor | None = None,
+        environ: Mapping[str, str] = MappingProxyType({}),
         status_of: Callable[[str], str] = lambda _ename: "failed",
         key: Path | None = None,
         on_closed: Callable[[Closed], None] | None = None,
@@ -71,14 +73,15 @@ class Recorder:
 
         header: run, step, environment, target, account, region, caller_arn, parameters; who, what
         and from where is added here. status_of: the run's status after an error, by the name of
-        its class. on_closed: what is called when the record is whole (upload).
+        its class. environ: the tools' variables, whose credentials are secrets as the kernel's own
+        are. on_closed: what is called when the record is whole (upload).
         """
         global _current
         if _current:
             redactor = redactor or _current.redactor
             _current.leave()
         redactor = redactor or Redactor()
-        redactor.add_environment(os.environ)
+        redactor.add_environment({**os.environ, **environ})
         if key and key.is_file():
             redactor.add("SSH_KEY", key.read_bytes())
         (folder / "attachments").mkdir(parents=True, exist_ok=True)

@@ -113,7 +113,7 @@ def open_run(tmp_path: Path) -> Callable[..., Journal]:
         header |= {"kernel": provenance.kernel()} | given
         journal = Journal.create(tmp_path / "runs" / header["environment"] / run, header)
         journal.write("phase", name="plan", state="started")
-        journal.write("plan", digest="plan-0123456789abcdef", changes={"create": ["vpc"]})
+        journal.write("plan", digest="plan-0123456789abcdef", changes=["create vpc.this"])
         journal.write("phase", name="plan", state="ended")
         journal.write("cell_start", cell=1, source="step.plan()", sha256="0" * 64)
         journal.write(

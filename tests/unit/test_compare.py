@@ -18,6 +18,14 @@ def test_only_what_differs_is_told(closed_run, tmp_path):
     assert [name for name, *_ in both.seconds] == ["plan", "all"]
 
 
+def test_plans_are_compared_change_by_change(closed_run, tmp_path):
+    one = record.load(closed_run("r1"))
+    two = record.load(closed_run("r2")) | {"plan": {"digest": "d", "changes": ["destroy vpc.x"]}}
+    told = {d.name: (d.before, d.after) for d in compare.compare(tmp_path, one, two).differences}
+    assert told["vpc.this"] == ("create", None)
+    assert told["vpc.x"] == (None, "destroy")
+
+
 def test_whether_the_template_has_changed(closed_run, tmp_path):
     notebook = tmp_path / "demo.ipynb"
     notebook.write_text("{}")

@@ -45,10 +45,10 @@ def test_no_checkout(tmp_path, monkeypatch):
     assert provenance.git(tmp_path) == {"commit": "", "branch": "", "dirty": []}
 
 
-def test_versions_of_python_packages_and_tools():
-    found = provenance.versions()
+def test_versions_of_python_packages_tools_and_providers():
+    found = provenance.versions(Path(__file__).parents[2])
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert {"boto3", "ipykernel", "git", "ssh"} <= found.keys()
+    assert {"boto3", "ipykernel", "git", "ssh", "hashicorp/aws"} <= found.keys()
 
 
 @pytest.mark.parametrize(

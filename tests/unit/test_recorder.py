@@ -55,7 +55,11 @@ def test_outside_a_kernel_finish_closes_at_once(recorder):
 
 def test_credentials_of_the_environment_are_known_from_the_start(tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_TOKEN", "a-token-4711-of-mine")
-    header = {"run": "r2", "parameters": {"x": "a-token-4711-of-mine"}}
-    recorder = Recorder.start(tmp_path, tmp_path / "runs/staging/r2", header)
+    tools = {"AWS_SECRET_ACCESS_KEY": "of-the-target-0815"}
+    header = {"run": "r2", "parameters": {"x": "a-token-4711-of-mine", "y": "of-the-target-0815"}}
+    recorder = Recorder.start(tmp_path, tmp_path / "runs/staging/r2", header, environ=tools)
     recorder.finish()
-    assert record.load(recorder.folder)["parameters"] == {"x": "[redacted:GITHUB_TOKEN]"}
+    assert record.load(recorder.folder)["parameters"] == {
+        "x": "[redacted:GITHUB_TOKEN]",
+        "y": "[redacted:AWS_SECRET_ACCESS_KEY]",
+    }
