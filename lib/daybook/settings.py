@@ -110,6 +110,7 @@ class Settings(_Model):
     operators: tuple[IPv4Network, ...]
     """Addresses that may use SSH."""
     instance: Instance = Instance()
+    """The machine: its type, its disk, its image."""
     ssh_key: Path = Path("~/.ssh/id_ed25519")
     """Private key of the operator (its public half lies beside it); DAYBOOK_SSH_KEY wins."""
     port: int = Field(default=8000, ge=1024, le=65535)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import textwrap
+import traceback
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,40 @@ def test_says_where_there_is_no_project(tmp_path, monkeypatch):
     monkeypatch.delenv("DAYBOOK_ROOT", raising=False)
     with pytest.raises(SettingsError, match="not a Daybook project"):
         settings.find_root(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("token: lets the shop send mail", "'token' is not a name in capitals"),
+        ("APP_VERSION: what is released", "APP_VERSION is what a release says itself"),
+        ("TOKEN: tok_9f83hunter2", "say in two words or more what it is for"),
+        ("TOKEN:", "Input should be a valid string"),
+    ],
+)
+def test_a_secret_has_a_name_and_a_purpose_and_never_a_value(root, line, problem):
+    write(root, f"{GOOD}secrets:\n  {line}\n")
+    with pytest.raises(SettingsError) as caught:
+        settings.load(root, "staging")
+    name = line.partition(":")[0]
+    assert f"environments/staging.yml:9: secrets.{name}: {problem}" in str(caught.value)
+    told = "".join(traceback.format_exception(caught.value))
+    assert "hunter2" not in told
+
+
+def test_a_key_that_is_there_twice_is_a_mistake(root):
+    write(root, GOOD + "names: [other.example.test]\n")
+    with pytest.raises(SettingsError, match=r"staging.yml:8: names a second time"):
+        settings.load(root, "staging")
+
+
+def test_every_setting_is_explained_in_the_model():
+    models = (settings.Settings, settings.Instance, settings.Freeze)
+    fields = {f"{m.__name__}.{name}": f for m in models for name, f in m.model_fields.items()}
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
+def test_no_secret_has_the_name_of_what_a_release_says():
+    template = Path(__file__).parents[2] / "ansible/roles/release/templates/env.j2"
+    said = {line.partition("=")[0] for line in template.read_text().splitlines() if "=" in line}
+    assert said == settings.RELEASE_VARIABLES

@@ -1,0 +1,52 @@
+"""What a `.env` file may look like, and that a wrong one is never repeated."""
+
+from __future__ import annotations
+
+import pytest
+
+from daybook import dotenv
+from daybook.errors import SettingsError
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=1", "1"),
+        ("export A=1", "1"),
+        ("  A = two words \t", "two words"),
+        ("A=plain # and why", "plain"),
+        ("A=not#a comment", "not#a comment"),
+        ("A=#hash", "#hash"),
+        ("A=", ""),
+        ("A= # nothing", ""),
+        ("A='single # \"$X\"'", 'single # "$X"'),
+        ("A='quoted' # and why", "quoted"),
+        (r'A="a\nb \"c\" \\ $X"', 'a\nb "c" \\ $X'),
+        ('A="-----BEGIN\nKEY\n-----END"', "-----BEGIN\nKEY\n-----END"),
+        ("A=it's", "it's"),
+        ("A=x=y==", "x=y=="),
+    ],
+)
+def test_reads_a_value_as_a_shell_would_without_substituting(line, value):
+    assert dotenv.parse(f"# first\n\n{line}\nB=2\n", "x.env") == {"A": value, "B": "2"}
+
+
+def test_reads_files_of_other_systems():
+    assert dotenv.parse("\ufeffA=1\r\nB=2", "x.env") == {"A": "1", "B": "2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("A=1\nhunter2\n", "x.env:2: not NAME=value"),
+        ("A=1\n2B=hunter2\n", "x.env:2: not NAME=value"),
+        ('A="hunter2\n', "x.env:1: not NAME=value"),
+        ("A='hunter2'x\n", "x.env:1: not NAME=value"),
+        ('A="1\n2"\nA=hunter2\n', "x.env:3: A a second time"),
+    ],
+)
+def test_says_which_line_is_wrong_and_not_what_is_in_it(text, line):
+    with pytest.raises(SettingsError) as caught:
+        dotenv.parse(text, "x.env")
+    assert line in str(caught.value)
+    assert "hunter2" not in str(caught.value)

@@ -1,0 +1,98 @@
+"""A further environment: its files, its network, its name."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+import yaml
+
+from daybook import scaffold
+from daybook.errors import SettingsError
+
+STAGING = """\
+# The settings of staging. For staging's own people, not for staging-2.
+app: hello
+account: sandbox
+zone: staging.example.test   # the zone of staging
+names:
+  - staging.staging.example.test
+  - www.staging.example.test
+
+# each its own
+cidr: 10.20.0.0/20  # staging's
+operators: [203.0.113.7/32]
+secrets:
+  TOKEN: lets staging send mail
+"""
+PLAYBOOK = "---\n- name: Configure the staging hosts\n  vars:\n    hosts_group: staging\n"
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    for folder in ("environments", "ansible/group_vars"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "environments/staging.yml").write_text(STAGING)
+    (tmp_path / "ansible/staging.yml").write_text(PLAYBOOK)
+    (tmp_path / "ansible/group_vars/staging.yml").write_text("app_environment: staging\n")
+    return tmp_path
+
+
+def made(root: Path, name: str = "demo") -> dict[str, str]:
+    found = scaffold.files(root, name, "staging")
+    return {str(path.relative_to(root)): text for path, text in found.items()}
+
+
+def test_settings_keep_what_is_not_the_environments_own(root):
+    text = made(root)["environments/demo.yml"]
+    own = {"names": ["demo.staging.example.test"], "cidr": "10.30.0.0/20"}
+    assert yaml.safe_load(text) == yaml.safe_load(STAGING) | own
+    assert text.splitlines()[0] == (
+        "# The settings of demo. For demo's own people, not for staging-2."
+    )
+    assert "# each its own\ncidr: 10.30.0.0/20  # demo's\n" in text
+
+
+def test_playbook_and_group_variables_name_it(root):
+    found = made(root)
+    assert found["ansible/demo.yml"] == PLAYBOOK.replace("staging", "demo")
+    assert found["ansible/group_vars/demo.yml"] == "app_environment: demo\n"
+    assert sorted(path.name for path in root.rglob("demo*")) == []
+
+
+def test_what_the_source_has_not_is_not_made(root):
+    (root / "ansible/group_vars/staging.yml").unlink()
+    assert sorted(made(root)) == ["ansible/demo.yml", "environments/demo.yml"]
+
+
+@pytest.mark.parametrize(
+    ("taken", "free"),
+    [
+        ([], "10.20.0.0/16"),
+        (["10.20.0.0/16", "10.30.5.0/24"], "10.40.0.0/16"),
+        (["10.16.0.0/12"], "10.40.0.0/16"),
+        (["10.0.0.0/9"], "10.130.0.0/16"),
+        (["192.168.0.0/16"], "10.20.0.0/16"),
+    ],
+)
+def test_the_first_free_network(taken, free):
+    assert str(scaffold.free_network(map(IPv4Network, taken), 16)) == free
+
+
+def test_no_free_network():
+    with pytest.raises(SettingsError, match="no free network"):
+        scaffold.free_network([IPv4Network("10.0.0.0/8")], 16)
+
+
+@pytest.mark.parametrize(
+    "name", ["staging", "account", "default", "all", "Demo", "x", "a-b", "../x", "1st", "a" * 21]
+)
+def test_a_name_that_is_taken_or_is_none(root, name):
+    with pytest.raises(SettingsError):
+        scaffold.files(root, name, "staging")
+
+
+def test_a_source_that_is_not_there(root):
+    with pytest.raises(SettingsError, match="did you mean staging"):
+        scaffold.files(root, "demo", "stagin")

@@ -1,0 +1,145 @@
+"""The store of an environment's secrets, and the check that asks for each."""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from daybook import checks, secrets
+from daybook.errors import CommandFailed
+from daybook.settings import Settings
+from daybook.target import Target
+
+REGION = "us-east-1"
+TARGET = Target("sandbox", "123456789012", REGION, {})
+SETTINGS = {
+    "app": "hello",
+    "account": "sandbox",
+    "zone": "daybook.test",
+    "names": ["staging.daybook.test"],
+    "cidr": "10.20.0.0/16",
+    "operators": ["203.0.113.7/32"],
+}
+
+
+@pytest.fixture
+def store():
+    with mock_aws():
+        yield secrets.Store(TARGET, "hello", "staging")
+
+
+@pytest.fixture
+def ssm(store):
+    return boto3.client("ssm", region_name=REGION)
+
+
+def test_a_value_is_an_encrypted_parameter_under_the_environments_path(store, ssm):
+    store.put("TOKEN", "s3cret", "Ann; run-1")
+    parameter = ssm.get_parameter(Name="/hello/staging/TOKEN", WithDecryption=True)["Parameter"]
+    assert (parameter["Type"], parameter["Value"]) == ("SecureString", "s3cret")
+    tags = ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId="/hello/staging/TOKEN")
+    assert {tag["Key"]: tag["Value"] for tag in tags["TagList"]} == {
+        "app": "hello",
+        "environment": "staging",
+        "managed_by": "daybook",
+    }
+
+
+def test_every_setting_is_a_version_of_its_own(store):
+    assert [store.put("TOKEN", value, f"Ann; {value}") for value in ("one", "two")] == [1, 2]
+    newest, oldest = store.history("TOKEN")
+    assert (newest.number, newest.note, oldest.number) == (2, "Ann; two", 1)
+    assert newest.who == "Ann\ntwo"
+    assert store.current()["TOKEN"] == newest
+    assert store.history("OTHER") == ()
+
+
+def test_another_environments_secrets_are_not_seen(store):
+    for env in ("staging2", "stagin"):
+        secrets.Store(TARGET, "hello", env).put("TOKEN", "s3cret", "")
+    assert (store.current(), store.values()) == ({}, {})
+
+
+def test_more_secrets_than_a_page_has(store):
+    names = [f"NAME_{number:02}" for number in range(55)]
+    for name in names:
+        store.put(name, name.lower(), "")
+    assert list(store.current()) == names
+    assert store.values() == {name: name.lower() for name in names}
+
+
+def test_a_value_is_compared_where_it_is(store):
+    store.put("TOKEN", "s3cret", "")
+    assert store.holds("TOKEN", "s3cret")
+    assert not store.holds("TOKEN", "other")
+    assert not store.holds("NONE", "s3cret")
+
+
+def test_who_may_write_but_not_read_can_set_a_value(store, monkeypatch):
+    monkeypatch.setattr(store._ssm, "get_parameter", refusing("AccessDeniedException"))
+    assert not store.holds("TOKEN", "s3cret")
+    monkeypatch.setattr(store._ssm, "get_parameter", refusing("ThrottlingException"))
+    with pytest.raises(CommandFailed, match="ssm:GetParameter"):
+        store.holds("TOKEN", "s3cret")
+
+
+def test_removing_takes_the_history_along(store):
+    store.put("TOKEN", "s3cret", "")
+    assert store.delete("TOKEN")
+    assert not store.delete("TOKEN")
+    assert store.history("TOKEN") == ()
+
+
+def test_what_aws_says_of_a_refused_value_is_not_repeated(store, monkeypatch):
+    said = "Value 's3cret' at 'value' failed to satisfy constraint"
+    monkeypatch.setattr(store._ssm, "put_parameter", refusing("ValidationException", said))
+    with pytest.raises(CommandFailed, match="ValidationException") as caught:
+        store.put("TOKEN", "s3cret", "")
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("x", None),
+        ("é" * 2048, None),
+        ("", "is empty"),
+        (" \n", "is empty"),
+        ("a\0b", "holds a NUL character, which no environment variable can"),
+        ("é" * 2049, "has 4098 bytes, and Parameter Store keeps 4096"),
+    ],
+)
+def test_a_value_that_cannot_be_kept_is_known_before(value, problem):
+    assert secrets.problem_of(value) == problem
+
+
+@pytest.mark.parametrize("name", ["MISSING", "EXTRA", "both", "fine"])
+def test_each_missing_and_each_undeclared_secret_stops_by_name(store, name):
+    declared = {"TOKEN": "lets the shop send mail"}
+    store.put("TOKEN", "s3cret", "")
+    if name in ("MISSING", "both"):
+        declared["MISSING"] = "what nobody has set"
+    if name in ("EXTRA", "both"):
+        store.put("EXTRA", "s3cret", "")
+    chosen = Settings(**SETTINGS, secrets=declared)
+    answer = checks.secrets_are(TARGET, "staging", chosen)("secrets")
+    assert answer.is_ok is (name == "fine")
+    assert ("MISSING has no value" in answer.observed) is (name in ("MISSING", "both"))
+    assert ("EXTRA is not declared" in answer.observed) is (name in ("EXTRA", "both"))
+    assert ("daybook secrets set MISSING -e staging" in answer.fix) is (name in ("MISSING", "both"))
+
+
+def test_the_fix_of_a_rehearsal_leads_to_the_rehearsal(store):
+    real = SETTINGS | {"account": "210987654321", "secrets": {"TOKEN": "lets the shop mail"}}
+    answer = checks.secrets_are(TARGET, "staging", Settings(**real))("secrets")
+    assert answer.fix == "daybook secrets set TOKEN -e staging --rehearse"
+
+
+def refusing(code: str, message: str = ""):
+    def call(**_wishes):
+        raise ClientError({"Error": {"Code": code, "Message": message}}, "Call")
+
+    return call
