@@ -54,8 +54,8 @@ def execute(
     The executed copy that papermill writes is thrown away: the record is the kernel's own.
     """
     session = _Session(terminal)
-    papermill_engines.register("daybook", _engine(session))
     with tempfile.TemporaryDirectory(prefix="daybook-") as scratch:
+        papermill_engines.register("daybook", _engine(session, Path(scratch)))
         worker = threading.Thread(
             target=_work,
             args=(session, notebook, dict(parameters), root, Path(scratch)),
@@ -89,7 +89,7 @@ def _work(
         session.error = err
 
 
-def _engine(session: _Session) -> type[NBClientEngine]:
+def _engine(session: _Session, scratch: Path) -> type[NBClientEngine]:
     class Client(PapermillNotebookClient):
         """Shows messages as they come, and stops between cells when it is told to."""
 
@@ -109,8 +109,10 @@ def _engine(session: _Session) -> type[NBClientEngine]:
 
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, log_output=False, **_kwargs):
-            # Sockets in the user's runtime folder: no port on this machine speaks for the kernel.
-            config = Config({"KernelManager": {"transport": "ipc"}})
+            # Sockets in this run's own folder: no port on this machine speaks for the kernel, and
+            # two runs that start at once do not take each other's.
+            sockets = {"transport": "ipc", "ip": str(scratch / "kernel")}
+            config = Config({"KernelManager": sockets})
             options = {"kernel_name": kernel_name, "startup_timeout": 60, "config": config}
             # What a kernel says on its own stderr is about itself, never about the run.
             return Client(nb_man, **options).execute(stderr=subprocess.DEVNULL)
