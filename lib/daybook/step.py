@@ -61,7 +61,8 @@ class Step(ABC):
             self._plan = self.make_plan()
             self.desk.lay(self._plan)
             changes = [f"{change.action} {change.address}" for change in self._plan.changes]
-            self.run.write("plan", digest=self._plan.digest, changes=changes)
+            made_by = self.desk.made_by or self.run.id
+            self.run.write("plan", digest=self._plan.digest, changes=changes, made_by=made_by)
             return self._plan
 
     def approve(self, given: str = "") -> gate.Approval:

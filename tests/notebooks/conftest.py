@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,18 +142,27 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
 
 
 @pytest.fixture
-def front(workshop: Workshop) -> Iterator[Front]:
-    """Yield a front-end on a kernel that works in the workshop."""
-    manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(
-        cwd=str(workshop.root), env=os.environ | {"DAYBOOK_ROOT": str(workshop.root)}
-    )
-    client = manager.client()
-    client.start_channels()
-    client.wait_for_ready(timeout=60)
-    yield Front(manager, client, workshop.root)
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
+def make_front() -> Iterator[Callable[[Path], Front]]:
+    """Yield what makes a front-end on a kernel that works in a project."""
+    with ExitStack() as ends:
+
+        def make(root: Path) -> Front:
+            manager = KernelManager(kernel_name="python3")
+            manager.start_kernel(cwd=str(root), env=os.environ | {"DAYBOOK_ROOT": str(root)})
+            ends.callback(manager.shutdown_kernel, now=True)
+            client = manager.client()
+            client.start_channels()
+            ends.callback(client.stop_channels)
+            client.wait_for_ready(timeout=60)
+            return Front(manager, client, root)
+
+        yield make
+
+
+@pytest.fixture
+def front(workshop: Workshop, make_front: Callable[[Path], Front]) -> Front:
+    """Return a front-end on a kernel that works in the workshop."""
+    return make_front(workshop.root)
 
 
 @pytest.fixture(scope="module")

@@ -178,3 +178,53 @@ def test_all_that_has_changed_since_the_plan_is_named_together(ann, change, clie
     ):
         assert line in done.stdout
     assert plan_files(ann) == []
+
+
+PRESS = """
+from ipywidgets.widgets.widget import _instances
+shown = list(_instances.values())
+(typed,) = [each for each in shown if type(each).__name__ == "Text"]
+(button,) = [each for each in shown if getattr(each, "description", "") == {button!r}]
+typed.value = {text!r}
+assert not button.disabled
+button.click()
+print([each.value for each in shown if type(each).__name__ == "HTML"][-1])
+"""
+
+
+def until_the_gate(front) -> None:
+    """Run bootstrap's cells as somebody in JupyterLab does, who then sees the widget."""
+    for source in (
+        f"from daybook.steps import Bootstrap; step = Bootstrap({ENV!r}); step.preflight()",
+        "step.plan()",
+    ):
+        reply = front.execute(source)
+        assert reply["status"] == "ok", reply
+    assert front.execute("step.approve()")["ename"] == "ApprovalNeeded"
+
+
+def test_in_a_notebook_typing_the_name_is_one_approval_of_two(ann, bob, keys, change, make_front):
+    front = make_front(ann.root)
+    until_the_gate(front)
+    assert front.execute(PRESS.format(button="Approve", text=ENV))["status"] == "ok"
+    assert front.execute("step.apply()")["ename"] == "SettingsError"
+    waits = front.execute("step.approve()")
+    assert "waits for a second person" in waits["evalue"]
+    run = re.search(r"daybook approve (\S+);", waits["evalue"])[1]
+    bob.succeed("approve", run, "--key", keys["bob"])
+    for source in ("step.approve()", "step.apply()", "step.verify()", "step.record()"):
+        reply = front.execute(source)
+        assert reply["status"] == "ok", reply
+    change()
+    how = ann.record(ENV, "bootstrap")["approvals"][-1]["how"]
+    assert how == f"by typing {ENV} and by bob@example.com"
+
+
+def test_in_a_notebook_a_decline_ends_the_run_and_the_record_says_why(ann, change, make_front):
+    front = make_front(ann.root)
+    until_the_gate(front)
+    front.execute(PRESS.format(button="Decline", text="not before the backup"))
+    assert front.execute("step.apply()")["ename"] == "ApprovalRefused"
+    record = ann.record(ENV, "bootstrap")
+    assert (record["status"], record["reason"]) == ("failed", "declined: not before the backup")
+    assert plan_files(ann) == []
