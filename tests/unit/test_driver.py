@@ -1,0 +1,66 @@
+"""The driver with real kernels: what it prints, what it returns, two of them at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from daybook import driver
+from daybook.terminal import Terminal
+
+DRIVE = """
+import sys
+from pathlib import Path
+from daybook import driver
+from daybook.terminal import Terminal
+folder = Path(sys.argv[1])
+error = driver.execute(folder / "it.ipynb", {}, root=folder, terminal=Terminal())
+sys.exit(repr(error) if error else 0)
+"""
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """Return what writes a notebook of some cells."""
+
+    def write(*sources: str):
+        spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        cells = [new_code_cell(source, metadata={"tags": ["plan"]}) for source in sources]
+        path = tmp_path / "it.ipynb"
+        nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": spec}), path)
+        return path
+
+    return write
+
+
+def test_two_that_start_at_once_each_have_their_own_kernel(notebook, tmp_path):
+    notebook("print('one')", "print('two')")
+    command = [sys.executable, "-c", DRIVE, tmp_path]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = [subprocess.Popen(command, cwd=tmp_path, **options) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert all("one" in text and "two" in text for text in said)
+    assert [path.name for path in tmp_path.iterdir()] == ["it.ipynb"]
+
+
+def test_a_dead_kernel_is_an_error_and_nothing_runs_after_it(notebook, tmp_path, capsys):
+    path = notebook("import os; os.kill(os.getpid(), 9)", "print('after')")
+    error = driver.execute(path, {}, root=tmp_path, terminal=Terminal())
+    assert error is not None
+    assert not hasattr(error, "ename")
+    assert "after" not in capsys.readouterr().out
+
+
+def test_an_error_has_the_name_of_its_class_and_is_printed(notebook, tmp_path, capsys):
+    path = notebook("raise LookupError('where is it')", "print('after')")
+    error = driver.execute(path, {}, root=tmp_path, terminal=Terminal())
+    assert error.ename == "LookupError"
+    said = capsys.readouterr()
+    assert "where is it" in said.err
+    assert "after" not in said.out
+    assert "Traceback" not in said.err
