@@ -1,0 +1,170 @@
+"""An environment whose runs are killed: how to strike one, finish it, and see what is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import psutil
+import pytest
+from botocore.exceptions import ClientError
+
+from daybook import disks, leftovers, settings, target
+
+ENV = "faults"
+APP = "faulty"
+STATE = f"env:/{ENV}/environment/terraform.tfstate"
+ENDED_S = 240
+"""How long tools may take to end what they had begun when their run was killed."""
+KILLS = {
+    "daybook run, SIGTERM": ("run", signal.SIGTERM),
+    "daybook run, SIGINT": ("run", signal.SIGINT),
+    "daybook run, SIGKILL": ("run", signal.SIGKILL),
+    "kernel, SIGKILL": ("kernel", signal.SIGKILL),
+    "kernel, SIGTERM": ("kernel", signal.SIGTERM),
+}
+
+
+@dataclass(frozen=True)
+class Ground:
+    """One environment in the sandbox, and what AWS has of it."""
+
+    sandbox: Any
+
+    def strike(self, step: str, kill: str, *, when: float | str) -> str:
+        """Start a step, kill it after seconds or at a line like this, and return what it said.
+
+        Nothing that it started may live on.
+        """
+        process = self.sandbox.start("daybook", *self._command(step), start_new_session=True)
+        said: list[str] = []
+        moment = threading.Event()
+        reader = threading.Thread(target=_read, args=(process, said, when, moment))
+        reader.start()
+        moment.wait(when if isinstance(when, float) else ENDED_S)
+        _kill(process, *KILLS[kill])
+        process.wait(ENDED_S)
+        self.is_quiet()
+        reader.join()
+        process.stdout.close()
+        return "".join(said)
+
+    def finish(self, step: str, *, patience: str = "") -> str:
+        """Run the step to its good end; the lock of a killed kernel is broken or waited for."""
+        if not patience:
+            self.sandbox.run("lock", "break", ENV, "--reason", "its run was killed by a test")
+        waiting = ("--wait", patience) if patience else ()
+        return self.sandbox.succeed(*self._command(step), *waiting, timeout_s=900)
+
+    def is_quiet(self) -> None:
+        """Wait until no process works in the project any more."""
+        deadline = time.monotonic() + ENDED_S
+        while alive := [each for each in psutil.process_iter() if self._works_here(each)]:
+            assert time.monotonic() < deadline, f"still there: {alive}"
+            psutil.wait_procs(alive, timeout=1)
+
+    def orphans(self) -> list[str]:
+        """Return what AWS has in the environment's name and Terraform's state does not know."""
+        state = self.state()
+        return [each for each in self.left() if f'"{each.split()[-1]}"' not in state]
+
+    def left(self) -> list[str]:
+        """Return what AWS has in the environment's name."""
+        chosen, where = self._place()
+        return leftovers.found(where, APP, ENV, chosen.zone, chosen.names)
+
+    def hosts(self) -> tuple[disks.Host, ...]:
+        return disks.hosts(self._place()[1], APP, ENV)
+
+    def state(self) -> str:
+        """Return Terraform's state as text, "" before there is any."""
+        where = self._place()[1]
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=where.environ["AWS_ENDPOINT_URL"],
+            aws_access_key_id=where.environ["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=where.environ["AWS_SECRET_ACCESS_KEY"],
+            region_name=where.region,
+        )
+        try:
+            answer = s3.get_object(Bucket=f"{APP}-state-{where.account}", Key=STATE)
+        except ClientError:
+            return ""
+        return answer["Body"].read().decode()
+
+    def _command(self, step: str) -> tuple[str, ...]:
+        typed = ("-p", "confirm", ENV) if step == "teardown" else ()
+        return ("run", step, "-p", "env", ENV, "-p", "approve", "auto", *typed)
+
+    def _place(self):
+        chosen = settings.load(self.sandbox.root, ENV)
+        return chosen, target.resolve(chosen, self.sandbox.root, rehearse=False)
+
+    def _works_here(self, process: psutil.Process) -> bool:
+        try:
+            return process.cwd().startswith(str(self.sandbox.root)) and "daemon" not in " ".join(
+                process.cmdline()
+            )
+        except psutil.Error:
+            return False
+
+
+def _read(
+    process: subprocess.Popen, said: list[str], when: float | str, moment: threading.Event
+) -> None:
+    for line in process.stdout:
+        said.append(line)
+        if isinstance(when, str) and re.search(when, line):
+            moment.set()
+    moment.set()
+
+
+def _kill(process: subprocess.Popen, whom: str, signum: int) -> None:
+    """Kill the run or its kernel; one that has ended by then is as good as killed at its end."""
+    try:
+        pid = process.pid if whom == "run" else _kernel(process).pid
+        os.kill(pid, signum)
+    except (ProcessLookupError, psutil.NoSuchProcess, StopIteration):
+        return
+
+
+def _kernel(process: subprocess.Popen) -> psutil.Process:
+    children = psutil.Process(process.pid).children(recursive=True)
+    return next(each for each in children if any("ipykernel" in arg for arg in each.cmdline()))
+
+
+@pytest.fixture(scope="module")
+def ground(sandbox) -> Iterator[Ground]:
+    """Yield the environment; nothing of it is left afterwards."""
+    names = {"zone": f"{APP}.test", "names": [f"{APP}.test"]}
+    sandbox.set(ENV, app=APP, cidr="10.77.0.0/16", **names)
+    sandbox.step("bootstrap", ENV)
+    it = Ground(sandbox)
+    yield it
+    if it.left():
+        it.finish("teardown")
+
+
+@pytest.fixture
+def survive(ground: Ground) -> Callable[..., None]:
+    """Return what kills a step, finishes it with the next run, and looks for orphans."""
+
+    def survive(step: str, *strikes: tuple[str, float | str], patience: str = "") -> None:
+        for kill, when in strikes:
+            ground.strike(step, kill, when=when)
+        ground.finish(step, patience=patience)
+        if step == "teardown":
+            assert ground.left() == []
+            return
+        assert ground.orphans() == []
+        assert [host.state for host in ground.hosts()] == ["running"]
+
+    return survive
