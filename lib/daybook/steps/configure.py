@@ -21,6 +21,11 @@ class Configure(Step):
         provision = f"daybook run provision -p env {self.env}"
         return {
             "ansible": common.ansible_is_there(self),
+            "playbook": checks.file_is(
+                self.root / "ansible" / f"{self.env}.yml",
+                self.root,
+                f"write ansible/{self.env}.yml, as ansible/staging.yml is",
+            ),
             "inventory": checks.file_is(common.inventory_path(self), self.root, provision),
             "SSH key": checks.file_is(
                 self.run.ssh_key,
