@@ -7,6 +7,7 @@ import shutil
 import nbformat
 import pytest
 
+OTHER_ACCOUNT = "210987654321"
 BEFORE_THE_GATE = ["preflight", "plan", "approve"]
 ALL = [*BEFORE_THE_GATE, "apply", "verify", "record"]
 
@@ -54,6 +55,32 @@ def test_a_failed_preflight_ends_the_run(here):
     record = here.record("staging", "provision")
     assert (record["status"], phases(record)) == ("failed", ["preflight"])
     assert [cell["status"] for cell in record["cells"]][-1] == "error"
+
+
+def test_all_that_is_missing_comes_at_once_with_its_fix(copy_project, make_project, tmp_path):
+    """Nothing is on PATH but what the virtual environment has, and no sandbox is up."""
+    nowhere = make_project(copy_project("nowhere"), extra={"PATH": str(tmp_path)})
+    done = nowhere.run("run", "first-deploy", "-p", "env", "staging")
+    assert done.returncode == 3
+    for fix in ("apt install docker-cli", "daybook run configure -p env staging"):
+        assert f"fix: {fix}" in done.stdout
+    assert "target: expected the sandbox is up, observed not up" in done.stdout
+    assert "fix: daybook sandbox up" in done.stdout
+    assert "Nothing was changed." in done.stdout
+    assert nowhere.record("staging", "first-deploy")["status"] == "failed"
+
+
+def test_another_account_is_refused(here, aws, make_project):
+    here.set("real", account=OTHER_ACCOUNT, ssh_key=aws["DAYBOOK_SSH_KEY"])
+    abroad = make_project(here.root, extra=aws)
+    done = abroad.run("run", "bootstrap", "-p", "env", "real", "-p", "approve", "auto")
+    assert done.returncode == 3
+    assert (
+        f"expected signed in to AWS account {OTHER_ACCOUNT}, observed 123456789012" in done.stdout
+    )
+    assert "fix: sign in to that account" in done.stdout
+    record = abroad.record("real", "bootstrap")
+    assert (record["account"], record["target"]) == (OTHER_ACCOUNT, "aws")
 
 
 def test_without_an_approval_nothing_is_changed(here, digest, client):
