@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,16 @@ class Project:
         done = self.run(*args, program=program, timeout_s=timeout_s)
         assert done.returncode == 0, f"{program} {' '.join(args)}: {done.returncode}\n{done.stdout}"
         return done.stdout
+
+    @staticmethod
+    def wait_for(process: subprocess.Popen[str], pattern: str) -> None:
+        """Read what a program prints as far as a line like this."""
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if re.search(pattern, line):
+                return
+        pytest.fail(f"{pattern!r} did not come: {''.join(said)}")
 
     def step(self, name: str, env: str, approve: str = "auto") -> str:
         """Run a step to its good end and return what it said."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 
@@ -30,16 +29,6 @@ def start(here, step: str, env: str = "staging"):
     return here.start("daybook", "run", step, "-p", "env", env, "-p", "approve", "auto")
 
 
-def wait_for(process, pattern: str) -> None:
-    """Read what a run prints as far as a line like this."""
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if re.search(pattern, line):
-            return
-    pytest.fail(f"{pattern!r} did not come: {''.join(said)}")
-
-
 def kernel_of(here, step: str) -> int:
     folder = max((here.root / "runs/staging").glob(f"*-{step}-*"))
     return json.loads((folder / "journal.jsonl").read_text().splitlines()[0])["kernel"]["pid"]
@@ -47,7 +36,7 @@ def kernel_of(here, step: str) -> int:
 
 def test_a_bootstrap_killed_before_its_state_was_pushed_is_completed_by_the_next(here, client):
     with start(here, "bootstrap") as process:
-        wait_for(process, r"created +aws_s3_bucket")
+        here.wait_for(process, r"created +aws_s3_bucket")
         os.kill(kernel_of(here, "bootstrap"), signal.SIGKILL)
         said = process.communicate(timeout=120)[0]
     assert process.returncode == 130, said
@@ -67,7 +56,7 @@ def test_a_bootstrap_killed_before_its_state_was_pushed_is_completed_by_the_next
 )
 def test_a_signal_lets_terraform_write_what_it_made(here, client, env, signum):
     with start(here, "provision", env) as process:
-        wait_for(process, r"created +aws_subnet")
+        here.wait_for(process, r"created +aws_subnet")
         process.send_signal(signum)
         said = process.communicate(timeout=240)[0]
     assert process.returncode == 130, said
@@ -89,7 +78,7 @@ def test_a_signal_lets_terraform_write_what_it_made(here, client, env, signum):
 
 def test_a_signal_before_the_first_cell_ends_with_nothing_done(here):
     with start(here, "provision") as process:
-        wait_for(process, "preflight")
+        here.wait_for(process, "preflight")
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=120)
     assert process.returncode == 130
