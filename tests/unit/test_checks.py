@@ -1,0 +1,129 @@
+"""Preflight: every question is asked, every failure comes with its fix."""
+
+from __future__ import annotations
+
+import pytest
+
+from daybook import aws, checks, ui
+from daybook.errors import CommandFailed, PreflightFailed
+from daybook.process import Result
+from daybook.target import Target
+
+SANDBOX = Target("sandbox", "123456789012", "us-east-1", {})
+REAL = Target("aws", "210987654321", "us-east-1", {})
+
+
+@pytest.fixture
+def caller(monkeypatch):
+    """Let AWS say who calls, or raise."""
+
+    def answer(result):
+        def call(_target):
+            if isinstance(result, Exception):
+                raise result
+            return {"account": result, "arn": f"arn:aws:iam::{result}:user/ann"}
+
+        monkeypatch.setattr(aws, "caller", call)
+
+    return answer
+
+
+def version(text: str):
+    """Return what starts a tool that prints its version."""
+    return lambda command, **_options: Result(tuple(command), 0, 0.1, (text,))
+
+
+def failing(name: str) -> checks.Check:
+    return checks.Check(name, "this", "that", is_ok=False, fix=f"mend {name}")
+
+
+def test_every_failure_is_told_at_once_with_its_fix(caller):
+    caller("123456789012")
+    answers = checks.ask(SANDBOX, {"one": failing}, {"two": failing})
+    with pytest.raises(PreflightFailed) as caught:
+        answers.require()
+    said = str(caught.value)
+    assert "2 of 3 checks" in said
+    for name in ("one", "two"):
+        assert f"{name}: expected this, observed that\n    fix: mend {name}" in said
+    assert "Nothing was changed." in said
+
+
+def test_what_passes_is_returned(caller):
+    caller("123456789012")
+    answers = checks.ask(SANDBOX, {}, {})
+    assert answers.require() is answers
+    assert "all 1 passed" in ui.text(answers)
+
+
+def test_a_target_that_is_not_up_is_asked_nothing_more(caller):
+    caller(AssertionError("it was asked"))
+    down = Target("sandbox", "123456789012", "us-east-1", {}, is_up=False)
+    answers = checks.ask(down, {}, {"two": failing}).answers
+    assert [(each.name, each.is_ok) for each in answers] == [("target", False), ("two", None)]
+    assert answers[0].fix == "daybook sandbox up"
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_ok"),
+    [("210987654321", True), ("123456789012", False), (aws.FAILURES[0](), False)],
+)
+def test_the_caller_must_be_in_the_account(caller, answer, is_ok):
+    caller(answer)
+    [target] = checks.ask(REAL, {}, {}).answers
+    assert target.is_ok is is_ok
+    assert "210987654321" in target.expected
+    assert "aws sso login" in target.fix
+
+
+def test_a_question_that_breaks_is_a_failed_check(caller):
+    caller("123456789012")
+
+    def broken(_name):
+        raise CommandFailed("no such thing", next="make setup")
+
+    answers = checks.ask(SANDBOX, {"one": broken}, {}).answers
+    assert (answers[0].is_ok, answers[0].observed, answers[0].fix) == (
+        False,
+        "no such thing",
+        "make setup",
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "is_ok"),
+    [
+        ("Terraform v1.11.4", True),
+        ("Terraform v1.12.0-rc1", True),
+        ("Terraform v1.10.5", False),
+        ("Terraform v2.0.0", False),
+        ("nothing", False),
+    ],
+)
+def test_a_tool_has_a_version_that_works(tmp_path, said, is_ok):
+    (tmp_path / "terraform").touch(mode=0o755)
+    environ = {"PATH": str(tmp_path)}
+    ask = checks.tool_is(
+        ("terraform", "version"),
+        environ,
+        "make setup",
+        at_least=(1, 11),
+        below=(2,),
+        start=version(said),
+    )
+    answer = ask("terraform")
+    assert (answer.is_ok, answer.expected) == (is_ok, ">= 1.11, < 2")
+
+
+def test_a_missing_tool_is_not_started(tmp_path):
+    ask = checks.tool_is(("docker",), {"PATH": str(tmp_path)}, "get it", at_least=(20,), start=None)
+    answer = ask("docker")
+    assert (answer.is_ok, answer.observed, answer.fix) == (False, "not on PATH", "get it")
+
+
+def test_a_file_of_the_project_is_named_from_its_root(tmp_path):
+    path = tmp_path / "app/Dockerfile"
+    assert checks.file_is(path, tmp_path, "write it")("Dockerfile").expected == "app/Dockerfile"
+    path.parent.mkdir()
+    path.touch()
+    assert checks.file_is(path, tmp_path, "")("Dockerfile").is_ok
