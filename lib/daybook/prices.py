@@ -73,6 +73,8 @@ def monthly(kind: str, values: Mapping[str, Any], region: str) -> float | None:
             return _disk({"volume_size": values["size"], "volume_type": values["type"]}, local)
         if kind == "aws_eip":
             return local["public_ipv4"] * hours
+        if kind == "aws_cloudwatch_metric_alarm":
+            return local["alarm"]
         return {"aws_route53_zone": table()["everywhere"]["zone"]}.get(kind)
     except (KeyError, TypeError):
         return None

@@ -31,6 +31,7 @@ def host(kind="t3.small", **disk):
         ("aws_ebs_volume", {"type": "gp3", "size": 50}, 4),
         ("aws_eip", {}, 3.65),
         ("aws_route53_zone", {"name": "daybook.test"}, 0.5),
+        ("aws_cloudwatch_metric_alarm", {}, 0.1),
     ],
 )
 def test_a_known_resource_has_its_list_price(kind, values, usd):
@@ -81,6 +82,7 @@ def test_every_resource_that_we_create_has_its_place_in_the_table():
     text = "".join(path.read_text() for path in TERRAFORM.glob("*/*.tf"))
     kinds = set(re.findall(r'^resource "(\w+)"', text, re.M))
     priced = {"aws_instance", "aws_ebs_volume", "aws_eip", "aws_route53_zone"}
+    priced.add("aws_cloudwatch_metric_alarm")
     known = priced | set(prices.table()["free"]) | set(prices.table()["by_use"])
     assert kinds
     assert kinds <= known, "give it a price, or say that it is free or billed by use"
