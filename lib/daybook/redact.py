@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
 import re
 import urllib.parse
 from bisect import bisect_right
@@ -67,9 +68,13 @@ class Redactor:
         return True
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
-        """Register the values of variables whose names say that they are credentials."""
+        """Register the values of variables whose names say that they are credentials.
+
+        The path of a file that holds some is not one.
+        """
         for name, value in environ.items():
-            if _SECRET_NAME.search(name) and not _NOT_SECRET.search(name):
+            is_named_so = _SECRET_NAME.search(name) and not _NOT_SECRET.search(name)
+            if is_named_so and not (os.path.isabs(value) and os.path.exists(value)):
                 self.add(name, value)
 
     def clean(self, text: str) -> str:
