@@ -88,3 +88,13 @@ def test_another_provider_is_refused(tmp_path, version):
     step = SimpleNamespace(root=tmp_path)
     check = common.provider_is_locked(step, "environment")("AWS provider")
     assert (check.is_ok, check.observed) == (False, version)
+
+
+def test_what_aws_itself_names_is_known_by_its_tag(tmp_path):
+    tags = {"environment": "staging", "Name": "hello-staging-default"}
+    change = {"actions": ["delete"], "before": {"name": "default", "tags_all": tags}, "after": None}
+    address = "aws_default_security_group.this"
+    resource = {"address": address, "type": "aws_default_security_group", "change": change}
+    (tmp_path / "plan").touch()
+    its = read_plan({"resource_changes": [resource]}, tmp_path / "plan", "staging", {})
+    assert common.require_its_own(STEP, its) is its

@@ -180,7 +180,8 @@ def _change(change: Mapping) -> Change:
         action,
         differing,
         change.get("action_reason", ""),
-        name=known.get("key_name") or known.get("name") or tags.get("Name") or "",
+        # A VPC's own group is called default by AWS; its tag tells whose it is.
+        name=known.get("key_name") or tags.get("Name") or known.get("name") or "",
         environment=tags.get("environment", ""),
     )
 
