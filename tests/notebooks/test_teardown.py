@@ -1,0 +1,177 @@
+"""A teardown against the AWS API without machines: its gates, its snapshots, what is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daybook import leftovers, settings, target
+
+BIN = Path(sys.executable).parent
+ENVS = ("staging", "production")
+
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not on PATH"),
+    pytest.mark.timeout(900),
+]
+
+
+@pytest.fixture(scope="module")
+def world(here):
+    """Return a project under git with both environments there, made as the article makes them."""
+    here.set("production", approvals=0, git="any")
+    git(here, "init", "--quiet")
+    commit(here)
+    here.step("bootstrap", "staging")
+    for process in [apply(here, env) for env in ENVS]:
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    return here
+
+
+def git(here, *args: str) -> None:
+    who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
+    subprocess.run(["git", *who, *args], cwd=here.root, check=True, capture_output=True)
+
+
+def commit(here) -> None:
+    git(here, "add", "--all")
+    git(here, "commit", "--quiet", "--allow-empty", "-m", "Settings")
+
+
+def apply(here, env: str) -> subprocess.Popen[str]:
+    """Start `terraform apply` in an environment's workspace, without Daybook."""
+    script = f"""
+        eval "$(daybook env export {env})"
+        cd terraform/environment
+        terraform init -input=false && terraform workspace select -or-create {env} &&
+        terraform apply -input=false -auto-approve"""
+    return subprocess.Popen(
+        ["bash", "-ec", script],
+        cwd=here.root,
+        env=os.environ | {"DAYBOOK_ROOT": str(here.root), "PATH": f"{BIN}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def left(here, env: str) -> list[str]:
+    """Return what AWS has of an environment."""
+    chosen = settings.load(here.root, env)
+    where = target.resolve(chosen, here.root, rehearse=False)
+    return leftovers.found(where, chosen.app, env, chosen.zone, chosen.names)
+
+
+def instance(client, env: str) -> dict:
+    """Return the environment's instance, also a terminated one."""
+    wanted = [{"Name": "tag:environment", "Values": [env]}]
+    [group] = client("ec2").describe_instances(Filters=wanted)["Reservations"]
+    return group["Instances"][0]
+
+
+def snapshots(client, env: str) -> list[dict]:
+    wanted = [{"Name": "tag:environment", "Values": [env]}]
+    return client("ec2").describe_snapshots(OwnerIds=["self"], Filters=wanted)["Snapshots"]
+
+
+def teardown(here, env: str, *options: str):
+    return here.run("run", "teardown", "-p", "env", env, *options)
+
+
+@pytest.mark.parametrize(
+    "typed", [(), ("-p", "confirm", "production")], ids=["no name", "another name"]
+)
+def test_it_asks_for_the_name_besides_the_approval(world, client, typed):
+    before = left(world, "staging")
+    done = teardown(world, "staging", "-p", "approve", "auto", *typed)
+    assert done.returncode == 4, done.stdout
+    assert "expected: -p confirm staging" in done.stdout
+    assert "Nothing was changed." in done.stdout
+    assert left(world, "staging") == before
+    assert instance(client, "staging")["State"]["Name"] == "running"
+
+
+def test_the_plan_shows_what_goes_and_the_data_on_it(world, client):
+    done = teardown(world, "staging")
+    assert done.returncode == 4, done.stdout
+    assert "the name has to be typed: -p confirm staging" in done.stdout
+    found = instance(client, "staging")
+    disk = found["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+    changes = world.record("staging", "teardown")["plan"]["changes"]
+    assert changes[:2] == [
+        f"stop hello-staging-1 ({found['InstanceId']})",
+        f"snapshot {disk}, /dev/xvda of hello-staging-1, 20 GiB",
+    ]
+    assert 'destroy aws_instance.host["1"]' in changes
+    assert not [change for change in changes if "production" in change]
+
+
+def test_a_snapshot_of_nothing_cannot_be_declined(world):
+    done = teardown(world, "staging", "-p", "skip_snapshots", "vol-0")
+    assert done.returncode == 2, done.stdout
+    assert "skip_snapshots names what is not there: vol-0" in done.stdout
+    assert "hello-staging-1" in done.stdout
+
+
+def test_it_takes_one_environment_keeps_its_data_and_leaves_the_other(world, client):
+    production = left(world, "production")
+    said = world.step("teardown", "staging")
+    assert left(world, "staging") == []
+    assert left(world, "production") == production
+    assert instance(client, "production")["State"]["Name"] == "running"
+    [kept] = snapshots(client, "staging")
+    assert (kept["VolumeSize"], kept["State"]) == (20, "completed")
+    assert f"snapshot {kept['SnapshotId']}" in said
+    changes = world.record("staging", "teardown")["changes"]
+    assert f"snapshot {kept['SnapshotId']}" in [change["action"] for change in changes]
+
+
+def test_a_teardown_of_nothing_says_so(world):
+    said = world.step("teardown", "staging")
+    assert "No changes" in said
+    assert "is left" in said
+
+
+def test_a_protected_environment_needs_leave_that_is_committed(world):
+    done = teardown(world, "production")
+    assert done.returncode == 3, done.stdout
+    assert "observed allow_teardown: false" in done.stdout
+    world.set("production", allow_teardown=True)
+    done = teardown(world, "production")
+    assert done.returncode == 3, done.stdout
+    assert "observed allow_teardown: true, not committed" in done.stdout
+    world.set("production", allow_teardown=False)
+
+
+def test_provision_refuses_to_lose_a_protected_host(world, client):
+    world.set("production", cidr="10.77.0.0/16")
+    done = world.run("run", "provision", "-p", "env", "production", "-p", "approve", "auto")
+    world.set("production", cidr="10.30.0.0/16")
+    assert done.returncode == 3, done.stdout
+    assert "production is protected" in done.stdout
+    assert instance(client, "production")["State"]["Name"] == "running"
+
+
+def test_a_protected_host_goes_when_all_agree_and_its_data_where_it_is_declined(world, client):
+    found = instance(client, "production")
+    with pytest.raises(client("ec2").exceptions.ClientError, match="OperationNotPermitted"):
+        client("ec2").terminate_instances(InstanceIds=[found["InstanceId"]])
+    world.set("production", allow_teardown=True)
+    commit(world)
+    skipped = ("-p", "skip_snapshots", "hello-production-1")
+    assert teardown(world, "production", *skipped).returncode == 4
+    plan = world.record("production", "teardown")["plan"]
+    assert plan["changes"][0] == "lift termination protection of hello-production-1"
+    approved = ("-p", "approve", plan["digest"], "-p", "confirm", "production")
+    done = teardown(world, "production", *approved, *skipped)
+    assert done.returncode == 0, done.stdout
+    assert left(world, "production") == []
+    assert snapshots(client, "production") == []
+    changes = world.record("production", "teardown")["changes"]
+    assert [change["action"] for change in changes][:2] == ["lifted", "no snapshot"]
