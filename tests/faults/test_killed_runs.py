@@ -32,10 +32,8 @@ def random_faults() -> list[tuple[str, str, float]]:
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("step", "kill", "when"), random_faults())
-def test_a_run_killed_at_any_moment_is_finished_by_the_next(survive, ground, step, kill, when):
+def test_a_run_killed_at_any_moment_is_finished_by_the_next(survive, step, kill, when):
     print(f"DAYBOOK_FAULT_SEED={SEED}: {step}, {kill} after {when:.1f} s")
-    if step == "teardown" and not ground.hosts():
-        ground.finish("provision")
     survive(step, (kill, when))
 
 
@@ -48,4 +46,4 @@ def test_a_provision_killed_twice_is_finished_by_the_third_run(survive):
 
 
 def test_a_teardown_whose_terminal_was_killed_is_finished_by_the_next_run(survive):
-    survive("teardown", ("daybook run, SIGKILL", r"destroyed +aws_route"), patience="5m")
+    survive("teardown", ("daybook run, SIGKILL", r"destroyed +aws_route"))
