@@ -24,6 +24,7 @@ APP = "life"
 NAMES = {"staging": "staging.life.test", "production": "www.life.test"}
 CIDRS = {"staging": "10.101.0.0/16", "production": "10.102.0.0/16"}
 ACCOUNT = "123456789012"
+OURS = [{"Name": "tag:app", "Values": [APP]}]
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
 
@@ -197,6 +198,29 @@ def test_the_articles_ansible_command_works_as_it_stands(serving, sandbox):
     assert re.search(r"life-staging-1 +: ok=\d+ +changed=0 +unreachable=0 +failed=0", said), said
 
 
+def test_drift_is_found_with_who_changed_it_and_nothing_is_changed(serving, sandbox):
+    assert "no drift" in serving.succeed("run", "drift", "-p", "env", "staging")
+    ec2 = ec2_of(sandbox)
+    wanted = [*OURS, {"Name": "tag:environment", "Values": ["staging"]}]
+    [group] = ec2.describe_security_groups(Filters=wanted)["SecurityGroups"]
+    rule = {"IpProtocol": "tcp", "CidrIp": "0.0.0.0/0", "FromPort": 22, "ToPort": 22}
+    ec2.authorize_security_group_ingress(GroupId=group["GroupId"], **rule)
+    ec2.create_tags(Resources=[group["GroupId"]], Tags=[{"Key": "Name", "Value": "mine"}])
+    append = "echo '# by hand' | sudo tee --append /etc/caddy/Caddyfile"
+    sandbox.succeed("sandbox", "ssh", f"{APP}-staging-1", append)
+    done = serving.run("run", "drift", "-p", "env", "staging")
+    ec2.revoke_security_group_ingress(GroupId=group["GroupId"], **rule)
+    serving.step("provision", "staging")
+    serving.step("configure", "staging")
+    assert done.returncode == 7, done.stdout
+    assert "Terraform: aws_security_group.host would update (tags" in done.stdout
+    assert "CreateTags by moto" in done.stdout
+    assert "ingress tcp 22-22 from 0.0.0.0/0" in done.stdout
+    assert re.search("Write the Caddyfile would change; last changed by: .*configure", done.stdout)
+    assert "Nothing was changed." in done.stdout
+    assert serving.record("staging", "drift")["changes"] == []
+
+
 def test_teardown_takes_one_environment_and_leaves_the_other(serving, sandbox):
     gone = address(serving, "staging")
     assert "is left" in serving.step("teardown", "staging")
@@ -214,12 +238,15 @@ def test_the_last_teardown_leaves_nothing(serving, sandbox):
 
 def leftovers(sandbox) -> list[str]:
     """Return what EC2 still has of either environment."""
+    ec2 = ec2_of(sandbox)
+    found = ec2.describe_instances(Filters=OURS)["Reservations"]
+    living = [i for r in found for i in r["Instances"] if i["State"]["Name"] != "terminated"]
+    vpcs = ec2.describe_vpcs(Filters=OURS)["Vpcs"]
+    addresses = ec2.describe_addresses(Filters=OURS)["Addresses"]
+    return [str(thing) for thing in (*living, *vpcs, *addresses)]
+
+
+def ec2_of(sandbox):
     keys = (sandbox.env["AWS_ACCESS_KEY_ID"], sandbox.env["AWS_SECRET_ACCESS_KEY"])
     session = boto3.Session(*keys, region_name=sandbox.env["AWS_REGION"])
-    ec2 = session.client("ec2", endpoint_url=sandbox.env["AWS_ENDPOINT_URL"])
-    ours = [{"Name": "tag:app", "Values": [APP]}]
-    found = ec2.describe_instances(Filters=ours)["Reservations"]
-    living = [i for r in found for i in r["Instances"] if i["State"]["Name"] != "terminated"]
-    vpcs = ec2.describe_vpcs(Filters=ours)["Vpcs"]
-    addresses = ec2.describe_addresses(Filters=ours)["Addresses"]
-    return [str(thing) for thing in (*living, *vpcs, *addresses)]
+    return session.client("ec2", endpoint_url=sandbox.env["AWS_ENDPOINT_URL"])
