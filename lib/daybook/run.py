@@ -46,6 +46,7 @@ class Run:
     """The context of one run: where it goes, what it may still do, what it has done.
 
     start: starts a tool as `process.run` does, and writes it into the record.
+    hide: takes a name and a secret value, which from then on shows as `[redacted:NAME]`.
     at_end: what is called when the record is closed.
     """
 
@@ -72,11 +73,13 @@ class Run:
             self._header(),
             template=self._template(),
             status_of=status_of,
-            key=self.ssh_key if self.ssh_key.is_file() else None,
+            environ=self.target.environ,
+            key=record.operator_key(self.root, env, self.target.is_sandbox),
             on_closed=lambda _closed: self._end(),
         )
         self.start = self.recorder.tool(process.run)
         self.write = self.recorder.write
+        self.hide = self.recorder.redactor.add
 
     @property
     def title(self) -> str:

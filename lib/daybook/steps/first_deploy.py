@@ -98,6 +98,7 @@ class FirstDeploy(Step):
 
     def _build_and_push(self, version: str) -> None:
         registry, user, password = aws.registry_login(self.target)
+        self.run.hide("ECR_PASSWORD", password)
         moving = "latest" if self.env == "production" else f"{self.env}-latest"
         tags = [f"{registry}/{self.settings.app}:{tag}" for tag in (version, moving)]
         env = images.builder_environment(self.target.environ, self.run.start)
