@@ -20,14 +20,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 from rich.console import Console
 from rich.table import Table
-
-from daybook import settings, target, terraform
-from daybook.steps import common
-from daybook.terraform import runner
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DAYBOOK = Path(sys.executable).with_name("daybook")
@@ -67,18 +62,10 @@ def measure_bare(root: Path) -> dict[str, float]:
 
 def bare_terraform(root: Path) -> float:
     """Run init, plan and apply in terraform/environment as a person would."""
-    step = a_step(root)
-    folder, plan = root / "terraform/environment", root / "bare.tfplan"
-    env = {
-        **step.target.environ,
-        **terraform.mirror_config(root),
-        **terraform.variables_environment(common.environment_variables(step)),
-        "CHECKPOINT_DISABLE": "1",
-    }
-    backend = [f"-backend-config={key}={value}" for key, value in common.backend(step).items()]
-    options = ["-input=false", f"-lock-timeout={runner.LOCK_TIMEOUT}"]
+    folder, plan, env = root / "terraform/environment", root / "bare.tfplan", exported(root)
+    options = ["-input=false", "-lock-timeout=30s"]
     began = time.monotonic()
-    timed(["terraform", "init", "-input=false", *backend], folder, env)
+    timed(["terraform", "init", "-input=false"], folder, env)
     in_workspace = env | {"TF_WORKSPACE": ENV}
     timed(["terraform", "plan", *options, f"-out={plan}"], folder, in_workspace)
     timed(["terraform", "apply", *options, plan], folder, in_workspace)
@@ -87,17 +74,17 @@ def bare_terraform(root: Path) -> float:
 
 def bare_ansible(root: Path) -> float:
     """Run the playbook as a person would."""
-    step = a_step(root)
-    command = ["ansible-playbook", "--private-key", common.private_key(step)]
-    command += ["-i", f"ansible/inventories/{ENV}", f"ansible/{ENV}.yml"]
-    return timed(command, root, step.target.environ)
+    env = exported(root)
+    command = ["ansible-playbook", "--private-key", env["DAYBOOK_SSH_KEY"]]
+    return timed([*command, "-i", f"ansible/inventories/{ENV}", f"ansible/{ENV}.yml"], root, env)
 
 
-def a_step(root: Path) -> SimpleNamespace:
-    """Return what the steps' own helpers need to know, without a run."""
-    chosen = settings.load(root, ENV)
-    where = target.resolve(chosen, root, rehearse=False)
-    return SimpleNamespace(root=root, env=ENV, settings=chosen, target=where)
+def exported(root: Path) -> dict[str, str]:
+    """Return the environment that `daybook env export` makes of a shell's."""
+    script = f'eval "$({DAYBOOK} env export {ENV})" && env --null'
+    here = os.environ | {"DAYBOOK_ROOT": str(root)}
+    said = subprocess.check_output(["bash", "-euc", script], cwd=root, env=here, text=True)
+    return dict(line.split("=", 1) for line in said.split("\0") if line)
 
 
 @contextmanager
