@@ -1,0 +1,90 @@
+"""Instances, their disks and their last snapshots; moto answers in this process."""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from daybook import disks
+from daybook.target import Target
+
+TAGS = [{"Key": "app", "Value": "hello"}, {"Key": "environment", "Value": "staging"}]
+
+
+@pytest.fixture
+def here(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with mock_aws():
+        yield Target("sandbox", "123456789012", "us-east-1", {})
+
+
+@pytest.fixture
+def ec2(here):
+    return boto3.client("ec2", region_name=here.region)
+
+
+def launch(ec2, name: str, tags=TAGS) -> str:
+    marks = [*tags, {"Key": "Name", "Value": name}]
+    found = ec2.run_instances(
+        ImageId="ami-12345678",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": marks}],
+    )
+    return found["Instances"][0]["InstanceId"]
+
+
+def host(here) -> disks.Host:
+    [found] = disks.hosts(here, "hello", "staging")
+    return found
+
+
+def test_hosts_are_those_with_the_tags_that_are_not_terminated(here, ec2):
+    launch(ec2, "web-2")
+    launch(ec2, "web-1")
+    ec2.terminate_instances(InstanceIds=[launch(ec2, "gone")])
+    launch(ec2, "other", tags=[TAGS[0], {"Key": "environment", "Value": "production"}])
+    found = disks.hosts(here, "hello", "staging")
+    assert [(each.name, each.state) for each in found] == [
+        ("web-1", "running"),
+        ("web-2", "running"),
+    ]
+    [disk] = found[0].disks
+    assert disk.id.startswith("vol-")
+    assert (disk.size_gib, disk.snapshot) == (8, "")
+
+
+def test_protection_is_seen_and_lifted(here, ec2):
+    instance = launch(ec2, "web-1")
+    ec2.modify_instance_attribute(InstanceId=instance, DisableApiTermination={"Value": True})
+    assert host(here).is_protected
+    disks.unprotect(here, host(here))
+    assert not host(here).is_protected
+
+
+def test_a_snapshot_counts_only_while_the_host_stands_still(here, ec2):
+    instance = launch(ec2, "web-1")
+    disks.stop(here, [instance])
+    assert host(here).state == "stopped"
+    made = disks.snapshot(here, host(here), host(here).disks[0], {"app": "hello"})
+    disks.wait(here, [made])
+    assert host(here).disks[0].snapshot == made
+    ec2.start_instances(InstanceIds=[instance])
+    assert host(here).disks[0].snapshot == ""
+
+
+def test_a_snapshot_of_somebody_else_does_not_count(here, ec2):
+    disks.stop(here, [launch(ec2, "web-1")])
+    ec2.create_snapshot(VolumeId=host(here).disks[0].id)
+    assert host(here).disks[0].snapshot == ""
+
+
+def test_snapshots_are_listed_with_what_they_are_of(here, ec2):
+    launch(ec2, "web-1")
+    tags = {tag["Key"]: tag["Value"] for tag in TAGS}
+    made = disks.snapshot(here, host(here), host(here).disks[0], tags)
+    device = host(here).disks[0].device
+    assert disks.snapshots(here, "hello", "staging") == [(made, f"web-1 {device}, 8 GiB")]
+    assert disks.snapshots(here, "hello", "production") == []

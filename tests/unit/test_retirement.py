@@ -1,0 +1,96 @@
+"""What is done to machines before they are destroyed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from daybook import disks, terraform
+from daybook.errors import CommandFailed, SettingsError
+from daybook.steps.retirement import Retirement, require_the_same, with_tasks
+from daybook.target import Target
+
+TARGET = Target("sandbox", "123456789012", "us-east-1", {})
+ROOT = disks.Disk("vol-1", "/dev/xvda", 20)
+DATA = disks.Disk("vol-2", "/dev/sdf", 100)
+HOST = disks.Host("i-1", "web-1", "running", False, (ROOT, DATA))
+DESTROY = terraform.Change("aws_vpc.this", "destroy")
+PLAN = terraform.Plan(Path("p"), "staging", "plan-1", "0", (DESTROY,))
+
+
+def host(**changes) -> disks.Host:
+    return disks.Host(**{**vars(HOST), **changes})
+
+
+def actions(retirement: Retirement) -> list[str]:
+    return [f"{task.action} {task.address.partition(',')[0]}" for task in retirement.tasks()]
+
+
+@pytest.mark.parametrize(
+    ("found", "skipped", "expected"),
+    [
+        (HOST, (), ["stop web-1 (i-1)", "snapshot vol-1", "snapshot vol-2"]),
+        (HOST, ("vol-1",), ["stop web-1 (i-1)", "discard vol-1", "snapshot vol-2"]),
+        (HOST, ("web-1",), ["discard vol-1", "discard vol-2"]),
+        (HOST, ("all",), ["discard vol-1", "discard vol-2"]),
+        (host(state="stopped", disks=(ROOT,)), (), ["snapshot vol-1"]),
+        (
+            host(state="stopped", disks=(disks.Disk("vol-1", "/dev/xvda", 20, "snap-1"),)),
+            (),
+            ["keep vol-1"],
+        ),
+        (
+            host(is_protected=True, disks=()),
+            (),
+            ["lift termination protection of web-1"],
+        ),
+    ],
+)
+def test_each_task_and_what_becomes_of_each_disk_is_told(found, skipped, expected):
+    assert actions(Retirement((found,), frozenset(skipped))) == expected
+
+
+def test_what_is_skipped_must_be_there():
+    Retirement((HOST,), frozenset({"vol-1", "web-1", "i-1", "all"})).require_names()
+    with pytest.raises(SettingsError, match="vol-9") as caught:
+        Retirement((HOST,), frozenset({"vol-1", "vol-9"})).require_names()
+    assert "web-1" in caught.value.expected
+
+
+def test_a_digest_is_that_of_the_plan_and_of_the_tasks():
+    bare = with_tasks(PLAN, Retirement(()))
+    kept = with_tasks(PLAN, Retirement((HOST,)))
+    lost = with_tasks(PLAN, Retirement((HOST,), frozenset({"vol-1"})))
+    assert bare == PLAN
+    assert len({bare.digest, kept.digest, lost.digest}) == 3
+    assert kept.digest == with_tasks(PLAN, Retirement((HOST,))).digest
+    assert kept.changes[-1] == DESTROY
+    assert kept.destroys == ("aws_vpc.this",)
+
+
+def test_other_disks_than_those_of_the_plan_are_refused():
+    plan = with_tasks(PLAN, Retirement((HOST,)))
+    require_the_same(plan, Retirement((HOST,)))
+    with pytest.raises(CommandFailed) as caught:
+        require_the_same(plan, Retirement((host(disks=(ROOT,)),)))
+    assert "vol-2" in caught.value.expected
+    assert "vol-2" not in caught.value.observed
+
+
+def test_it_is_carried_out_in_this_order(monkeypatch):
+    done: list[object] = []
+    monkeypatch.setattr(disks, "unprotect", lambda _target, host: done.append(f"lift {host.id}"))
+    monkeypatch.setattr(disks, "stop", lambda _target, ids: done.append(f"stop {ids}"))
+    monkeypatch.setattr(disks, "snapshot", lambda *args: f"snap of {args[2].id}")
+    monkeypatch.setattr(disks, "wait", lambda _target, made: done.append(made))
+    said: list[str] = []
+    retirement = Retirement((host(is_protected=True),), frozenset({"vol-2"}))
+    retirement.carry_out(TARGET, {}, lambda what, detail: said.append(f"{what} {detail}"))
+    assert done == ["lift i-1", "stop ['i-1']", ["snap of vol-1"]]
+    assert said == [
+        "lifted termination protection of web-1",
+        "stopped web-1",
+        "snapshot snap of vol-1 of vol-1, /dev/xvda of web-1, 20 GiB",
+        "no snapshot of vol-2, /dev/sdf of web-1, 100 GiB: declined by name",
+    ]
