@@ -20,9 +20,11 @@ import pytest
 
 from daybook import inventory
 
-APP = "life"
-NAMES = {"staging": "staging.life.test", "production": "www.life.test"}
-CIDRS = {"staging": "10.101.0.0/16", "production": "10.102.0.0/16"}
+# Names and networks of this session's own: two may share a sandbox.
+APP = f"life{os.getpid()}"
+NETWORK = 160 + os.getpid() % 40 * 2
+NAMES = {"staging": f"staging.{APP}.test", "production": f"www.{APP}.test"}
+CIDRS = {"staging": f"10.{NETWORK}.0.0/16", "production": f"10.{NETWORK + 1}.0.0/16"}
 ACCOUNT = "123456789012"
 OURS = [{"Name": "tag:app", "Values": [APP]}]
 
@@ -36,7 +38,7 @@ def world(sandbox, copy_project, make_project):
     (root / ".sandbox").symlink_to(sandbox.root / ".sandbox")
     world = make_project(root)
     for env, name in NAMES.items():
-        own = {"app": APP, "zone": "life.test", "names": [name], "cidr": CIDRS[env]}
+        own = {"app": APP, "zone": f"{APP}.test", "names": [name], "cidr": CIDRS[env]}
         world.set(env, **own, protected=False)
     world.step("bootstrap", "staging")
     yield world
@@ -162,7 +164,7 @@ def test_neither_environment_reaches_the_other(serving, sandbox):
     addresses = sandbox.succeed(
         "sandbox", "ssh", f"{APP}-production-1", "hostname --all-ip-addresses"
     )
-    target = next(word for word in addresses.split() if word.startswith("10.102."))
+    target = next(word for word in addresses.split() if word.startswith(f"10.{NETWORK + 1}."))
     tried = sandbox.run("sandbox", "ssh", f"{APP}-staging-1", get.format(target))
     assert tried.returncode in (7, 28)
 
@@ -195,7 +197,7 @@ def test_the_articles_ansible_command_works_as_it_stands(serving, sandbox):
         f"AWS_ACCOUNT_ID={ACCOUNT} AWS_REGION=us-east-1 ansible-playbook --private-key {key}"
         " -i ansible/inventories/staging ansible/staging.yml",
     )
-    assert re.search(r"life-staging-1 +: ok=\d+ +changed=0 +unreachable=0 +failed=0", said), said
+    assert re.search(rf"{APP}-staging-1 +: ok=\d+ +changed=0 +unreachable=0 +failed=0", said), said
 
 
 def test_drift_is_found_with_who_changed_it_and_nothing_is_changed(serving, sandbox):
