@@ -15,6 +15,8 @@ from daybook.target import Target
 
 FAILURES = (BotoCoreError, ClientError)
 """What a call to AWS raises."""
+GITHUB_TOKENS = "token.actions.githubusercontent.com"
+"""Who says for GitHub which workflow runs."""
 
 
 def client(target: Target, service: str) -> BaseClient:
@@ -109,6 +111,38 @@ def zone_tags(target: Target, zone_id: str) -> dict[str, str]:
         ResourceType="hostedzone", ResourceId=zone_id
     )
     return {tag["Key"]: tag["Value"] for tag in answer["ResourceTagSet"]["Tags"]}
+
+
+def policy_arn(target: Target, name: str) -> str | None:
+    """Return the ARN of the account's own IAM policy of this name, or None."""
+    pages = client(target, "iam").get_paginator("list_policies").paginate(Scope="Local")
+    found = [each["Arn"] for page in pages for each in page["Policies"]]
+    return next((arn for arn in found if arn.endswith(f":policy/{name}")), None)
+
+
+def role_exists(target: Target, name: str) -> bool:
+    """Tell whether IAM has the role."""
+    iam = client(target, "iam")
+    try:
+        return bool(iam.get_role(RoleName=name)["Role"])
+    except iam.exceptions.NoSuchEntityException:
+        return False
+
+
+def github_provider_arn(target: Target) -> str | None:
+    """Return the ARN of the account's OIDC provider for GitHub, or None."""
+    answer = client(target, "iam").list_open_id_connect_providers()
+    found = [each["Arn"] for each in answer["OpenIDConnectProviderList"]]
+    return next((arn for arn in found if arn.endswith(f"/{GITHUB_TOKENS}")), None)
+
+
+def github_provider_tags(target: Target) -> dict[str, str] | None:
+    """Return the tags of that provider, or None where there is none."""
+    if not (arn := github_provider_arn(target)):
+        return None
+    iam = client(target, "iam")
+    answer = iam.list_open_id_connect_provider_tags(OpenIDConnectProviderArn=arn)
+    return {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
 
 
 def instance_states(target: Target, ids: Iterable[str]) -> dict[str, str]:

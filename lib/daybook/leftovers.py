@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ def found(target: Target, app: str, env: str, zone: str, names: Sequence[str]) -
             *_tagged(target, app, env),
             *_roles(target, app, env),
             *_key_pairs(target, f"{app}-{env}"),
-            *_records(target, zone, names),
+            *_records(target, zone, names, f"{app}-{env}"),
         }
     )
 
@@ -70,14 +71,16 @@ def _key_pairs(target: Target, name: str) -> Iterator[str]:
     yield from (f"key pair {each['KeyName']}" for each in answer["KeyPairs"])
 
 
-def _records(target: Target, zone: str, names: Sequence[str]) -> Iterator[str]:
+def _records(target: Target, zone: str, names: Sequence[str], host: str) -> Iterator[str]:
+    own = re.compile(rf"{re.escape(host)}-\d\.{re.escape(zone)}")
     if not (zone_id := aws.zone_id(target, zone)):
         return
     pages = aws.client(target, "route53").get_paginator("list_resource_record_sets")
     for page in pages.paginate(HostedZoneId=zone_id):
         for record in page["ResourceRecordSets"]:
             name = record["Name"].removesuffix(".")
-            if name in names and record["Type"] in OF_AN_APPLICATION:
+            is_mine = name in names or own.fullmatch(name)
+            if is_mine and record["Type"] in OF_AN_APPLICATION:
                 yield f"{record['Type']} record {name}"
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+EVERYWHERE = {"aws_route53_zone": "zone", "aws_cloudwatch_metric_alarm": "alarm"}
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -75,7 +77,7 @@ def monthly(kind: str, values: Mapping[str, Any], region: str) -> float | None:
             return local["public_ipv4"] * hours
         if kind == "aws_cloudwatch_metric_alarm":
             return local["alarm"]
-        return {"aws_route53_zone": table()["everywhere"]["zone"]}.get(kind)
+        return table()["everywhere"].get(EVERYWHERE.get(kind))
     except (KeyError, TypeError):
         return None
 

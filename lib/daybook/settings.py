@@ -63,6 +63,13 @@ SecretName = Annotated[
 ]
 Purpose = Annotated[str, AfterValidator(_in_words)]
 
+Repository = Annotated[
+    str,
+    _matching(r"|[A-Za-z0-9-]+(@\d+)?/[A-Za-z0-9._-]+(@\d+)?", "a repository such as owner/name"),
+]
+Branch = Annotated[str, _matching(r"[A-Za-z0-9._/-]+", "one branch such as main")]
+Email = Annotated[str, _matching(r"|[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address, or empty")]
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(
@@ -79,6 +86,17 @@ class Instance(_Model):
     """Size of the encrypted gp3 root volume, GiB."""
     ami: ImageId = ""
     """Pinned image id; empty takes the newest Debian 13 at the first provision and keeps it."""
+    count: int = Field(default=1, ge=1, le=9)
+    """How many hosts, spread over two zones."""
+
+
+class GitHub(_Model):
+    """Whose workflows get a role in the account; the same in every environment of it."""
+
+    repository: Repository = ""
+    """`owner/name`, or `owner@id/name@id` where GitHub says so; empty for nobody."""
+    branch: Branch = "main"
+    """Whoever runs on it may push images; a job of an environment may run Daybook."""
 
 
 class Freeze(_Model):
@@ -129,6 +147,14 @@ class Settings(_Model):
     """Instances have API termination protection, and teardown needs `allow_teardown`."""
     allow_teardown: bool = False
     """Committed for a teardown of a protected environment, and taken out again after it."""
+    snapshot_days: int = Field(default=0, ge=0, le=365)
+    """How long a daily snapshot of each disk is kept, days; 0 for none."""
+    alarm_email: Email = ""
+    """Where alarms about the hosts go; empty for none."""
+    flow_log_days: int = Field(default=0, ge=0, le=731)
+    """How long the VPC's flow logs are kept, days; 0 for none."""
+    github: GitHub = GitHub()
+    """Whose workflows on GitHub may push images and run Daybook."""
 
 
 def find_root(start: Path | None = None) -> Path:

@@ -23,3 +23,21 @@ import {
   to       = aws_route53_zone.this[0]
   id       = each.value
 }
+
+import {
+  for_each = var.adopt.boundary[*]
+  to       = aws_iam_policy.boundary
+  id       = each.value
+}
+
+import {
+  for_each = var.adopt.provider[*]
+  to       = aws_iam_openid_connect_provider.github[0]
+  id       = each.value
+}
+
+import {
+  for_each = toset(var.adopt.github_roles)
+  to       = aws_iam_role.github[each.key]
+  id       = "${var.app}-github-${each.key}"
+}

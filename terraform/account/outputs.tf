@@ -27,3 +27,8 @@ output "name_servers" {
   description = "Name servers to enter at the domain's registrar."
   value       = local.zone.name_servers
 }
+
+output "github_roles" {
+  description = "ARNs of the roles for GitHub's workflows: push and run; empty without a repository."
+  value       = { for key, role in aws_iam_role.github : key => role.arn }
+}

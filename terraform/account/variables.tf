@@ -41,8 +41,39 @@ variable "adopt" {
     records_bucket = optional(string)
     repository     = optional(string)
     zone           = optional(string)
+    boundary       = optional(string)
+    provider       = optional(string)
+    github_roles   = optional(list(string), []) # "push", "run"
   })
   default = {}
+}
+
+variable "github" {
+  description = "Who on GitHub gets a role here: anybody on the branch may push images, a job of an environment may run Daybook. Without a repository nobody does."
+  type = object({
+    repository     = optional(string, "")
+    branch         = optional(string, "main")
+    environments   = optional(list(string), ["staging", "production"])
+    makes_provider = optional(bool, true) # false where the account has somebody else's
+  })
+  default = {}
+
+  # Newer repositories call themselves owner@1/name@2, with ids that are never given again.
+  # https://github.blog/changelog/2026-04-23-immutable-subject-claims-for-github-actions-oidc-tokens/
+  validation {
+    condition     = can(regex("^$|^[A-Za-z0-9-]+(@[0-9]+)?/[A-Za-z0-9._-]+(@[0-9]+)?$", var.github.repository))
+    error_message = "github.repository: owner/name or owner@id/name@id, as GitHub says it in the token's subject, not \"${var.github.repository}\"."
+  }
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._/-]+$", var.github.branch))
+    error_message = "github.branch: one branch such as main, without a pattern, not \"${var.github.branch}\"."
+  }
+
+  validation {
+    condition     = alltrue([for name in var.github.environments : can(regex("^[a-z][a-z0-9-]*$", name))]) && length(var.github.environments) > 0
+    error_message = "github.environments: names of environments, at least one, not ${jsonencode(var.github.environments)}."
+  }
 }
 
 variable "record_days" {

@@ -61,6 +61,7 @@ resource "aws_instance" "host" {
     volume_type = "gp3"
     volume_size = var.disk_gib
     encrypted   = true
+    tags        = merge(local.snapshot_tag, { Name = each.value })
   }
 
   tags = { Name = each.value }
@@ -97,4 +98,15 @@ resource "aws_route53_record" "app" {
   type    = "A"
   ttl     = 60
   records = [for eip in aws_eip.host : eip.public_ip]
+}
+
+# Each host by itself: hello-staging-1.example.com.
+resource "aws_route53_record" "host" {
+  for_each = local.hosts
+
+  zone_id = data.aws_route53_zone.this.zone_id
+  name    = "${each.value}.${var.zone}"
+  type    = "A"
+  ttl     = 60
+  records = [aws_eip.host[each.key].public_ip]
 }

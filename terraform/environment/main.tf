@@ -14,6 +14,12 @@ locals {
   name  = "${var.app}-${var.environment}"
   hosts = { for number in range(1, var.instance_count + 1) : tostring(number) => "${local.name}-${number}" }
   zones = slice(data.aws_availability_zones.this.names, 0, 2)
+
+  account    = data.aws_caller_identity.this.account_id
+  parameters = "arn:${data.aws_partition.this.partition}:ssm:${var.region}:${local.account}:parameter/${var.app}/${var.environment}"
+
+  # What no role of an environment can be more than; terraform/account makes it.
+  boundary = "arn:${data.aws_partition.this.partition}:iam::${local.account}:policy/${var.app}-boundary"
 }
 
 data "aws_availability_zones" "this" {
@@ -24,6 +30,10 @@ data "aws_availability_zones" "this" {
     values = ["opt-in-not-required"]
   }
 }
+
+data "aws_caller_identity" "this" {}
+
+data "aws_partition" "this" {}
 
 data "aws_ecr_repository" "this" {
   name = var.app

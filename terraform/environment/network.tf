@@ -4,6 +4,15 @@ resource "aws_vpc" "this" {
   tags = { Name = local.name }
 }
 
+# Whatever starts without a security group gets this one: nothing in, nothing out.
+resource "aws_default_security_group" "this" {
+  vpc_id  = aws_vpc.this.id
+  ingress = []
+  egress  = []
+
+  tags = { Name = "${local.name}-default" }
+}
+
 resource "aws_internet_gateway" "this" {
   vpc_id = aws_vpc.this.id
 

@@ -24,10 +24,11 @@ output "urls" {
 }
 
 output "instances" {
-  description = "The hosts: id, name, public_ip, private_ip."
+  description = "The hosts: id, name, DNS name, public_ip, private_ip."
   value = [for key, instance in aws_instance.host : {
     id         = instance.id
     name       = local.hosts[key]
+    dns_name   = aws_route53_record.host[key].name
     public_ip  = aws_eip.host[key].public_ip
     private_ip = instance.private_ip
   }]
@@ -49,4 +50,19 @@ output "role_arn" {
 output "ami" {
   description = "The image that the hosts run, and the newest that Debian has."
   value       = { running = [for instance in aws_instance.host : instance.ami], newest = data.aws_ami.debian.id }
+}
+
+output "metrics_namespace" {
+  description = "CloudWatch namespace of what the hosts tell of themselves, disk_used_percent with their InstanceId; empty without alarms."
+  value       = local.has_alarms ? local.metrics : ""
+}
+
+output "parameters" {
+  description = "Path of the parameters that the hosts may read."
+  value       = "/${var.app}/${var.environment}/"
+}
+
+output "public_keys" {
+  description = "The SSH keys that hosts should let in, the team's whole list."
+  value       = var.public_keys
 }

@@ -9,8 +9,9 @@ data "aws_iam_policy_document" "assumed_by_ec2" {
   }
 }
 
-data "aws_iam_policy_document" "pull" {
-  # This one call knows no resource: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
+data "aws_iam_policy_document" "host" {
+  # Neither this call nor those of Session Manager know a resource:
+  # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
   statement {
     sid       = "Login"
     actions   = ["ecr:GetAuthorizationToken"]
@@ -22,18 +23,57 @@ data "aws_iam_policy_document" "pull" {
     actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
     resources = [data.aws_ecr_repository.this.arn]
   }
+
+  # Decryption needs no statement: the key aws/ssm lets whoever may read a parameter.
+  # https://docs.aws.amazon.com/kms/latest/developerguide/services-parameter-store.html
+  statement {
+    sid       = "OwnParameters"
+    actions   = ["ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath"]
+    resources = [local.parameters, "${local.parameters}/*"]
+  }
+
+  # Not AmazonSSMManagedInstanceCore, which reads every parameter of the account.
+  statement {
+    sid = "SessionManager"
+    actions = [
+      "ssm:UpdateInstanceInformation",
+      "ssmmessages:CreateControlChannel",
+      "ssmmessages:CreateDataChannel",
+      "ssmmessages:OpenControlChannel",
+      "ssmmessages:OpenDataChannel",
+    ]
+    resources = ["*"]
+  }
+
+  # The hosts measure how full their disks are, which EC2 cannot see.
+  dynamic "statement" {
+    for_each = local.has_alarms ? ["*"] : []
+
+    content {
+      sid       = "OwnMetrics"
+      actions   = ["cloudwatch:PutMetricData"]
+      resources = ["*"]
+
+      condition {
+        test     = "StringEquals"
+        variable = "cloudwatch:namespace"
+        values   = [local.metrics]
+      }
+    }
+  }
 }
 
 resource "aws_iam_role" "host" {
-  name               = "${local.name}-host"
-  description        = "What a host of ${local.name} may do: pull its own images"
-  assume_role_policy = data.aws_iam_policy_document.assumed_by_ec2.json
+  name                 = "${local.name}-host"
+  description          = "What a host of ${local.name} may do: pull its images, read its parameters, be reached by Session Manager"
+  assume_role_policy   = data.aws_iam_policy_document.assumed_by_ec2.json
+  permissions_boundary = local.boundary
 }
 
-resource "aws_iam_role_policy" "pull" {
-  name   = "pull"
+resource "aws_iam_role_policy" "host" {
+  name   = "host"
   role   = aws_iam_role.host.id
-  policy = data.aws_iam_policy_document.pull.json
+  policy = data.aws_iam_policy_document.host.json
 }
 
 resource "aws_iam_instance_profile" "host" {

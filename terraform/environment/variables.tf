@@ -74,7 +74,7 @@ variable "cidr" {
 }
 
 variable "operators" {
-  description = "Address ranges that may reach SSH."
+  description = "Address ranges that may reach SSH; none leaves Session Manager."
   type        = list(string)
 
   validation {
@@ -160,4 +160,38 @@ variable "protected" {
   description = "Whether the hosts have API termination protection."
   type        = bool
   default     = false
+}
+
+variable "snapshot_days" {
+  description = "How many days a daily snapshot of each disk is kept; 0 for none."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.snapshot_days >= 0 && var.snapshot_days <= 365 && floor(var.snapshot_days) == var.snapshot_days
+    error_message = "snapshot_days: 0 (none) to 365, not ${var.snapshot_days}."
+  }
+}
+
+variable "alarm_email" {
+  description = "Where alarms about the hosts are sent; empty for none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.alarm_email == "" || can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", var.alarm_email))
+    error_message = "alarm_email: an address such as ops@example.com, or empty for no alarms, not \"${var.alarm_email}\"."
+  }
+}
+
+variable "flow_log_days" {
+  description = "How many days the VPC's flow logs are kept; 0 for none."
+  type        = number
+  default     = 0
+
+  # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
+  validation {
+    condition     = contains([0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731], var.flow_log_days)
+    error_message = "flow_log_days: 0 (none), or a number of days that CloudWatch knows: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545 or 731, not ${var.flow_log_days}."
+  }
 }

@@ -51,6 +51,7 @@ def test_every_setting_is_there_once_with_its_origin(root):
         "instance.type": ("t3.large", "environments/staging.yml:10"),
         "instance.disk_gib": ("20", "default"),
         "instance.ami": ("none", "default"),
+        "instance.count": ("1", "default"),
         "ssh_key": ("~/.ssh/id_ed25519", "default"),
         "port": ("8000", "default"),
         "secrets.TOKEN": ("lets the shop send mail", "environments/staging.yml:12"),
@@ -63,6 +64,11 @@ def test_every_setting_is_there_once_with_its_origin(root):
         ),
         "protected": ("false", "default"),
         "allow_teardown": ("false", "default"),
+        "snapshot_days": ("0", "default"),
+        "alarm_email": ("none", "default"),
+        "flow_log_days": ("0", "default"),
+        "github.repository": ("none", "default"),
+        "github.branch": ("main", "default"),
     }
 
 

@@ -110,7 +110,7 @@ def test_a_key_that_is_there_twice_is_a_mistake(root):
 
 
 def test_every_setting_is_explained_in_the_model():
-    models = (settings.Settings, settings.Instance, settings.Freeze)
+    models = (settings.Settings, settings.Instance, settings.Freeze, settings.GitHub)
     fields = {f"{m.__name__}.{name}": f for m in models for name, f in m.model_fields.items()}
     assert [name for name, field in fields.items() if not field.description] == []
 

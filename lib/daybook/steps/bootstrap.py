@@ -8,11 +8,14 @@ from pathlib import Path
 
 from daybook import aws, checks, terraform, turn, ui
 from daybook.errors import VerifyFailed
+from daybook.settings import environments
 from daybook.step import Step
 from daybook.steps import common
 
 STATE = "account/terraform.tfstate"
 """The account's own state, in the bucket that it describes."""
+GITHUB_ROLES = ("push", "run")
+"""Those of terraform/account/github.tf."""
 
 
 class Bootstrap(Step):
@@ -112,15 +115,27 @@ class Bootstrap(Step):
             "region": self.target.region,
             "zone": settings.zone,
             "adopt": {} if has_state else self._existing(zone if is_ours else None),
+            "github": self._github(),
             **({"zone_id": zone} if zone and not is_ours else {}),
+        }
+
+    def _github(self) -> dict[str, object]:
+        """Return who gets a role; a provider that another application made stays its own."""
+        tags = aws.github_provider_tags(self.target)
+        return {
+            **self.settings.github.model_dump(),
+            "environments": environments(self.root),
+            "makes_provider": tags is None or self._are_ours(tags),
         }
 
     def _is_ours(self, zone_id: str) -> bool:
         """Tell whether bootstrap made the zone; another's is looked up and left as it is."""
-        ours = {"app": self.settings.app, "managed_by": "daybook"}
-        return ours.items() <= aws.zone_tags(self.target, zone_id).items()
+        return self._are_ours(aws.zone_tags(self.target, zone_id))
 
-    def _existing(self, zone: str | None) -> dict[str, str]:
+    def _are_ours(self, tags: Mapping[str, str]) -> bool:
+        return {"app": self.settings.app, "managed_by": "daybook"}.items() <= tags.items()
+
+    def _existing(self, zone: str | None) -> dict[str, object]:
         """Return what an earlier bootstrap made, by import id."""
         app = self.settings.app
         records = aws.records_bucket(self.target, app)
@@ -130,5 +145,18 @@ class Bootstrap(Step):
             "records_bucket": records if aws.bucket_exists(self.target, records) else None,
             "repository": app if has_repository else None,
             "zone": zone,
+            **self._existing_in_iam(),
         }
         return {name: value for name, value in found.items() if value}
+
+    def _existing_in_iam(self) -> dict[str, object]:
+        """Return the boundary, and what GitHub comes by where the settings still want it."""
+        app = self.settings.app
+        boundary = {"boundary": aws.policy_arn(self.target, f"{app}-boundary")}
+        if not self.settings.github.repository:
+            return boundary
+        tags = aws.github_provider_tags(self.target)
+        is_ours = tags is not None and self._are_ours(tags)
+        roles = [k for k in GITHUB_ROLES if aws.role_exists(self.target, f"{app}-github-{k}")]
+        provider = aws.github_provider_arn(self.target) if is_ours else None
+        return {**boundary, "provider": provider, "github_roles": roles}

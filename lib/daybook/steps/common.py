@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from daybook import ansible, aws, checks, terraform, ui
+from daybook import ansible, aws, checks, team, terraform, ui
 from daybook.errors import PreflightFailed
 from daybook.settings import Settings
 from daybook.step import Step
@@ -215,13 +215,23 @@ def environment_variables(place: Place) -> dict[str, object]:
         "names": list(settings.names),
         "cidr": str(settings.cidr),
         "operators": [str(network) for network in settings.operators],
-        "public_keys": [public_key(place).read_text(encoding="utf-8").strip()],
+        "public_keys": team_keys(place),
         "instance_type": settings.instance.type,
+        "instance_count": settings.instance.count,
         "disk_gib": settings.instance.disk_gib,
         "ami": settings.instance.ami,
         "port": settings.port,
         "protected": settings.protected,
+        "snapshot_days": settings.snapshot_days,
+        "alarm_email": settings.alarm_email,
+        "flow_log_days": settings.flow_log_days,
     }
+
+
+def team_keys(place: Place) -> list[str]:
+    """Return the keys that hosts let in: those of environments/signers and the operator's own."""
+    own = public_key(place).read_text(encoding="utf-8")
+    return team.keys_for_hosts(own, team.public_keys(place.root / "environments" / "signers"))
 
 
 def public_key(place: Place) -> Path:

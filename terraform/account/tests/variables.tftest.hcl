@@ -3,6 +3,9 @@ mock_provider "aws" {
   mock_data "aws_caller_identity" {
     defaults = { account_id = "111122223333" }
   }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{}" }
   }
@@ -26,6 +29,75 @@ run "makes_everything" {
     condition     = length(aws_route53_zone.this) == 1
     error_message = "Without zone_id the zone is made."
   }
+
+  assert {
+    condition     = length(aws_iam_role.github) + length(aws_iam_openid_connect_provider.github) == 0
+    error_message = "Without a repository nobody on GitHub gets a role."
+  }
+}
+
+run "lets_one_repository_in" {
+  command = plan
+
+  variables {
+    github = { repository = "octo-org@1/hello@2" }
+  }
+
+  assert {
+    condition = { for key, subjects in local.github_subjects : key => toset(subjects) } == {
+      push = toset(["repo:octo-org@1/hello@2:ref:refs/heads/main"])
+      run  = toset(["repo:octo-org@1/hello@2:environment:staging", "repo:octo-org@1/hello@2:environment:production"])
+    }
+    error_message = "The branch pushes images, the environments run Daybook."
+  }
+
+  assert {
+    condition     = length(aws_iam_openid_connect_provider.github) == 1
+    error_message = "The account gets the provider that they come by."
+  }
+}
+
+run "uses_a_provider_that_is_there" {
+  command = plan
+
+  variables {
+    github = { repository = "octo-org/hello", makes_provider = false }
+  }
+
+  assert {
+    condition     = length(aws_iam_openid_connect_provider.github) == 0 && length(aws_iam_role.github) == 2
+    error_message = "Somebody else's provider is used, not made."
+  }
+}
+
+run "refuses_every_repository_of_an_owner" {
+  command = plan
+
+  variables {
+    github = { repository = "octo-org/*" }
+  }
+
+  expect_failures = [var.github]
+}
+
+run "refuses_a_pattern_of_branches" {
+  command = plan
+
+  variables {
+    github = { repository = "octo-org/hello", branch = "release/*" }
+  }
+
+  expect_failures = [var.github]
+}
+
+run "refuses_a_run_from_no_environment" {
+  command = plan
+
+  variables {
+    github = { repository = "octo-org/hello", environments = [] }
+  }
+
+  expect_failures = [var.github]
 }
 
 run "looks_a_given_zone_up" {

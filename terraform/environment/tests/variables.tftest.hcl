@@ -7,6 +7,12 @@ mock_provider "aws" {
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{}" }
   }
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "111122223333" }
+  }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
   mock_data "aws_ec2_instance_type" {
     defaults = { supported_architectures = ["x86_64"] }
   }
@@ -41,6 +47,76 @@ run "opens_what_it_should" {
   assert {
     condition     = length(aws_route53_record.app) == 2
     error_message = "Each name has a record."
+  }
+
+  assert {
+    condition     = aws_route53_record.host["1"].name == "hello-default-1.example.com"
+    error_message = "Each host has a name of its own."
+  }
+
+  assert {
+    condition     = length(aws_default_security_group.this.ingress) == 0 && length(aws_default_security_group.this.egress) == 0
+    error_message = "The VPC's default security group lets nothing through."
+  }
+}
+
+run "makes_nothing_optional_unasked" {
+  command = plan
+
+  assert {
+    condition     = length(aws_dlm_lifecycle_policy.this) + length(aws_flow_log.this) + length(aws_cloudwatch_metric_alarm.host) + length(aws_sns_topic.alarms) == 0
+    error_message = "Snapshots, flow logs and alarms cost money and are made on request."
+  }
+}
+
+run "binds_every_role_to_the_boundary" {
+  command = plan
+
+  variables {
+    snapshot_days = 7
+    flow_log_days = 30
+  }
+
+  assert {
+    condition     = toset([aws_iam_role.host.permissions_boundary, aws_iam_role.flow["flow"].permissions_boundary, aws_iam_role.snapshots["snapshots"].permissions_boundary]) == toset(["arn:aws:iam::111122223333:policy/hello-boundary"])
+    error_message = "No role of an environment can be more than the account's boundary."
+  }
+}
+
+run "keeps_daily_snapshots_of_its_own_disks" {
+  command = plan
+
+  variables {
+    snapshot_days = 7
+  }
+
+  assert {
+    condition     = aws_dlm_lifecycle_policy.this["snapshots"].policy_details[0].schedule[0].retain_rule[0].interval == 7
+    error_message = "A snapshot is kept as long as it was asked for."
+  }
+
+  assert {
+    condition     = aws_dlm_lifecycle_policy.this["snapshots"].policy_details[0].target_tags == tomap({ snapshots = "hello-default" }) && aws_instance.host["1"].root_block_device[0].tags.snapshots == "hello-default"
+    error_message = "The scheduler's one tag is on the disks of this environment."
+  }
+}
+
+run "watches_every_host" {
+  command = plan
+
+  variables {
+    alarm_email    = "ops@example.com"
+    instance_count = 2
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.host) == 8 && toset([for alarm in aws_cloudwatch_metric_alarm.host : alarm.namespace]) == toset(["AWS/EC2", "hello/default"])
+    error_message = "Hardware, system, processor and disk of each host have an alarm."
+  }
+
+  assert {
+    condition     = aws_sns_topic_subscription.alarms[0].endpoint == "ops@example.com"
+    error_message = "Alarms go to the address."
   }
 }
 
@@ -335,4 +411,34 @@ run "refuses_no_hosts" {
   }
 
   expect_failures = [var.instance_count]
+}
+
+run "refuses_half_a_day" {
+  command = plan
+
+  variables {
+    snapshot_days = 0.5
+  }
+
+  expect_failures = [var.snapshot_days]
+}
+
+run "refuses_a_name_for_an_address" {
+  command = plan
+
+  variables {
+    alarm_email = "ops"
+  }
+
+  expect_failures = [var.alarm_email]
+}
+
+run "refuses_days_that_cloudwatch_does_not_know" {
+  command = plan
+
+  variables {
+    flow_log_days = 10
+  }
+
+  expect_failures = [var.flow_log_days]
 }

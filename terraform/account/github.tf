@@ -1,0 +1,68 @@
+# What GitHub's workflows may do here, without a key that could leak: GitHub says who runs, AWS
+# believes it for an hour. https://docs.github.com/en/actions/concepts/security/openid-connect
+locals {
+  has_github  = var.github.repository != ""
+  github_host = "token.actions.githubusercontent.com"
+
+  # Who may be whom: anybody on one branch pushes images, a job of an environment runs Daybook.
+  github_subjects = local.has_github ? {
+    push = ["repo:${var.github.repository}:ref:refs/heads/${var.github.branch}"]
+    run  = [for name in var.github.environments : "repo:${var.github.repository}:environment:${name}"]
+  } : {}
+
+  github_policies = {
+    push = one(data.aws_iam_policy_document.push[*].json)
+    run  = one(data.aws_iam_policy_document.run[*].json)
+  }
+}
+
+# An account has one for all its applications.
+resource "aws_iam_openid_connect_provider" "github" {
+  count = local.has_github && var.github.makes_provider ? 1 : 0
+
+  url            = "https://${local.github_host}"
+  client_id_list = ["sts.amazonaws.com"]
+}
+
+data "aws_iam_policy_document" "assumed_by_github" {
+  for_each = local.github_subjects
+
+  statement {
+    actions = ["sts:AssumeRoleWithWebIdentity"]
+
+    principals {
+      type        = "Federated"
+      identifiers = ["arn:${local.partition}:iam::${local.account}:oidc-provider/${local.github_host}"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "${local.github_host}:aud"
+      values   = ["sts.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "${local.github_host}:sub"
+      values   = each.value
+    }
+  }
+}
+
+resource "aws_iam_role" "github" {
+  for_each = local.github_subjects
+
+  name               = "${var.app}-github-${each.key}"
+  description        = "For ${join(", ", each.value)}"
+  assume_role_policy = data.aws_iam_policy_document.assumed_by_github[each.key].json
+
+  depends_on = [aws_iam_openid_connect_provider.github]
+}
+
+resource "aws_iam_role_policy" "github" {
+  for_each = local.github_subjects
+
+  name   = each.key
+  role   = aws_iam_role.github[each.key].id
+  policy = local.github_policies[each.key]
+}
