@@ -37,6 +37,8 @@ def files(root: Path, name: str, source: str) -> dict[Path, str]:
     for folder in (root / "ansible", root / "ansible" / "group_vars"):
         if (model := folder / f"{source}.yml").is_file():
             made[folder / f"{name}.yml"] = _renamed(model.read_text("utf-8"), source, name)
+    if there := [str(path.relative_to(root)) for path in made if path.exists()]:
+        raise SettingsError(f"{', '.join(there)} is there already.", next="move it away first")
     return made
 
 
