@@ -32,6 +32,7 @@ def found(target: Target, app: str, env: str, zone: str, names: Sequence[str]) -
             *_roles(target, app, env),
             *_key_pairs(target, f"{app}-{env}"),
             *_records(target, zone, names, f"{app}-{env}"),
+            *_watching(target, app, env),
         }
     )
 
@@ -82,6 +83,17 @@ def _records(target: Target, zone: str, names: Sequence[str], host: str) -> Iter
             is_mine = name in names or own.fullmatch(name)
             if is_mine and record["Type"] in OF_AN_APPLICATION:
                 yield f"{record['Type']} record {name}"
+
+
+def _watching(target: Target, app: str, env: str) -> Iterator[str]:
+    """Give alarms, their topic and logs, by their names."""
+    alarms = aws.client(target, "cloudwatch").describe_alarms(AlarmNamePrefix=f"{app}-{env}-")
+    yield from (f"alarm {each['AlarmName']}" for each in alarms["MetricAlarms"])
+    for page in aws.client(target, "sns").get_paginator("list_topics").paginate():
+        topics = (topic["TopicArn"] for topic in page["Topics"])
+        yield from (f"topic {arn}" for arn in topics if arn.endswith(f":{app}-{env}-alarms"))
+    logs = aws.client(target, "logs").describe_log_groups(logGroupNamePrefix=f"/{app}/{env}/")
+    yield from (f"log group {each['logGroupName']}" for each in logs["logGroups"])
 
 
 @dataclass(frozen=True)

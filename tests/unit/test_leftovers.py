@@ -88,3 +88,24 @@ def test_every_rule_of_the_groups_is_told(here):
     said = {rule.says for rule in leftovers.rules(here, "hello", "staging")}
     assert "ingress tcp 22-22 from 0.0.0.0/0" in said
     assert list(leftovers.rules(here, "hello", "production")) == []
+
+
+def test_alarms_topics_and_logs_are_left_by_their_names(here):
+    for env in ("staging", "production"):
+        boto3.client("cloudwatch").put_metric_alarm(
+            AlarmName=f"hello-{env}-1-status",
+            MetricName="StatusCheckFailed",
+            Namespace="AWS/EC2",
+            Statistic="Maximum",
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=1,
+            ComparisonOperator="GreaterThanThreshold",
+        )
+        boto3.client("sns").create_topic(Name=f"hello-{env}-alarms")
+        boto3.client("logs").create_log_group(logGroupName=f"/hello/{env}/flow")
+    assert found(here) == [
+        "alarm hello-staging-1-status",
+        "log group /hello/staging/flow",
+        "topic arn:aws:sns:us-east-1:123456789012:hello-staging-alarms",
+    ]
