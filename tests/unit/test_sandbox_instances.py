@@ -7,6 +7,8 @@ import operator
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from moto.backends import get_backend
+from moto.ec2.models.instances import InstanceState
 from moto.server import ThreadedMotoServer
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -41,6 +43,12 @@ def launch_time(ec2, instance):
     return found["LaunchTime"]
 
 
+def settle(instance: str, name: str, code: int) -> None:
+    """Bring about a state at once: other tests of this process may have put machines behind it."""
+    backend = get_backend("ec2")["123456789012"]["us-east-1"]
+    backend.get_instance(instance)._state = InstanceState(name, code)
+
+
 def test_an_instance_is_protected_from_its_launch_until_that_is_lifted(ec2):
     instance = launch(ec2, DisableApiTermination=True)
     with pytest.raises(ClientError, match="OperationNotPermitted"):
@@ -58,7 +66,9 @@ def test_a_start_moves_the_launch_time(ec2):
     before = launch_time(ec2, instance)
 
     def moved() -> bool:
+        settle(instance, "running", 16)
         ec2.stop_instances(InstanceIds=[instance])
+        settle(instance, "stopped", 80)
         ec2.start_instances(InstanceIds=[instance])
         return launch_time(ec2, instance) > before  # EC2 tells it in whole seconds
 
