@@ -65,9 +65,13 @@ def _require_new(root: Path, name: str) -> None:
 
 def _with_values(text: str, values: dict[str, str]) -> str:
     """Put other values into a settings file, leaving its comments where they are."""
-    nodes = {key.value: value for key, value in yaml.compose(text).value if key.value in values}
-    for key, node in sorted(nodes.items(), key=lambda item: -item[1].start_mark.index):
-        text = text[: node.start_mark.index] + values[key] + text[_end(node) :]
+    nodes = [(key, value) for key, value in yaml.compose(text).value if key.value in values]
+    for key, node in sorted(nodes, key=lambda pair: -pair[1].start_mark.index):
+        start, own = node.start_mark, values[key.value]
+        if start.line > key.end_mark.line:  # a list of lines, which need not be indented
+            text = f"{text[: start.index - start.column]}  {own}{text[_end(node) :]}"
+        else:
+            text = f"{text[: start.index]}{own}{text[_end(node) :]}"
     return text
 
 

@@ -54,6 +54,24 @@ def test_settings_keep_what_is_not_the_environments_own(root):
     assert "# each its own\ncidr: 10.30.0.0/20  # demo's\n" in text
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        "names: [a.staging.example.test, b.staging.example.test]  # two\n",
+        "names:  # two\n- a.staging.example.test\n- b.staging.example.test\n",
+        "names:\n  [a.staging.example.test,\n   b.staging.example.test]\n",
+    ],
+)
+def test_a_list_may_be_written_in_any_way(root, names):
+    said = yaml.safe_load(STAGING)
+    del said["names"]
+    (root / "environments/staging.yml").write_text(names + yaml.safe_dump(said))
+    text = made(root)["environments/demo.yml"]
+    own = {"names": ["demo.staging.example.test"], "cidr": "10.30.0.0/20"}
+    assert yaml.safe_load(text) == said | own
+    assert ("# two" in text) == ("# two" in names)
+
+
 def test_playbook_and_group_variables_name_it(root):
     found = made(root)
     assert found["ansible/demo.yml"] == PLAYBOOK.replace("staging", "demo")
