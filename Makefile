@@ -41,7 +41,7 @@ test-fast: setup ## the unit tests alone
 test-faults: setup ## the long and random tests
 	@pytest -m faults --install
 
-lint: setup ## ruff, notebooks without outputs, ansible-lint, terraform fmt and validate
+lint: setup .cache/checkov/.made ## ruff, notebooks without outputs, ansible-lint, terraform, checkov
 	ruff check $(wildcard $(PYTHON_FILES))
 	ruff format --check $(wildcard $(PYTHON_FILES))
 	nbstripout --verify --keep-id --extra-keys "metadata.papermill cell.metadata.papermill" $(NOTEBOOKS)
@@ -52,10 +52,19 @@ lint: setup ## ruff, notebooks without outputs, ansible-lint, terraform fmt and 
 	  $(TERRAFORM) -chdir=terraform/$$folder init -backend=false -input=false -lockfile=readonly >/dev/null; \
 	  $(TERRAFORM) -chdir=terraform/$$folder validate; \
 	done
+	.cache/checkov/bin/checkov --directory terraform --framework terraform --compact --quiet --skip-download
+
+# Its own environment: what checkov pins does not go with what Daybook needs.
+.cache/checkov/.made: tools/checkov.lock
+	$(PYTHON) -m venv --clear .cache/checkov
+	.cache/checkov/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
 
 lock: setup ## lock the dependencies of pyproject.toml by hash (needs uv)
 	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	  --all-extras --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.lock
+	echo checkov | uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate - -o tools/checkov.lock
 
 clean: ## remove the environment and the caches; records and a running sandbox stay
 	rm -rf .venv .cache build .pytest_cache .ruff_cache lib/*.egg-info

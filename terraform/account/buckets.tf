@@ -9,6 +9,11 @@ locals {
 }
 
 resource "aws_s3_bucket" "state" {
+  # checkov:skip=CKV_AWS_18:CloudTrail says who changed it; an access log would need a bucket of its own, and so on
+  # checkov:skip=CKV_AWS_144:versions guard against mistakes; a copy in a second region is for those who run in two
+  # checkov:skip=CKV_AWS_145:encrypted with S3's own key; a KMS key adds a price and a way to lock oneself out
+  # checkov:skip=CKV2_AWS_62:nobody waits for an event
+  # checkov:skip=CKV2_AWS_61:a few kilobytes a version, and the old ones are what a broken state is mended from
   bucket = local.buckets.state
 
   lifecycle {
@@ -18,6 +23,11 @@ resource "aws_s3_bucket" "state" {
 
 # Every closed record of every run, where neither a lost laptop nor its owner removes one.
 resource "aws_s3_bucket" "records" {
+  # checkov:skip=CKV_AWS_18:CloudTrail says who changed it; an access log would need a bucket of its own, and so on
+  # checkov:skip=CKV_AWS_144:versions guard against mistakes; a copy in a second region is for those who run in two
+  # checkov:skip=CKV_AWS_145:encrypted with S3's own key; a KMS key adds a price and a way to lock oneself out
+  # checkov:skip=CKV2_AWS_62:nobody waits for an event
+  # checkov:skip=CKV2_AWS_61:records are kept; whoever wants to remove old ones decides so, after record_days
   bucket              = local.buckets.records
   object_lock_enabled = true
 

@@ -25,6 +25,7 @@ resource "aws_iam_openid_connect_provider" "github" {
 }
 
 data "aws_iam_policy_document" "assumed_by_github" {
+  # checkov:skip=CKV_AWS_358:checkov does not see through each.value; a test holds both subjects, and validations refuse patterns
   for_each = local.github_subjects
 
   statement {

@@ -5,6 +5,7 @@ locals {
 }
 
 resource "aws_cloudwatch_log_group" "flow" {
+  # checkov:skip=CKV_AWS_158:encrypted with CloudWatch's own key; addresses and ports, and gone after flow_log_days
   for_each = local.flow
 
   name              = local.flow_group
