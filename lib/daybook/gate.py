@@ -163,7 +163,7 @@ def ask_in_notebook(
     counts = Counter(change.action for change in plan.changes)
     said = ", ".join(f"{count} to {action}" for action, count in counts.items())
     summary = ui.Notice(f"{env}: {said}", ui.warn("to approve"), (f"digest {plan.digest}",))
-    typed = widgets.Text(placeholder=f"{env}, or why not", description="Environment")
+    typed = widgets.Text(placeholder=f"{env}, or why not", description="Type here")
     approve = widgets.Button(description="Approve", button_style="danger", disabled=True)
     decline = widgets.Button(description="Decline")
     answer = widgets.HTML()
@@ -178,7 +178,7 @@ def ask_in_notebook(
 
     def on_decline(_button: object) -> None:
         declined("" if typed.value == env else typed.value.strip())
-        finish(ui.Notice("Nothing was changed:", ui.warn("declined")))
+        finish(ui.Notice("Declined. Nothing was changed", ui.warn("declined")))
 
     typed.observe(lambda change: setattr(approve, "disabled", change["new"] != env), "value")
     approve.on_click(on_approve)

@@ -147,7 +147,7 @@ class Step(ABC):
             self.approve()
         except DaybookError as err:
             return ui.Notice(err.message, ui.warn("waiting"), err.lines()[1:])
-        return ui.Notice("Run the next cell:", ui.good("approved"))
+        return ui.Notice("Approved. Run the next cell", ui.good("approved"))
 
 
 def _truth(value: bool | str) -> bool:

@@ -189,7 +189,7 @@ def press(front, description: str, text: str) -> None:
             state = message["content"]["data"]["state"]
             widgets[state.get("description")] = message["content"]["comm_id"]
     for name, data in (
-        ("Environment", {"method": "update", "state": {"value": text}, "buffer_paths": []}),
+        ("Type here", {"method": "update", "state": {"value": text}, "buffer_paths": []}),
         (description, {"method": "custom", "content": {"event": "click"}}),
     ):
         content = {"comm_id": widgets[name], "data": data}

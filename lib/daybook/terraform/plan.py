@@ -111,7 +111,8 @@ class Plan(ui.Shown):
             title, status = f"Plan for {self.workspace}: {counts}", None
         order = sorted(self.changes, key=lambda c: c.action not in ("destroy", "replace"))
         rows = [((STATUSES | TASKS)[c.action], c.address, _said(c)) for c in order]
-        rows += [(STATUSES["update"], f"output {name}", "") for name in self.outputs]
+        if not self.changes:
+            rows = [(STATUSES["update"], f"output {name}", "") for name in self.outputs]
         notes = (*(self.cost.lines() if self.cost else ()), f"digest {self.digest}")
         return ui.Table(title, ("", "resource", "what"), rows, status, notes)
 
