@@ -23,7 +23,8 @@ def plan(*changes: Change) -> SimpleNamespace:
 
 def test_its_own_things_and_untagged_ones_pass():
     record = Change("aws_route53_record.this", "create", name="staging.daybook.test")
-    its = plan(OWN, record)
+    renamed = Change("aws_vpc.this", "update", name="by hand", environment="staging")
+    its = plan(OWN, record, renamed)
     assert common.require_its_own(STEP, its) is its
 
 

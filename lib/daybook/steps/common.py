@@ -67,8 +67,7 @@ def require_its_own(step: Step, plan: terraform.Plan) -> terraform.Plan:
     strangers = [
         f"{change.action} {change.address}: {change.name or 'no name'}, of {change.environment}"
         for change in plan.changes
-        if change.environment
-        and not (change.environment == step.env and change.name.startswith(prefix(step)))
+        if change.environment and not _is_own(step, change)
     ]
     if strangers:
         raise PreflightFailed(
@@ -78,6 +77,12 @@ def require_its_own(step: Step, plan: terraform.Plan) -> terraform.Plan:
             next="find out how they came into this state: terraform state list",
         )
     return plan
+
+
+def _is_own(step: Step, change: terraform.Change) -> bool:
+    """Go by the tag, and by the name of what is made: a name changed by hand can be put right."""
+    is_named = change.name.startswith(prefix(step)) or change.action != "create"
+    return change.environment == step.env and is_named
 
 
 def prefix(step: Step) -> str:
