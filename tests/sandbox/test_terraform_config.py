@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import boto3
@@ -18,9 +19,93 @@ ROOT = Path(__file__).resolve().parents[2]
 NO_CHANGES, CHANGES = 0, 2
 ACCOUNT = "123456789012"
 BUCKET = f"hello-state-{ACCOUNT}"
+RECORDS = f"hello-records-{ACCOUNT}"
 STATE = "account/terraform.tfstate"
 KEYS = tuple(f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 42}{n} {n}" for n in range(3))
 HOST = 'aws_instance.host["1"]'
+GITHUB = {"repository": "octo-org/hello"}
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of AWS's API, as IAM judges it. context: the condition keys that come with it."""
+
+    action: str
+    resource: str = "*"
+    context: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def question(self) -> dict[str, object]:
+        """Return it as IAM's policy simulator is asked."""
+        entries = [
+            {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
+            for key, value in self.context.items()
+        ]
+        asked = {"ActionNames": [self.action], "ResourceArns": [self.resource]}
+        return {**asked, "ContextEntries": entries}
+
+
+REPOSITORY = f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository/hello"
+PARAMETERS = f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter"
+ROLES = f"arn:aws:iam::{ACCOUNT}:role"
+BOUNDARY = {"iam:PermissionsBoundary": f"arn:aws:iam::{ACCOUNT}:policy/hello-boundary"}
+HERE = {"aws:RequestedRegion": "us-east-1", "aws:ResourceTag/app": "hello"}
+TO_EC2 = {"iam:PassedToService": "ec2.amazonaws.com"}
+HOST_MAY = (
+    Call("ecr:GetAuthorizationToken"),
+    Call("ecr:BatchGetImage", REPOSITORY),
+    Call("ecr:GetDownloadUrlForLayer", REPOSITORY),
+    Call("ssm:GetParameter", f"{PARAMETERS}/hello/staging/TOKEN"),
+    Call("ssm:GetParametersByPath", f"{PARAMETERS}/hello/staging"),
+    Call("ssm:UpdateInstanceInformation"),
+    Call("ssmmessages:OpenDataChannel"),
+    Call("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "hello/staging"}),
+)
+HOST_MAY_NOT = (
+    Call("ecr:PutImage", REPOSITORY),
+    Call("ecr:BatchDeleteImage", REPOSITORY),
+    Call("ecr:BatchGetImage", f"{REPOSITORY}-other"),
+    Call("ssm:GetParameter", f"{PARAMETERS}/hello/production/TOKEN"),
+    Call("ssm:GetParametersByPath", f"{PARAMETERS}/hello"),
+    Call("ssm:GetParameter", f"{PARAMETERS}/hello/staging2/TOKEN"),
+    Call("ssm:PutParameter", f"{PARAMETERS}/hello/staging/TOKEN"),
+    Call("ssm:DescribeParameters"),
+    Call("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "hello/production"}),
+    Call("ec2:DescribeInstances"),
+    Call("ec2:CreateSnapshot", "arn:aws:ec2:us-east-1::snapshot/*"),
+    Call("s3:GetObject", f"arn:aws:s3:::{BUCKET}/env:/staging/environment/terraform.tfstate"),
+    Call("iam:PassRole", f"{ROLES}/hello-staging-host"),
+    Call("sts:AssumeRole", f"{ROLES}/hello-github-run"),
+)
+PUSH_MAY = (Call("ecr:GetAuthorizationToken"), Call("ecr:PutImage", REPOSITORY))
+RUN_MAY = (
+    Call("ec2:RunInstances", context=HERE),
+    Call("ec2:TerminateInstances", context=HERE),
+    Call("iam:CreateRole", f"{ROLES}/hello-staging-host", BOUNDARY),
+    Call(
+        "iam:PassRole", f"{ROLES}/hello-staging-host", {"iam:PassedToService": "ec2.amazonaws.com"}
+    ),
+    Call("s3:PutObject", f"arn:aws:s3:::{BUCKET}/env:/staging/environment/terraform.tfstate"),
+    Call("s3:DeleteObject", f"arn:aws:s3:::{BUCKET}/locks/staging.json"),
+    Call("s3:PutObject", f"arn:aws:s3:::{RECORDS}/staging/run/record.json"),
+    Call("ssm:PutParameter", f"{PARAMETERS}/hello/staging/TOKEN"),
+)
+NOBODY_MAY = (
+    Call("ecr:BatchDeleteImage", REPOSITORY),
+    Call("ecr:PutImage", f"{REPOSITORY}-other"),
+    Call("ec2:TerminateInstances", context={"aws:RequestedRegion": "us-east-1"}),
+    Call("ec2:RunInstances", context={"aws:RequestedRegion": "eu-west-1"}),
+    Call("iam:CreateRole", f"{ROLES}/hello-staging-host"),
+    Call("iam:CreateRole", f"{ROLES}/admin", BOUNDARY),
+    Call("iam:PutRolePolicy", f"{ROLES}/hello-github-run", BOUNDARY),
+    Call("iam:DeleteRolePermissionsBoundary", f"{ROLES}/hello-staging-host", BOUNDARY),
+    Call("iam:CreatePolicyVersion", BOUNDARY["iam:PermissionsBoundary"]),
+    Call("iam:CreateUser", f"arn:aws:iam::{ACCOUNT}:user/eve"),
+    Call("s3:PutObject", f"arn:aws:s3:::{BUCKET}/account/terraform.tfstate"),
+    Call("s3:DeleteObject", f"arn:aws:s3:::{RECORDS}/staging/run/record.json"),
+    Call("s3:BypassGovernanceRetention", f"arn:aws:s3:::{RECORDS}/staging/run"),
+    Call("ssm:GetParameter", f"{PARAMETERS}/other/production/TOKEN"),
+)
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -111,12 +196,12 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 @pytest.fixture(scope="module")
 def account(cloud: Cloud) -> Folder:
     """Bootstrap a new account: local state first, because the bucket is not there yet."""
-    first = cloud.folder("account", "first")
+    first = cloud.folder("account", "first", github=GITHUB)
     (first.path / "backend.tf").unlink()
     first.terraform("init", "-input=false")
     assert set(map(tuple, first.plan().values())) == {("create",)}
     first.apply()
-    account = cloud.folder("account", "account")
+    account = cloud.folder("account", "account", github=GITHUB)
     account.init()
     account.terraform("state", "push", str(first.path / "terraform.tfstate"))
     return account
@@ -124,7 +209,9 @@ def account(cloud: Cloud) -> Folder:
 
 @pytest.fixture(scope="module")
 def staging(cloud: Cloud, account: Folder) -> Folder:
-    staging = _environment_folder(cloud, "staging", cidr="10.20.0.0/16", public_keys=KEYS[:2])
+    options = {"alarm_email": "ops@example.com", "flow_log_days": 7}
+    own = {"cidr": "10.20.0.0/16", "public_keys": KEYS[:2], **options}
+    staging = _environment_folder(cloud, "staging", **own)
     staging.init()
     assert set(map(tuple, staging.plan().values())) == {("create",)}
     staging.apply()
@@ -153,18 +240,57 @@ def test_the_account_keeps_its_state_in_the_bucket_it_made(cloud: Cloud, account
 def test_a_lost_state_is_adopted_and_nothing_made_twice(cloud: Cloud, account: Folder) -> None:
     zone = account.outputs()["zone_id"]
     cloud.client("s3").delete_object(Bucket=BUCKET, Key=STATE)
-    adopt = {"state_bucket": BUCKET, "repository": "hello", "zone": zone}
+    adopt = {
+        "state_bucket": BUCKET,
+        "records_bucket": RECORDS,
+        "repository": "hello",
+        "zone": zone,
+        "boundary": BOUNDARY["iam:PermissionsBoundary"],
+        "provider": f"arn:aws:iam::{ACCOUNT}:oidc-provider/token.actions.githubusercontent.com",
+        "github_roles": ["push", "run"],
+    }
     plan = account.plan(adopt=adopt)
     imported = {address for address, actions in plan.items() if actions == ["import"]}
     assert imported == {
         "aws_s3_bucket.state",
+        "aws_s3_bucket.records",
         "aws_ecr_repository.this",
+        "aws_iam_openid_connect_provider.github[0]",
+        "aws_iam_policy.boundary",
+        'aws_iam_role.github["push"]',
+        'aws_iam_role.github["run"]',
         "aws_route53_zone.this[0]",
     }
     assert {tuple(plan[address]) for address in plan.keys() - imported} == {("create",)}
     account.apply()
     assert account.plan(adopt=adopt) == account.plan() == {}
     assert account.outputs()["zone_id"] == zone
+
+
+def test_one_branch_and_two_environments_on_github_get_a_role(account: Folder) -> None:
+    trusts = {key: role["assume_role_policy"] for key, role in _of_github(account, "role").items()}
+    conditions = {
+        key: json.loads(trust)["Statement"][0]["Condition"]["StringEquals"]
+        for key, trust in trusts.items()
+    }
+    audience, subject = (f"token.actions.githubusercontent.com:{key}" for key in ("aud", "sub"))
+    assert {each[audience] for each in conditions.values()} == {"sts.amazonaws.com"}
+    assert conditions["push"][subject] == "repo:octo-org/hello:ref:refs/heads/main"
+    assert set(conditions["run"][subject]) == {
+        "repo:octo-org/hello:environment:production",
+        "repo:octo-org/hello:environment:staging",
+    }
+
+
+def test_github_may_push_images_and_run_daybook_but_not_become_more(
+    cloud: Cloud, account: Folder
+) -> None:
+    policies = {key: each["policy"] for key, each in _of_github(account, "role_policy").items()}
+    assert _refused(cloud, policies["push"], PUSH_MAY) == set()
+    assert _refused(cloud, policies["push"], RUN_MAY) == set(RUN_MAY)
+    assert _refused(cloud, policies["run"], (*PUSH_MAY, *RUN_MAY)) == set()
+    for policy in policies.values():
+        assert _refused(cloud, policy, NOBODY_MAY) == set(NOBODY_MAY)
 
 
 def test_a_pushed_state_is_never_written_over(account: Folder) -> None:
@@ -187,15 +313,51 @@ def test_the_hosts_are_what_the_outputs_say(cloud: Cloud, staging: Folder) -> No
     assert outputs["urls"] == ["http://staging.daybook.test/"]
 
 
-def test_a_host_may_pull_its_own_repository_and_nothing_else(cloud: Cloud, staging: Folder) -> None:
-    iam = cloud.client("iam")
-    assert iam.list_attached_role_policies(RoleName="hello-staging-host")["AttachedPolicies"] == []
-    (name,) = iam.list_role_policies(RoleName="hello-staging-host")["PolicyNames"]
-    policy = iam.get_role_policy(RoleName="hello-staging-host", PolicyName=name)
-    login, pull = policy["PolicyDocument"]["Statement"]
-    assert login["Action"] == "ecr:GetAuthorizationToken"
-    assert pull["Resource"] == f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository/hello"
-    assert not any(word in action for action in pull["Action"] for word in ("Put", "Delete", "*"))
+@pytest.mark.parametrize("call", HOST_MAY, ids=lambda call: call.action)
+def test_a_host_may(cloud: Cloud, staging: Folder, call: Call) -> None:
+    assert _host_may(cloud, call)
+
+
+@pytest.mark.parametrize("call", HOST_MAY_NOT, ids=lambda call: f"{call.action} {call.resource}")
+def test_a_host_may_not(cloud: Cloud, staging: Folder, call: Call) -> None:
+    assert not _host_may(cloud, call)
+
+
+def test_the_default_security_group_is_empty(cloud: Cloud, staging: Folder) -> None:
+    wanted = [{"Name": "tag:environment", "Values": ["staging"]}]
+    groups = cloud.client("ec2").describe_security_groups(Filters=wanted)["SecurityGroups"]
+    (default,) = [group for group in groups if group["GroupName"] == "default"]
+    assert default["IpPermissions"] == default["IpPermissionsEgress"] == []
+
+
+def test_alarms_watch_the_host_and_the_first_of_them_recovers_it(
+    cloud: Cloud, staging: Folder
+) -> None:
+    alarms = cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    (host,) = staging.outputs()["instances"]
+    found = {each["AlarmName"].removeprefix(f"{host['name']}-"): each for each in alarms}
+    assert found.keys() == {"system", "instance", "cpu", "disk"}
+    watched = [{"Name": "InstanceId", "Value": host["id"]}]
+    assert all(each["Dimensions"] == watched for each in found.values())
+    topic = f"arn:aws:sns:us-east-1:{ACCOUNT}:hello-staging-alarms"
+    assert all(topic in each["AlarmActions"] for each in found.values())
+    assert "arn:aws:automate:us-east-1:ec2:recover" in found["system"]["AlarmActions"]
+
+
+def test_flow_logs_go_to_a_group_that_forgets(cloud: Cloud, staging: Folder) -> None:
+    (log,) = cloud.client("ec2").describe_flow_logs()["FlowLogs"]
+    (group,) = cloud.client("logs").describe_log_groups()["logGroups"]
+    assert group["logGroupName"] == "/hello/staging/flow"
+    assert group["retentionInDays"] == 7
+    assert log["LogDestination"] == group["arn"].removesuffix(":*")
+
+
+def test_a_host_has_a_name_of_its_own(cloud: Cloud, account: Folder, staging: Folder) -> None:
+    zone, (host,) = account.outputs()["zone_id"], staging.outputs()["instances"]
+    records = cloud.client("route53").list_resource_record_sets(HostedZoneId=zone)
+    found = {each["Name"]: each["ResourceRecords"] for each in records["ResourceRecordSets"]}
+    assert host["dns_name"] == "hello-staging-1.daybook.test"
+    assert found["hello-staging-1.daybook.test."] == [{"Value": host["public_ip"]}]
 
 
 def test_changed_keys_leave_the_host_alone(staging: Folder) -> None:
@@ -253,9 +415,29 @@ def _environment_folder(cloud: Cloud, env: str, **variables: object) -> Folder:
 
 
 def _actions(change: dict) -> list[str]:
-    if change["actions"] != ["no-op"]:
+    if change["actions"] not in (["no-op"], ["read"]):
         return change["actions"]
     return ["import"] if change.get("importing") else []
+
+
+def _of_github(folder: Folder, kind: str) -> dict[str, dict]:
+    """Return GitHub's IAM resources by their key: {"push": {"name": …}, "run": …}."""
+    resources = json.loads(folder.terraform("show", "-json"))["values"]["root_module"]["resources"]
+    found = [each for each in resources if each["type"] == f"aws_iam_{kind}"]
+    return {each["index"]: each["values"] for each in found if each["name"] == "github"}
+
+
+def _host_may(cloud: Cloud, call: Call) -> bool:
+    iam, role = cloud.client("iam"), f"{ROLES}/hello-staging-host"
+    answer = iam.simulate_principal_policy(PolicySourceArn=role, **call.question)
+    return answer["EvaluationResults"][0]["EvalDecision"] == "allowed"
+
+
+def _refused(cloud: Cloud, policy: str, calls: Iterable[Call]) -> set[Call]:
+    """Return which of the calls a policy by itself does not allow."""
+    ask = functools.partial(cloud.client("iam").simulate_custom_policy, PolicyInputList=[policy])
+    answers = {call: ask(**call.question)["EvaluationResults"][0] for call in calls}
+    return {call for call, said in answers.items() if said["EvalDecision"] != "allowed"}
 
 
 def _names(folder: Folder, what: str = "plan") -> set[str]:
@@ -264,4 +446,4 @@ def _names(folder: Folder, what: str = "plan") -> set[str]:
     values = tree["planned_values"] if what == "plan" else tree["values"]
     found = [resource["values"] for resource in values["root_module"]["resources"]]
     keys = ("name", "key_name")
-    return {v[key] for v in found for key in keys if v.get(key) and v[key] != "pull"}
+    return {v[key] for v in found for key in keys if v.get(key) and v[key] != "host"}
