@@ -21,7 +21,7 @@ from moto.ec2.responses.general import General
 from moto.ec2.utils import Base64EncodedString
 from moto.server import ThreadedMotoServer
 
-from daybook_sandbox import conditional, instances, policies, simulator, trail
+from daybook_sandbox import conditional, instances, policies, scheduler, simulator, trail
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -163,6 +163,7 @@ def patch(machinery: Machinery) -> None:
     instances.patch()
     trail.patch()
     simulator.patch()
+    scheduler.patch(ACCOUNT)
     _patch_launch(machinery)
     _patch_change(machinery, "start", leaves="stopped", enters="pending", settled="running")
     _patch_change(machinery, "stop", leaves="running", enters="stopping", settled="stopped")

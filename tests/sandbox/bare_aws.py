@@ -33,12 +33,13 @@ def main() -> None:
         os.environ["MOTO_AMIS_PATH"] = str(amis)  # read when moto is imported
         from moto.server import ThreadedMotoServer
 
-        from daybook_sandbox import conditional, instances, policies, simulator, trail
+        from daybook_sandbox import conditional, instances, policies, scheduler, simulator, trail
 
         policies.patch()
         conditional.patch()
         instances.patch()
         simulator.patch()
+        scheduler.patch("123456789012")
         trail.patch()
         server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         server.start()

@@ -209,7 +209,7 @@ def account(cloud: Cloud) -> Folder:
 
 @pytest.fixture(scope="module")
 def staging(cloud: Cloud, account: Folder) -> Folder:
-    options = {"alarm_email": "ops@example.com", "flow_log_days": 7}
+    options = {"alarm_email": "ops@example.com", "flow_log_days": 7, "snapshot_days": 14}
     own = {"cidr": "10.20.0.0/16", "public_keys": KEYS[:2], **options}
     staging = _environment_folder(cloud, "staging", **own)
     staging.init()
@@ -342,6 +342,19 @@ def test_alarms_watch_the_host_and_the_first_of_them_recovers_it(
     topic = f"arn:aws:sns:us-east-1:{ACCOUNT}:hello-staging-alarms"
     assert all(topic in each["AlarmActions"] for each in found.values())
     assert "arn:aws:automate:us-east-1:ec2:recover" in found["system"]["AlarmActions"]
+
+
+def test_each_night_the_disk_is_copied(cloud: Cloud, staging: Folder) -> None:
+    dlm, ec2 = cloud.client("dlm"), cloud.client("ec2")
+    (short,) = dlm.get_lifecycle_policies()["Policies"]
+    details = dlm.get_lifecycle_policy(PolicyId=short["PolicyId"])["Policy"]["PolicyDetails"]
+    (schedule,) = details["Schedules"]
+    assert schedule["RetainRule"] == {"Interval": 14, "IntervalUnit": "DAYS"}
+    (tag,) = details["TargetTags"]
+    wanted = [{"Name": f"tag:{tag['Key']}", "Values": [tag["Value"]]}]
+    (disk,) = ec2.describe_volumes(Filters=wanted)["Volumes"]
+    (host,) = staging.outputs()["instances"]
+    assert disk["Attachments"][0]["InstanceId"] == host["id"]
 
 
 def test_flow_logs_go_to_a_group_that_forgets(cloud: Cloud, staging: Folder) -> None:

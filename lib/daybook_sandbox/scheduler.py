@@ -1,0 +1,112 @@
+"""EC2's scheduler of snapshots (DLM), which moto lacks: policies are kept and told, nothing runs.
+
+https://docs.aws.amazon.com/dlm/latest/APIReference/API_Operations.html
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Flask, abort, jsonify, request
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+
+_SIGNED = re.compile(r"/(?P<region>[a-z0-9-]+)/dlm/aws4_request")
+KEPT = ("Description", "State", "ExecutionRoleArn", "PolicyDetails")
+
+
+def patch(account: str) -> None:
+    """Answer what is signed for DLM in moto's stead; a second call changes nothing."""
+    original = DomainDispatcherApplication.get_application
+    if hasattr(original, "__wrapped__"):
+        return
+    app = application(account)
+
+    @functools.wraps(original)
+    def get_application(self, environ):
+        is_ours = _SIGNED.search(environ.get("HTTP_AUTHORIZATION", ""))
+        return app if is_ours else original(self, environ)
+
+    DomainDispatcherApplication.get_application = get_application
+
+
+def application(account: str) -> Flask:
+    """Return a web application that keeps an account's policies in memory."""
+    app, policies = Flask(__name__), {}
+    app.url_map.strict_slashes = False
+
+    @app.post("/policies")
+    def create() -> Any:
+        policy = _policy(account, _region(), request.get_json())
+        policies[policy["PolicyId"]] = policy
+        return {"PolicyId": policy["PolicyId"]}
+
+    @app.get("/policies")
+    def every() -> Any:
+        short = ("PolicyId", "Description", "State", "Tags")
+        return {"Policies": [{key: each[key] for key in short} for each in policies.values()]}
+
+    @app.get("/policies/<name>")
+    def one(name: str) -> Any:
+        return {"Policy": policies.get(name) or _missing(name)}
+
+    @app.patch("/policies/<name>")
+    def update(name: str) -> Any:
+        asked = {key: value for key, value in request.get_json().items() if key in KEPT}
+        (policies.get(name) or _missing(name)).update(asked, DateModified=_now())
+        return {}
+
+    @app.delete("/policies/<name>")
+    def delete(name: str) -> Any:
+        return {} if policies.pop(name, None) else _missing(name)
+
+    _serve_tags(app, lambda arn: policies.get(arn.rpartition("/")[2]) or _missing(arn))
+    return app
+
+
+def _serve_tags(app: Flask, find: Callable[[str], dict[str, Any]]) -> None:
+    @app.get("/tags/<path:arn>")
+    def tags(arn: str) -> Any:
+        return {"Tags": find(arn)["Tags"]}
+
+    @app.post("/tags/<path:arn>")
+    def tag(arn: str) -> Any:
+        find(arn)["Tags"].update(request.get_json()["Tags"])
+        return {}
+
+    @app.delete("/tags/<path:arn>")
+    def untag(arn: str) -> Any:
+        for key in request.args.getlist("tagKeys"):
+            find(arn)["Tags"].pop(key, None)
+        return {}
+
+
+def _policy(account: str, region: str, asked: dict[str, Any]) -> dict[str, Any]:
+    name = f"policy-{secrets.token_hex(8)}0"
+    return {
+        **{key: asked[key] for key in KEPT},
+        "PolicyId": name,
+        "PolicyArn": f"arn:aws:dlm:{region}:{account}:policy/{name}",
+        "Tags": asked.get("Tags") or {},
+        "DateCreated": _now(),
+        "DateModified": _now(),
+    }
+
+
+def _region() -> str:
+    return _SIGNED.search(request.headers["Authorization"])["region"]
+
+
+def _missing(name: str) -> Any:
+    answer = jsonify(Code="ResourceNotFoundException", Message=f"{name} was not found")
+    answer.status_code = 404
+    answer.headers["x-amzn-ErrorType"] = "ResourceNotFoundException"
+    abort(answer)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
