@@ -142,7 +142,7 @@ data "aws_iam_policy_document" "run" {
     resources = [
       "arn:${local.partition}:cloudwatch:${var.region}:${local.account}:alarm:${var.app}-*",
       "arn:${local.partition}:sns:${var.region}:${local.account}:${var.app}-*",
-      "arn:${local.partition}:logs:${var.region}:${local.account}:log-group:/${var.app}/*",
+      "arn:${local.partition}:logs:${var.region}:${local.account}:log-group:${var.app}-*",
     ]
   }
 

@@ -55,4 +55,6 @@ resource "aws_cloudwatch_metric_alarm" "host" {
   evaluation_periods  = each.value.times
   alarm_actions       = concat(aws_sns_topic.alarms[*].arn, lookup(local.recovery, each.value.kind, []))
   ok_actions          = aws_sns_topic.alarms[*].arn
+
+  tags = { Name = each.key }
 }

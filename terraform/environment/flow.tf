@@ -1,7 +1,7 @@
 # Who spoke with whom, on request: it is billed by the gigabyte.
 locals {
   flow       = var.flow_log_days > 0 ? toset(["flow"]) : toset([])
-  flow_group = "/${var.app}/${var.environment}/flow"
+  flow_group = "${local.name}-flow"
 }
 
 resource "aws_cloudwatch_log_group" "flow" {

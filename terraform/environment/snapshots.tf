@@ -110,5 +110,7 @@ resource "aws_dlm_lifecycle_policy" "this" {
     }
   }
 
+  tags = { Name = local.name }
+
   depends_on = [aws_iam_role_policy.snapshots]
 }

@@ -360,7 +360,7 @@ def test_each_night_the_disk_is_copied(cloud: Cloud, staging: Folder) -> None:
 def test_flow_logs_go_to_a_group_that_forgets(cloud: Cloud, staging: Folder) -> None:
     (log,) = cloud.client("ec2").describe_flow_logs()["FlowLogs"]
     (group,) = cloud.client("logs").describe_log_groups()["logGroups"]
-    assert group["logGroupName"] == "/hello/staging/flow"
+    assert group["logGroupName"] == "hello-staging-flow"
     assert group["retentionInDays"] == 7
     assert log["LogDestination"] == group["arn"].removesuffix(":*")
 
