@@ -100,6 +100,10 @@ resource "aws_route53_record" "app" {
   type    = "A"
   ttl     = 60
   records = [for eip in aws_eip.host : eip.public_ip]
+
+  # An interrupted apply leaves a record that it does not know the whole of; the next one must
+  # be able to write over it.
+  allow_overwrite = true
 }
 
 # Each host by itself: hello-staging-1.example.com.
@@ -111,4 +115,6 @@ resource "aws_route53_record" "host" {
   type    = "A"
   ttl     = 60
   records = [aws_eip.host[each.key].public_ip]
+
+  allow_overwrite = true
 }
