@@ -75,13 +75,20 @@ def object_exists(target: Target, bucket: str, key: str) -> bool:
     return True
 
 
-def state_version(target: Target, bucket: str, key: str) -> str:
-    """Return which Terraform state there is, and nothing of what is in it: `serial 7 of 3f2a…`."""
+def state_text(target: Target, bucket: str, key: str) -> str:
+    """Return a Terraform state, which may hold secrets; "" when there is none."""
     s3 = client(target, "s3")
     try:
-        state = json.load(s3.get_object(Bucket=bucket, Key=key)["Body"])
+        return s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
     except (s3.exceptions.NoSuchKey, s3.exceptions.NoSuchBucket):
+        return ""
+
+
+def state_version(target: Target, bucket: str, key: str) -> str:
+    """Return which Terraform state there is, and nothing of what is in it: `serial 7 of 3f2a…`."""
+    if not (text := state_text(target, bucket, key)):
         return "none"
+    state = json.loads(text)
     return f"serial {state['serial']} of {state['lineage']}"
 
 

@@ -10,17 +10,22 @@ from typing import Any
 from daybook import aws, disks
 from daybook.target import Target
 
-TAGGED = (
-    ("volume", "describe_volumes", "Volumes", "VolumeId"),
-    ("Elastic IP", "describe_addresses", "Addresses", "PublicIp"),
-    ("network interface", "describe_network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"),
-    ("security group", "describe_security_groups", "SecurityGroups", "GroupId"),
-    ("subnet", "describe_subnets", "Subnets", "SubnetId"),
-    ("route table", "describe_route_tables", "RouteTables", "RouteTableId"),
-    ("internet gateway", "describe_internet_gateways", "InternetGateways", "InternetGatewayId"),
-    ("VPC", "describe_vpcs", "Vpcs", "VpcId"),
-    ("key pair", "describe_key_pairs", "KeyPairs", "KeyName"),
-)
+TAGGED = {
+    "volume": ("describe_volumes", "Volumes", "VolumeId"),
+    "Elastic IP": ("describe_addresses", "Addresses", "PublicIp"),
+    "network interface": (
+        "describe_network_interfaces",
+        "NetworkInterfaces",
+        "NetworkInterfaceId",
+    ),
+    "security group": ("describe_security_groups", "SecurityGroups", "GroupId"),
+    "subnet": ("describe_subnets", "Subnets", "SubnetId"),
+    "route table": ("describe_route_tables", "RouteTables", "RouteTableId"),
+    "internet gateway": ("describe_internet_gateways", "InternetGateways", "InternetGatewayId"),
+    "VPC": ("describe_vpcs", "Vpcs", "VpcId"),
+    "key pair": ("describe_key_pairs", "KeyPairs", "KeyName"),
+}
+"""How EC2 is asked for each kind, in the order in which they can be deleted."""
 OF_AN_APPLICATION = {"A", "AAAA", "CNAME"}
 
 
@@ -40,7 +45,7 @@ def found(target: Target, app: str, env: str, zone: str, names: Sequence[str]) -
 def _tagged(target: Target, app: str, env: str) -> Iterator[str]:
     ec2 = aws.client(target, "ec2")
     yield from (f"instance {host.id}" for host in disks.hosts(target, app, env))
-    for kind, call, items, key in TAGGED:
+    for kind, (call, items, key) in TAGGED.items():
         answer = getattr(ec2, call)(Filters=disks.mine(app, env))
         yield from (f"{kind} {each[key]}" for each in answer[items])
 

@@ -51,6 +51,11 @@ def apply(here, env: str) -> subprocess.Popen[str]:
         cd terraform/environment
         terraform init -input=false && terraform workspace select -or-create {env} &&
         terraform apply -input=false -auto-approve"""
+    return shell(here, script)
+
+
+def shell(here, script: str) -> subprocess.Popen[str]:
+    """Start a script with Daybook's own tools first on PATH."""
     return subprocess.Popen(
         ["bash", "-ec", script],
         cwd=here.root,
@@ -119,7 +124,25 @@ def test_a_snapshot_of_nothing_cannot_be_declined(world):
     assert "hello-staging-1" in done.stdout
 
 
-def test_it_takes_one_environment_keeps_its_data_and_leaves_the_other(world, client):
+@pytest.fixture
+def orphans(world, client) -> list[str]:
+    """Return what an interrupted apply leaves: made in AWS, and in no state."""
+    script = """
+        eval "$(daybook env export staging)"
+        cd terraform/environment
+        terraform workspace select staging
+        terraform state rm 'aws_route53_record.app["staging.daybook.test"]'"""
+    said, _ = shell(world, script).communicate(timeout=120)
+    assert "Successfully removed 1" in said, said
+    whose = {"app": "hello", "environment": "staging", "managed_by": "daybook"}
+    tags = [{"Key": key, "Value": value} for key, value in whose.items()]
+    vpc = client("ec2").create_vpc(
+        CidrBlock="10.99.0.0/16", TagSpecifications=[{"ResourceType": "vpc", "Tags": tags}]
+    )
+    return ["A record staging.daybook.test", f"VPC {vpc['Vpc']['VpcId']}"]
+
+
+def test_it_takes_one_environment_keeps_its_data_and_leaves_the_other(world, client, orphans):
     production = left(world, "production")
     said = world.step("teardown", "staging")
     assert left(world, "staging") == []
@@ -130,6 +153,7 @@ def test_it_takes_one_environment_keeps_its_data_and_leaves_the_other(world, cli
     assert f"snapshot {kept['SnapshotId']}" in said
     changes = world.record("staging", "teardown")["changes"]
     assert f"snapshot {kept['SnapshotId']}" in [change["action"] for change in changes]
+    assert [each["what"] for each in changes if each["action"] == "remove"] == orphans
 
 
 def test_a_teardown_of_nothing_says_so(world):

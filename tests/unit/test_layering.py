@@ -13,7 +13,8 @@ LAYERS = (
     {"errors"},
     {"settings", "target", "process", "warden", "ui", "plaintext", "prices"}
     | {"dotenv", "origins", "scaffold"},
-    {"aws", "disks", "leftovers", "probe", "inventory", "images", "release", "secrets", "team"}
+    {"aws", "disks", "leftovers", "orphans", "probe", "inventory", "images"}
+    | {"release", "secrets", "team"}
     | {"terraform", "ansible"},
     {"checks", "place", "gate", "lock", "journal", "patterns", "redact", "cell", "tee"},
     {"story", "summary", "render", "provenance", "signing"},

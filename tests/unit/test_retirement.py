@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from daybook import disks, terraform
-from daybook.errors import CommandFailed, SettingsError
-from daybook.steps.retirement import Retirement, require_the_same, with_tasks
+from daybook import disks
+from daybook.errors import SettingsError
+from daybook.steps.retirement import Retirement
 from daybook.target import Target
 
 TARGET = Target("sandbox", "123456789012", "us-east-1", {})
 ROOT = disks.Disk("vol-1", "/dev/xvda", 20)
 DATA = disks.Disk("vol-2", "/dev/sdf", 100)
 HOST = disks.Host("i-1", "web-1", "running", False, (ROOT, DATA))
-DESTROY = terraform.Change("aws_vpc.this", "destroy")
-PLAN = terraform.Plan(Path("p"), "staging", "plan-1", "0", (DESTROY,))
 
 
 def host(**changes) -> disks.Host:
@@ -56,26 +52,6 @@ def test_what_is_skipped_must_be_there():
     with pytest.raises(SettingsError, match="vol-9") as caught:
         Retirement((HOST,), frozenset({"vol-1", "vol-9"})).require_names()
     assert "web-1" in caught.value.expected
-
-
-def test_a_digest_is_that_of_the_plan_and_of_the_tasks():
-    bare = with_tasks(PLAN, Retirement(()))
-    kept = with_tasks(PLAN, Retirement((HOST,)))
-    lost = with_tasks(PLAN, Retirement((HOST,), frozenset({"vol-1"})))
-    assert bare == PLAN
-    assert len({bare.digest, kept.digest, lost.digest}) == 3
-    assert kept.digest == with_tasks(PLAN, Retirement((HOST,))).digest
-    assert kept.changes[-1] == DESTROY
-    assert kept.destroys == ("aws_vpc.this",)
-
-
-def test_other_disks_than_those_of_the_plan_are_refused():
-    plan = with_tasks(PLAN, Retirement((HOST,)))
-    require_the_same(plan, Retirement((HOST,)))
-    with pytest.raises(CommandFailed) as caught:
-        require_the_same(plan, Retirement((host(disks=(ROOT,)),)))
-    assert "vol-2" in caught.value.expected
-    assert "vol-2" not in caught.value.observed
 
 
 def test_it_is_carried_out_in_this_order(monkeypatch):

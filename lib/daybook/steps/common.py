@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from daybook import ansible, aws, checks, team, terraform, ui
+from daybook import ansible, aws, checks, orphans, team, terraform, ui
 from daybook.errors import PreflightFailed
 from daybook.settings import Settings
 from daybook.step import Step
+from daybook.steps import tasks
 from daybook.target import Target, ssh_key
 
 BOOTSTRAP_FIRST = "daybook run bootstrap -p env {env}"
@@ -54,12 +55,35 @@ class TerraformStep(Step):
         tool = environment_terraform(self)
         tool.init(backend(self))
         plan = plan_terraform(self, tool, environment_variables(self), destroy=destroy)
-        return require_its_own(self, plan)
+        return tasks.added(require_its_own(self, plan), self.tasks())
+
+    def apply_plan(self, plan: terraform.Plan) -> terraform.Applied:
+        """Do the plan's tasks, then apply it."""
+        tasks.require_the_same(plan, self.tasks())
+        self.prepare()
+        for change in plan.changes:
+            if change.action == tasks.REMOVE:
+                orphans.remove(self.target, self.settings, change.address)
+                self.run.write("change", tool="aws", action=change.action, what=change.address)
+                self.turn.require()
+        return apply_terraform(self, environment_terraform(self), plan)
+
+    def prepare(self) -> None:
+        """Do what has to be done before anything is removed."""
+
+    def tasks(self) -> list[terraform.Change]:
+        """Return what is to be done besides Terraform's own changes."""
+        state = aws.state_text(self.target, *self._state())
+        left = orphans.find(self.target, self.settings, self.env, state)
+        reason = "left by an interrupted run: not in the state"
+        return [terraform.Change(each, tasks.REMOVE, reason=reason) for each in left]
 
     def state(self) -> str:
-        key = f"env:/{self.env}/environment/terraform.tfstate"
+        return aws.state_version(self.target, *self._state())
+
+    def _state(self) -> tuple[str, str]:
         bucket = aws.state_bucket(self.target, self.settings.app)
-        return aws.state_version(self.target, bucket, key)
+        return bucket, f"env:/{self.env}/environment/terraform.tfstate"
 
 
 def require_its_own(step: Step, plan: terraform.Plan) -> terraform.Plan:

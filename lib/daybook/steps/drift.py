@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
 
-from daybook import ansible, aws, checks, disks, history, leftovers, terraform, ui
+from daybook import ansible, aws, checks, disks, history, leftovers, orphans, terraform, ui
 from daybook.errors import CommandFailed, VerifyFailed
 from daybook.steps import common
 from daybook.steps.configure import Configure
@@ -117,12 +117,8 @@ class Drift(Survey):
     def _strangers(self, described: Mapping) -> Iterator[Difference]:
         """Give what is there in the environment's name, and Terraform knows nothing of."""
         settings, state = self.settings, json.dumps(described.get("prior_state", {}))
-        for thing in leftovers.found(
-            self.target, settings.app, self.env, settings.zone, settings.names
-        ):
-            id = thing.split()[-1]
-            if f'"{id}"' not in state:
-                yield Difference("AWS", thing, "is not in the code", id=id)
+        for thing in orphans.strangers(self.target, settings, self.env, state):
+            yield Difference("AWS", thing, "is not in the code", id=thing.split()[-1])
         for rule in leftovers.rules(self.target, settings.app, self.env):
             if f'"{rule.id}"' not in state:
                 what = f"a rule of security group {rule.group}"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from daybook import aws, inventory, probe, terraform, ui
 from daybook.errors import PreflightFailed
-from daybook.steps import common
+from daybook.steps import common, tasks
 
 MACHINE_S = 180
 """How long a machine may take to boot and to be seen: EC2 takes about a minute."""
 DNS_S = 120
 """How long Route53 may take to answer with a new record: about a minute."""
-HOST = "aws_instance.host["
+HOSTS = ("aws_instance.host[", "instance i-")
 
 
 class Provision(common.TerraformStep):
@@ -28,7 +28,7 @@ class Provision(common.TerraformStep):
         return plan
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
-        applied = common.apply_terraform(self, common.environment_terraform(self), plan)
+        applied = super().apply_plan(plan)
         outputs = common.environment_terraform(self).outputs()
         hosts = outputs["instances"]
         known = common.known_hosts_path(self)
@@ -86,8 +86,8 @@ class Provision(common.TerraformStep):
 
 def require_hosts_stay(plan: terraform.Plan, env: str) -> None:
     """Refuse to lose a protected host: the provider would lift its protection without a word."""
-    addresses = (*plan.replaces, *plan.destroys)
-    lost = [c for c in plan.changes if c.address in addresses and c.address.startswith(HOST)]
+    losing = ("replace", "destroy", tasks.REMOVE)
+    lost = [c for c in plan.changes if c.action in losing and c.address.startswith(HOSTS)]
     if lost:
         raise PreflightFailed(
             f"{env} is protected, and this plan would lose a host with its disk.",

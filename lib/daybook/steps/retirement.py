@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from daybook import disks, terraform
-from daybook.errors import CommandFailed, SettingsError
+from daybook.errors import SettingsError
 from daybook.target import Target
 
 ALL = "all"
@@ -87,28 +84,3 @@ class Retirement:
 
     def _is_skipped(self, host: disks.Host, disk: disks.Disk) -> bool:
         return bool({ALL, host.id, host.name, disk.id} & self.skipped)
-
-
-def with_tasks(plan: terraform.Plan, retirement: Retirement) -> terraform.Plan:
-    """Return the plan with the tasks before it, under a digest over both."""
-    if not (tasks := retirement.tasks()):
-        return plan
-    canonical = json.dumps([plan.digest, [dataclasses.astuple(task) for task in tasks]])
-    digest = f"plan-{hashlib.sha256(canonical.encode()).hexdigest()[:32]}"
-    return dataclasses.replace(plan, changes=(*tasks, *plan.changes), digest=digest)
-
-
-def require_the_same(plan: terraform.Plan, retirement: Retirement) -> None:
-    """Refuse when the machines and disks are not those of the plan any more."""
-    shown = [change for change in plan.changes if change.action in terraform.TASKS]
-    if shown != retirement.tasks():
-        raise CommandFailed(
-            "The machines and their disks are not those of the plan.",
-            expected=_said(shown),
-            observed=_said(retirement.tasks()),
-            next="run the plan cell again",
-        )
-
-
-def _said(tasks: list[terraform.Change]) -> str:
-    return "; ".join(f"{task.action} {task.address}" for task in tasks) or "none"

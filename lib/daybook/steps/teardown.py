@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from daybook import aws, checks, disks, gate, leftovers, probe, terraform, ui
 from daybook.errors import ApplyFailed, ApprovalNeeded, ApprovalRefused, VerifyFailed
 from daybook.steps import common
-from daybook.steps.retirement import Retirement, require_the_same, with_tasks
+from daybook.steps.retirement import Retirement
 
 
 class Teardown(common.TerraformStep):
@@ -34,15 +34,17 @@ class Teardown(common.TerraformStep):
         return {**super().questions_here(), **allowed}
 
     def make_plan(self) -> terraform.Plan:
-        retirement = self._retirement()
-        retirement.require_names()
-        return with_tasks(super().make_plan(destroy=True), retirement)
+        self._retirement().require_names()
+        return super().make_plan(destroy=True)
+
+    def tasks(self) -> list[terraform.Change]:
+        return [*self._retirement().tasks(), *super().tasks()]
+
+    def prepare(self) -> None:
+        self._retire(self._retirement())
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
-        retirement = self._retirement()
-        require_the_same(plan, retirement)
-        self._retire(retirement)
-        applied = common.apply_terraform(self, common.environment_terraform(self), plan)
+        applied = super().apply_plan(plan)
         common.inventory_path(self).unlink(missing_ok=True)
         common.known_hosts_path(self).unlink(missing_ok=True)
         return applied

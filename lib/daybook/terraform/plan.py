@@ -21,6 +21,8 @@ STATUSES = {
     "replace": ui.Status(ui.Kind.BAD, "replace", "±"),
     "destroy": ui.Status(ui.Kind.BAD, "destroy", "-"),
 }
+FIRST = ("destroy", "replace", "remove", "discard")
+"""What a reader must not miss."""
 # What Daybook does itself around an apply, as changes of the same plan.
 TASKS = {
     "lift": ui.warn("lift"),
@@ -28,6 +30,7 @@ TASKS = {
     "snapshot": ui.good("snapshot"),
     "keep": ui.good("keep"),
     "discard": ui.bad("discard"),
+    "remove": ui.Status(ui.Kind.BAD, "remove", "-"),
 }
 
 
@@ -109,7 +112,7 @@ class Plan(ui.Shown):
         else:
             counts = ", ".join(f"{count} to {action}" for action, count in self.counts.items())
             title, status = f"Plan for {self.workspace}: {counts}", None
-        order = sorted(self.changes, key=lambda c: c.action not in ("destroy", "replace"))
+        order = sorted(self.changes, key=lambda c: c.action not in FIRST)
         rows = [((STATUSES | TASKS)[c.action], c.address, _said(c)) for c in order]
         if not self.changes:
             rows = [(STATUSES["update"], f"output {name}", "") for name in self.outputs]

@@ -1,0 +1,147 @@
+"""What an interrupted apply left, told from what goes with others; moto answers in this process."""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from daybook import orphans
+from daybook.settings import Settings
+from daybook.target import Target
+
+SETTINGS = Settings(
+    app="hello",
+    account="sandbox",
+    zone="daybook.test",
+    names=("staging.daybook.test",),
+    cidr="10.20.0.0/16",
+    operators=(),
+)
+STATEMENT = '{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}'
+POLICY = f'{{"Version": "2012-10-17", "Statement": [{STATEMENT}]}}'
+OURS = {"app": "hello", "environment": "staging", "managed_by": "daybook"}
+
+
+@pytest.fixture
+def here(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        yield Target("sandbox", "123456789012", "us-east-1", {})
+
+
+def tags(**changes: str) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in (OURS | changes).items()]
+
+
+def tagged(kind: str, **changes: str) -> dict:
+    return {"TagSpecifications": [{"ResourceType": kind, "Tags": tags(**changes)}]}
+
+
+def find(here, state: str = "") -> list[str]:
+    return orphans.find(here, SETTINGS, "staging", state)
+
+
+def remove_all(here) -> None:
+    for thing in find(here):
+        orphans.remove(here, SETTINGS, thing)
+
+
+@pytest.fixture
+def network() -> dict[str, str]:
+    """Make what a VPC begins with, every piece of it an orphan; return the ids by kind."""
+    ec2 = boto3.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.20.0.0/16", **tagged("vpc"))["Vpc"]["VpcId"]
+    inside = {"VpcId": vpc}
+    subnet = ec2.create_subnet(CidrBlock="10.20.0.0/24", **inside, **tagged("subnet"))
+    gateway = ec2.create_internet_gateway(**tagged("internet-gateway"))
+    group = ec2.create_security_group(
+        GroupName="g", Description="g", **inside, **tagged("security-group")
+    )
+    table = ec2.create_route_table(**inside, **tagged("route-table"))
+    ids = {
+        "security group": group["GroupId"],
+        "subnet": subnet["Subnet"]["SubnetId"],
+        "route table": table["RouteTable"]["RouteTableId"],
+        "internet gateway": gateway["InternetGateway"]["InternetGatewayId"],
+        "VPC": vpc,
+    }
+    ec2.attach_internet_gateway(InternetGatewayId=ids["internet gateway"], VpcId=vpc)
+    ec2.associate_route_table(RouteTableId=ids["route table"], SubnetId=ids["subnet"])
+    return ids
+
+
+def test_a_network_is_found_in_the_order_of_its_removal_and_removed(here, network):
+    assert find(here) == [f"{kind} {id}" for kind, id in network.items()]
+    remove_all(here)
+    assert find(here) == []
+
+
+def test_what_the_state_knows_is_no_orphan(here, network):
+    state = f'{{"id": "{network["VPC"]}"}}'
+    assert f"VPC {network['VPC']}" not in find(here, state)
+    assert f"subnet {network['subnet']}" in find(here, state)
+
+
+def test_what_terraform_did_not_tag_is_not_ours_to_remove(here):
+    vpc = boto3.client("ec2").create_vpc(CidrBlock="10.20.0.0/16", **tagged("vpc", managed_by="me"))
+    assert find(here) == []
+    assert orphans.strangers(here, SETTINGS, "staging", "") == [f"VPC {vpc['Vpc']['VpcId']}"]
+
+
+def test_an_instance_goes_with_its_volume(here):
+    ec2 = boto3.client("ec2")
+    marks = [{"ResourceType": kind, "Tags": tags()} for kind in ("instance", "volume")]
+    made = ec2.run_instances(
+        ImageId="ami-12345678", MinCount=1, MaxCount=1, TagSpecifications=marks
+    )
+    instance = made["Instances"][0]["InstanceId"]
+    ec2.modify_instance_attribute(InstanceId=instance, DisableApiTermination={"Value": True})
+    assert find(here) == [f"instance {instance}"]
+    assert find(here, f'"{instance}"') == []
+    remove_all(here)
+    assert orphans.strangers(here, SETTINGS, "staging", "") == []
+
+
+def test_an_address_is_known_by_its_allocation_too(here):
+    ec2 = boto3.client("ec2")
+    made = ec2.allocate_address(Domain="vpc", **tagged("elastic-ip"))
+    assert find(here) == [f"Elastic IP {made['PublicIp']}"]
+    assert find(here, f'"{made["AllocationId"]}"') == []
+    remove_all(here)
+    assert ec2.describe_addresses()["Addresses"] == []
+
+
+@pytest.mark.parametrize(("is_ours", "found"), [(True, 1), (False, 0)])
+def test_a_record_is_ours_when_it_leads_to_our_address(here, is_ours, found):
+    ec2, route53 = boto3.client("ec2"), boto3.client("route53")
+    address = ec2.allocate_address(Domain="vpc", **tagged("elastic-ip"))["PublicIp"]
+    zone = route53.create_hosted_zone(Name="daybook.test", CallerReference="1")["HostedZone"]["Id"]
+    record = {"Name": "staging.daybook.test", "Type": "A", "TTL": 60}
+    record["ResourceRecords"] = [{"Value": address if is_ours else "192.0.2.1"}]
+    change = {"Action": "CREATE", "ResourceRecordSet": record}
+    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": [change]})
+    named = [each for each in find(here) if each == "A record staging.daybook.test"]
+    assert len(named) == found
+    assert find(here, '"Z_staging.daybook.test_A"') == [f"Elastic IP {address}"]
+    remove_all(here)
+    assert find(here) == []
+
+
+def test_roles_and_profiles_go_with_what_is_on_them(here):
+    iam = boto3.client("iam")
+    name = "hello-staging-host"
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=POLICY, Tags=tags())
+    iam.put_role_policy(RoleName=name, PolicyName="pull", PolicyDocument=POLICY)
+    iam.create_instance_profile(InstanceProfileName=name, Tags=tags())
+    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    assert find(here) == [f"instance profile {name}", f"role {name}"]
+    remove_all(here)
+    assert find(here) == []
+
+
+def test_what_is_gone_already_is_no_error(here):
+    orphans.remove(here, SETTINGS, "VPC vpc-0123456789abcdef0")
+    orphans.remove(here, SETTINGS, "role hello-staging-host")
