@@ -203,7 +203,7 @@ def test_the_articles_ansible_command_works_as_it_stands(serving, sandbox):
 def test_drift_is_found_with_who_changed_it_and_nothing_is_changed(serving, sandbox):
     assert "no drift" in serving.succeed("run", "drift", "-p", "env", "staging")
     ec2 = ec2_of(sandbox)
-    wanted = [*OURS, {"Name": "tag:environment", "Values": ["staging"]}]
+    wanted = [{"Name": "group-name", "Values": [f"{APP}-staging-host"]}]
     [group] = ec2.describe_security_groups(Filters=wanted)["SecurityGroups"]
     rule = {"IpProtocol": "tcp", "CidrIp": "0.0.0.0/0", "FromPort": 22, "ToPort": 22}
     ec2.authorize_security_group_ingress(GroupId=group["GroupId"], **rule)

@@ -184,10 +184,15 @@ def _change(change: Mapping) -> Change:
         action,
         differing,
         change.get("action_reason", ""),
-        # A VPC's own group is called default by AWS; its tag tells whose it is.
-        name=known.get("key_name") or tags.get("Name") or known.get("name") or "",
+        name=known.get("key_name") or _own_name(known) or tags.get("Name") or "",
         environment=tags.get("environment", ""),
     )
+
+
+def _own_name(known: Mapping) -> str:
+    """Return what a resource is called; AWS calls each VPC's first group default."""
+    name = known.get("name") or ""
+    return "" if name == "default" else name
 
 
 @dataclass(frozen=True, repr=False)
