@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from moto.backends import get_backend
 from moto.s3.models import S3Backend
 
 from daybook_sandbox import conditional
@@ -68,3 +70,32 @@ def test_patching_twice_wraps_once():
     once = conditional.S3Response.put_object
     conditional.patch()
     assert conditional.S3Response.put_object is once
+
+
+def test_a_change_of_a_zone_does_not_undo_another():
+    conditional.patch()
+    both_have_looked = threading.Barrier(2)
+
+    class Looked(list):
+        """Records over which two go at once, unless the second has to wait for the first."""
+
+        def __iter__(self):
+            with suppress(threading.BrokenBarrierError):
+                both_have_looked.wait(0.5)
+            return super().__iter__()
+
+    with mock_aws():
+        route53 = get_backend("route53")["123456789012"]["aws"]
+        zone = route53.create_hosted_zone("daybook.test", False, None, None, "", None)
+        names = ("one.daybook.test", "two.daybook.test")
+        route53.change_resource_record_sets(zone.id, [change("CREATE", name) for name in names])
+        zone.rrsets = Looked(zone.rrsets)
+        with ThreadPoolExecutor() as several:
+            changes = [[change("DELETE", name)] for name in names]
+            list(several.map(route53.change_resource_record_sets, [zone.id] * 2, changes))
+        assert [each.name for each in zone.rrsets if each.type == "A"] == []
+
+
+def change(action: str, name: str) -> dict:
+    record = {"Name": name, "Type": "A", "TTL": "60", "ResourceRecords": [{"Value": "10.0.0.1"}]}
+    return {"Action": action, "ResourceRecordSet": record}
