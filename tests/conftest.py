@@ -15,6 +15,11 @@ from typing import Any
 
 import pytest
 import yaml
+from docker import DockerClient
+
+from daybook.errors import PreflightFailed
+from daybook_sandbox import engine
+from daybook_sandbox.state import Home
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PREFLIGHT_FAILED = 3
@@ -156,7 +161,24 @@ def project(copy_project: Callable[[str], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sandbox(project: Path, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+def docker_engine(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[DockerClient]:
+    """Yield a client of an engine that outlives every sandbox; one started here is ended here."""
+    home = Home(tmp_path_factory.mktemp("engine"))
+    home.folder.mkdir()
+    try:
+        wanted = engine.ensure(home, print) if request.config.getoption("install") else None
+        yield wanted or engine.find(home)
+    except PreflightFailed as missing:
+        pytest.skip(f"no Docker engine here: {missing}")
+    engine.stop(home)
+
+
+@pytest.fixture(scope="session")
+def sandbox(
+    project: Path, docker_engine: DockerClient, request: pytest.FixtureRequest
+) -> Iterator[Sandbox]:
     """Yield a running sandbox on the project copy; it ends with the test session."""
     options = ("--install",) if request.config.getoption("install") else ()
     it = Sandbox(project, options)

@@ -44,6 +44,7 @@ class Ground:
 
         Nothing that it started may live on.
         """
+        before = set(psutil.pids())
         process = self.sandbox.start("daybook", *self._command(step), start_new_session=True)
         said: list[str] = []
         moment = threading.Event()
@@ -52,7 +53,7 @@ class Ground:
         moment.wait(when if isinstance(when, float) else ENDED_S)
         _kill(process, *KILLS[kill])
         process.wait(ENDED_S)
-        self.is_quiet()
+        self.await_quiet(before)
         reader.join()
         process.stdout.close()
         return "".join(said)
@@ -62,10 +63,14 @@ class Ground:
         self.sandbox.run("lock", "break", ENV, "--reason", "its run was killed by a test")
         return self.sandbox.step(step, ENV)
 
-    def is_quiet(self) -> None:
-        """Wait until no process works in the project any more."""
+    def await_quiet(self, before: set[int]) -> None:
+        """Wait until no process that was not there before works in the project any more."""
         deadline = time.monotonic() + ENDED_S
-        while alive := [each for each in psutil.process_iter() if self._works_here(each)]:
+        while alive := [
+            each
+            for each in psutil.process_iter()
+            if each.pid not in before and self._works_here(each)
+        ]:
             assert time.monotonic() < deadline, f"still there: {alive}"
             psutil.wait_procs(alive, timeout=1)
 
@@ -108,9 +113,7 @@ class Ground:
 
     def _works_here(self, process: psutil.Process) -> bool:
         try:
-            return process.cwd().startswith(str(self.sandbox.root)) and "daemon" not in " ".join(
-                process.cmdline()
-            )
+            return process.cwd().startswith(str(self.sandbox.root))
         except psutil.Error:
             return False
 

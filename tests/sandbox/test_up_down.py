@@ -9,7 +9,6 @@ import socket
 import stat
 from pathlib import Path
 
-import docker
 import pytest
 
 from daybook_sandbox import edge, image
@@ -18,11 +17,6 @@ from daybook_sandbox.state import LABEL, Home
 pytestmark = pytest.mark.sandbox
 
 LISTENS = "0A"
-
-
-@pytest.fixture(scope="module")
-def engine():
-    return docker.from_env()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,13 +33,14 @@ def daemon(sandbox):
 
 
 @pytest.fixture
-def leftovers(engine, sandbox):
+def leftovers(docker_engine, sandbox):
     """Return what tells what the engine has of this sandbox."""
     mine = {"label": f"{LABEL}={sandbox.root}"}
 
     def look():
-        found = engine.containers.list(all=True, filters=mine)
-        found += engine.networks.list(filters=mine) + engine.volumes.list(filters=mine)
+        found = docker_engine.containers.list(all=True, filters=mine)
+        found += docker_engine.networks.list(filters=mine)
+        found += docker_engine.volumes.list(filters=mine)
         return sorted(thing.name for thing in found)
 
     return look
@@ -127,15 +122,15 @@ def test_another_checkout_cleans_up_after_a_crash(sandbox, daemon, tmp_path, lef
 
 
 @pytest.mark.parametrize("crashed", [False, True], ids=["in order", "after a crash"])
-def test_down_leaves_nothing(sandbox, daemon, engine, leftovers, crashed):
+def test_down_leaves_nothing(sandbox, daemon, docker_engine, leftovers, crashed):
     if crashed:
         os.kill(daemon.pid, signal.SIGKILL)
     sandbox.down()
     assert leftovers() == []
     assert not daemon.is_alive
     assert not Home(sandbox.root).folder.exists()
-    assert edge.TABLE not in edge_rules(engine)
-    assert image.any_tools(engine) == image.tools()
+    assert edge.TABLE not in edge_rules(docker_engine)
+    assert image.any_tools(docker_engine) == image.tools()
     assert "no changes" in sandbox.succeed("sandbox", "down")
 
 
