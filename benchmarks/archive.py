@@ -19,9 +19,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from daybook import audit, journal, record, signing, summary
-from daybook.archive import Archive, Filters
-from daybook.journal import Journal
+from daybook.record import audit, journal, record, signing, summary
+from daybook.record.archive import Archive, Filters
+from daybook.record.journal import Journal
 
 STEPS = ("provision", "configure", "first-deploy", "deploy", "rollback", "patch", "teardown")
 WORDS = ("vpc", "subnet", "instance", "caddy", "docker", "image", "release", "drift", "backup")

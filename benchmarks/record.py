@@ -24,7 +24,7 @@ from rich.table import Table
 
 BEGIN = """
 from pathlib import Path
-from daybook.recorder import Recorder
+from daybook.record.recorder import Recorder
 header = {"run": "r1", "step": "bench", "environment": "staging", "target": "sandbox"}
 recorder = Recorder.start(Path("."), Path("runs/staging/r1"), header,
                           template=Path("bench.ipynb"), key=Path("key"))

@@ -11,8 +11,9 @@ from typing import Any
 
 import papermill
 
-from daybook import driver, record, settings
+from daybook import driver, settings
 from daybook.errors import Interrupted, exit_code_of
+from daybook.record import record
 from daybook.run import RUN_ID, new_id
 from daybook.terminal import Terminal
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from daybook import aws, process, record, settings, target, ui, upload, waiting
+from daybook import aws, process, settings, target, ui
 from daybook.errors import SettingsError, status_of
-from daybook.recorder import Recorder
+from daybook.gates import waiting
+from daybook.record import record, upload
+from daybook.record.recorder import Recorder
 
 PHASES = ("preflight", "plan", "approve", "apply", "verify", "record")
 LOOKING = ("preflight", "plan", "verify", "record")

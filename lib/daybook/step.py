@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import ClassVar
 
-from daybook import checks, gate, place, ui
-from daybook.desk import Desk
+from daybook import checks, place, ui
 from daybook.errors import ApprovalNeeded, ApprovalRefused, DaybookError, SettingsError
+from daybook.gates import gate
+from daybook.gates.desk import Desk
+from daybook.gates.turn import Turn
 from daybook.run import Run
-from daybook.turn import Turn
 
 
 class Step(ABC):

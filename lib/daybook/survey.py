@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar
 
-from daybook import gate, ui
+from daybook import ui
 from daybook.errors import SettingsError
+from daybook.gates import gate
 from daybook.step import Step
 
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from daybook import record
-from daybook.journal import Journal
+from daybook.record import record
+from daybook.record.journal import Journal
 
 pytestmark = pytest.mark.browser
 

@@ -26,7 +26,7 @@ BEGIN = """
 import os
 from pathlib import Path
 root = Path(os.environ["DAYBOOK_ROOT"])
-from daybook.recorder import Recorder
+from daybook.record.recorder import Recorder
 header = {"run": run, "step": "demo", "environment": "staging", "target": "sandbox",
           "account": "123456789012", "region": "us-east-1", "parameters": {"env": "staging"}}
 statuses = {"ApprovalNeeded": "waiting", "KeyboardInterrupt": "interrupted"}

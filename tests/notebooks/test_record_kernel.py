@@ -13,7 +13,7 @@ import nbformat
 import psutil
 import pytest
 
-from daybook import audit, journal, record
+from daybook.record import audit, journal, record
 
 SCHEMA = json.loads((Path(record.__file__).parent / "schemas/record.json").read_text())
 FRONT_ENDS = {

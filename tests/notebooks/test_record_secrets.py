@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from daybook import journal, record
+from daybook.record import journal, record
 
 SECRET = "k9$Tr0ub4dor&3/\"horse' %"
 TOKEN = "Zq7fLm2XwP9sVb4KtN8yRc3H"

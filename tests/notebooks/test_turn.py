@@ -18,7 +18,8 @@ STEP = '''
 """A step that takes its time: each tool it starts adds a line to a file."""
 import sys
 from pathlib import Path
-from daybook import gate, lock, ui
+from daybook import ui
+from daybook.gates import gate, lock
 from daybook.step import Step
 
 lock.RENEW_S = 0.5

@@ -13,8 +13,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from daybook import provenance, record
-from daybook.journal import Journal
+from daybook.record import provenance, record
+from daybook.record.journal import Journal
 from daybook_sandbox.api import REGION, Cloud
 from daybook_sandbox.networks import Network
 from daybook_sandbox.state import Ports

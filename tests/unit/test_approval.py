@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from daybook import approval, signing
 from daybook.errors import ApprovalRefused
-from daybook.waiting import Waiting
+from daybook.gates import approval
+from daybook.gates.waiting import Waiting
+from daybook.record import signing
 
 BASIS = {
     "environment": "production",

@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from daybook import journal
-from daybook.archive import INDEX, Archive, Filters, moment
 from daybook.errors import SettingsError
+from daybook.record import journal
+from daybook.record.archive import INDEX, Archive, Filters, moment
 
 
 @pytest.fixture

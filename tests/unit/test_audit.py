@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daybook import audit, journal, record, signing
+from daybook.record import audit, journal, record, signing
 
 SCHEMA = json.loads((Path(record.__file__).parent / "schemas/record.json").read_text())
 

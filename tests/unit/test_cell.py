@@ -7,8 +7,8 @@ import errno
 
 import pytest
 
-from daybook import cell, journal
-from daybook.journal import Journal
+from daybook.record import cell, journal
+from daybook.record.journal import Journal
 
 
 @pytest.fixture

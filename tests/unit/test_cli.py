@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from daybook import cli, cli_env
+from daybook import cli
+from daybook.cli import env as cli_env
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from daybook import cli_env
+from daybook.cli import env as cli_env
 from daybook.errors import SettingsError
 
 CHECKOUT = Path(__file__).parents[2]

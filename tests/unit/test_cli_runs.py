@@ -8,7 +8,7 @@ import tarfile
 import pytest
 from click.testing import CliRunner
 
-from daybook.cli_runs import runs
+from daybook.cli.runs import runs
 from daybook.errors import SettingsError, VerifyFailed
 
 

@@ -14,9 +14,11 @@ from botocore.client import BaseClient
 from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
 
-from daybook import aws, cli_secrets, settings, turn
+from daybook import aws, settings
+from daybook.cli import secrets as cli_secrets
 from daybook.errors import CommandFailed, DaybookError, Locked, PreflightFailed, SettingsError
-from daybook.lock import Holder
+from daybook.gates import turn
+from daybook.gates.lock import Holder
 from daybook.target import Target, resolve
 
 CHECKOUT = Path(__file__).parents[2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daybook import compare, record
+from daybook.record import compare, record
 
 
 def test_only_what_differs_is_told(closed_run, tmp_path):

@@ -8,8 +8,9 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from daybook import aws, history
-from daybook.journal import Journal
+from daybook import aws
+from daybook.record import history
+from daybook.record.journal import Journal
 from daybook.target import Target
 
 TARGET = Target("aws", "123456789012", "us-east-1", {})

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daybook import journal
 from daybook.errors import CommandFailed
-from daybook.journal import Journal
-from daybook.redact import Redactor
+from daybook.record import journal
+from daybook.record.journal import Journal
+from daybook.record.redact import Redactor
 
 SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 

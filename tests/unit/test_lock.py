@@ -16,9 +16,9 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from moto.server import ThreadedMotoServer
 
-from daybook import lock
 from daybook.errors import Locked, SettingsError
-from daybook.lock import Holder, Lock
+from daybook.gates import lock
+from daybook.gates.lock import Holder, Lock
 from daybook_sandbox import conditional
 
 BUCKET = "hello-state-123456789012"
@@ -33,7 +33,7 @@ ANN = Holder(
 BEN = replace(ANN, run="20261123T184501Z-configure-bbbbbb", step="configure", operator="ben")
 CHILD = """
 import sys, threading, boto3
-from daybook.lock import Holder, Lock
+from daybook.gates.lock import Holder, Lock
 s3 = boto3.client("s3", endpoint_url=sys.argv[1])
 held = Lock(s3, sys.argv[2], "staging")
 held.take(Holder(run="dead", term_s=3.0))

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from daybook.redact import Redactor
+from daybook.record.redact import Redactor
 
 KEY = (
     "-----BEGIN {0}PRIVATE KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n"

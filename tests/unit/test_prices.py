@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daybook import prices
+from daybook.gates import prices
 
 REGION = "us-east-1"
 TERRAFORM = Path(__file__).parents[2] / "terraform"

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daybook import provenance
+from daybook.record import provenance
 
 
 @pytest.fixture

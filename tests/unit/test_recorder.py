@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from daybook import journal, process, record
+from daybook import process
 from daybook.errors import CommandFailed
-from daybook.recorder import Recorder
+from daybook.record import journal, record
+from daybook.record.recorder import Recorder
 
 SAYS = "import sys; print('one'); print('hunter2-secret'); sys.exit(int(sys.argv[1]))"
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daybook.redact import Redactor
+from daybook.record.redact import Redactor
 
 SECRET = "Tr0ub4dor&3 'horse'/x\"y"
 CLEAN = "[redacted:DB]"

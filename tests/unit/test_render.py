@@ -7,7 +7,7 @@ import re
 import nbformat
 import pytest
 
-from daybook import journal, plaintext, record, render
+from daybook.record import journal, plaintext, record, render
 
 HOSTILE = (
     "<script>alert(1)</script><img src='http://evil/x.png' onerror='alert(1)'>"

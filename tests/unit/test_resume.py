@@ -8,9 +8,10 @@ import subprocess
 
 import pytest
 
-from daybook import provenance, record, resume
 from daybook.errors import SettingsError
-from daybook.journal import Journal
+from daybook.gates import resume
+from daybook.record import provenance, record
+from daybook.record.journal import Journal
 
 GIVEN = {"env": "staging", "rehearse": True, "approve": "plan-1"}
 

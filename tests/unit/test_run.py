@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from daybook import record
 from daybook.errors import ApplyFailed, ApprovalNeeded, SettingsError
+from daybook.record import record
 from daybook.run import RUN_ID, Run, new_id
 
 CHECKOUT = Path(__file__).parents[2]

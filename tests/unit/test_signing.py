@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daybook import signing
+from daybook.record import signing
 
 DATA = b"a record\n"
 

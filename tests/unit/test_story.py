@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from daybook import story
-from daybook.journal import Entries
+from daybook.record import story
+from daybook.record.journal import Entries
 
 TEMPLATE = {
     "cells": [

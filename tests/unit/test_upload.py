@@ -6,7 +6,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from daybook import audit, record, upload
+from daybook.record import audit, record, upload
 
 ACCOUNT = "123456789012"
 

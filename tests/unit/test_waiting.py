@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daybook import waiting
 from daybook.errors import ApprovalRefused
-from daybook.waiting import Waiting
+from daybook.gates import waiting
+from daybook.gates.waiting import Waiting
 
 BASIS = {
     "environment": "staging",

@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from daybook import aws, checks, terraform, turn, ui
+from daybook import aws, checks, terraform, ui
 from daybook.errors import VerifyFailed
+from daybook.gates import turn
 from daybook.settings import environments
 from daybook.step import Step
 from daybook.steps import common

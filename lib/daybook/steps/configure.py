@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from daybook import checks, gate, images, probe, ui
+from daybook import checks, images, probe, ui
+from daybook.gates import gate
 from daybook.step import Step
 from daybook.steps import common
 

@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
 
-from daybook import ansible, aws, checks, disks, history, leftovers, orphans, terraform, ui
+from daybook import ansible, aws, checks, disks, leftovers, orphans, terraform, ui
 from daybook.errors import CommandFailed, VerifyFailed
+from daybook.record import history
 from daybook.steps import common
 from daybook.steps.configure import Configure
 from daybook.survey import Survey

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from daybook import aws, checks, gate, images, probe, ui
+from daybook import aws, checks, images, probe, ui
 from daybook.errors import ApplyFailed, VerifyFailed
+from daybook.gates import gate
 from daybook.step import Step
 from daybook.steps import common
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from daybook import aws, checks, disks, gate, leftovers, probe, terraform, ui
+from daybook import aws, checks, disks, leftovers, probe, terraform, ui
 from daybook.errors import ApplyFailed, ApprovalNeeded, ApprovalRefused, VerifyFailed
+from daybook.gates import gate
 from daybook.steps import common
 from daybook.steps.retirement import Retirement
 

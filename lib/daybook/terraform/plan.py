@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from daybook import prices, ui
+from daybook import ui
 from daybook.errors import NOTHING_CHANGED
+from daybook.gates import prices
 from daybook.terraform.events import Event
 
 STATUSES = {

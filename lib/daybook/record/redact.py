@@ -21,8 +21,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from daybook import patterns
-from daybook.patterns import Span
+from daybook.record import patterns
+from daybook.record.patterns import Span
 
 _COMMON = frozenset(
     {

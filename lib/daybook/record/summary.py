@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from daybook.journal import Entries
+from daybook.record.journal import Entries
 
 SCHEMA = "daybook-record/1"
 _FROM_HEADER = {

@@ -17,10 +17,10 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from daybook import story
-from daybook.journal import Entries
-from daybook.plaintext import folded
-from daybook.story import Told
+from daybook.record import story
+from daybook.record.journal import Entries
+from daybook.record.plaintext import folded
+from daybook.record.story import Told
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _IMAGES = ("image/png", "image/jpeg", "image/gif")

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from daybook.journal import Journal
-from daybook.redact import Stream
+from daybook.record.journal import Journal
+from daybook.record.redact import Stream
 
 CELL_LIMIT = 500_000
 RUN_LIMIT = 5_000_000

@@ -193,11 +193,14 @@ class Lock:
         by: who breaks it, with the reason; this is what the holder and the next one read.
         """
         seen = self.read()
-        if seen is None or seen.is_over:
-            return None
-        if not self._put(replace(by, term_s=0.0), IfMatch=seen.etag):
-            raise self._held(self.read())
-        return seen
+        while seen and not seen.is_over:
+            if self._put(replace(by, term_s=0.0), IfMatch=seen.etag):
+                return seen
+            # Its holder renewed it between our two requests; anybody else is not who was meant.
+            run, seen = seen.holder.run, self.read()
+            if seen and seen.holder.run != run:
+                raise self._held(seen)
+        return None
 
     def _take(self, holder: Holder) -> None:
         seen = self.read()

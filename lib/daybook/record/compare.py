@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook import record
+from daybook.record import record
 
 _SECTIONS = ("parameters", "versions", "outputs", "git")
 _PLAIN = ("status", "step", "environment", "target", "account", "operator", "reason")

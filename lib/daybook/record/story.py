@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from daybook.journal import Entries
+from daybook.record.journal import Entries
 
 Output = dict[str, Any]
 """An output as nbformat writes it."""

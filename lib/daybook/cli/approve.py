@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
-from daybook import approval, aws, settings, target, ui
-from daybook.approval import Office
+from daybook import aws, settings, target, ui
 from daybook.errors import ApprovalRefused, SettingsError
+from daybook.gates import approval
+from daybook.gates.approval import Office
+from daybook.gates.waiting import NEW_PLAN, Waiting
 from daybook.settings import Settings
-from daybook.waiting import NEW_PLAN, Waiting
 
 
 @click.command()

@@ -7,8 +7,9 @@ from contextlib import suppress
 from datetime import UTC
 from pathlib import Path
 
-from daybook import aws, journal
-from daybook.archive import Archive, Filters
+from daybook import aws
+from daybook.record import journal
+from daybook.record.archive import Archive, Filters
 from daybook.target import Target
 
 

@@ -14,22 +14,11 @@ from typing import Any
 
 import click
 
-from daybook import (
-    archive,
-    audit,
-    aws,
-    compare,
-    journal,
-    record,
-    settings,
-    summary,
-    target,
-    ui,
-    upload,
-)
-from daybook import cli_runs_tables as tables
-from daybook.archive import Archive, Filters, Row
+from daybook import aws, settings, target, ui
+from daybook.cli import runs_tables as tables
 from daybook.errors import CommandFailed, SettingsError, VerifyFailed
+from daybook.record import archive, audit, compare, journal, record, summary, upload
+from daybook.record.archive import Archive, Filters, Row
 
 
 @click.group()

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from daybook.cell import Cell, Outputs
 from daybook.errors import CommandFailed
-from daybook.journal import Journal
-from daybook.redact import Redactor
+from daybook.record.cell import Cell, Outputs
+from daybook.record.journal import Journal
+from daybook.record.redact import Redactor
 
 Ended = dict[str, Any]
 """A `cell_end` entry: cell, status, and ename, evalue, traceback after an error."""

@@ -23,12 +23,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from daybook import provenance, record, signing, story
 from daybook.errors import CommandFailed
-from daybook.journal import Journal
-from daybook.record import Closed
-from daybook.redact import Redactor
-from daybook.tee import Ended, Tee, sha256
+from daybook.record import provenance, record, signing, story
+from daybook.record.journal import Journal
+from daybook.record.record import Closed
+from daybook.record.redact import Redactor
+from daybook.record.tee import Ended, Tee, sha256
 
 _current: Recorder | None = None
 

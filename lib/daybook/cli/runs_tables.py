@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from daybook import audit, render, ui
-from daybook.archive import Row
-from daybook.audit import Verdict
-from daybook.compare import Comparison
+from daybook import ui
+from daybook.record import audit, render
+from daybook.record.archive import Row
+from daybook.record.audit import Verdict
+from daybook.record.compare import Comparison
 
 _STATES = {
     audit.INTACT: ui.good, audit.UNSIGNED: ui.warn, audit.BROKEN: ui.bad, audit.OPEN: ui.busy,

@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from daybook import aws, process, provenance, ui
+from daybook import aws, process, ui
 from daybook.errors import DaybookError, Interrupted, Locked
-from daybook.journal import now
-from daybook.lock import Holder, Lock, seconds
+from daybook.gates.lock import Holder, Lock, seconds
+from daybook.record import provenance
+from daybook.record.journal import now
 from daybook.run import Run
 from daybook.target import Target
 

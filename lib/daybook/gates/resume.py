@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from daybook import archive, journal, provenance, record
 from daybook.errors import SettingsError
-from daybook.gate import AUTO
-from daybook.waiting import differences
+from daybook.gates.gate import AUTO
+from daybook.gates.waiting import differences
+from daybook.record import archive, journal, provenance, record
 
 GIVEN_ANEW = ("approve", "confirm", "override_freeze")
 """What an operator says of one run; every other parameter stays as it was."""

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook import aws, journal, provenance, signing
+from daybook import aws
 from daybook.errors import ApprovalRefused, CommandFailed
+from daybook.gates.waiting import Waiting
+from daybook.record import journal, provenance, signing
 from daybook.target import Target
-from daybook.waiting import Waiting
 
 NAMESPACE = "daybook-approval"
 APPROVED, DECLINED = "approved", "declined"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook import journal, record, signing, summary
+from daybook.record import journal, record, signing, summary
 
 INTACT, UNSIGNED, BROKEN, OPEN = "intact", "unsigned", "broken", "open"
 _SAME_AS_JOURNAL = (

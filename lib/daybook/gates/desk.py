@@ -6,10 +6,12 @@ import difflib
 from collections.abc import Callable
 from dataclasses import replace
 
-from daybook import approval, aws, gate, journal, provenance, record, signing, ui, waiting
+from daybook import aws, ui
 from daybook.errors import ApprovalNeeded, ApprovalRefused
+from daybook.gates import approval, gate, waiting
+from daybook.gates.waiting import Waiting
+from daybook.record import journal, provenance, record, signing
 from daybook.run import Run
-from daybook.waiting import Waiting
 
 
 class Desk:

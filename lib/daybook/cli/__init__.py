@@ -12,13 +12,13 @@ from daybook import settings
 from daybook.errors import DaybookError
 
 LATER = {
-    "approve": ("daybook.cli_approve", "approve"),
+    "approve": ("daybook.cli.approve", "approve"),
     "demo": ("daybook.demo", "demo"),
-    "env": ("daybook.cli_env", "env"),
-    "lock": ("daybook.cli_lock", "lock"),
-    "runs": ("daybook.cli_runs", "runs"),
+    "env": ("daybook.cli.env", "env"),
+    "lock": ("daybook.cli.lock", "lock"),
+    "runs": ("daybook.cli.runs", "runs"),
     "sandbox": ("daybook_sandbox.cli", "sandbox"),
-    "secrets": ("daybook.cli_secrets", "secrets"),
+    "secrets": ("daybook.cli.secrets", "secrets"),
 }
 """Commands that are imported when they are used: the sandbox is no part of the library."""
 
@@ -55,8 +55,9 @@ def run(step, texts, raws, yamls, files, wait, override_freeze, resume, quiet) -
     Exit codes: 0 succeeded, 2 settings or parameters, 3 preflight, 4 approval needed or wrong,
     5 a command failed, 6 apply failed, 7 verify failed, 8 locked, 130 interrupted.
     """
-    from daybook import headless, lock, parameters, turn
-    from daybook import resume as going_on
+    from daybook import headless, parameters
+    from daybook.gates import lock, turn
+    from daybook.gates import resume as going_on
     from daybook.run import RESUMES
 
     lock.seconds(wait)

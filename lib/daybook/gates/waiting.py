@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from daybook import journal, provenance, record, summary
 from daybook.errors import ApprovalRefused
+from daybook.record import journal, provenance, record, summary
 
 FOLDER = ".plans"
 NEW_PLAN = "make a new plan: daybook run {step} -p env {environment}"

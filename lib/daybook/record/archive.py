@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from daybook import journal, provenance, record, summary
 from daybook.errors import SettingsError
-from daybook.journal import Entries
+from daybook.record import journal, provenance, record, summary
+from daybook.record.journal import Entries
 
 INDEX = ".index.sqlite"
 _VERSION = 1

@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from daybook import record
+from daybook.record import record
 
 _MARKS = ".pushed"
 

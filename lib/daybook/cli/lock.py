@@ -7,9 +7,10 @@ from dataclasses import asdict
 
 import click
 
-from daybook import settings, target, turn, ui
+from daybook import settings, target, ui
 from daybook.errors import SettingsError
-from daybook.lock import Seen
+from daybook.gates import turn
+from daybook.gates.lock import Seen
 from daybook.run import Run
 
 ACCOUNT = "What all environments share is named `account`."

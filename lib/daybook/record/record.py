@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook import journal, provenance, render, settings, signing, summary, target
+from daybook import settings, target
 from daybook.errors import SettingsError
-from daybook.journal import Journal
-from daybook.redact import Redactor
+from daybook.record import journal, provenance, render, signing, summary
+from daybook.record.journal import Journal
+from daybook.record.redact import Redactor
 
 NAME = "record.json"
 SIGNATURE = "record.json.sig"

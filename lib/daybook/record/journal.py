@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from daybook.errors import CommandFailed
-from daybook.redact import Redactor
+from daybook.record.redact import Redactor
 
 NAME = "journal.jsonl"
 FIRST = "0" * 64

@@ -13,12 +13,13 @@ from typing import Any, TextIO
 
 import click
 
-from daybook import checks, dotenv, provenance, settings, target, ui
+from daybook import checks, dotenv, settings, target, ui
 from daybook.errors import NOTHING_CHANGED, CommandFailed, SettingsError, status_of
+from daybook.gates.turn import Turn
+from daybook.record import provenance
 from daybook.run import Run
 from daybook.secrets import Store, Version, problem_of
 from daybook.settings import Settings
-from daybook.turn import Turn
 
 NO_ARGUMENT = "A value is never an argument: it would stay in the shell's history."
 _SET = ui.good("set")

@@ -37,7 +37,9 @@ class Cost:
 @functools.cache
 def table() -> dict[str, Any]:
     """Return the committed price table."""
-    return yaml.safe_load(resources.files("daybook").joinpath("prices.yml").read_text("utf-8"))
+    return yaml.safe_load(
+        resources.files("daybook.gates").joinpath("prices.yml").read_text("utf-8")
+    )
 
 
 def estimate(changes: Iterable[Mapping[str, Any]], region: str) -> Cost:
