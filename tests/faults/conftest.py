@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +47,7 @@ class Ground:
         Nothing that it started may live on.
         """
         before = set(psutil.pids())
-        process = self.sandbox.start("daybook", *self._command(step), start_new_session=True)
+        process = self.begin(step)
         said: list[str] = []
         moment = threading.Event()
         reader = threading.Thread(target=_read, args=(process, said, when, moment))
@@ -57,6 +59,10 @@ class Ground:
         reader.join()
         process.stdout.close()
         return "".join(said)
+
+    def begin(self, step: str) -> subprocess.Popen[str]:
+        """Start a step in a session of its own, as a terminal does."""
+        return self.sandbox.start("daybook", *self._command(step), start_new_session=True)
 
     def finish(self, step: str) -> str:
         """Run the step to its good end; the lock of a killed kernel is broken, to save its term."""
@@ -89,6 +95,34 @@ class Ground:
 
     def state(self) -> str:
         """Return Terraform's state as text, "" before there is any."""
+        s3, bucket = self._state_bucket()
+        try:
+            answer = s3.get_object(Bucket=bucket, Key=STATE)
+        except ClientError:
+            return ""
+        return answer["Body"].read().decode()
+
+    @contextmanager
+    def unwritable_state(self) -> Iterator[None]:
+        """Have S3 refuse to write Terraform's state, and nothing else, as long as this lasts."""
+        s3, bucket = self._state_bucket()
+        policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
+        document = json.loads(policy)
+        document["Statement"].append(
+            {
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:PutObject",
+                "Resource": f"arn:aws:s3:::{bucket}/{STATE}",
+            }
+        )
+        s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(document))
+        try:
+            yield
+        finally:
+            s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+
+    def _state_bucket(self) -> tuple[Any, str]:
         where = self._place()[1]
         s3 = boto3.client(
             "s3",
@@ -97,11 +131,7 @@ class Ground:
             aws_secret_access_key=where.environ["AWS_SECRET_ACCESS_KEY"],
             region_name=where.region,
         )
-        try:
-            answer = s3.get_object(Bucket=f"{APP}-state-{where.account}", Key=STATE)
-        except ClientError:
-            return ""
-        return answer["Body"].read().decode()
+        return s3, f"{APP}-state-{where.account}"
 
     def _command(self, step: str) -> tuple[str, ...]:
         typed = ("-p", "confirm", ENV) if step == "teardown" else ()

@@ -9,7 +9,7 @@ import pytest
 
 from daybook.errors import PreflightFailed
 from daybook.steps import common
-from daybook.terraform import Change
+from daybook.terraform import Change, Outputs
 from daybook.terraform.plan import read_plan
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,8 @@ def test_a_plan_knows_whose_things_are_by_what_exists(tmp_path):
 )
 def test_hosts_of_another_environment_are_refused(monkeypatch, name, environment):
     found = {"instances": [{"name": name}], "environment": environment}
-    tool = SimpleNamespace(init=lambda _backend: None, outputs=lambda: found)
+    shown = {key: {"value": value, "sensitive": False} for key, value in found.items()}
+    tool = SimpleNamespace(init=lambda _backend: None, outputs=lambda: Outputs(shown))
     monkeypatch.setattr(common, "environment_terraform", lambda _step: tool)
     monkeypatch.setattr(common, "backend", lambda _step: {})
     with pytest.raises(PreflightFailed, match="not its own"):

@@ -61,6 +61,20 @@ tool.apply(Plan(Path(plan), "staging", "", sha))
 """
 
 
+# ---- outputs
+
+
+def test_every_text_in_a_sensitive_output_is_a_secret():
+    found = runner.Outputs(
+        {
+            "names": {"value": ["a"], "sensitive": False},
+            "login": {"value": {"user": "ann", "keys": ["k1", 7]}, "sensitive": True},
+        }
+    )
+    assert found.secrets() == [("login", "ann"), ("login", "k1")]
+    assert "ann" not in repr(found)
+
+
 # ---- commands
 
 

@@ -284,9 +284,8 @@ def known_hosts_path(step: Step) -> Path:
 
 def outputs(step: Step) -> dict:
     """Return the environment's Terraform outputs; PreflightFailed when it is not provisioned."""
-    tool = environment_terraform(step)
-    tool.init(backend(step))
-    found = tool.outputs()
+    environment_terraform(step).init(backend(step))
+    found = hidden_outputs(step)
     if not found.get("instances"):
         raise PreflightFailed(
             f"{step.env} is not provisioned.",
@@ -302,6 +301,14 @@ def outputs(step: Step) -> dict:
             observed=f"{', '.join(names)} of {found['environment']}",
             next=f"look at the workspace: terraform workspace select {step.env}",
         )
+    return found
+
+
+def hidden_outputs(step: Step) -> terraform.Outputs:
+    """Return the environment's Terraform outputs; no sensitive one shows in the run from now on."""
+    found = environment_terraform(step).outputs()
+    for name, text in found.secrets():
+        step.run.hide(name, text)
     return found
 
 

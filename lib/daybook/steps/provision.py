@@ -29,7 +29,7 @@ class Provision(common.TerraformStep):
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
         applied = super().apply_plan(plan)
-        outputs = common.environment_terraform(self).outputs()
+        outputs = common.hidden_outputs(self)
         hosts = outputs["instances"]
         known = common.known_hosts_path(self)
         keys = {host["id"]: self._host_keys(host, known) for host in hosts}
@@ -38,7 +38,7 @@ class Provision(common.TerraformStep):
         return applied
 
     def look(self) -> ui.Shown:
-        found = common.environment_terraform(self).outputs()
+        found = common.hidden_outputs(self)
         rows = [self._ssh_row(host) for host in found["instances"]]
         rows += [self._dns_row(name, found["instances"]) for name in found["names"]]
         return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)

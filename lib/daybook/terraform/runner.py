@@ -94,6 +94,10 @@ class Outputs(dict):
         super().__init__({name: output["value"] for name, output in shown.items()})
         self.sensitive = frozenset(name for name, out in shown.items() if out["sensitive"])
 
+    def secrets(self) -> list[tuple[str, str]]:
+        """Return each text in a sensitive output, with the output's name."""
+        return [(name, text) for name in sorted(self.sensitive) for text in _texts(self[name])]
+
     def __repr__(self) -> str:
         return repr({k: "[sensitive]" if k in self.sensitive else v for k, v in self.items()})
 
@@ -313,6 +317,15 @@ class Terraform:
         if begin is None:
             raise CommandFailed(f"{result.command} printed no JSON.", details=lines[-10:])
         return json.JSONDecoder().raw_decode("\n".join(lines[begin:]))[0]
+
+
+def _texts(value: object) -> list[str]:
+    """Return the texts in a value, however deep: {"a": ["b"]} has "b"."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for each in value for text in _texts(each)]
+    return [value] if isinstance(value, str) else []
 
 
 def _complaints(heard: Sequence[Event]) -> tuple[list[str], list[str]]:
