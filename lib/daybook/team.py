@@ -34,7 +34,7 @@ def keys_for_hosts(own: str, team: tuple[str, ...]) -> list[str]:
     The order is the same whoever of the team asks, so that nobody's plan replaces the key pair.
     """
     keys: dict[str, str] = {}
-    for key in (*team, own.strip()):
+    for key in filter(None, (*team, own.strip())):
         keys.setdefault(" ".join(key.split()[:2]), key)
     return sorted(keys.values(), key=lambda key: not key.startswith(_EC2_TAKES))
 

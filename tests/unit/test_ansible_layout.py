@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -145,3 +146,20 @@ def test_host_keys_are_checked():
     )
     assert "host_key_checking" not in text
     assert "StrictHostKeyChecking" not in text
+
+
+@pytest.mark.parametrize(
+    ("suffix", "variable"),
+    [("_packages", "tools_role_packages"), ("_services", "services_expected")],
+)
+def test_what_roles_ask_of_another_role_is_passed_on(suffix: str, variable: str):
+    (play,) = load(ANSIBLE / "hosts.yml")
+    files = ANSIBLE.glob("roles/*/defaults/main.yml")
+    asked = {name for file in files for name in load(file) if name.endswith(suffix)}
+    asked -= {"tools_packages", "tools_role_packages"}
+    assert asked == set(re.findall(rf"\w+{suffix}", play["vars"][variable]))
+
+
+def test_services_are_looked_at_when_all_is_written():
+    (play,) = load(ANSIBLE / "hosts.yml")
+    assert play["roles"][-1] == {"role": "services"}

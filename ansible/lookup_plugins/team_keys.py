@@ -1,0 +1,43 @@
+"""The team's public SSH keys, as Daybook reads them from environments/signers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible import context
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+
+DOCUMENTATION = """
+    name: team_keys
+    short_description: The public SSH keys that hosts let in
+    description:
+      - Those of a signers file, and the public half of the private key that this play logs in with.
+    options:
+      _terms:
+        description: The signers file.
+        required: true
+"""
+
+
+class LookupModule(LookupBase):
+    """Returns the keys as authorized_keys has them: ["ssh-ed25519 AAAA… ann@example.com"]."""
+
+    def run(self, terms, variables=None, **kwargs):
+        from daybook import team
+
+        return team.keys_for_hosts(_own(), team.public_keys(Path(terms[0])))
+
+
+def _own() -> str:
+    """Return the key in use, so that nobody shuts himself out; "" when an agent holds it."""
+    private = context.CLIARGS.get("private_key_file")
+    if not private:
+        return ""
+    public = Path(f"{private}.pub").expanduser()
+    if not public.is_file():
+        raise AnsibleLookupError(
+            f"{public} is missing, and the hosts would let you in no more. "
+            f"Make it: ssh-keygen -y -f {private} > {public}"
+        )
+    return public.read_text(encoding="utf-8")
