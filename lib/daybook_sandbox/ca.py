@@ -1,14 +1,16 @@
-"""A certificate authority for one sandbox: its machines and its workstation trust it."""
+"""A certificate authority for one sandbox: its machines, its workstation and Daybook trust it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence, Set
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -20,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 NAME = "Daybook sandbox"
 VALID_FOR = timedelta(days=365)
 BACKDATED = timedelta(days=1)
+PUBLIC_FOR = timedelta(days=90)  # as long as Let's Encrypt gives
 
 
 def ensure_ca(folder: Path) -> Path:
@@ -38,18 +41,38 @@ def ensure_ca(folder: Path) -> Path:
     return folder / "ca.pem"
 
 
-def issue(folder: Path, host: str) -> tuple[Path, Path]:
-    """Issue a server certificate for a host name; return its file and its key's.
+def issue(folder: Path, *hosts: str) -> tuple[Path, Path]:
+    """Issue a server certificate for host names; return its file and its key's.
 
     The file holds the certificate alone: whoever checks it has ca.pem.
     """
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate_file, key_file = folder / f"{hosts[0]}.pem", folder / f"{hosts[0]}.key"
+    _write_key(key_file, key)
+    certificate_file.write_bytes(_certificate(folder, key.public_key(), hosts, VALID_FOR))
+    return certificate_file, key_file
+
+
+def certify(folder: Path, csr: x509.CertificateSigningRequest, names: Set[str]) -> str:
+    """Issue what a request asks for, in PEM; ValueError when it asks for other names than these."""
+    asked = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    if not csr.is_signature_valid:
+        raise ValueError("The request is not signed with its own key.")
+    if set(asked.get_values_for_type(x509.DNSName)) != names:
+        raise ValueError("The request is not for the names of its order.")
+    return _certificate(folder, csr.public_key(), sorted(names), PUBLIC_FOR).decode()
+
+
+def _certificate(
+    folder: Path, key: CertificatePublicKeyTypes, hosts: Sequence[str], valid_for: timedelta
+) -> bytes:
     ca = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
     ca_key = load_pem_private_key((folder / "ca.key").read_bytes(), None)
-    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
     # The subject stays empty: a common name ends at 64 characters, host names go on.
     certificate = (
-        _builder(x509.Name([]), ca.subject, key.public_key())
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=True)
+        _builder(x509.Name([]), ca.subject, key, valid_for)
+        .add_extension(names, critical=True)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -58,14 +81,14 @@ def issue(folder: Path, host: str) -> tuple[Path, Path]:
         )
         .sign(ca_key, hashes.SHA256())
     )
-    certificate_file, key_file = folder / f"{host}.pem", folder / f"{host}.key"
-    _write_key(key_file, key)
-    certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
-    return certificate_file, key_file
+    return certificate.public_bytes(Encoding.PEM)
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: CertificatePublicKeyTypes,
+    valid_for: timedelta = VALID_FOR,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -75,7 +98,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATED)
-        .not_valid_after(now + VALID_FOR)
+        .not_valid_after(now + valid_for)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 

@@ -17,6 +17,7 @@ from docker import DockerClient
 from moto.ec2.models.instances import Instance
 
 from daybook_sandbox import ca, engine, holder, image
+from daybook_sandbox.acme import Acme
 from daybook_sandbox.api import REGION, Cloud, is_live, tag
 from daybook_sandbox.dns import Dns
 from daybook_sandbox.forward import Forward
@@ -50,7 +51,7 @@ def run(home: Home, ending: threading.Event) -> None:
     process = Process.of(os.getpid())
     holder.claim(client, home, process)
     ports = free_ports()
-    home.write(State(process, ports))
+    home.write(State(process))
     ca.ensure_ca(home.folder)
     cloud = Cloud()
     services = make_services(client, home, cloud, ports)
@@ -83,6 +84,7 @@ def make_services(
         "metadata": Imds(cloud, ports),
         "DNS": Dns(cloud, ports),
         "registry": Registry(cloud, ports, home, client),
+        "certificates": Acme(cloud, ports, home),
     }
     return at_gateways | {
         "Elastic IPs": Forward(cloud, ports, client, home.labels),

@@ -1,4 +1,4 @@
-"""Names for the host and the machines: Route53's zones, the registry, and the world beyond.
+"""Names for the host and the machines: Route53's zones, two services, and the world beyond.
 
 A zone created through the API is answered here with authority, at 127.0.0.1 for Daybook's own
 checks and at each gateway for the machines. Everything else goes to the host's own resolvers.
@@ -19,7 +19,7 @@ import dns.rdatatype
 import dns.resolver
 import dns.rrset
 
-from daybook_sandbox import zones
+from daybook_sandbox import acme, zones
 from daybook_sandbox.api import Cloud
 from daybook_sandbox.ecr import host_name
 from daybook_sandbox.loop import LOOPBACK, GatewayService, is_from
@@ -30,7 +30,7 @@ LOG = logging.getLogger(__name__)
 PLAIN_UDP = 512
 TCP_MAX = 65535
 UPSTREAM_S = 3.0
-REGISTRY_TTL_S = 60
+SERVICE_TTL_S = 60
 
 
 class Dns(GatewayService):
@@ -40,6 +40,7 @@ class Dns(GatewayService):
         super().__init__("dns", ports.dns)
         self._cloud = cloud
         self._registry = dns.name.from_text(host_name(cloud))
+        self._authority = [dns.name.from_text(host) for host in acme.HOSTS]
         self._sockets: dict[Network, asyncio.DatagramTransport] = {}
 
     def start(self) -> None:
@@ -94,9 +95,13 @@ class Dns(GatewayService):
     def _ours(
         self, network: Network, name: dns.name.Name, kind: dns.rdatatype.RdataType
     ) -> zones.Reply:
-        if name != self._registry:
+        if name == self._registry:
+            address = network.gateway
+        elif name in self._authority:
+            address = acme.ADDRESS
+        else:
             return zones.lookup(self._cloud.route53, name, kind, network.vpc_id)
-        here = dns.rrset.from_text(name, REGISTRY_TTL_S, "IN", "A", network.gateway)
+        here = dns.rrset.from_text(name, SERVICE_TTL_S, "IN", "A", address)
         return zones.Reply(dns.rcode.NOERROR, (here,) if kind == dns.rdatatype.A else ())
 
     async def _listen(self, network: Network, port: int) -> None:

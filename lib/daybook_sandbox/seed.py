@@ -28,6 +28,7 @@ def files(instance: Instance, network: Network, ports: Ports, ca_file: Path) -> 
         "IMDS_PORT": ports.imds,
         "DNS_PORT": ports.dns,
         "REGISTRY_PORT": ports.registry,
+        "ACME_PORT": ports.acme,
     }
     texts = {
         f"{NOCLOUD}/meta-data": json.dumps(meta_data(instance)),

@@ -17,7 +17,7 @@ PREFIX = "daybook-sandbox"
 class Ports:
     """Where the sandbox listens; one number for a service, the same on every gateway.
 
-    registry is the TLS relay on the gateways, registry_local the registry's own port on loopback.
+    registry and acme speak TLS on the gateways; registry_local is the registry's port on loopback.
     """
 
     api: int
@@ -26,6 +26,7 @@ class Ports:
     registry: int
     registry_local: int
     forward: int
+    acme: int
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,6 @@ class State:
     """One sandbox that was started."""
 
     process: Process
-    ports: Ports
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Home:
             raw = json.loads(self._state_file.read_text())
         except FileNotFoundError:
             return None
-        return State(process=Process(**raw["process"]), ports=Ports(**raw["ports"]))
+        return State(process=Process(**raw["process"]))
 
     def write(self, state: State) -> None:
         """Put the state down as one whole file."""

@@ -46,7 +46,7 @@ fi
 # Docker's own resolver at 127.0.0.11 cannot be reached from inner containers.
 echo "nameserver $GATEWAY" > /etc/resolv.conf
 nft -D gateway=$GATEWAY -D imds=$IMDS_PORT -D dns=$DNS_PORT -D registry=$REGISTRY_PORT \
-  -f /usr/lib/daybook-sandbox/redirects.nft
+  -D acme=$ACME_PORT -f /usr/lib/daybook-sandbox/redirects.nft
 exec dockerd --host "unix://$SOCKET" --group "$GROUP"
 """
 
@@ -156,6 +156,7 @@ def environment(ports: Ports) -> dict[str, str]:
         "IMDS_PORT": str(ports.imds),
         "DNS_PORT": str(ports.dns),
         "REGISTRY_PORT": str(ports.registry),
+        "ACME_PORT": str(ports.acme),
         "SOCKET": f"{SOCKETS}/docker.sock",
         "GROUP": str(os.getgid()),
     }

@@ -36,7 +36,7 @@ def server(port):
     ):
         zone.add_rrset({"Name": name, "Type": kind, "TTL": 60, "ResourceRecords": values})
     cloud = SimpleNamespace(account="123456789012", region="us-east-1", route53=route53)
-    it = service.Dns(cloud, Ports(0, 0, port, 0, 0, 0))
+    it = service.Dns(cloud, Ports(0, 0, port, 0, 0, 0, 0))
     it.start()
     it.gateway_added(NETWORK)
     yield it

@@ -50,7 +50,7 @@ def opened(machine: int, monkeypatch) -> set[Opening]:
 
 @pytest.fixture
 def forward(opened, machine: int, port: int) -> Iterator[Forward]:
-    ports = Ports(0, 0, 0, 0, 0, forward=port)
+    ports = Ports(0, 0, 0, 0, 0, forward=port, acme=0)
     it = Forward(None, ports, None, {}, destination=lambda _: (PUBLIC_IP, machine))
     it.start()
     yield it

@@ -99,7 +99,7 @@ def registry(behind, ecr, port, tmp_path, monkeypatch) -> Iterator[Registry]:
     home = Home(tmp_path)
     home.folder.mkdir()
     cloud = SimpleNamespace(account="123456789012", region="us-east-1", ecr=ecr)
-    it = Registry(cloud, Ports(0, 0, 0, 0, registry_local=port, forward=0), home, None)
+    it = Registry(cloud, Ports(0, 0, 0, 0, registry_local=port, forward=0, acme=0), home, None)
     it.start()
     yield it
     it.close()

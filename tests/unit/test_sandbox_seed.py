@@ -13,7 +13,9 @@ from daybook_sandbox import seed
 from daybook_sandbox.networks import plan
 from daybook_sandbox.state import Ports
 
-PORTS = Ports(api=1001, imds=1002, dns=1003, registry=1004, registry_local=1005, forward=1006)
+PORTS = Ports(
+    api=1001, imds=1002, dns=1003, registry=1004, registry_local=1005, forward=1006, acme=1007
+)
 NETWORK = plan("vpc-1", "10.20.0.0/16")
 
 
@@ -75,6 +77,7 @@ def test_the_redirects_learn_where_the_services_are(contents):
         "IMDS_PORT=1002",
         "DNS_PORT=1003",
         "REGISTRY_PORT=1004",
+        "ACME_PORT=1007",
     ]
 
 

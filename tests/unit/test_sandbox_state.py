@@ -9,7 +9,7 @@ import pytest
 
 from daybook_sandbox.state import Home, Ports, Process, State, write_private
 
-PORTS = Ports(api=1, imds=2, dns=3, registry=4, registry_local=5, forward=6)
+PORTS = Ports(api=1, imds=2, dns=3, registry=4, registry_local=5, forward=6, acme=7)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_number_that_another_process_got_is_not_alive():
 
 
 def test_the_state_comes_back_as_it_was_written(home):
-    state = State(Process.of(os.getpid()), PORTS)
+    state = State(Process.of(os.getpid()))
     home.write(state)
     assert home.read() == state
 

@@ -10,7 +10,7 @@ import subprocess
 from daybook_sandbox.state import Ports
 from daybook_sandbox.workstation import NETWORK, START, environment
 
-PORTS = Ports(api=1, imds=2, dns=3, registry=4, registry_local=5, forward=6)
+PORTS = Ports(api=1, imds=2, dns=3, registry=4, registry_local=5, forward=6, acme=7)
 
 
 def test_start_is_a_shell_script():
