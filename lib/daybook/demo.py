@@ -41,9 +41,8 @@ def _show(root, outcomes) -> None:
         / "inventories"
         / (ENV if chosen.account == "sandbox" else f"rehearsal-{ENV}")
     )
-    urls = [f"http://{name}/" for name in chosen.names] + [f"http://{ip}/" for ip in hosts.values()]
     rows = []
-    for url in urls:
+    for url in (f"https://{name}/" for name in chosen.names):
         answer = probe.fetch(url, where.environ)
         answer.raise_for_status()
         rows.append((ui.good(f"HTTP {answer.status_code}"), url, f"{len(answer.content)} bytes"))
@@ -52,8 +51,10 @@ def _show(root, outcomes) -> None:
     ]
     for step, outcome in zip(UP, outcomes, strict=True):
         rows.append((ui.good("recorded"), step, str(outcome.folder.relative_to(root))))
+    name, address = chosen.names[0], next(iter(hosts.values()))
     notes = (
-        f"Open the page:   {urls[-1]}",
+        f"The page:        https://{name}/, for whom {name} is {address}",
+        f"With curl:       curl --cacert .sandbox/ca.pem --resolve {name}:443:{address} https://{name}/",
         "In JupyterLab:   make lab, then notebooks/ and runs/",
         "To end:          make demo-down",
     )

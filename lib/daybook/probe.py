@@ -1,8 +1,9 @@
-"""Look at a host from outside: DNS, SSH's banner, HTTP; waits poll until a deadline."""
+"""Look at a host from outside: DNS, SSH's banner, HTTP and TLS; waits poll until a deadline."""
 
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -69,13 +70,21 @@ def ssh_banner(address: str, *, port: int = 22, timeout_s: float = 3) -> str:
     return banner
 
 
-def fetch(url: str, environ: Mapping[str, str], *, timeout_s: float = 5) -> httpx.Response:
-    """GET a URL, its host resolved the way `addresses` does; any HTTP status is an answer."""
+def fetch(
+    url: str, environ: Mapping[str, str], *, at: str | None = None, timeout_s: float = 5
+) -> httpx.Response:
+    """GET a URL, its host resolved the way `addresses` does; any HTTP status is an answer.
+
+    A certificate has to be good for the name, by DAYBOOK_CA_FILE alone when that is set.
+    at: ask this address, whatever DNS says.
+    """
     parts = urlsplit(url)
-    address = addresses(parts.hostname, environ)[0]
+    address = at or addresses(parts.hostname, environ)[0]
     there = parts._replace(netloc=f"{address}:{parts.port}" if parts.port else address).geturl()
+    authority = environ.get("DAYBOOK_CA_FILE")
+    trust = ssl.create_default_context(cafile=authority) if authority else True
     try:
-        with httpx.Client(trust_env=False, timeout=timeout_s) as browser:
+        with httpx.Client(trust_env=False, timeout=timeout_s, verify=trust) as browser:
             return browser.get(
                 there,
                 headers={"Host": parts.netloc},

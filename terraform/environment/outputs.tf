@@ -20,7 +20,7 @@ output "app_port" {
 
 output "urls" {
   description = "Where the application answers, by each of its names."
-  value       = [for name in var.names : "http://${name}/"]
+  value       = [for name in var.names : "https://${name}/"]
 }
 
 output "instances" {

@@ -18,7 +18,7 @@ import dns.resolver
 import httpx
 import pytest
 
-from daybook import inventory
+from daybook import inventory, probe
 
 # Names and networks of this session's own: two may share a sandbox.
 APP = f"life{os.getpid()}"
@@ -107,9 +107,7 @@ def resolve(sandbox, name: str) -> list[str]:
 
 def version(sandbox, env: str) -> dict:
     """Return what the application says of itself, fetched by its public name."""
-    [found] = resolve(sandbox, NAMES[env])
-    answer = httpx.get(f"http://{found}/version", headers={"Host": NAMES[env]}, timeout=10)
-    return answer.raise_for_status().json()
+    return probe.fetch(f"https://{NAMES[env]}/version", sandbox.env).raise_for_status().json()
 
 
 def shell(world, lines: str, stdin: str = "") -> str:
@@ -227,7 +225,7 @@ def test_teardown_takes_one_environment_and_leaves_the_other(serving, sandbox):
     gone = address(serving, "staging")
     assert "is left" in serving.step("teardown", "staging")
     with pytest.raises(httpx.TransportError):
-        httpx.get(f"http://{gone}/", timeout=5)
+        httpx.get(f"https://{gone}/", timeout=5)
     with pytest.raises(dns.resolver.NXDOMAIN):
         resolve(sandbox, NAMES["staging"])
     assert version(sandbox, "production")["environment"] == "production"

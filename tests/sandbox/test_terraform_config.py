@@ -310,7 +310,7 @@ def test_the_hosts_are_what_the_outputs_say(cloud: Cloud, staging: Folder) -> No
     assert address["InstanceId"] == host["id"]
     assert address["PrivateIpAddress"] == host["private_ip"]
     assert host["name"] == "hello-staging-1"
-    assert outputs["urls"] == ["http://staging.daybook.test/"]
+    assert outputs["urls"] == ["https://staging.daybook.test/"]
 
 
 @pytest.mark.parametrize("call", HOST_MAY, ids=lambda call: call.action)

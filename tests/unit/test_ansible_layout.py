@@ -39,7 +39,9 @@ def load(path: Path) -> list | dict:
 def tasks(role: Path) -> list[dict]:
     """Return all tasks and handlers of a role."""
     files = [*role.glob("tasks/*.yml"), *role.glob("handlers/*.yml")]
-    return [task for file in files for task in load(file)]
+    found = [task for file in files for task in load(file)]
+    parts = [part for task in found for name in ("block", "rescue") for part in task.get(name, ())]
+    return [task for task in found + parts if "block" not in task]
 
 
 def ansible(command: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -62,11 +64,11 @@ def inventory(tmp_path: Path) -> Path:
     return path
 
 
-def render_caddyfile(**variables: object) -> str:
-    template = ANSIBLE / "roles/caddy/templates/Caddyfile.j2"
-    variables = {"ansible_managed": "Ansible managed", "caddy_port": 8000, **variables}
+def render(role: str, template: str, **variables: object) -> str:
+    file = ANSIBLE / "roles" / role / "templates" / template
+    variables = {"ansible_managed": "Ansible managed", **variables}
     templar = Templar(DataLoader(), variables=variables)
-    return templar.template(trust_as_template(template.read_text()))
+    return templar.template(trust_as_template(file.read_text()))
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
@@ -109,7 +111,7 @@ def test_a_play_of_the_other_environment_touches_no_host(inventory: Path):
 
 
 def test_variables_of_a_host_follow_from_inventory_and_environment(inventory: Path):
-    message = "{{ [app_directory, app_environment, aws_account_id, aws_region, caddy_port] }}"
+    message = "{{ [app_directory, app_environment, aws_account_id, aws_region, caddy_names] }}"
     done = ansible(
         *("ansible", "-i", inventory, "--playbook-dir", "ansible", "staging"),
         *("-m", "ansible.builtin.debug", "-a", f"msg={message}"),
@@ -118,25 +120,25 @@ def test_variables_of_a_host_follow_from_inventory_and_environment(inventory: Pa
     )
     assert done.returncode == 0, done.stderr
     *_, answer = done.stdout.partition("=>")
-    expected = ["/srv/hello", "staging", "123456789012", "us-east-1", 8000]
+    names = ["staging.daybook.test", "www.daybook.test"]
+    expected = ["/srv/hello", "staging", "123456789012", "us-east-1", names]
     assert yaml.safe_load(answer)["msg"] == expected
 
 
-def test_caddy_serves_each_name_and_nothing_else():
-    rendered = render_caddyfile(caddy_scheme="http", caddy_names=["a.test", "192.0.2.7"])
-    site, rest = rendered.split("{", 1)
-    assert [line.strip(" ,") for line in site.splitlines()[1:]] == [
-        "http://a.test",
-        "http://192.0.2.7",
-    ]
-    assert "\treverse_proxy 127.0.0.1:8000\n" in rest
-    assert 'http:// {\n\trespond "Nothing is served under this name." 421\n}' in rest
+def test_caddy_reads_the_sites_and_serves_no_other_name():
+    rendered = render("caddy", "Caddyfile.j2")
+    assert "\nimport /etc/caddy/sites/*.caddy\n" in rendered
+    assert 'http:// {\n\trespond "Nothing is served under this name." 421\n}' in rendered
 
 
-def test_with_https_caddy_takes_certificates_for_the_names():
-    rendered = render_caddyfile(caddy_scheme="https", caddy_names=["a.test"])
-    assert "https://a.test {" in rendered
-    assert "http://a.test" not in rendered
+def test_names_have_certificates_before_the_first_release_and_after():
+    names = ["a.test", "www.a.test"]
+    before = render("caddy", "site.caddy.j2", caddy_names=names)
+    after = render("release", "site.caddy.j2", app_names=names, app_port=8000)
+    # Without a scheme: Caddy then serves HTTPS, and leads plain HTTP there.
+    assert "\na.test, www.a.test {\n" in before
+    assert "\na.test, www.a.test {\n" in after
+    assert "\treverse_proxy 127.0.0.1:8000\n" in after
 
 
 def test_host_keys_are_checked():

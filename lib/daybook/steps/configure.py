@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import httpx
+
 from daybook import checks, images, probe, ui
 from daybook.gates import gate
 from daybook.step import Step
@@ -50,14 +52,28 @@ class Configure(Step):
         return common.play(self, f"{self.env}.yml")
 
     def look(self) -> ui.Shown:
-        rows = []
-        for host in common.outputs(self)["instances"]:
-            url = f"http://{host['public_ip']}/"
-            seen = probe.wait_until(
-                lambda url=url: probe.fetch(url, self.target.environ),
-                what=f"Caddy at {url}",
-                timeout_s=CADDY_S,
-            )
-            server = seen.headers.get("server", "no name")
-            rows.append((ui.good("answers"), url, f"{server}, HTTP {seen.status_code}"))
+        rows = [
+            self._served(name, host)
+            for host in common.outputs(self)["instances"]
+            for name in self.settings.names
+        ]
         return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)
+
+    def _served(self, name: str, host: Mapping[str, str]) -> tuple:
+        """Return a row about a name at a host, once plain HTTP leads to TLS and TLS answers."""
+        url = f"https://{name}/"
+        where = f"{url} at {host['name']}"
+
+        def look() -> httpx.Response:
+            plain = probe.fetch(f"http://{name}/", self.target.environ, at=host["public_ip"])
+            if plain.status_code == httpx.codes.MISDIRECTED_REQUEST:
+                return plain
+            if plain.headers.get("location") != url:
+                raise probe.NotYet(f"http://{name}/: HTTP {plain.status_code}, not led to {url}")
+            return probe.fetch(url, self.target.environ, at=host["public_ip"])
+
+        seen = probe.wait_until(look, what=where, timeout_s=CADDY_S)
+        if seen.status_code == httpx.codes.MISDIRECTED_REQUEST:
+            return ui.warn("not served"), where, "a new name: the next release serves it"
+        server = seen.headers.get("server", "no name")
+        return ui.good("answers"), where, f"{server}, HTTP {seen.status_code}"

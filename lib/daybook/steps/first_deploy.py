@@ -82,7 +82,7 @@ class FirstDeploy(Step):
         return common.play(self, "release.yml", release)
 
     def look(self) -> ui.Shown:
-        url = f"http://{self.settings.names[0]}/"
+        url = f"https://{self.settings.names[0]}/"
         version = self._plan.basis["version"]
         seen = probe.wait_until(
             self._running_version_or_wait, what=f"{url}version", timeout_s=ANSWER_S
@@ -126,7 +126,7 @@ class FirstDeploy(Step):
             return None
 
     def _running_version_or_wait(self) -> str:
-        url = f"http://{self.settings.names[0]}/version"
+        url = f"https://{self.settings.names[0]}/version"
         answer = probe.fetch(url, self.target.environ)
         if answer.status_code != 200:
             raise probe.NotYet(f"{url}: HTTP {answer.status_code}")
