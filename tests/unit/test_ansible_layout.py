@@ -29,6 +29,7 @@ staging:
 TASK_KEYWORDS = {
     *("name", "register", "when", "vars", "args", "loop", "loop_control", "notify", "until"),
     *("retries", "delay", "timeout", "changed_when", "failed_when", "check_mode", "environment"),
+    *("become", "delegate_to", "run_once"),
 }
 
 
@@ -134,7 +135,7 @@ def test_caddy_reads_the_sites_and_serves_no_other_name():
 def test_names_have_certificates_before_the_first_release_and_after():
     names = ["a.test", "www.a.test"]
     before = render("caddy", "site.caddy.j2", caddy_names=names)
-    after = render("release", "site.caddy.j2", app_names=names, app_port=8000)
+    after = render("compose_up", "site.caddy.j2", app_names=names, app_port=8000)
     # Without a scheme: Caddy then serves HTTPS, and leads plain HTTP there.
     assert "\na.test, www.a.test {\n" in before
     assert "\na.test, www.a.test {\n" in after

@@ -1,0 +1,189 @@
+"""Put one version of the application in the place of another, and back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from daybook_release import ground as grounds
+from daybook_release import prune, rollout, settle, views
+from daybook_release.errors import Refused, ReleaseError, Usage
+from daybook_release.ground import Ground
+from daybook_release.host import Host
+from daybook_release.progress import Progress
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    options = parser().parse_args(argv)
+    # A connection that goes away does not end what was begun.
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    progress = Progress(getattr(options, "json", False))
+    host = Host()
+    try:
+        if os.geteuid() != 0:
+            raise Usage("This needs root.", next="sudo release …")
+        options.do(grounds.make(host, progress), options)
+    except ReleaseError as err:
+        return _tell(err, progress)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    whole = argparse.ArgumentParser(prog="release", description=__doc__)
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, do, says: str, *, as_json: bool = True) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=says, description=says)
+        made.set_defaults(do=do)
+        if as_json:
+            made.add_argument("--json", action="store_true", help="for a program")
+        return made
+
+    made = command("deploy", _deploy, "release an image")
+    made.add_argument("image", metavar="IMAGE@DIGEST")
+    made.add_argument("--secrets", nargs="+", default=[], metavar="NAME=VERSION", type=_pinned)
+    _add_who(made)
+    made = command("rollback", _rollback, "let an earlier release serve again")
+    made.add_argument("id", nargs="?", metavar="ID", help="the one before, unless given")
+    _add_who(made)
+    command("list", _list, "show the releases")
+    made = command("show", _show, "show one release, and how its compose file was changed")
+    made.add_argument("id", nargs="?", metavar="ID", help="the one that serves, unless given")
+    command("status", _status, "tell what serves and what is going on")
+    made = command("maintenance", _maintenance, "send visitors away, or let them in again")
+    made.add_argument("how", choices=("on", "off"))
+    made = command("logs", _logs, "show what a service said last", as_json=False)
+    made.add_argument("service", nargs="?", help="the web service, unless given")
+    made.add_argument("--lines", type=int, default=50)
+    command("repair", _repair, "finish or undo what was interrupted")
+    command("prune", _prune, "remove images that no release to go back to needs")
+    return whole
+
+
+def _deploy(ground: Ground, options: argparse.Namespace) -> None:
+    with _lock(ground):
+        done = rollout.deploy(
+            ground,
+            options.image,
+            by=options.by,
+            run=options.run,
+            pinned=dict(options.secrets),
+        )
+        _end(ground, done)
+
+
+def _rollback(ground: Ground, options: argparse.Namespace) -> None:
+    with _lock(ground):
+        done = rollout.rollback(ground, options.id, by=options.by, run=options.run)
+        _end(ground, done)
+
+
+def _end(ground: Ground, done) -> None:
+    prune.prune(ground)
+    ground.progress.line(f"{done.id} serves: version {done.version}, {done.seconds:.1f} s")
+    ground.progress.result({"result": views.said(done)})
+
+
+def _list(ground: Ground, options: argparse.Namespace) -> None:
+    releases = views.listed(ground)
+    _show_as(options, releases, views.table(releases) if releases else ["no releases yet"])
+
+
+def _show(ground: Ground, options: argparse.Namespace) -> None:
+    current = ground.store.current
+    id = options.id or (current.id if current else "")
+    if not (id and "/" not in id and (ground.store.folder(id) / "release.json").is_file()):
+        raise Refused(f"There is no release {id}.", next="sudo release list")
+    shown = views.shown(ground, ground.store.read(id))
+    _show_as(options, shown, views.page(shown))
+
+
+def _status(ground: Ground, options: argparse.Namespace) -> None:
+    status = views.status(ground)
+    _show_as(options, status, views.status_lines(status))
+
+
+def _maintenance(ground: Ground, options: argparse.Namespace) -> None:
+    with _lock(ground):
+        was_on = ground.store.in_maintenance
+        ground.store.set_maintenance(options.how == "on")
+        try:
+            ground.caddy.switch(ground.site_of(ground.store.current))
+        except ReleaseError:
+            ground.store.set_maintenance(was_on)
+            raise
+        ground.progress.line(f"maintenance is {options.how}")
+        ground.progress.result({"result": {"maintenance": options.how == "on"}})
+
+
+def _logs(ground: Ground, options: argparse.Namespace) -> None:
+    current = ground.store.current
+    container = ground.web_of(current) if current and not options.service else None
+    container = container or ground.docker.find(options.service or "")
+    if container is None:
+        names = ", ".join(sorted({each.service for each in ground.docker.containers()}))
+        raise Refused("There is no such container.", next=f"it has: {names or 'none'}")
+    for line in ground.docker.last_lines(container, options.lines):
+        ground.progress.line(line)
+
+
+def _repair(ground: Ground, options: argparse.Namespace) -> None:
+    with _lock(ground):
+        said = settle.repair(ground)
+    ground.progress.line(said)
+    ground.progress.result({"result": said})
+
+
+def _prune(ground: Ground, options: argparse.Namespace) -> None:
+    with _lock(ground):
+        gone = prune.prune(ground)
+    ground.progress.line(f"{len(gone)} images removed")
+    ground.progress.result({"result": gone})
+
+
+class _lock:
+    """Hold the lock, also for the commands that are started meanwhile."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self.locked = ground.store.locked()
+
+    def __enter__(self) -> None:
+        self.ground.host.held.append(self.locked.__enter__())
+
+    def __exit__(self, *how) -> None:
+        self.ground.host.held.clear()
+        self.locked.__exit__(*how)
+
+
+def _add_who(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--by", default=os.environ.get("SUDO_USER", "root"), help="who does it")
+    made.add_argument("--run", default="", help="the run that it belongs to")
+
+
+def _pinned(text: str) -> tuple[str, int]:
+    name, _, version = text.partition("=")
+    if not name or not version.isdecimal() or int(version) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VERSION")
+    return name, int(version)
+
+
+def _show_as(options: argparse.Namespace, said: Any, lines: Sequence[str]) -> None:
+    text = json.dumps(said, indent=1) if options.json else "\n".join(lines)
+    print(text)
+
+
+def _tell(err: ReleaseError, progress: Progress) -> int:
+    said = {"message": err.message, "next": err.next, "code": err.exit_code}
+    progress.result({"result": None, "error": said})
+    print(err.message, file=sys.stderr)
+    if err.next:
+        print(f"Next: {err.next}", file=sys.stderr)
+    return err.exit_code

@@ -1,0 +1,202 @@
+"""The application's containers and images, as Docker has them."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from daybook_release.errors import Failed, Refused
+from daybook_release.host import Host, Ran
+
+ENGINE_S = 60.0
+PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+RELEASE = "daybook.release"
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container of the application. health: "", starting, healthy or unhealthy.
+
+    complaint: what the last health check said.
+    """
+
+    id: str
+    service: str
+    release: str
+    image: str
+    state: str
+    health: str = ""
+    restarts: int = 0
+    exit_code: int = 0
+    complaint: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        return self.state == "running"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that is here, and what its labels say."""
+
+    labels: Mapping[str, str]
+    size: int
+
+
+class Docker:
+    """Commands of docker and docker compose on one application's project."""
+
+    def __init__(self, host: Host, app: str) -> None:
+        self.host = host
+        self.app = app
+
+    def image(self, reference: str) -> Image | None:
+        """Return an image that is here; None when it is not."""
+        try:
+            found = self.host.engine("GET", f"/images/{urllib.parse.quote(reference)}/json")
+        except LookupError:
+            return None
+        return Image(found["Config"].get("Labels") or {}, found["Size"])
+
+    def pull(self, reference: str) -> None:
+        """Fetch an image."""
+        done = self.host.run(["docker", "pull", "--quiet", reference], timeout_s=1800)
+        if not done.is_good:
+            full = "no space left" in done.err
+            raise Refused(
+                f"The image cannot be pulled: {done.last_words}",
+                next="sudo release prune" if full else "push it first, then give its digest",
+            )
+
+    def remove_image(self, reference: str) -> bool:
+        """Remove an image; False when something uses it."""
+        try:
+            self.host.engine("DELETE", f"/images/{urllib.parse.quote(reference)}")
+        except LookupError:
+            return False
+        return True
+
+    def images_of(self, repository: str) -> list[str]:
+        """Return the digests that are here, by name: ["REPOSITORY@sha256:…"]."""
+        wanted = urllib.parse.quote(json.dumps({"reference": [repository]}))
+        found = self.host.engine("GET", f"/images/json?filters={wanted}&digests=1")
+        digests = [digest for image in found for digest in image.get("RepoDigests") or ()]
+        return sorted(each for each in digests if each.startswith(f"{repository}@"))
+
+    def containers(self) -> list[Container]:
+        """Return the project's containers, stopped ones too."""
+        wanted = urllib.parse.quote(json.dumps({"label": [f"{PROJECT}={self.app}"]}))
+        found = self.host.engine("GET", f"/containers/json?all=1&filters={wanted}")
+        return [
+            Container(
+                each["Id"],
+                each["Labels"].get(SERVICE, ""),
+                each["Labels"].get(RELEASE, ""),
+                each["Image"],
+                each["State"],
+            )
+            for each in found
+            if each["Labels"].get("com.docker.compose.oneoff") != "True"
+        ]
+
+    def find(self, service: str) -> Container | None:
+        """Return a service's container with all that is known of it."""
+        found = next((each for each in self.containers() if each.service == service), None)
+        return self.look(found) if found else None
+
+    def look(self, container: Container) -> Container | None:
+        """Return a container as it is now; None when it is gone."""
+        try:
+            said = self.host.engine("GET", f"/containers/{container.id}/json")
+        except LookupError:
+            return None
+        state = said["State"]
+        health = state.get("Health") or {}
+        return Container(
+            container.id,
+            container.service,
+            container.release,
+            container.image,
+            state["Status"],
+            health.get("Status", ""),
+            said["RestartCount"],
+            state["ExitCode"],
+            ([""] + [_plain(each["Output"]) for each in health.get("Log") or ()])[-1],
+        )
+
+    def memory(self, container: Container) -> int:
+        """Return the bytes of memory that a container uses."""
+        path = f"/containers/{container.id}/stats?stream=false&one-shot=true"
+        return int(self.host.engine("GET", path)["memory_stats"].get("usage", 0))
+
+    def last_lines(self, container: Container, lines: int = 5) -> list[str]:
+        """Return what a container said last."""
+        done = self.host.run(["docker", "logs", "--tail", str(lines), container.id], timeout_s=30)
+        return [_plain(line) for line in f"{done.out}\n{done.err}".splitlines() if line.strip()]
+
+    def stop(self, container: Container) -> None:
+        """Stop a container within the grace that its compose file gives it."""
+        self._must(["docker", "stop", container.id], "stopped")
+
+    def start(self, container: Container) -> None:
+        """Start a container that is there."""
+        self._must(["docker", "start", container.id], "started")
+
+    def remove(self, container: Container) -> None:
+        """Remove a container, running or not; its volumes stay."""
+        done = self.host.run(["docker", "rm", "--force", container.id], timeout_s=120)
+        if not done.is_good and self.look(container):
+            raise Failed(f"{container.service} cannot be removed: {done.last_words}")
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """Return a folder's compose.yaml as Compose understands it, nothing filled in."""
+        command = ["docker", "compose", "--file", str(folder / "compose.yaml")]
+        command += ["--project-name", self.app, "config", "--no-interpolate", "--format", "json"]
+        done = self.host.run(command, timeout_s=30)
+        if not done.is_good:
+            raise Refused(
+                f"docker compose does not take compose.yaml: {done.last_words}",
+                next="mend compose.yaml; docker compose config shows the same at home",
+            )
+        return json.loads(done.out)
+
+    def up(self, file: Path, env: Mapping[str, str], services: Sequence[str], *how: str) -> Ran:
+        """Create and start services of a generated file."""
+        flags = ("--detach", "--no-build", "--quiet-pull", *how)
+        return self.compose(file, env, "up", *flags, *services)
+
+    def compose(self, file: Path, env: Mapping[str, str], *words: str, timeout_s=600) -> Ran:
+        """Run a command of Compose on a generated file; values come from the environment."""
+        command = ["docker", "compose", "--project-name", self.app, "--file", str(file)]
+        env = {**env, "COMPOSE_IGNORE_ORPHANS": "1"}  # the other slot is none
+        return self.host.run([*command, *words], env=env, timeout_s=timeout_s)
+
+    def wait(self) -> None:
+        """Wait until the engine answers."""
+        deadline = self.host.ticks() + ENGINE_S
+        while True:
+            try:
+                self.host.engine("GET", "/_ping", timeout_s=5)
+                return
+            except (OSError, LookupError) as err:
+                if self.host.ticks() > deadline:
+                    raise Failed(
+                        f"Docker's engine does not answer: {err}",
+                        next="sudo systemctl restart docker && sudo release repair",
+                    ) from err
+            self.host.sleep(0.2)
+
+    def _must(self, command: list[str], what: str) -> None:
+        done = self.host.run(command, timeout_s=120)
+        if not done.is_good:
+            raise Failed(f"A container cannot be {what}: {done.last_words}")
+
+
+def _plain(line: str) -> str:
+    """Return a line without what would move a terminal's cursor or colour it."""
+    return re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]", "", line)

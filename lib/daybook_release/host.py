@@ -1,0 +1,157 @@
+"""Everything by which the program touches the host: processes, Docker's engine, HTTP, the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+ENGINE = "/var/run/docker.sock"
+ASK_S = 5.0
+LISTENING = "127.0.0.1"
+ESTABLISHED = "01"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def is_good(self) -> bool:
+        return self.code == 0
+
+    @property
+    def last_words(self) -> str:
+        """Return the end of what it said, for a person."""
+        return " · ".join((self.err.strip() or self.out.strip()).splitlines()[-3:])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an HTTP server said; status 0 when there was none, and why."""
+
+    status: int
+    body: str = ""
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status}" if self.status else self.body
+
+
+@dataclass
+class Host:
+    """The one seam. held: descriptors that commands keep open, so that a lock outlives a kill."""
+
+    held: list[int] = field(default_factory=list)
+    now: Callable[[], float] = time.time
+    ticks: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        timeout_s: float = 300,
+    ) -> Ran:
+        """Run a command to its end; code 124 when it took too long."""
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "HOME": "/root", "LANG": "C.UTF-8", **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            pass_fds=self.held,
+        )
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            out, err = _end(process)
+            return Ran(124, out, f"{err}\nno end within {timeout_s:.0f} s")
+        except BaseException:
+            _end(process)
+            raise
+        return Ran(process.returncode, out, err)
+
+    def engine(self, method: str, path: str, *, timeout_s: float = 30) -> Any:
+        """Ask Docker's engine; OSError when it does not answer, LookupError when it refuses.
+
+        https://docs.docker.com/reference/api/engine/
+        """
+        connection = http.client.HTTPConnection("docker", timeout=timeout_s)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        try:
+            connection.sock.settimeout(timeout_s)
+            connection.sock.connect(ENGINE)
+            connection.request(method, path)
+            response = connection.getresponse()
+            body = response.read()
+        except http.client.HTTPException as err:
+            raise ConnectionError(f"Docker's engine: {err!r}") from err
+        finally:
+            connection.close()
+        said = json.loads(body) if body[:1] in (b"{", b"[") else None
+        if response.status >= 400:
+            raise LookupError((said or {}).get("message", f"HTTP {response.status}"))
+        return said
+
+    def ask(self, port: int, path: str, name: str, *, forwarded: str = "") -> Answer:
+        """Ask a server on this host by a visitor's name; on 443 over TLS.
+
+        forwarded: the scheme to claim that a visitor used, as Caddy does.
+        """
+        try:
+            return _ask(port, path, name, forwarded)
+        except (OSError, http.client.HTTPException) as err:
+            return Answer(0, str(err) or type(err).__name__)
+
+    def connections_to(self, port: int) -> int:
+        """Count the connections that are open to a port of 127.0.0.1."""
+        with open("/proc/net/tcp", encoding="ascii") as lines:
+            rows = [line.split() for line in lines]
+        return sum(row[2:4] == [f"0100007F:{port:04X}", ESTABLISHED] for row in rows)
+
+
+def _ask(port: int, path: str, name: str, forwarded: str) -> Answer:
+    connection = http.client.HTTPConnection(LISTENING, port, timeout=ASK_S)
+    if port == 443:
+        # Whether the certificate is good is a visitor's question, not the release's.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        raw = socket.create_connection((LISTENING, port), ASK_S)
+        connection.sock = context.wrap_socket(raw, server_hostname=name)
+    headers = {"Host": name, "Connection": "close"}
+    headers |= {"X-Forwarded-Proto": forwarded} if forwarded else {}
+    try:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return Answer(response.status, response.read(65536).decode(errors="replace"))
+    finally:
+        connection.close()
+
+
+def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """End a command and what it started: kindly, then not."""
+    for number, patience_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        try:
+            return process.communicate(timeout=patience_s)
+        except subprocess.TimeoutExpired:
+            continue
+    return "", ""

@@ -1,0 +1,155 @@
+"""Everything a release needs, found and checked before anything is begun."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from daybook_release import generate, parameters, rules, settings, site, store
+from daybook_release.docker import Image
+from daybook_release.errors import Refused, Usage
+from daybook_release.ground import Ground
+from daybook_release.settings import Settings
+from daybook_release.store import Release
+
+REFERENCE = re.compile(r"([^@\s]+)@sha256:[0-9a-f]{64}")
+VERSION = "org.opencontainers.image.version"
+REVISION = "org.opencontainers.image.revision"
+COMPOSE, CADDYFILE = "daybook.compose", "daybook.caddyfile"
+DOCKER_FILES = Path("/var/lib/docker")
+SPARE = 256 * 1024**2
+"""Bytes that must be left on disk, and in memory, besides what the second copy takes."""
+
+
+def check_reference(image: str, its: Settings) -> None:
+    """Refuse an image that is not named by its digest, or not this application's."""
+    found = REFERENCE.fullmatch(image)
+    if not found:
+        raise Usage(
+            f"{image} does not name an image by its digest.",
+            next=f"sudo release deploy {its.repository}@sha256:…",
+        )
+    if found[1] != its.repository:
+        raise Refused(
+            f"{found[1]} is not this host's repository.", next=f"give {its.repository}@sha256:…"
+        )
+
+
+def check_room(ground: Ground, previous: Release | None) -> str:
+    """Refuse when there is no room for a second copy; says what there is."""
+    serving = ground.web_of(previous) if previous else None
+    image = ground.docker.image(previous.image) if previous else None
+    disk = shutil.disk_usage(DOCKER_FILES).free
+    memory = available_memory()
+    wants_disk = SPARE + (image.size if image else 0)
+    wants_memory = SPARE // 4 + (ground.docker.memory(serving) if serving else 0)
+    for what, there, wanted, do in (
+        ("disk", disk, wants_disk, "sudo release prune"),
+        ("memory", memory, wants_memory, "look with: free -m; or take a larger instance"),
+    ):
+        if there < wanted:
+            says = f"{there // 2**20} MiB of {what} are free, a second copy needs"
+            raise Refused(f"{says} {wanted // 2**20}.", next=do)
+    return f"{disk // 2**20} MiB disk, {memory // 2**20} MiB memory free"
+
+
+def available_memory() -> int:
+    """Return the bytes that a new process could have."""
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        said = dict(line.split(":", 1) for line in lines)
+    return int(said["MemAvailable"].split()[0]) * 1024
+
+
+def pull(ground: Ground, reference: str) -> Image:
+    """Return the image, fetched unless it is here."""
+    image = ground.docker.image(reference)
+    if image is None:
+        ground.docker.pull(reference)
+        image = ground.docker.image(reference)
+    if image is None or COMPOSE not in image.labels:
+        raise Refused(
+            "The image does not carry its compose file.",
+            next="build it with Daybook, which labels it: daybook run first-deploy",
+        )
+    return image
+
+
+def unpack(label: str) -> str:
+    """Return the text of a label: base64 of gzip."""
+    try:
+        return gzip.decompress(base64.b64decode(label, validate=True)).decode()
+    except (binascii.Error, OSError, EOFError, UnicodeDecodeError) as err:
+        raise Refused(
+            "A label of the image is damaged.", next="build the image again with Daybook"
+        ) from err
+
+
+def keep_files(ground: Ground, id: str, image: Image) -> None:
+    """Put what the image carries into the release's folder, and refuse what cannot be released."""
+    kept, text = ground.store, unpack(image.labels[COMPOSE])
+    kept.put(id, "compose.yaml", text)
+    kept.put(id, "settings.json", ground.settings_text)
+    model = ground.docker.read(kept.folder(id))
+    if found := rules.problems(model):
+        raise Refused(
+            "compose.yaml cannot be released:\n  " + "\n  ".join(p.line(text) for p in found),
+            next="mend compose.yaml and build the image again",
+        )
+    kept.put(id, "model.json", json.dumps(model, indent=1))
+    template = image.labels.get(CADDYFILE)
+    kept.put(id, "site.template", unpack(template) if template else site.BUILT_IN)
+
+
+def fetch_secrets(
+    ground: Ground, its: Settings, pinned: Mapping[str, int]
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Return values and versions of the declared secrets, each at its pinned version if any."""
+    if unknown := sorted(set(pinned) - set(its.secrets)):
+        raise Refused(f"This host does not know {', '.join(unknown)}.", next=settings.CONFIGURE)
+    if not its.secrets:
+        return {}, {}
+    wanted = {name: pinned.get(name) for name in its.secrets}
+    return parameters.fetch(ground.host, its.region, its.parameters, wanted)
+
+
+def place(ground: Ground, release: Release, previous: Release | None) -> Release:
+    """Return the release with the slot and the port that are free."""
+    base = ground.settings_of(release).port
+    blue, green = generate.SLOTS
+    slot = green if previous and previous.slot == blue else blue
+    ports = (base, base + 1) if slot == blue else (base + 1, base)
+    port = next(port for port in ports if not previous or port != previous.port)
+    return store.replace(release, slot=slot, port=port)
+
+
+def write_files(ground: Ground, release: Release, values: Mapping[str, str]) -> None:
+    """Write what starts the release in its slot and what Caddy will say, and have it checked."""
+    its, kept = ground.settings_of(release), ground.store
+    says = {
+        "APP_NAME": its.app,
+        "APP_IMAGE": release.image,
+        "APP_VERSION": release.version,
+        "APP_ENVIRONMENT": its.environment,
+        "APP_HOST": its.host,
+        "APP_PORT": str(release.port),
+    }
+    environment = {**values, **says}
+    made = generate.generated(
+        ground.model_of(release),
+        app=its.app,
+        release=release.id,
+        slot=release.slot,
+        port=release.port,
+        names=tuple(sorted(environment)),
+    )
+    kept.put(release.id, "environment.json", json.dumps(environment), mode=0o600)
+    kept.put(release.id, "generated.json", json.dumps(made, indent=1))
+    rendered = site.render(kept.text(release.id, "site.template"), its.names, release.port)
+    kept.put(release.id, "site.caddy", rendered)
+    ground.caddy.validate(kept.folder(release.id) / "site.caddy")

@@ -1,0 +1,124 @@
+"""What the program shows: releases, one release, what is going on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from daybook_release import generate
+from daybook_release.ground import Ground
+from daybook_release.store import Release
+
+
+def listed(ground: Ground) -> list[dict[str, Any]]:
+    """Return every release as a program reads it, the newest first."""
+    current = ground.store.current
+    there = set(ground.docker.images_of(ground.settings.repository))
+    return [
+        said(each)
+        | {"current": bool(current and each.id == current.id), "image_here": each.image in there}
+        for each in ground.store.all()
+    ]
+
+
+def said(release: Release) -> dict[str, Any]:
+    """Return a release as a program reads it."""
+    return asdict(release)
+
+
+def table(releases: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a list of releases as lines for a person."""
+    head = ("", "release", "version", "result", "seconds", "by", "image")
+    rows = [
+        (
+            "*" if each["current"] else "",
+            each["id"],
+            each["version"],
+            each["result"],
+            f"{each['seconds']:.1f}",
+            each["by"],
+            "here" if each["image_here"] else "pruned",
+        )
+        for each in releases
+    ]
+    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
+    return [
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]
+
+
+def shown(ground: Ground, release: Release) -> dict[str, Any]:
+    """Return all that is known of a release, and how its compose file was changed."""
+    model = ground.model_of(release)
+    made = json.loads(ground.generated_of(release).read_text(encoding="utf-8"))
+    return said(release) | {
+        "compose": ground.store.text(release.id, "compose.yaml"),
+        "site": ground.store.text(release.id, "site.caddy"),
+        "difference": generate.difference(model, made),
+        "settings_text": ground.store.text(release.id, "settings.json"),
+    }
+
+
+def page(shown: Mapping[str, Any]) -> list[str]:
+    """Return one release as lines for a person."""
+    facts = ("id", "image", "version", "commit", "at", "by", "run", "seconds", "result", "error")
+    lines = [f"{name:<9}{shown[name]}" for name in facts if shown[name]]
+    lines += [f"secrets  {name} at version {v}" for name, v in shown["secrets"].items()]
+    lines += [f"again    {each['at']} by {each['by']}" for each in shown["again"]]
+    return [*lines, "", *shown["difference"].splitlines(), "", *shown["site"].splitlines()]
+
+
+def status(ground: Ground) -> dict[str, Any]:
+    """Return what serves and what is going on, by looking."""
+    store, state, busy = ground.store, ground.store.state, ground.store.is_locked()
+    current = store.current
+    wishes = ground.wishes_of(current) if current else None
+    answer = ground.ask(current, wishes.health) if current else None
+    version = ""
+    if current and answer.status == 200:
+        version = current.version
+        if wishes.version:
+            body = ground.ask(current, wishes.version).body
+            version = version_in(body)
+    begun = {key: state.get(key) for key in ("id", "since", "by", "phase")}
+    return {
+        "current": current.id if current else None,
+        "slot": current.slot if current else "",
+        "healthy": bool(answer and answer.status == 200),
+        "serving_version": version,
+        "interrupted": None
+        if busy or not state
+        else {"phase": state["phase"], "candidate": state["id"]},
+        "maintenance": store.in_maintenance,
+        "deploying": begun if busy and state else None,
+    }
+
+
+def status_lines(status: Mapping[str, Any]) -> list[str]:
+    """Return the status as lines for a person."""
+    lines = ["nothing is released yet; next: release deploy IMAGE@DIGEST"]
+    if status["current"]:
+        how = "answers" if status["healthy"] else "does not answer; next: sudo release repair"
+        lines = [
+            f"{status['current']} in {status['slot']}: version {status['serving_version']} {how}"
+        ]
+    if status["maintenance"]:
+        lines.append("maintenance is on; next: sudo release maintenance off")
+    if busy := status["deploying"]:
+        lines.append(f"{busy['id']} is being released: {busy['phase']}, since {busy['since']}")
+    if broken := status["interrupted"]:
+        lines.append(
+            f"{broken['candidate']} was interrupted in {broken['phase']}; next: sudo release repair"
+        )
+    return lines
+
+
+def version_in(body: str) -> str:
+    """Return the version that an application says, or that it says none."""
+    try:
+        return str(json.loads(body)["version"])
+    except (ValueError, KeyError, TypeError):
+        return "nothing that has a version"
