@@ -163,6 +163,6 @@ def test_what_roles_ask_of_another_role_is_passed_on(suffix: str, variable: str)
     assert asked == set(re.findall(rf"\w+{suffix}", play["vars"][variable]))
 
 
-def test_services_are_looked_at_when_all_is_written():
+def test_services_are_looked_at_when_all_is_written_and_then_the_certificates():
     (play,) = load(ANSIBLE / "hosts.yml")
-    assert play["roles"][-1] == {"role": "services"}
+    assert play["roles"][-2:] == [{"role": "services"}, {"role": "certificates"}]
