@@ -21,7 +21,15 @@ from moto.ec2.responses.general import General
 from moto.ec2.utils import Base64EncodedString
 from moto.server import ThreadedMotoServer
 
-from daybook_sandbox import conditional, instances, policies, scheduler, simulator, trail
+from daybook_sandbox import (
+    conditional,
+    instances,
+    permissions,
+    policies,
+    scheduler,
+    simulator,
+    trail,
+)
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -159,6 +167,7 @@ def patch(machinery: Machinery) -> None:
     amis.AmiBackend._load_amis = _load_amis
     elastic_ip_addresses.random_ip = functools.partial(next, _elastic_ips())
     policies.patch()
+    permissions.patch()
     conditional.patch()
     instances.patch()
     trail.patch()

@@ -13,10 +13,21 @@ from typing import Any
 import h11
 from moto.ecr.models import Image
 
+from daybook_sandbox import metadata, permissions, simulator
 from daybook_sandbox.api import Cloud
 from daybook_sandbox.httpstream import header
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+# What IAM calls each kind of request; the first that fits.
+ACTIONS = (
+    ("GET|HEAD", "manifests", "BatchGetImage"),
+    ("PUT", "manifests", "PutImage"),
+    ("DELETE", "manifests|blobs", "BatchDeleteImage"),
+    ("HEAD", "blobs", "BatchCheckLayerAvailability"),
+    ("GET", "blobs", "GetDownloadUrlForLayer"),
+    ("POST|PATCH|PUT", "blobs", "InitiateLayerUpload"),
+    (".*", "tags", "ListImages"),
+)
 REPOSITORY_PATH = re.compile(r"/v2/(?P<name>.+?)/(?P<kind>manifests|blobs|tags)/(?P<reference>.*)")
 
 
@@ -58,6 +69,16 @@ class Call:
         return self.method == "PUT" and self.kind == "manifests"
 
     @property
+    def action(self) -> str:
+        """Return what IAM calls it: ecr:PutImage."""
+        fits = (
+            action
+            for methods, kinds, action in ACTIONS
+            if re.fullmatch(methods, self.method) and re.fullmatch(kinds, self.kind)
+        )
+        return f"ecr:{next(fits, self.method)}"
+
+    @property
     def tag(self) -> str | None:
         return None if DIGEST.fullmatch(self.reference) else self.reference
 
@@ -90,8 +111,11 @@ class Ecr:
         self._authorization = f"Basic {login}"
         self._challenge = f'Basic realm="https://{host_name(cloud)}/",service="ecr.amazonaws.com"'
 
-    def refusal(self, call: Call) -> Refusal | None:
-        """Return why ECR would refuse a request; None when it would not."""
+    def refusal(self, call: Call, machine: Any = None) -> Refusal | None:
+        """Return why ECR would refuse a request; None when it would not.
+
+        machine: the instance that sends it, whose role is all it has; None for the operator.
+        """
         if not hmac.compare_digest(call.authorization.encode(), self._authorization.encode()):
             return Refusal(
                 HTTPStatus.UNAUTHORIZED,
@@ -101,6 +125,9 @@ class Ecr:
             )
         if not call.repository:
             return None
+        if machine and not self._may(machine, call):
+            message = f"{machine.id} is not authorized to perform: {call.action}"
+            return Refusal(HTTPStatus.FORBIDDEN, "DENIED", message)
         repository = self._cloud.ecr.repositories.get(call.repository)
         if repository is None:
             return Refusal(
@@ -110,6 +137,12 @@ class Ecr:
                 f"with id '{self._cloud.account}'",
             )
         return self._manifest_refusal(call, repository) if call.kind == "manifests" else None
+
+    def _may(self, machine: Any, call: Call) -> bool:
+        where = f"arn:aws:ecr:{self._cloud.region}:{self._cloud.account}:repository"
+        asked = simulator.Call(call.action, f"{where}/{call.repository}", {})
+        role = metadata.role_of(self._cloud, machine)
+        return bool(role) and permissions.allows(self._cloud.iam, role, asked)
 
     def note(self, call: Call, response: h11.Response, manifest: bytes) -> None:
         """Remember a push that the registry took."""

@@ -33,6 +33,7 @@ class Registry(GatewayService):
         super().__init__("registry", ports.registry)
         self._loopback_port = ports.registry_local
         self._home = home
+        self._cloud = cloud
         self._host = host_name(cloud)
         self._ecr = Ecr(cloud)
         self._storage = Storage(engine, home)
@@ -60,9 +61,10 @@ class Registry(GatewayService):
     ) -> None:
         """Refuse or pass on each request, until the caller goes."""
         client = HttpStream(h11.SERVER, reader, writer)
+        machine = self._cloud.instance_by_private_ip(peer)
         while request := await client.next_request():
             call = Call.of(request)
-            if refusal := self._ecr.refusal(call):
+            if refusal := self._ecr.refusal(call, machine):
                 await client.respond(refusal.status, refusal.body, refusal.headers)
             else:
                 await self._pass_on(client, request, call)

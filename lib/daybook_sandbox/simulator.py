@@ -49,12 +49,17 @@ def patch() -> None:
     IamResponse.simulate_custom_policy = _custom
 
 
+def policies_of(backend: Any, role: Any) -> tuple[list[str], str | None]:
+    """Return a role's policies, its own and those attached, and its boundary."""
+    own = [unquote(each) for each in role.policies.values()]
+    attached = [_document(backend, arn) for arn in role.managed_policies]
+    limit = role.permissions_boundary_arn
+    return [*own, *attached], _document(backend, limit) if limit else None
+
+
 def _principal(self: IamResponse) -> ActionResult:
     role = self.backend.get_role_by_arn(self._get_param("PolicySourceArn"))
-    own = [unquote(each) for each in role.policies.values()]
-    attached = [_document(self.backend, arn) for arn in role.managed_policies]
-    limit = role.permissions_boundary_arn
-    return _answer(self, [*own, *attached], _document(self.backend, limit) if limit else None)
+    return _answer(self, *policies_of(self.backend, role))
 
 
 def _custom(self: IamResponse) -> ActionResult:

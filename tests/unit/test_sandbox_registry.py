@@ -98,7 +98,12 @@ def registry(behind, ecr, port, tmp_path, monkeypatch) -> Iterator[Registry]:
     monkeypatch.setattr(door, "Storage", lambda *_: storage)
     home = Home(tmp_path)
     home.folder.mkdir()
-    cloud = SimpleNamespace(account="123456789012", region="us-east-1", ecr=ecr)
+    cloud = SimpleNamespace(
+        account="123456789012",
+        region="us-east-1",
+        ecr=ecr,
+        instance_by_private_ip=lambda _: None,
+    )
     it = Registry(cloud, Ports(0, 0, 0, 0, registry_local=port, forward=0, acme=0), home, None)
     it.start()
     yield it

@@ -16,6 +16,8 @@ OPERATOR = "203.0.113.7/32"
 ANYONE = "0.0.0.0/0"
 TRUST = """{"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
   "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}"""
+PULL = """{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Resource": "*",
+  "Action": ["ecr:GetAuthorizationToken", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]}]}"""
 CONNECT_S = 2.0
 STARTS_S = 30
 
@@ -127,5 +129,6 @@ def _rule(port: int, cidr: str) -> dict[str, Any]:
 
 def _make_role(iam: Any, name: str) -> None:
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)
+    iam.put_role_policy(RoleName=name, PolicyName="pull", PolicyDocument=PULL)
     iam.create_instance_profile(InstanceProfileName=name)
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)

@@ -1,0 +1,75 @@
+"""IAM at work for instances: what a host's role does not allow is refused, as on AWS.
+
+Whoever calls with the target's own keys is the account's administrator and may do everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from moto.backends import get_backend
+from moto.core.authorization import ActionAuthenticatorMixin
+from moto.core.exceptions import AccessDeniedError, JsonRESTError
+from moto.s3.exceptions import S3AccessDeniedError
+
+from daybook_sandbox.simulator import ALLOWED, Call, decide, policies_of
+
+ALWAYS = "sts:GetCallerIdentity"
+
+
+def patch() -> None:
+    """Ask before each call of the API; a second call changes nothing."""
+    ActionAuthenticatorMixin._authenticate_and_authorize_action = _authorize
+
+
+def allows(iam: Any, role: Any, call: Call) -> bool:
+    """Tell whether a role's policies, within its boundary, allow a call."""
+    return decide(*policies_of(iam, role), call) == ALLOWED
+
+
+def _authorize(self: Any, _: type, resource: str = "*") -> None:
+    session = _session(self)
+    if session is None:
+        return
+    iam = get_backend("iam")[self.current_account]["aws"]
+    role = iam.get_role_by_arn(session.role_arn)
+    action = _action(self)
+    context = {"cloudwatch:namespace": self._get_param("Namespace") or ""}
+    calls = (Call(action, each, context) for each in _resources(self, resource))
+    if action != ALWAYS and not all(allows(iam, role, call) for call in calls):
+        raise _denied(self, session.arn, action)
+
+
+def _session(self: Any) -> Any | None:
+    """Return the session of an instance's role that a call is signed with."""
+    sessions = get_backend("sts")[self.current_account]["aws"].assumed_roles
+    mine = (each for each in sessions if each.access_key_id == self.access_key)
+    return next((each for each in mine if each.session_name.startswith("i-")), None)
+
+
+def _action(self: Any) -> str:
+    """Return what IAM calls an action; of S3 the method alone is known here."""
+    service = self.service_name
+    return f"s3:{self.method}" if service == "s3" else f"{service}:{self._get_action()}"
+
+
+def _resources(self: Any, resource: str) -> Sequence[str]:
+    """Return what a call is about, where a policy may speak of it."""
+    where = f"{self.region}:{self.current_account}"
+    if self.service_name == "ssm":
+        names = self._get_param("Names") or [self._get_param("Name") or self._get_param("Path")]
+        return [f"arn:aws:ssm:{where}:parameter/{str(name).strip('/')}" for name in names]
+    if self.service_name == "ecr" and (name := self._get_param("repositoryName")):
+        return [f"arn:aws:ecr:{where}:repository/{name}"]
+    return [resource]
+
+
+def _denied(self: Any, who: str, action: str) -> Exception:
+    """Return the refusal in the words of the service's protocol."""
+    if self.service_name == "s3":
+        return S3AccessDeniedError()
+    if self.headers.get("X-Amz-Target"):
+        said = f"User: {who} is not authorized to perform: {action}"
+        return JsonRESTError("AccessDeniedException", said)
+    return AccessDeniedError(who, action)

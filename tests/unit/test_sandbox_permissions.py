@@ -1,0 +1,98 @@
+"""What an instance's role may do through the API."""
+
+from __future__ import annotations
+
+import json
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto.core.authorization import ActionAuthenticatorMixin
+
+from daybook_sandbox import metadata, permissions
+from daybook_sandbox.api import REGION
+
+OWN = "arn:aws:ssm:us-east-1:123456789012:parameter/hello/staging"
+LOGS = {"StringEquals": {"cloudwatch:namespace": "hello"}}
+POLICY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Action": "ssm:Get*", "Resource": [OWN, f"{OWN}/*"]},
+        {"Effect": "Allow", "Action": "ecr:*", "Resource": "arn:aws:ecr:*:*:repository/hello"},
+        {"Effect": "Allow", "Action": "cloudwatch:*", "Resource": "*", "Condition": LOGS},
+    ],
+}
+
+
+@pytest.fixture
+def on_host(world, monkeypatch):
+    """Return what makes a client as a program on the instance has it."""
+    monkeypatch.setattr(
+        ActionAuthenticatorMixin,
+        "_authenticate_and_authorize_action",
+        permissions._authorize,
+    )
+    iam = world.client("iam")
+    iam.put_role_policy(RoleName="hello-host", PolicyName="host", PolicyDocument=json.dumps(POLICY))
+    role = metadata.role_of(world.cloud, world.instance)
+    found = metadata.assume_role(world.cloud, world.instance, role)
+    session = boto3.Session(found["AccessKeyId"], found["SecretAccessKey"], found["Token"], REGION)
+    return session.client
+
+
+def denied():
+    codes = ("AccessDenied", "AccessDeniedException")
+    return pytest.raises(ClientError, check=lambda e: e.response["Error"]["Code"] in codes)
+
+
+def test_a_host_reads_its_own_parameters_alone(on_host, world):
+    for env in ("staging", "production"):
+        world.client("ssm").put_parameter(Name=f"/hello/{env}/KEY", Value=env, Type="SecureString")
+    ssm = on_host("ssm")
+    found = ssm.get_parameters_by_path(Path="/hello/staging/", WithDecryption=True)["Parameters"]
+    assert [each["Value"] for each in found] == ["staging"]
+    assert ssm.get_parameter(Name="/hello/staging/KEY", WithDecryption=True)
+    for ask in (
+        lambda: ssm.get_parameter(Name="/hello/production/KEY"),
+        lambda: ssm.get_parameters(Names=["/hello/staging/KEY", "/hello/production/KEY"]),
+        lambda: ssm.get_parameters_by_path(Path="/hello"),
+        lambda: ssm.put_parameter(Name="/hello/staging/KEY", Value="x", Overwrite=True),
+    ):
+        with denied():
+            ask()
+
+
+def test_a_host_has_its_repository_alone(on_host, world):
+    for name in ("hello", "other"):
+        world.client("ecr").create_repository(repositoryName=name)
+    ecr = on_host("ecr")
+    assert ecr.describe_images(repositoryName="hello")["imageDetails"] == []
+    with denied():
+        ecr.describe_images(repositoryName="other")
+
+
+def test_a_condition_holds(on_host):
+    data = [{"MetricName": "disk", "Value": 1}]
+    on_host("cloudwatch").put_metric_data(Namespace="hello", MetricData=data)
+    with denied():
+        on_host("cloudwatch").put_metric_data(Namespace="other", MetricData=data)
+
+
+def test_a_host_has_no_way_into_a_bucket(on_host, world):
+    world.client("s3").create_bucket(Bucket="state")
+    for ask in (
+        lambda: on_host("s3").put_object(Bucket="state", Key="key", Body=b""),
+        lambda: on_host("s3").get_object(Bucket="state", Key="key"),
+        lambda: on_host("s3").list_objects_v2(Bucket="state"),
+    ):
+        with denied():
+            ask()
+
+
+def test_everybody_may_ask_who_they_are(on_host, world):
+    assert on_host("sts").get_caller_identity()["Arn"].endswith(f"/{world.instance.id}")
+
+
+def test_the_operator_may_do_everything(on_host, world):
+    world.client("s3").create_bucket(Bucket="state")
+    assert world.client("s3").list_objects_v2(Bucket="state")["KeyCount"] == 0
