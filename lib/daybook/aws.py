@@ -176,11 +176,22 @@ def registry_login(target: Target) -> tuple[str, str, str]:
     return answer["proxyEndpoint"].removeprefix("https://"), user, password
 
 
-def image_digest(target: Target, repository: str, tag: str) -> str | None:
-    """Return the digest behind a tag, or None when the repository has no such image."""
+def image_digest(target: Target, repository: str, name: str) -> str | None:
+    """Return the digest of the image with a tag or a digest, or None when there is none."""
+    found = _image(target, repository, name)
+    return found["imageDigest"] if found else None
+
+
+def image_tags(target: Target, repository: str, name: str) -> list[str]:
+    """Return the tags of the image with a tag or a digest."""
+    return list((_image(target, repository, name) or {}).get("imageTags", ()))
+
+
+def _image(target: Target, repository: str, name: str) -> dict | None:
     ecr = client(target, "ecr")
+    wanted = {"imageDigest" if name.startswith("sha256:") else "imageTag": name}
     try:
-        answer = ecr.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
+        answer = ecr.describe_images(repositoryName=repository, imageIds=[wanted])
     except (ecr.exceptions.ImageNotFoundException, ecr.exceptions.RepositoryNotFoundException):
         return None
-    return answer["imageDetails"][0]["imageDigest"]
+    return answer["imageDetails"][0]

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from daybook import process
 
+CARRIED = {"daybook.compose": "compose.yaml", "daybook.caddyfile": "Caddyfile"}
+"""Labels that carry a file of the application, so that an image's digest covers it."""
 
-def build_command(context: Path, tags: list[str]) -> list[str]:
+
+def labels(folder: Path, *, version: str, commit: str) -> dict[str, str]:
+    """Return the labels that make an image a release of its own: no host needs another file."""
+    said = {
+        "org.opencontainers.image.version": version,
+        "org.opencontainers.image.revision": commit,
+    }
+    files = {label: folder / name for label, name in CARRIED.items()}
+    return said | {label: packed(path) for label, path in files.items() if path.is_file()}
+
+
+def packed(path: Path) -> str:
+    """Return a file as a label holds it: `gzip -9n < FILE | base64 -w0`."""
+    return base64.b64encode(gzip.compress(path.read_bytes(), 9, mtime=0)).decode()
+
+
+def build_command(
+    context: Path, tags: Sequence[str], labels: Mapping[str, str] | None = None
+) -> list[str]:
     """Return the command that builds a folder's image under some tags."""
     names = [word for tag in tags for word in ("--tag", tag)]
-    return ["docker", "build", *names, str(context)]
+    said = [word for key, value in (labels or {}).items() for word in ("--label", f"{key}={value}")]
+    return ["docker", "build", *names, *said, str(context)]
 
 
 def push_command(tag: str) -> list[str]:
@@ -63,6 +86,15 @@ def version_of(root: Path, folder: str, *, env: Mapping[str, str], start: proces
         return f"tree-{tree_hash(root / folder)[:12]}"
     changed = start([*git, "status", "--porcelain", "--", folder], env=env)
     return last.tail[0] + (f"-{tree_hash(root / folder)[:8]}" if changed.tail else "")
+
+
+def commit_of(root: Path, folder: str, *, env: Mapping[str, str], start: process.Start) -> str:
+    """Return the last commit that touched a folder; with uncommitted changes, a hash instead."""
+    git = ["git", "-C", str(root)]
+    last = start([*git, "log", "-1", "--format=%H", "--", folder], env=env, check=False)
+    changed = start([*git, "status", "--porcelain", "--", folder], env=env, check=False)
+    is_clean = last.returncode == 0 and last.tail and not changed.tail
+    return last.tail[0] if is_clean else f"{tree_hash(root / folder)}-dirty"
 
 
 def tree_hash(folder: Path) -> str:

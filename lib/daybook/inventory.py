@@ -25,7 +25,7 @@ def render(outputs: Mapping, known_hosts: Path) -> str:
     variables = {
         "ansible_user": LOGIN,
         "ansible_python_interpreter": "/usr/bin/python3",
-        "ansible_ssh_common_args": shlex.join(_ssh_options(known_hosts)),
+        "ansible_ssh_common_args": shlex.join(ssh_options(known_hosts)),
         "app_name": outputs["app"],
         "app_names": list(outputs["names"]),
         "app_port": outputs["app_port"],
@@ -91,7 +91,8 @@ def _heading(host: Mapping) -> str:
     return f"# {host['id']} {host['name']}"
 
 
-def _ssh_options(known_hosts: Path) -> list[str]:
+def ssh_options(known_hosts: Path) -> list[str]:
+    """Return the options with which ssh believes the keys in known_hosts and no others."""
     # ssh reads a list of files here and replaces %-tokens in it.
     file = str(known_hosts).replace("%", "%%")
     options = ["StrictHostKeyChecking=yes", f'UserKnownHostsFile="{file}"', "IdentitiesOnly=yes"]

@@ -13,6 +13,7 @@ import yaml
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from daybook.errors import SettingsError
+from daybook_release.generate import VARIABLES as RELEASE_VARIABLES
 
 NOTEBOOKS = ("notebooks", "runbooks")
 """Where the steps' notebooks are."""
@@ -37,10 +38,6 @@ DnsName = Annotated[
     _matching(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", "a DNS name in lower case"),
 ]
 ImageId = Annotated[str, _matching(r"|ami-[0-9a-f]+", "an image id such as ami-0abc, or empty")]
-RELEASE_VARIABLES = frozenset(
-    {"APP_NAME", "APP_IMAGE", "APP_VERSION", "APP_ENVIRONMENT", "APP_HOST", "APP_PORT"}
-)
-"""What a release says to the application itself, so that no secret can have such a name."""
 
 
 def _not_of_the_release(name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from daybook_release import generate
+from daybook_release import generate, settings
 from daybook_release.ground import Ground
 from daybook_release.store import Release
 
@@ -94,6 +94,7 @@ def status(ground: Ground) -> dict[str, Any]:
         else {"phase": state["phase"], "candidate": state["id"]},
         "maintenance": store.in_maintenance,
         "deploying": begun if busy and state else None,
+        "settings": settings.digest(ground.settings_text),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import os
 import subprocess
 from pathlib import Path
@@ -45,6 +47,30 @@ def test_commands_are_these():
     assert images.push_command("r/hello:1") == ["docker", "push", "r/hello:1"]
 
 
+def test_an_image_carries_all_that_makes_it_a_release(tmp_path):
+    (tmp_path / "compose.yaml").write_text("services: {}\n")
+    said = images.labels(tmp_path, version="3f2a", commit="3f2a99")
+    assert said["org.opencontainers.image.version"] == "3f2a"
+    assert said["org.opencontainers.image.revision"] == "3f2a99"
+    carried = said["daybook.compose"]
+    assert gzip.decompress(base64.b64decode(carried)) == b"services: {}\n"
+    assert "daybook.caddyfile" not in said
+    shell = subprocess.check_output(
+        "gzip -9n < compose.yaml | base64 -w0", shell=True, cwd=tmp_path
+    )
+    assert gzip.decompress(base64.b64decode(shell)) == b"services: {}\n"
+    command = images.build_command(Path("app"), ["r/hello:1"], {"a": "b"})
+    assert command == ["docker", "build", "--tag", "r/hello:1", "--label", "a=b", "app"]
+
+
+def test_a_label_is_the_same_for_the_same_file(tmp_path):
+    file = tmp_path / "compose.yaml"
+    file.write_text("services: {}\n")
+    first = images.packed(file)
+    os.utime(file, (0, 0))
+    assert images.packed(file) == first
+
+
 def test_a_password_is_read_from_stdin_and_kept_for_as_long_as_it_is_needed():
     started = []
 
@@ -73,6 +99,15 @@ def test_a_version_is_the_last_commit_that_touched_the_folder(repository):
     (repository / "README").write_text("beside it")
     commit(repository, "two")
     assert version(repository) == first
+
+
+def test_the_commit_is_whole_and_uncommitted_changes_have_none(repository):
+    first = commit(repository, "one")
+    found = images.commit_of(repository, "app", env=os.environ, start=process.run)
+    assert (found[:12], len(found)) == (first, 40)
+    (repository / "app/server.py").write_text("two")
+    found = images.commit_of(repository, "app", env=os.environ, start=process.run)
+    assert found == f"{images.tree_hash(repository / 'app')}-dirty"
 
 
 def test_uncommitted_changes_are_another_version_each(repository):

@@ -137,7 +137,7 @@ def test_ansible_reads_what_the_roles_need(read_by_ansible: dict):
 
 def test_ssh_believes_our_file_alone_wherever_it_lies(tmp_path: Path):
     known = tmp_path / "a folder with 100% of it" / "staging.known_hosts"
-    options = inventory._ssh_options(known)
+    options = inventory.ssh_options(known)
     shown = subprocess.run(
         ["ssh", "-G", *options, HOST["public_ip"]], check=True, capture_output=True, text=True
     ).stdout.splitlines()

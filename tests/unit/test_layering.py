@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
     {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
-    | {"dotenv", "origins", "scaffold"},
+    | {"compose", "dotenv", "origins", "scaffold"},
     {"aws", "disks", "leftovers", "orphans", "probe", "inventory", "images"}
     | {"release", "secrets", "team"}
     | {"terraform", "ansible"},

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import textwrap
 import traceback
-from pathlib import Path
 
 import pytest
 
@@ -113,9 +112,3 @@ def test_every_setting_is_explained_in_the_model():
     models = (settings.Settings, settings.Instance, settings.Freeze, settings.GitHub)
     fields = {f"{m.__name__}.{name}": f for m in models for name, f in m.model_fields.items()}
     assert [name for name, field in fields.items() if not field.description] == []
-
-
-def test_no_secret_has_the_name_of_what_a_release_says():
-    template = Path(__file__).parents[2] / "ansible/roles/release/templates/env.j2"
-    said = {line.partition("=")[0] for line in template.read_text().splitlines() if "=" in line}
-    assert said == settings.RELEASE_VARIABLES

@@ -16,6 +16,7 @@ LATER = {
     "demo": ("daybook.demo", "demo"),
     "env": ("daybook.cli.env", "env"),
     "lock": ("daybook.cli.lock", "lock"),
+    "release": ("daybook.cli.release", "release"),
     "runs": ("daybook.cli.runs", "runs"),
     "sandbox": ("daybook_sandbox.cli", "sandbox"),
     "secrets": ("daybook.cli.secrets", "secrets"),

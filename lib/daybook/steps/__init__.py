@@ -2,9 +2,20 @@
 
 from daybook.steps.bootstrap import Bootstrap
 from daybook.steps.configure import Configure
+from daybook.steps.deploy import Deploy
 from daybook.steps.drift import Drift
 from daybook.steps.first_deploy import FirstDeploy
 from daybook.steps.provision import Provision
+from daybook.steps.rollback import Rollback
 from daybook.steps.teardown import Teardown
 
-__all__ = ["Bootstrap", "Configure", "Drift", "FirstDeploy", "Provision", "Teardown"]
+__all__ = [
+    "Bootstrap",
+    "Configure",
+    "Deploy",
+    "Drift",
+    "FirstDeploy",
+    "Provision",
+    "Rollback",
+    "Teardown",
+]

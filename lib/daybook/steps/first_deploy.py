@@ -4,104 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from daybook import aws, checks, images, probe, ui
-from daybook.errors import ApplyFailed, VerifyFailed
+from daybook import aws, checks, compose, images, process, ui
+from daybook.errors import ApplyFailed
 from daybook.gates import gate
-from daybook.step import Step
 from daybook.steps import common
+from daybook.steps.deploy import Wanted, deploy, proposal
+from daybook.steps.releasing import ReleaseStep
 
-ANSWER_S = 60
 
-
-class FirstDeploy(Step):
-    """Build and push what is in app/ unless ECR has it, start it, and look at its page."""
+class FirstDeploy(ReleaseStep):
+    """Build and push what is in app/ unless ECR has it, release it, and look at its page."""
 
     name = "first-deploy"
-    next = "open the page; to take everything down again: daybook run teardown -p env {env}"
+    next = "open the page; from now on: daybook run deploy -p env {env}"
 
     def questions_here(self) -> Mapping[str, checks.Question]:
-        configure = f"daybook run configure -p env {self.env}"
+        dockerfile = self.root / "app" / "Dockerfile"
         return {
+            **super().questions_here(),
             "docker": checks.tool_is(
                 ("docker", "--version"),
                 self.target.environ,
                 "apt install docker-cli",
                 at_least=(20, 10),
             ),
-            "ansible": common.ansible_is_there(self),
-            "Dockerfile": checks.file_is(
-                self.root / "app" / "Dockerfile", self.root, "write app/Dockerfile"
-            ),
-            "inventory": checks.file_is(common.inventory_path(self), self.root, configure),
+            "Dockerfile": checks.file_is(dockerfile, self.root, "write app/Dockerfile"),
+            "compose.yaml": self._can_be_released,
         }
 
     def questions_there(self) -> Mapping[str, checks.Question]:
-        return {
-            "hosts": common.hosts_are_running(self),
-            "ECR repository": checks.repository_is(
-                self.target, self.settings.app, common.BOOTSTRAP_FIRST.format(env=self.env)
-            ),
-            "Docker engine": common.engine_answers(self),
-            "secrets": common.secrets_are_set(self),
-        }
+        return {**super().questions_there(), "Docker engine": self._engine_answers}
 
     def make_plan(self) -> gate.Proposal:
-        version = images.version_of(self.root, "app", env=self.target.environ, start=self.run.start)
-        running = self._running_version()
-        tasks = []
-        if not aws.image_digest(self.target, self.settings.app, version):
-            tasks.append(gate.Task("build and push", f"{self.settings.app}:{version}", "app/"))
-        if running != version:
-            tasks.append(gate.Task("release", version, f"in place of {running or 'nothing'}"))
-        basis = {
-            **common.context(self),
-            "environment": self.env,
-            "version": version,
-            "app": images.tree_hash(self.root / "app"),
-        }
-        return gate.Proposal(f"{self.run.title}: image and release", tuple(tasks), basis)
+        version = self._version()
+        digest = aws.image_digest(self.target, self.settings.app, version) or ""
+        build = gate.Task("build and push", f"{self.settings.app}:{version}", "app/")
+        return proposal(
+            self,
+            Wanted(digest, version, "app/"),
+            self.look_around(),
+            tasks=() if digest else (build,),
+            app=images.tree_hash(self.root / "app"),
+        )
 
     def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
         if plan.is_empty:
-            return ui.Notice(f"No changes: {self.env} runs this version", ui.OK)
-        version, repository = plan.basis["version"], self.settings.app
-        if not aws.image_digest(self.target, repository, version):
-            self._build_and_push(version)
-        digest = aws.image_digest(self.target, repository, version)
-        if not digest:
-            raise ApplyFailed(
-                f"ECR has no image {repository}:{version} after the push.",
-                changed="The image was built and pushed; nothing was released.",
-                next="look at the push's log in the record's attachments",
-            )
-        registry = aws.registry_login(self.target)[0]
-        release = {
-            "release_image": f"{registry}/{repository}@{digest}",
-            "release_version": version,
-        }
-        return common.play(self, "release.yml", release)
+            return ui.Notice(f"No changes: {self.env} serves this version", ui.OK)
+        version = plan.basis["version"]
+        digest = plan.basis["digest"] or self._build_and_push(version)
+        return deploy(self, digest, plan)
 
-    def look(self) -> ui.Shown:
-        url = f"https://{self.settings.names[0]}/"
-        version = self._plan.basis["version"]
-        seen = probe.wait_until(
-            self._running_version_or_wait, what=f"{url}version", timeout_s=ANSWER_S
-        )
-        if seen != version:
-            raise VerifyFailed(
-                f"{url} serves another version.",
-                expected=version,
-                observed=seen,
-                changed="The release was started.",
-                next=f"daybook run first-deploy -p env {self.env}",
-            )
-        return ui.Notice(url, ui.good("serving"), (f"Version {seen} answers from outside.",))
-
-    def _build_and_push(self, version: str) -> None:
+    def _build_and_push(self, version: str) -> str:
+        """Build the image with all that makes it a release, push it, and return its digest."""
         registry, user, password = aws.registry_login(self.target)
         self.run.hide("ECR_PASSWORD", password)
-        moving = "latest" if self.env == "production" else f"{self.env}-latest"
-        tags = [f"{registry}/{self.settings.app}:{tag}" for tag in (version, moving)]
+        tags = [f"{registry}/{self.settings.app}:{tag}" for tag in (version, self._moving_tag)]
         env = images.builder_environment(self.target.environ, self.run.start)
         with (
             ui.Progress(f"image {version}") as progress,
@@ -109,25 +66,62 @@ class FirstDeploy(Step):
         ):
             progress.row("build", ui.busy("building"), "app/")
             self.run.start(
-                images.build_command(self.root / "app", tags),
+                images.build_command(self.root / "app", tags, self._labels(version)),
                 env=env,
-                on_line=lambda line: line.startswith("Step ") and progress.say(line),
+                on_line=_saying(progress),
             )
             progress.row("build", ui.good("built"), "app/")
             for tag in tags:
                 progress.row(tag, ui.busy("pushing"))
                 self.run.start(images.push_command(tag), env=logged_in)
                 progress.row(tag, ui.good("pushed"))
+                self.run.write("change", tool="docker", action="pushed", what=tag)
+        return self._pushed(version)
 
-    def _running_version(self) -> str | None:
-        try:
-            return self._running_version_or_wait()
-        except probe.NotYet:
-            return None
+    def _pushed(self, version: str) -> str:
+        if digest := aws.image_digest(self.target, self.settings.app, version):
+            return digest
+        raise ApplyFailed(
+            f"ECR has no image {self.settings.app}:{version} after the push.",
+            changed="The image was built and pushed; nothing was released.",
+            next="look at the push's log in the record's attachments",
+        )
 
-    def _running_version_or_wait(self) -> str:
-        url = f"https://{self.settings.names[0]}/version"
-        answer = probe.fetch(url, self.target.environ)
-        if answer.status_code != 200:
-            raise probe.NotYet(f"{url}: HTTP {answer.status_code}")
-        return answer.json()["version"]
+    @property
+    def _moving_tag(self) -> str:
+        return "latest" if self.env == "production" else f"{self.env}-latest"
+
+    def _labels(self, version: str) -> dict[str, str]:
+        start, env = self.run.start, self.target.environ
+        commit = images.commit_of(self.root, "app", env=env, start=start)
+        return images.labels(self.root / "app", version=version, commit=commit)
+
+    def _version(self) -> str:
+        return images.version_of(self.root, "app", env=self.target.environ, start=self.run.start)
+
+    def _can_be_released(self, name: str) -> checks.Check:
+        """Hold the compose file to the rules that the host's program has too."""
+        path = self.root / "app" / "compose.yaml"
+        if not path.is_file():
+            return checks.file_is(path, self.root, "write app/compose.yaml")(name)
+        problems = compose.read(path).problems
+        fix = f"mend app/{path.name}; see docs/releases.md"
+        observed = "; ".join(problems) or "can be"
+        return checks.Check(name, "can be released without downtime", observed, not problems, fix)
+
+    def _engine_answers(self, name: str) -> checks.Check:
+        """Ask for the engine that builds, unless there is nothing to build."""
+        version = self._version()
+        if aws.image_digest(self.target, self.settings.app, version):
+            return checks.Check(name, "not needed", f"ECR has {version}", is_ok=True)
+        return common.engine_answers(self)(name)
+
+
+def _saying(progress: ui.Progress) -> process.OnLine:
+    """Return what tells the steps of a build; a label's text is for the host."""
+
+    def on_line(line: str) -> None:
+        if line.startswith("Step ") and " : LABEL " not in line:
+            progress.say(line)
+
+    return on_line

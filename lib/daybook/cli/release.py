@@ -1,0 +1,164 @@
+"""`daybook release`: what the hosts of an environment serve, served, and could serve again."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from daybook import checks, settings, ui
+from daybook.errors import SettingsError
+from daybook.steps import hosts, rollback
+from daybook.steps.hosts import Place, Serving
+
+_RESULTS = {
+    "serving": ui.good,
+    "replaced": ui.quiet,
+    "rolled back": ui.warn,
+    "failed": ui.bad,
+}
+WIDTH = 150
+LONG = ("compose", "difference", "settings_text", "site", "again")
+"""What `show` prints below the facts, or leaves to --json."""
+
+
+@click.group()
+def release() -> None:
+    """Show the releases of an environment; `daybook run deploy` and `rollback` make them."""
+
+
+def _on_hosts(command: Callable) -> Callable:
+    """Add what says which environment is meant; its hosts arrive as one `found`."""
+
+    @click.argument("env")
+    @click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
+    @click.option("--json", "as_json", is_flag=True, help="For a program.")
+    @functools.wraps(command)
+    def call(env: str, rehearse: bool, **given: Any) -> Any:
+        place = Place.of(settings.find_root(), env, rehearse=rehearse)
+        checks.ask(place.target, {}, {}).require()
+        return command(env=env, found=hosts.look(place), **given)
+
+    return call
+
+
+@release.command("list")
+@_on_hosts
+def list_(env: str, found: list[Serving], as_json: bool) -> None:
+    """List the releases of ENV, the newest first: who, when, from which run, with what result."""
+    if as_json:
+        _print_json({each.host.name: [asdict(one) for one in each.releases] for each in found})
+        return
+    columns = ("", "release", "version", "when", "took", "by", "run", "host", "error")
+    rows = sorted((row for each in found for row in _rows(each)), key=lambda row: row[1])
+    title = f"{len(rows)} releases of {env}"
+    click.echo(ui.text(ui.Table(title, columns, rows[::-1]), width=WIDTH))
+
+
+@release.command()
+@_on_hosts
+def current(env: str, found: list[Serving], as_json: bool) -> None:
+    """Show what each host of ENV serves now, and what is going on there."""
+    if as_json:
+        _print_json({each.host.name: asdict(each.status) for each in found})
+        return
+    rows = [(_state(each), each.host.name, each.version, *_known(each)) for each in found]
+    columns = ("", "host", "version", "image", "since", "by")
+    click.echo(ui.text(ui.Table(f"{env} serves", columns, rows)))
+
+
+@release.command()
+@_on_hosts
+@click.argument("id", default="")
+def show(env: str, found: list[Serving], id: str, as_json: bool) -> None:
+    """Show one release of ENV, the current one by default, and how its compose file was changed."""
+    serving = _of(found, id)
+    said = serving.host.show(id or serving.status.current)
+    if as_json:
+        _print_json(said)
+        return
+    facts = [(k, _words(v)) for k, v in said.items() if v and k not in LONG]
+    click.echo(ui.text(ui.Table(f"{said['id']} on {serving.host.name}", ("", ""), facts)))
+    click.echo(f"\n{said['difference']}")
+
+
+@release.command()
+@_on_hosts
+@click.argument("before", default="")
+@click.argument("after", default="")
+def diff(env: str, found: list[Serving], before: str, after: str, as_json: bool) -> None:
+    """Compare two releases of ENV: by default the one before the current one, and that one."""
+    serving = _of(found, after or before)
+    earlier = rollback.before(serving)
+    first = _release(serving, before) if before else (earlier or [None])[0]
+    second = _release(serving, after) if after else serving.current
+    if first is None or second is None:
+        raise SettingsError("There is only one release.", next=f"daybook release list {env}")
+    rows = rollback.differences(serving.host, first, second)
+    if as_json:
+        _print_json([dict(zip(("what", "before", "after"), row, strict=True)) for row in rows])
+        return
+    title = f"What differs on {serving.host.name}" if rows else "Nothing differs"
+    click.echo(ui.text(ui.Table(title, ("", first.id, second.id), rows)))
+
+
+def _rows(serving: Serving) -> Iterator[tuple[object, ...]]:
+    for each in serving.releases:
+        result = _RESULTS.get(each.result, ui.busy)(each.result or "going on")
+        when = each.at[:16].replace("T", " ")
+        took = ui.duration(each.seconds) if each.seconds else ""
+        by = each.by.partition(" <")[0]
+        run = each.run.rpartition("-")[2]
+        yield (result, each.id, each.version, when, took, by, run, serving.host.name, each.error)
+
+
+def _known(serving: Serving) -> tuple[str, str, str]:
+    now = serving.current
+    return (
+        (now.digest[:19], now.at[:16].replace("T", " "), now.by.partition(" <")[0])
+        if now
+        else ("", "", "")
+    )
+
+
+def _state(serving: Serving) -> ui.Status:
+    status = serving.status
+    if status.deploying:
+        return ui.busy("is being released")
+    if status.interrupted:
+        return ui.warn("was interrupted")
+    if status.maintenance:
+        return ui.warn("maintenance")
+    return ui.good("healthy") if status.healthy else ui.bad("not healthy")
+
+
+def _of(found: list[Serving], id: str) -> Serving:
+    """Return the host that has a release; the first one where none is named."""
+    for each in found:
+        if not id or any(one.id == id for one in each.releases):
+            if not id and not each.current:
+                continue
+            return each
+    known = [one.id for each in found for one in each.releases]
+    raise SettingsError(
+        f"There is no release {id or 'yet'}.",
+        expected=settings.nearest_hint(id, known) or ", ".join(known[:5]) or "a first deploy",
+    )
+
+
+def _release(serving: Serving, id: str) -> Any:
+    return next(one for one in serving.releases if one.id == id)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    return str(value)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))

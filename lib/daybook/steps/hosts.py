@@ -1,0 +1,77 @@
+"""The hosts of an environment as releases know them: which there are, and what each serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from daybook import inventory, process, release, settings
+from daybook.errors import PreflightFailed
+from daybook.settings import Settings
+from daybook.steps import common
+from daybook.target import Target, resolve, ssh_key
+
+
+@dataclass(frozen=True)
+class Place:
+    """An environment and where it is, for somebody who runs no step in it."""
+
+    env: str
+    root: Path
+    settings: Settings
+    target: Target
+
+    @classmethod
+    def of(cls, root: Path, env: str, *, rehearse: bool = False) -> Place:
+        """Return the place of an environment by its name."""
+        chosen = settings.load(root, env)
+        return cls(env, root, chosen, resolve(chosen, root, rehearse=rehearse))
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a host serves, and every release it knows, the newest first."""
+
+    host: release.Host
+    status: release.Status
+    releases: tuple[release.Release, ...]
+
+    @property
+    def current(self) -> release.Release | None:
+        """Return the release that serves; None before the first."""
+        return next((each for each in self.releases if each.id == self.status.current), None)
+
+    @property
+    def version(self) -> str:
+        """Return what the host serves, in a word."""
+        return self.current.version if self.current else "nothing"
+
+    def serves(self, digest: str, secrets: Mapping[str, int]) -> bool:
+        """Tell whether this image runs here already, with these secrets and today's settings."""
+        now = self.current
+        if now is None or not self.status.healthy:
+            return False
+        is_configured = now.settings == (self.status.settings or now.settings)
+        return (now.digest, dict(now.secrets)) == (digest, dict(secrets)) and is_configured
+
+
+def of(place: common.Place, start: process.Start = process.run) -> list[release.Host]:
+    """Return an environment's hosts, in the order of the inventory that provision wrote."""
+    path = common.inventory_path(place)
+    if not path.is_file():
+        raise PreflightFailed(
+            f"The hosts of {place.env} are not known here.",
+            expected=str(path.relative_to(place.root)),
+            next=f"daybook run provision -p env {place.env}, which writes it",
+        )
+    key, known_hosts = ssh_key(place.settings, place.target), common.known_hosts_path(place)
+    return [
+        release.Host(name, address, key, known_hosts, place.target.environ, start)
+        for name, address in inventory.read(path).items()
+    ]
+
+
+def look(place: common.Place, start: process.Start = process.run) -> list[Serving]:
+    """Ask every host of an environment what it serves."""
+    return [Serving(host, host.status(), host.releases()) for host in of(place, start)]

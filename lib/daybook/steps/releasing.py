@@ -1,0 +1,176 @@
+"""What first deploy, deploy and roll back share: host after host, all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import yaml
+
+from daybook import aws, checks, probe, release, secrets, ui
+from daybook.errors import DaybookError, VerifyFailed
+from daybook.gates import gate
+from daybook.record import provenance
+from daybook.step import Step
+from daybook.steps import common, hosts
+from daybook.steps.hosts import Serving
+from daybook_release import rules
+
+ANSWER_S = 60
+CONFIGURE = "daybook run configure -p env {env}"
+
+
+@dataclass(frozen=True, repr=False)
+class Releasing(gate.Proposal):
+    """A proposal that says besides what will be different. differences: what, now, then."""
+
+    differences: tuple[tuple[str, str, str], ...] = ()
+
+    def view(self) -> ui.Shown:
+        """Show one row a host, then one row a difference."""
+        said = super().view()
+        if self.is_empty or not self.differences:
+            return said
+        return ui.Stack([ui.Table("What differs", ("", "now", "then"), self.differences), said])
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to be done on one host, and what it serves until then."""
+
+    before: Serving
+    do: Callable[[release.OnProgress], release.Release]
+
+
+class ReleaseStep(Step):
+    """A step that changes what the hosts serve, through the host's own program."""
+
+    def questions_here(self) -> Mapping[str, checks.Question]:
+        configure = CONFIGURE.format(env=self.env)
+        key_fix = "correct ssh_key in the settings, or set DAYBOOK_SSH_KEY"
+        return {
+            "inventory": checks.file_is(common.inventory_path(self), self.root, configure),
+            "SSH key": checks.file_is(self.run.ssh_key, self.root, key_fix),
+        }
+
+    def questions_there(self) -> Mapping[str, checks.Question]:
+        bootstrap = common.BOOTSTRAP_FIRST.format(env=self.env)
+        return {
+            "hosts": common.hosts_are_running(self),
+            "ECR repository": checks.repository_is(self.target, self.settings.app, bootstrap),
+            "secrets": common.secrets_are_set(self),
+            "release program": self._program_answers,
+        }
+
+    def look_around(self) -> list[Serving]:
+        """Return what each host serves."""
+        return hosts.look(self, self.run.start)
+
+    def pinned(self) -> dict[str, int]:
+        """Return the version of each secret's value now: {"DATABASE_URL": 3}."""
+        found = secrets.Store(self.target, self.settings.app, self.env).current()
+        return {name: version.number for name, version in found.items()}
+
+    def by(self) -> str:
+        """Return who releases, as the host remembers it."""
+        who = provenance.operator(self.run.root)
+        named = " ".join(filter(None, (who["name"], who["email"] and f"<{who['email']}>")))
+        return named or who["user"]
+
+    def roll(self, changes: Sequence[Change]) -> ui.Table:
+        """Change host after host; at the first failure, bring those back that were changed."""
+        rows: list[tuple[object, ...]] = []
+        done: list[Change] = []
+        with ui.Progress(f"release, {self.env}", total=len(changes)) as progress:
+            for change in changes:
+                host = change.before.host
+                try:
+                    made = change.do(self._telling(host, progress))
+                except DaybookError as err:
+                    raise self._with_those_brought_back(err, done, progress) from err
+                done.append(change)
+                rows.append((ui.good("serves"), host.name, made.version, ui.duration(made.seconds)))
+        return ui.Table(f"{self.run.title}: released", ("status", "host", "version", "time"), rows)
+
+    def look(self) -> ui.Shown:
+        """Ask each host what it serves, then each from outside, as a visitor would."""
+        wanted = self._plan.basis["version"]
+        rows = []
+        for serving in self.look_around():
+            url, seen = self._seen_from_outside(serving)
+            if not serving.status.healthy or wanted not in (serving.version, seen):
+                raise VerifyFailed(
+                    f"{serving.host.name} serves another version.",
+                    expected=f"{wanted}, healthy",
+                    observed=f"{seen or serving.version}",
+                    changed="What was released stays as it is.",
+                    next=f"daybook release list {self.env}",
+                )
+            rows.append((ui.good("serving"), url, seen or serving.version, serving.host.name))
+        title = f"{self.run.title}: seen from outside"
+        return ui.Table(title, ("status", "what", "version", "host"), rows)
+
+    def _program_answers(self, name: str) -> checks.Check:
+        """Ask each host's program what it serves, and whether somebody releases right now."""
+        states = {host.name: host.status() for host in hosts.of(self, self.run.start)}
+        busy = [f"{host} is being released" for host, state in states.items() if state.deploying]
+        said = [f"{host} serves {s.serving_version or 'nothing'}" for host, s in states.items()]
+        fix = "wait for it: daybook release current " + self.env
+        return checks.Check(name, "answers, idle", ", ".join(busy or said), not busy, fix)
+
+    def _telling(self, host: release.Host, progress: ui.Progress) -> release.OnProgress:
+        """Return what shows a host's steps and writes them into the record when they end."""
+
+        def on_progress(step: release.Progress) -> None:
+            status = {"done": ui.good("done"), "failed": ui.FAILED}.get(step.state, ui.RUNNING)
+            progress.row(
+                f"{host.name} {step.step}", status, step.text, label=f"{host.name}: {step.step}"
+            )
+            if step.state != "begun":
+                said = {"action": step.state, "what": step.step, "host": host.name}
+                self.run.write("change", tool="release", **said, detail=step.text)
+
+        return on_progress
+
+    def _with_those_brought_back(
+        self, err: DaybookError, done: Sequence[Change], progress: ui.Progress
+    ) -> DaybookError:
+        """Let an error say what became of the hosts that were changed before it."""
+        said = [self._bring_back(change, progress) for change in reversed(done)]
+        if said:
+            err.changed = " ".join(filter(None, [err.changed, *said]))
+        return err
+
+    def _bring_back(self, change: Change, progress: ui.Progress) -> str:
+        host, before = change.before.host, change.before.current
+        if before is None:
+            return f"{host.name} serves its first release; there is none to go back to."
+        try:
+            host.roll_back(
+                before.id,
+                by=self.by(),
+                run=self.run.id,
+                on_progress=self._telling(host, progress),
+            )
+        except DaybookError as err:
+            return f"{host.name} could not be brought back: {err.message}"
+        return f"{host.name} is back at {before.version}."
+
+    def _seen_from_outside(self, serving: Serving) -> tuple[str, str]:
+        """Return what was asked, and which version answered; "" where it cannot be asked."""
+        wishes = rules.wishes(yaml.safe_load(serving.host.show(serving.current.id)["compose"]))
+        url = f"https://{self.settings.names[0]}{wishes.version or wishes.health}"
+
+        def ask() -> str:
+            answer = probe.fetch(url, self.target.environ, at=serving.host.address)
+            if answer.status_code != 200:
+                raise probe.NotYet(f"{url} at {serving.host.name}: HTTP {answer.status_code}")
+            return str(answer.json()["version"]) if wishes.version else ""
+
+        where = f"{url} at {serving.host.name}"
+        return url, probe.wait_until(ask, what=where, timeout_s=ANSWER_S)
+
+
+def repository(step: Step) -> str:
+    """Return where the application's images are: ACCOUNT.dkr.ecr.REGION.amazonaws.com/APP."""
+    return f"{aws.registry_login(step.target)[0]}/{step.settings.app}"

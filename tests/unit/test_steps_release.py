@@ -1,0 +1,165 @@
+"""What deploy and roll back would do, and what becomes of several hosts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+
+from daybook import ui
+from daybook.errors import ApplyFailed, PreflightFailed
+from daybook.release import Release, Status
+from daybook.steps import rollback
+from daybook.steps.deploy import Wanted, proposal
+from daybook.steps.hosts import Serving
+from daybook.steps.releasing import Change, ReleaseStep
+
+ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")
+SETTINGS = "sha256:aa"
+OLD = Release("20261123T100000Z-1", f"r@{ONE}", "1", "replaced", run="r1", secrets={"KEY": 1})
+NEW = Release("20261123T110000Z-2", f"r@{TWO}", "2", "serving", run="r2", secrets={"KEY": 2})
+
+
+class Host:
+    """A host that does as it is told, or fails, and remembers it."""
+
+    def __init__(self, name: str, fails: bool = False) -> None:
+        self.name, self.fails, self.did = name, fails, []
+
+    def deploy(self, image, **_facts):
+        self.did.append(image)
+        if self.fails:
+            raise ApplyFailed(f"{self.name}: it is not healthy", changed=f"{self.name}: 1 serves.")
+        return NEW
+
+    def roll_back(self, id, **_facts):
+        self.did.append(id)
+        return OLD
+
+    def show(self, id):
+        return {"compose": f"services:\n  web: {id}\n"}
+
+
+def serving(host, *releases: Release, settings: str = SETTINGS, healthy: bool = True) -> Serving:
+    known = tuple(replace(each, settings=SETTINGS) for each in releases)
+    current = next((each.id for each in known if each.result == "serving"), None)
+    return Serving(host, Status(current, healthy=healthy, settings=settings), known)
+
+
+@pytest.fixture
+def step():
+    """Return a step that looks at nothing real."""
+    target = SimpleNamespace(account="1", region="us-east-1", name="sandbox")
+    it = object.__new__(Step)
+    it.env, it.target, it.name = "staging", target, "deploy"
+    it.settings = SimpleNamespace(app="hello")
+    it.run = SimpleNamespace(title="deploy staging", id="r3", root=Path(), write=lambda *a, **k: 0)
+    return it
+
+
+class Step(ReleaseStep):
+    name, next = "deploy", ""
+    pinned_now: ClassVar = {"KEY": 2}
+
+    def pinned(self):
+        return dict(self.pinned_now)
+
+    def by(self):
+        return "Ann"
+
+    def make_plan(self): ...
+
+    def apply_plan(self, plan): ...
+
+
+def plan(step, *found: Serving, digest: str = TWO):
+    return proposal(step, Wanted(digest, "2", "a tag"), found)
+
+
+def test_a_host_that_serves_all_of_it_is_left_alone(step):
+    both = serving(Host("web-1"), OLD, NEW), serving(Host("web-2"), replace(OLD, result="serving"))
+    assert [task.address for task in plan(step, *both).changes] == ["web-2"]
+    assert plan(step, both[0]).is_empty
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        serving(Host("web-1"), replace(NEW, secrets={"KEY": 1})),
+        serving(Host("web-1"), NEW, settings="sha256:bb"),
+        serving(Host("web-1"), NEW, healthy=False),
+        serving(Host("web-1"), replace(NEW, image=f"r@{ONE}")),
+        serving(Host("web-1")),
+    ],
+    ids=["another secret", "other settings", "not healthy", "another image", "nothing"],
+)
+def test_whatever_differs_is_released_and_said(step, found):
+    made = plan(step, found)
+    assert [task.action for task in made.changes] == ["release"]
+    assert bool(made.differences) is found.status.healthy
+
+
+def test_the_digest_covers_image_secrets_settings_and_what_serves(step):
+    first = plan(step, serving(Host("web-1"), OLD)).digest
+    others = [
+        plan(step, serving(Host("web-1"), OLD), digest=ONE),
+        plan(step, serving(Host("web-1"), OLD, settings="sha256:bb")),
+        plan(step, serving(Host("web-1"), replace(OLD, result="serving"))),
+    ]
+    step.pinned_now = {"KEY": 3}
+    others.append(plan(step, serving(Host("web-1"), OLD)))
+    assert len({first, *(each.digest for each in others)}) == 5
+
+
+def test_what_differs_stands_above_what_is_to_be_done(step):
+    said = ui.text(plan(step, serving(Host("web-1"), replace(OLD, result="serving"))))
+    assert "web-1: KEY" in said
+    assert said.index("version 1") < said.index("version 2") < said.index("in place of 1")
+
+
+def test_at_the_first_failure_the_hosts_before_it_are_brought_back(step):
+    hosts = [Host("web-1"), Host("web-2", fails=True), Host("web-3")]
+    changes = [
+        Change(serving(host, replace(OLD, result="serving")), lambda tell, h=host: h.deploy("new"))
+        for host in hosts
+    ]
+    with pytest.raises(ApplyFailed) as caught:
+        step.roll(changes)
+    assert [host.did for host in hosts] == [["new", OLD.id], ["new"], []]
+    assert caught.value.changed == "web-2: 1 serves. web-1 is back at 1."
+
+
+def test_a_first_release_has_none_to_go_back_to(step):
+    hosts = [Host("web-1"), Host("web-2", fails=True)]
+    changes = [Change(serving(host), lambda tell, h=host: h.deploy("new")) for host in hosts]
+    with pytest.raises(ApplyFailed, match="web-1 serves its first release"):
+        step.roll(changes)
+    assert hosts[0].did == ["new"]
+
+
+def test_before_is_what_was_replaced_last_and_not_what_failed_or_was_rolled_back():
+    failed = replace(OLD, id="20261123T105000Z-3", result="failed")
+    newer = replace(OLD, id="20261123T120000Z-4", result="replaced")
+    found = serving(Host("web-1"), newer, NEW, failed, OLD)
+    assert [each.id for each in rollback.before(found)] == [OLD.id]
+
+
+def test_a_host_goes_back_to_its_own_release_of_the_same_run():
+    own = replace(OLD, id="20261123T100007Z-1")
+    later = replace(OLD, id="20261123T103000Z-1", run="r9")
+    found = serving(Host("web-2"), NEW, later, own)
+    assert rollback.counterpart(found, OLD).id == own.id
+    other = replace(OLD, secrets={"KEY": 7})
+    with pytest.raises(PreflightFailed, match="web-2 never served 1"):
+        rollback.counterpart(found, other)
+
+
+def test_the_difference_has_image_secrets_and_the_compose_files_lines():
+    rows = rollback.differences(Host("web-1"), NEW, OLD)
+    assert ("KEY", "version 2", "version 1") in rows
+    assert ("image", TWO[:19], ONE[:19]) in rows
+    assert ("compose.yaml", f"web: {NEW.id}", "") in rows
+    assert ("compose.yaml", "", f"web: {OLD.id}") in rows
