@@ -129,6 +129,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--install", action="store_true", help="install Docker where there is none")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares the one sandbox in one process, when tests run in several."""
+    for item in items:
+        if "docker_engine" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("sandbox"))
+
+
 @pytest.fixture(scope="session")
 def copy_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return what copies the project, so that no test touches the checkout's runs or sandbox."""
