@@ -77,6 +77,7 @@ def test_a_block_that_has_not_ended_has_no_keys():
         ED25519.replace("ssh-ed25519", "ssh-rsa"),
         ED25519[:30] + "[   12.345678] eth0: link up" + ED25519[30:],
     ],
+    ids=["cut", "of another type", "interrupted by the kernel"],
 )
 def test_a_damaged_line_is_left_out(damaged: str):
     assert inventory.host_keys(console(damaged, ECDSA)) == [ECDSA]
