@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -10,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from daybook_release import deploy, prune, settle, views
 from daybook_release import ground as grounds
-from daybook_release import prune, rollout, settle, views
-from daybook_release.errors import Refused, ReleaseError, Usage
+from daybook_release.errors import Interrupted, Refused, ReleaseError, Usage
 from daybook_release.ground import Ground
 from daybook_release.host import Host
 from daybook_release.progress import Progress
@@ -31,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.do(grounds.make(host, progress), options)
     except ReleaseError as err:
         return _tell(err, progress)
+    except (OSError, LookupError) as err:
+        says = f"Docker or the disk did not do its part: {err}"
+        return _tell(ReleaseError(says, next="sudo release status"), progress)
+    except KeyboardInterrupt:
+        return _tell(Interrupted("Interrupted."), progress)
     return 0
 
 
@@ -69,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _deploy(ground: Ground, options: argparse.Namespace) -> None:
     with _lock(ground):
-        done = rollout.deploy(
+        done = deploy.deploy(
             ground,
             options.image,
             by=options.by,
@@ -81,13 +87,15 @@ def _deploy(ground: Ground, options: argparse.Namespace) -> None:
 
 def _rollback(ground: Ground, options: argparse.Namespace) -> None:
     with _lock(ground):
-        done = rollout.rollback(ground, options.id, by=options.by, run=options.run)
+        done = deploy.rollback(ground, options.id, by=options.by, run=options.run)
         _end(ground, done)
 
 
 def _end(ground: Ground, done) -> None:
-    prune.prune(ground)
-    ground.progress.line(f"{done.id} serves: version {done.version}, {done.seconds:.1f} s")
+    with contextlib.suppress(OSError, LookupError):
+        prune.prune(ground)
+    seconds = done.again[-1]["seconds"] if done.again else done.seconds
+    ground.progress.line(f"{done.id} serves: version {done.version}, after {seconds:.1f} s")
     ground.progress.result({"result": views.said(done)})
 
 
@@ -99,9 +107,10 @@ def _list(ground: Ground, options: argparse.Namespace) -> None:
 def _show(ground: Ground, options: argparse.Namespace) -> None:
     current = ground.store.current
     id = options.id or (current.id if current else "")
-    if not (id and "/" not in id and (ground.store.folder(id) / "release.json").is_file()):
+    release = ground.store.find(id)
+    if release is None:
         raise Refused(f"There is no release {id}.", next="sudo release list")
-    shown = views.shown(ground, ground.store.read(id))
+    shown = views.shown(ground, release)
     _show_as(options, shown, views.page(shown))
 
 

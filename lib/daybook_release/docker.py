@@ -15,6 +15,7 @@ from daybook_release.host import Host, Ran
 
 ENGINE_S = 60.0
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+ONE_OFF = "com.docker.compose.oneoff"
 RELEASE = "daybook.release"
 
 
@@ -88,8 +89,8 @@ class Docker:
         digests = [digest for image in found for digest in image.get("RepoDigests") or ()]
         return sorted(each for each in digests if each.startswith(f"{repository}@"))
 
-    def containers(self) -> list[Container]:
-        """Return the project's containers, stopped ones too."""
+    def containers(self, *, one_off: bool = False) -> list[Container]:
+        """Return the project's containers, stopped ones too; or those of commands run once."""
         wanted = urllib.parse.quote(json.dumps({"label": [f"{PROJECT}={self.app}"]}))
         found = self.host.engine("GET", f"/containers/json?all=1&filters={wanted}")
         return [
@@ -101,7 +102,7 @@ class Docker:
                 each["State"],
             )
             for each in found
-            if each["Labels"].get("com.docker.compose.oneoff") != "True"
+            if (each["Labels"].get(ONE_OFF) == "True") == one_off
         ]
 
     def find(self, service: str) -> Container | None:
@@ -167,7 +168,7 @@ class Docker:
 
     def up(self, file: Path, env: Mapping[str, str], services: Sequence[str], *how: str) -> Ran:
         """Create and start services of a generated file."""
-        flags = ("--detach", "--no-build", "--quiet-pull", *how)
+        flags = ("--detach", "--no-build", "--no-deps", "--quiet-pull", *how)
         return self.compose(file, env, "up", *flags, *services)
 
     def compose(self, file: Path, env: Mapping[str, str], *words: str, timeout_s=600) -> Ran:

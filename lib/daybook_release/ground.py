@@ -40,11 +40,18 @@ class Ground:
     def wishes_of(self, release: Release) -> Wishes:
         return wishes(self.model_of(release))
 
+    def slot_of(self, release: Release) -> str:
+        """Return what the service is called that serves a release: web-blue."""
+        return slot_service(self.wishes_of(release).web, release.slot)
+
     def web_of(self, release: Release) -> Container | None:
         """Return the container that serves a release."""
-        service = slot_service(self.wishes_of(release).web, release.slot)
-        found = self.docker.find(service)
+        found = self.docker.find(self.slot_of(release))
         return found if found and found.release == release.id else None
+
+    def has_files(self, release: Release) -> bool:
+        """Tell whether a release came as far as having something to start."""
+        return self.generated_of(release).is_file()
 
     def site_of(self, release: Release | None) -> str:
         """Return what Caddy should say now: a release, nothing yet, or maintenance."""

@@ -69,7 +69,7 @@ class Host:
         """Run a command to its end; code 124 when it took too long."""
         process = subprocess.Popen(
             command,
-            env={**os.environ, "HOME": "/root", "LANG": "C.UTF-8", **(env or {})},
+            env=_plain_environment() | dict(env or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -125,6 +125,12 @@ class Host:
         with open("/proc/net/tcp", encoding="ascii") as lines:
             rows = [line.split() for line in lines]
         return sum(row[2:4] == [f"0100007F:{port:04X}", ESTABLISHED] for row in rows)
+
+
+def _plain_environment() -> dict[str, str]:
+    """Return what commands get besides a release's own: nothing else may fill a compose file."""
+    kept = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("AWS_")}
+    return kept | {"HOME": "/root", "LANG": "C.UTF-8"}
 
 
 def _ask(port: int, path: str, name: str, forwarded: str) -> Answer:

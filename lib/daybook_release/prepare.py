@@ -96,7 +96,8 @@ def keep_files(ground: Ground, id: str, image: Image) -> None:
     kept.put(id, "compose.yaml", text)
     kept.put(id, "settings.json", ground.settings_text)
     model = ground.docker.read(kept.folder(id))
-    if found := rules.problems(model):
+    names = {*generate.VARIABLES, *ground.settings.secrets}
+    if found := rules.problems(model) + rules.unknown(model, names):
         raise Refused(
             "compose.yaml cannot be released:\n  " + "\n  ".join(p.line(text) for p in found),
             next="mend compose.yaml and build the image again",

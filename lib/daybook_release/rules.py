@@ -7,7 +7,7 @@ write it and as `docker compose config` prints it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ DOCKER_GIVES = """
 """
 """Capabilities that a container has anyhow, so that dropping all and adding one is no gain."""
 
+VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:\}|:?\?))")
+"""A variable that must have a value: $NAME, ${NAME}, ${NAME?…}."""
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
@@ -89,6 +91,24 @@ def problems(model: Model) -> list[Problem]:
         found += _of_service(path, service)
         found += _of_web(path, service) if name == web else _of_ports(path, service)
     return found + list(_of_volumes(model))
+
+
+def unknown(model: Model, names: Collection[str]) -> list[Problem]:
+    """Return a problem for each `${NAME}` without a default that nobody gives a value."""
+    found = []
+    for service, said in (model.get("services") or {}).items():
+        for name in sorted(_wanted(said) - set(names)):
+            fix = f"declare it under secrets: in the environment's settings, or write ${{{name}:-}}"
+            found.append(Problem(("services", service), f"nobody says what {name} is", fix))
+    return found
+
+
+def _wanted(value: Any) -> set[str]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        return set().union(*map(_wanted, value))
+    return {plain or braced for plain, braced in VARIABLE.findall(str(value).replace("$$", ""))}
 
 
 def web_port(service: Model) -> str:

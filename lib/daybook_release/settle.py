@@ -10,71 +10,93 @@ from daybook_release import generate
 from daybook_release.docker import Container
 from daybook_release.errors import Failed
 from daybook_release.ground import Ground
-from daybook_release.store import FAILED, REPLACED, ROLLED_BACK, SERVING, Release
+from daybook_release.store import FAILED, REPLACED, ROLLED_BACK, SERVED, SERVING, Release
 
-READY_S = 120.0
+READY_S = 60.0
 POLL_S = 0.1
+AGAIN = {"at": "since", "by": "by", "run": "run", "seconds": "served"}
 LATE_S = 5.0
 """How long a connection that has sent nothing yet may still be led to the old slot: Go's server
 takes one for idle after this, https://pkg.go.dev/net/http#Server.Shutdown"""
 
 
-def settle(ground: Ground, release: Release | None, *, away: Release | None = None) -> None:
-    """Let `release` serve and nothing else; `away` is the one that goes."""
+def settle(
+    ground: Ground,
+    release: Release | None,
+    *,
+    away: Release | None = None,
+    is_switched: bool = True,
+) -> bool:
+    """Let `release` serve and nothing else; True when it answers.
+
+    away: the one that goes. is_switched: False when Caddy is known to lead to `release`.
+    """
     ground.docker.wait()
     if release:
         see_web(ground, release)
-    was_switched = ground.caddy.restore(ground.site_of(release))
-    going = ground.web_of(away) if away and _has_begun(ground, away) else None
-    if going:
-        if was_switched:
-            drain(ground, away)
-        ground.docker.remove(going)
+    was_switched = is_switched and ground.caddy.restore(ground.site_of(release))
+    if away:
+        put_away(ground, away, in_use=was_switched)
     see_workers(ground, release, away)
+    return release is None or answers(ground, release)
 
 
 def see_web(ground: Ground, release: Release) -> None:
-    """See that a release's slot runs and answers."""
+    """See that a release's slot runs."""
     container = ground.web_of(release)
     if container is None:
-        service = generate.slot_service(ground.wishes_of(release).web, release.slot)
-        start(ground, release, (service,))
+        start(ground, release, (ground.slot_of(release),))
     elif not container.is_running:
         ground.docker.start(container)
+
+
+def answers(ground: Ground, release: Release) -> bool:
+    """Wait until a release's slot answers its health path; False when it does not in time."""
     path = ground.wishes_of(release).health
     deadline = ground.host.ticks() + READY_S
     while ground.ask(release, path).status != 200:
         if ground.host.ticks() > deadline:
-            raise Failed(
-                f"{release.id} runs but does not answer {path} with 200.",
-                next="sudo release logs, then sudo release repair",
-            )
+            return False
         ground.host.sleep(POLL_S)
+    return True
+
+
+def put_away(ground: Ground, release: Release, *, in_use: bool) -> None:
+    """Remove a release's slot and what its migration left; visitors' requests are finished."""
+    going = ground.web_of(release) if ground.has_files(release) else None
+    if going:
+        if in_use and going.is_running:
+            drain(ground, release)
+        ground.docker.remove(going)
+    for container in ground.docker.containers(one_off=True):
+        if container.release == release.id:
+            ground.docker.remove(container)
 
 
 def see_workers(ground: Ground, release: Release | None, away: Release | None) -> None:
     """See that the workers are those of this release, and no others."""
     wanted = generate.kinds(ground.model_of(release)).workers if release else ()
     there = {each.service: each for each in ground.docker.containers()}
-    if away and _has_begun(ground, away):
-        for name in generate.kinds(ground.model_of(away)).workers:
-            if name in there and there[name].release == away.id and name not in wanted:
-                ground.docker.remove(there[name])
+    theirs = ()
+    if away and ground.has_files(away):
+        theirs = generate.kinds(ground.model_of(away)).workers
+    for name in set(theirs) - set(wanted):
+        if name in there and there[name].release == away.id:
+            ground.docker.remove(there[name])
     missing = tuple(name for name in wanted if not _is_its(there.get(name), release))
     if missing:
         start(ground, release, missing)
 
 
-def start(ground: Ground, release: Release, services: tuple[str, ...], *how: str) -> None:
-    """Start services of a release with its environment."""
-    file = ground.generated_of(release)
+def start(ground: Ground, release: Release, services: tuple[str, ...]) -> None:
+    """Start services of a release with the environment that is kept for it."""
     env = ground.store.environment(release.id)
     if env is None:
         raise Failed(
             f"The environment of {release.id} is not kept here any more.",
-            next=f"sudo release rollback {release.id}",
+            next=f"sudo release deploy {release.image}",
         )
-    done = ground.docker.up(file, env, services, "--no-deps", *how)
+    done = ground.docker.up(ground.generated_of(release), env, services)
     if not done.is_good:
         raise Failed(f"{', '.join(services)} cannot be started: {done.last_words}")
 
@@ -91,42 +113,21 @@ def drain(ground: Ground, release: Release) -> bool:
     return not ground.host.connections_to(release.port)
 
 
-def finish(ground: Ground, release: Release, previous: Release | None, replaced: str) -> None:
+def finish(ground: Ground, release: Release, previous: Release | None, state: dict) -> Release:
     """End what is left of a release that serves: the slot before it, and its own record."""
     store = ground.store
     going = ground.web_of(previous) if previous else None
     if going and going.is_running:
         ground.docker.stop(going)
-    if previous and previous.id != release.id:
-        store.write(store.read(previous.id).became(replaced))
+    if previous:
+        store.write(previous.became(ROLLED_BACK if state["verb"] == "rollback" else REPLACED))
+    again = {key: state[name] for key, name in AGAIN.items()}
+    was_here = state["before"] in SERVED
+    changes = {"again": (*release.again, again)} if was_here else {"seconds": state["served"]}
+    done = store.write(release.became(SERVING, error="", **changes))
     store.keep_environments(release.id, previous.id if previous else "")
-
-
-def repair(ground: Ground) -> str:
-    """Finish or undo what was interrupted, and see that what should serve does. Says what it did.
-
-    Needs the lock.
-    """
-    store = ground.store
-    state = store.state
-    current = store.current
-    if not state:
-        if current:
-            settle(ground, current)
-        return f"{current.id} serves" if current else "nothing is released yet"
-    candidate = _read(ground, state["id"])
-    previous = _read(ground, state["previous"])
-    if candidate and current and current.id == candidate.id:
-        settle(ground, candidate)
-        finish(ground, candidate, previous, _replaced(state))
-        candidate = store.read(candidate.id)
-        store.write(candidate.became(SERVING, error=""))
-        store.note()
-        return f"{candidate.id} was nearly done, and serves"
-    settle(ground, current, away=candidate)
-    discard(ground, candidate, state, f"interrupted in step {state['phase']}")
     store.note()
-    return f"{state['id']} was undone" + (f"; {current.id} serves" if current else "")
+    return done
 
 
 def discard(ground: Ground, candidate: Release | None, state: dict, error: str) -> None:
@@ -135,28 +136,40 @@ def discard(ground: Ground, candidate: Release | None, state: dict, error: str) 
     if candidate is None:
         store.forget(state["id"])
     elif state["verb"] == "rollback":
-        store.write(store.read(candidate.id).became(state["before"]))
+        store.write(candidate.became(state["before"]))
     else:
         seconds = round(ground.host.now() - state["began"], 1)
-        store.write(store.read(candidate.id).became(FAILED, error=error, seconds=seconds))
+        store.write(candidate.became(FAILED, error=error, seconds=seconds))
     store.keep_environments(store.current.id if store.current else "")
+    store.note()
 
 
-def _replaced(state: dict) -> str:
-    return ROLLED_BACK if state["verb"] == "rollback" else REPLACED
+def repair(ground: Ground) -> str:
+    """Finish or undo what was interrupted, and see that what should serve does. Says what it did.
 
-
-def _read(ground: Ground, id: str | None) -> Release | None:
-    if not id or not (ground.store.folder(id) / "release.json").is_file():
-        return None
-    return ground.store.read(id)
-
-
-def _has_begun(ground: Ground, release: Release) -> bool:
-    return ground.generated_of(release).is_file()
+    Needs the lock.
+    """
+    state, current = ground.store.state, ground.store.current
+    candidate = ground.store.find(state.get("id"))
+    if not state:
+        says, well = "nothing was interrupted", settle(ground, current)
+    elif candidate and current and current.id == candidate.id:
+        well = settle(ground, candidate)
+        current = finish(ground, candidate, ground.store.find(state["previous"]), state)
+        says = f"{candidate.id} was finished"
+    else:
+        well = settle(ground, current, away=candidate)
+        discard(ground, candidate, state, f"Interrupted in step {state['phase']}.")
+        says = f"{state['id']} was undone"
+    if not well:
+        raise Failed(
+            f"{current.id} runs but does not answer.", next="sudo release logs; release another"
+        )
+    return f"{says}; {current.id} serves" if current else f"{says}; nothing is released"
 
 
 def _is_its(container: Container | None, release: Release) -> bool:
+    """Tell whether a worker is there; one that has ended may be one that was to end."""
     if container is None or container.release != release.id:
         return False
     return container.is_running or container.state == "exited"

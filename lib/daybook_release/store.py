@@ -74,6 +74,11 @@ class Store:
         said = json.loads((self.folder(id) / "release.json").read_text())
         return Release(**{**said, "again": tuple(said["again"])})
 
+    def find(self, id: str | None) -> Release | None:
+        """Return a release that may not be there."""
+        there = bool(id) and "/" not in id and (self.folder(id) / "release.json").is_file()
+        return self.read(id) if there else None
+
     def write(self, release: Release) -> Release:
         """Keep a release as it is now."""
         self.put(release.id, "release.json", json.dumps(asdict(release), indent=1))

@@ -83,7 +83,7 @@ def status(ground: Ground) -> dict[str, Any]:
         if wishes.version:
             body = ground.ask(current, wishes.version).body
             version = version_in(body)
-    begun = {key: state.get(key) for key in ("id", "since", "by", "phase")}
+    begun = {key: state.get(key) for key in ("id", "since", "by", "pid", "phase")}
     return {
         "current": current.id if current else None,
         "slot": current.slot if current else "",

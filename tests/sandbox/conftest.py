@@ -57,7 +57,7 @@ class Instance:
         wait_until(lambda: self.ssh("cloud-init status --wait").returncode in (0, 2))
         return self
 
-    def ssh(self, command: str) -> subprocess.CompletedProcess[str]:
+    def ssh(self, command: str, *, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command on the machine, with the host keys from its console."""
         known_hosts = self.sandbox.root / ".sandbox/ssh/known_hosts"
         options = [f"HostKeyAlias={self.id}", f"UserKnownHostsFile={known_hosts}"]
@@ -69,7 +69,7 @@ class Instance:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout_s,
         )
 
     def out(self, command: str) -> str:

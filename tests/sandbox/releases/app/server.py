@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -30,7 +31,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, b"well\n")
 
     def do_POST(self) -> None:
-        self.answer(200, self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200, hashlib.sha256(body).hexdigest().encode())
 
     def answer(self, status: int, body: bytes) -> None:
         self.send_response(status)

@@ -1,0 +1,270 @@
+"""One machine that releases one application, and images of it that are good or bad."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import importlib.util
+import json
+import os
+import shlex
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from docker import DockerClient
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+APP = f"well{os.getpid()}"
+REPOSITORY = f"{REGISTRY}/{APP}"
+NAME = f"www.{APP}.test"
+ROLE = ROOT / "ansible/roles/release/files"
+TRUST = """{"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
+  "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}"""
+PACKAGES = "docker.io docker-cli docker-compose iptables caddy awscli amazon-ecr-credential-helper"
+CADDYFILE = 'import /etc/caddy/sites/*.caddy\nhttp:// {\n\trespond "Not here." 421\n}\n'
+TOKEN = "kept-2f8c41a7"
+SETTINGS = {
+    "app": APP,
+    "environment": "staging",
+    "host": f"{APP}-1",
+    "repository": REPOSITORY,
+    "region": "us-east-1",
+    "names": [f"http://{NAME}"],
+    "port": 8000,
+    "parameters": f"/{APP}/staging/",
+    "secrets": ["TOKEN"],
+    "keep": 5,
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a release command ended."""
+
+    code: int
+    said: str
+
+    @property
+    def next(self) -> str:
+        """Return the line that says what to do."""
+        return next((line for line in self.said.splitlines() if line.startswith("Next: ")), "")
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine, and the program on it."""
+
+    machine: Any
+    images: dict[str, str]
+    eventually: Callable[..., Any]
+
+    def sh(self, line: str, *, timeout_s: float = 300) -> str:
+        """Return what a command line prints as root; it must succeed."""
+        done = self.machine.ssh(f"sudo sh -c {shlex.quote(line)}", timeout_s=timeout_s)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        return done.stdout.strip()
+
+    def is_up(self) -> bool:
+        return self.machine.state == "running" and self.machine.ssh("true").returncode == 0
+
+    def write(self, path: str, text: str) -> None:
+        coded = base64.b64encode(text.encode()).decode()
+        self.sh(f"mkdir -p $(dirname {path}) && echo {coded} | base64 -d > {path}")
+
+    def release(self, *words: str, program: str = "release", by: str = "ann") -> Done:
+        """Run `release WORDS`, whatever its end."""
+        who = ("--by", by) if words[0] in ("deploy", "rollback") else ()
+        words = tuple(self.images.get(word, word) for word in words)
+        done = self.machine.ssh(" ".join(("sudo", program, *words, *who)), timeout_s=300)
+        return Done(done.returncode, done.stdout + done.stderr)
+
+    def deploy(self, name: str, *words: str) -> Done:
+        """Release an image, which must succeed."""
+        done = self.release("deploy", name, *words)
+        assert done.code == 0, done.said
+        return done
+
+    def strike(self, how: str, when: str, step: str, *words: str) -> Done:
+        """Run `release WORDS`, struck before or after a step."""
+        return self.release(*words, program=f"python3 /root/strike.py {how} {when} {step}")
+
+    @contextmanager
+    def held(self, step: str, *words: str, when: str = "before") -> Iterator[None]:
+        """Run `release WORDS` as far as a step; it waits there, and is killed at the end."""
+        words = tuple(self.images.get(word, word) for word in words)
+        unit = f"held-{uuid.uuid4().hex[:8]}"
+        strike = f"python3 -u /root/strike.py wait {when} {step} {' '.join(words)} --by bob"
+        self.sh(f"systemd-run -q -u {unit} -p EnvironmentFile=-/etc/environment {strike}")
+        self.eventually(lambda: "struck" in self.sh(f"journalctl -q -u {unit} -o cat"))
+        yield
+        if self.is_up():
+            self.sh(f"systemctl kill -s KILL {unit}")
+            self.eventually(lambda: self.sh(f"systemctl is-active {unit} || true") != "active")
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.release("status", "--json").said)
+
+    @property
+    def list(self) -> list[dict[str, Any]]:
+        return json.loads(self.release("list", "--json").said)
+
+    @property
+    def running(self) -> dict[str, str]:
+        """Return what runs: {"web-blue": ID of its release}."""
+        labels = '{{.Label "com.docker.compose.service"}} {{.Label "daybook.release"}}'
+        lines = self.sh(f"docker ps --format '{labels}'").splitlines()
+        return {line.split()[0]: "".join(line.split()[1:]) for line in lines}
+
+    def visit(self, path: str = "/version", **options: Any) -> httpx.Response:
+        """Ask as a visitor does, through Caddy."""
+        url = f"http://{self.machine.private_ip}{path}"
+        return httpx.get(url, headers={"Host": NAME}, timeout=10, **options)
+
+    @property
+    def serving(self) -> dict[str, str]:
+        """Return what the application says of itself to a visitor."""
+        return self.visit().raise_for_status().json()
+
+
+@pytest.fixture(scope="session")
+def images(sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return images by what is the matter with them: {"one": "REPOSITORY@sha256:…"}."""
+    workshop = Workshop(sandbox.env, tmp_path_factory.mktemp("docker"))
+    store = workshop.push("store", {})
+    compose = (HERE / "app/compose.yaml").read_text().replace("STORE", store)
+    good = {name: workshop.push(name, {"daybook.compose": compose}) for name in ("one", "two")}
+    bad = {
+        mode: workshop.push(mode, {"daybook.compose": compose}, mode)
+        for mode in ("exits", "sick", "hides", "lies", "stuck", "large")
+    }
+    fixed = compose.replace("127.0.0.1:${APP_PORT:-8000}", "80")
+    site = "{$NAMES} {\n\treverse_proxies {$UPSTREAM}\n}\n"
+    return (
+        good
+        | bad
+        | {
+            "fixed": workshop.push("fixed", {"daybook.compose": fixed}),
+            "site": workshop.push("site", {"daybook.compose": compose, "daybook.caddyfile": site}),
+            "missing": f"{REPOSITORY}@sha256:{'0' * 64}",
+        }
+    )
+
+
+class Workshop:
+    """Where images are built and pushed from: the sandbox's workstation."""
+
+    def __init__(self, env: dict[str, str], config: Path) -> None:
+        self.env = os.environ | env | {"DOCKER_CONFIG": str(config), "DOCKER_BUILDKIT": "0"}
+        token = self._run("ecr", "get_authorization_token")["authorizationData"][0]
+        password = base64.b64decode(token["authorizationToken"]).decode().partition(":")[2]
+        self._run("ecr", "create_repository", repositoryName=APP)
+        self._docker("login", "-u", "AWS", "--password-stdin", REGISTRY, text=password)
+
+    def push(self, version: str, texts: dict[str, str], mode: str = "good") -> str:
+        """Build and push an image that carries files as labels; return its name by digest."""
+        labels = {key: _packed(text) for key, text in texts.items()}
+        labels["org.opencontainers.image.version"] = version
+        flags = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+        tag = f"{REPOSITORY}:{version}"
+        self._docker("build", "-t", tag, "--build-arg", f"MODE={mode}", *flags, str(HERE / "app"))
+        self._docker("push", tag)
+        return self._docker("inspect", "-f", "{{index .RepoDigests 0}}", tag).strip()
+
+    def _docker(self, *words: str, text: str = "") -> str:
+        done = subprocess.run(
+            ["docker", *words], env=self.env, input=text, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def _run(self, service: str, call: str, **words: Any) -> Any:
+        keys = {
+            key: self.env[key.upper()] for key in ("aws_access_key_id", "aws_secret_access_key")
+        }
+        client = boto3.client(
+            service,
+            endpoint_url=self.env["AWS_ENDPOINT_URL"],
+            region_name=self.env["AWS_REGION"],
+            **keys,
+        )
+        return getattr(client, call)(**words)
+
+
+@pytest.fixture(scope="module")
+def host(aws, make_vpc, images, eventually) -> Iterator[Host]:
+    """Return a machine that is ready for a first release, made for the module."""
+    vpc, iam = make_vpc(), aws("iam")
+    iam.create_role(RoleName=vpc.id, AssumeRolePolicyDocument=TRUST)
+    iam.create_instance_profile(InstanceProfileName=vpc.id)
+    iam.add_role_to_instance_profile(InstanceProfileName=vpc.id, RoleName=vpc.id)
+    aws("ssm").put_parameter(
+        Name=f"/{APP}/staging/TOKEN", Value=TOKEN, Type="SecureString", Overwrite=True
+    )
+    machine = vpc.launch(IamInstanceProfile={"Name": vpc.id}).has_settled()
+    host = Host(machine, images, eventually)
+    host.sh(
+        "apt-get update -qq && DEBIAN_FRONTEND=noninteractive "
+        f"apt-get install -qq -y --no-install-recommends {PACKAGES}"
+    )
+    host.write("/etc/docker/daemon.json", '{"live-restore": true}')
+    host.write("/root/.docker/config.json", '{"credsStore": "ecr-login"}')
+    host.write("/etc/caddy/Caddyfile", CADDYFILE)
+    host.write("/etc/daybook/release.json", json.dumps(SETTINGS))
+    host.write("/root/strike.py", (HERE / "strike.py").read_text())
+    host.write(
+        "/etc/systemd/system/release-repair.service", (ROLE / "release-repair.service").read_text()
+    )
+    host.write("/root/release.b64", base64.b64encode(_program()).decode())
+    host.sh(
+        "base64 -d /root/release.b64 > /usr/local/sbin/release; chmod 755 /usr/local/sbin/release;"
+        f"mkdir -p /etc/caddy/sites /srv/{APP}; systemctl restart docker; systemctl reload caddy;"
+        "systemctl daemon-reload; systemctl enable release-repair.service"
+    )
+    return host
+
+
+@dataclass(frozen=True)
+class Power:
+    """The machine's mains."""
+
+    host: Host
+    engine: DockerClient
+
+    def cut(self) -> None:
+        """Take the current away: nothing is stopped, nothing is written any more."""
+        self.engine.containers.get(f"daybook-sandbox-{self.host.machine.id}").kill()
+        self.host.machine.becomes("stopped")
+
+    def back(self) -> None:
+        """Start the machine again, and wait until it lets somebody in."""
+        machine = self.host.machine
+        machine.ec2.start_instances(InstanceIds=[machine.id])
+        machine.becomes("running")
+        self.host.eventually(self.host.is_up)
+
+
+@pytest.fixture
+def power(host: Host, docker_engine: DockerClient) -> Power:
+    return Power(host, docker_engine)
+
+
+def _program() -> bytes:
+    spec = importlib.util.spec_from_file_location("pack", ROLE / "pack.py")
+    pack = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pack)
+    return pack.packed()
+
+
+def _packed(text: str) -> str:
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()

@@ -1,0 +1,63 @@
+"""The compose file that a host runs."""
+
+from __future__ import annotations
+
+from daybook_release import generate
+
+MODEL = {
+    "name": "shop",
+    "x-release": {"health": "/up"},
+    "services": {
+        "web": {
+            "image": "${APP_IMAGE}",
+            "build": {"context": "."},
+            "env_file": [{"path": "/x/.env"}],
+            "environment": ["MODE=fast", "TOKEN"],
+            "depends_on": {"db": {"condition": "service_started"}},
+            "ports": ["127.0.0.1:${APP_PORT:-8000}:80"],
+            "healthcheck": {"test": ["CMD", "true"]},
+            "restart": "always",
+        },
+        "worker": {"image": "${APP_IMAGE}", "depends_on": ["web", "db"]},
+        "db": {"image": "postgres:17", "volumes": ["data:/x"]},
+        "shell": {"image": "${APP_IMAGE}", "profiles": ["tools"]},
+    },
+    "volumes": {"data": {}},
+}
+
+
+def made(slot: str = "green") -> dict:
+    names = ("APP_IMAGE", "TOKEN")
+    return generate.generated(MODEL, app="hello", release="r1", slot=slot, port=8001, names=names)
+
+
+def test_services_are_of_three_kinds_and_those_with_a_profile_are_for_people():
+    assert generate.kinds(MODEL) == generate.Kinds("web", ("worker",), ("db",))
+
+
+def test_the_web_service_gets_its_slot_and_its_port():
+    web = made()["services"]["web-green"]
+    assert web == {
+        "image": "${APP_IMAGE}",
+        "environment": {"APP_IMAGE": None, "TOKEN": None, "MODE": "fast"},
+        "depends_on": {"db": {"condition": "service_started"}},
+        "ports": ["127.0.0.1:8001:80"],
+        "healthcheck": {"test": ["CMD", "true"]},
+        "restart": "unless-stopped",
+        "labels": {"daybook.release": "r1"},
+    }
+
+
+def test_everything_else_stays_as_the_developers_wrote_it():
+    result = made()
+    assert result["services"]["db"] == MODEL["services"]["db"]
+    assert result["services"]["worker"]["depends_on"] == ["web-green", "db"]
+    assert (result["name"], result["volumes"]) == ("hello", {"data": {}})
+    assert "x-release" not in result
+
+
+def test_the_difference_shows_what_was_changed_and_only_that():
+    changed = [line for line in generate.difference(MODEL, made()).splitlines() if line[0] in "+-"]
+    assert '-    ports: ["127.0.0.1:${APP_PORT:-8000}:80"]' in changed
+    assert '+    ports: ["127.0.0.1:8001:80"]' in changed
+    assert not [line for line in changed if "postgres" in line]

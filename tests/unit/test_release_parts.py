@@ -1,0 +1,227 @@
+"""The small parts of the release program, and that it runs on a bare host."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daybook import settings as ours
+from daybook_release import generate, parameters, prepare, settings, site
+from daybook_release.docker import Docker
+from daybook_release.errors import Failed, Refused, ReleaseError, Usage
+from daybook_release.host import Answer, Host, Ran
+from daybook_release.progress import Progress
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "lib/daybook_release").glob("*.py"))
+REPOSITORY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/shop"
+SETTINGS = {
+    "app": "shop",
+    "environment": "staging",
+    "host": "shop-staging-1",
+    "repository": REPOSITORY,
+    "region": "us-east-1",
+    "names": ["shop.test", "www.shop.test"],
+    "port": 8000,
+    "parameters": "/shop/staging/",
+    "secrets": ["MAIL_TOKEN"],
+    "keep": 5,
+}
+
+
+class Scripted(Host):
+    """A host whose commands end as told, and are remembered."""
+
+    def __init__(self, *ends: Ran) -> None:
+        super().__init__()
+        self.ends, self.commands, self.environments = list(ends), [], []
+
+    def run(self, command, *, env=None, timeout_s=0.0):
+        self.commands.append(list(command))
+        self.environments.append(dict(env or {}))
+        return self.ends.pop(0)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_it_needs_the_standard_library_alone(path):
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    names |= {n.module for n in nodes if isinstance(n, ast.ImportFrom)}
+    tops = {name.partition(".")[0] for name in names}
+    assert tops <= set(sys.stdlib_module_names) | {"daybook_release"}
+
+
+def test_it_is_packed_into_one_file_that_runs_and_is_the_same_each_time(tmp_path):
+    pack = ROOT / "ansible/roles/release/files/pack.py"
+    made = [tmp_path / "one", tmp_path / "two"]
+    for path in made:
+        subprocess.run([sys.executable, pack, path], check=True)
+    assert made[0].read_bytes() == made[1].read_bytes()
+    command = [sys.executable, "-I", made[0], "--help"]
+    assert "rollback" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_release_says_the_names_that_no_secret_may_have():
+    assert set(generate.VARIABLES) == ours.RELEASE_VARIABLES
+
+
+def test_settings_are_read_and_named_by_their_content():
+    text = json.dumps(SETTINGS)
+    read = settings.parse(text)
+    assert (read.name, read.scheme, read.secrets) == ("shop.test", "https", ("MAIL_TOKEN",))
+    assert settings.digest(text) != settings.digest(text + " ")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"app": "shop"}', json.dumps(SETTINGS | {"new": 1})])
+def test_settings_that_are_not_what_is_expected_are_refused(text):
+    with pytest.raises(Refused) as refused:
+        settings.parse(text)
+    assert "configure" in refused.value.next
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [
+        (f"{REPOSITORY}:latest", Usage),
+        (f"{REPOSITORY}@sha256:12", Usage),
+        (f"elsewhere/shop@sha256:{'0' * 64}", Refused),
+        (f"{REPOSITORY}@sha256:{'0' * 64}", None),
+    ],
+)
+def test_an_image_is_named_by_digest_and_comes_from_the_one_repository(image, error):
+    its = settings.parse(json.dumps(SETTINGS))
+    if error is None:
+        prepare.check_reference(image, its)
+        return
+    with pytest.raises(error):
+        prepare.check_reference(image, its)
+
+
+def test_a_label_is_base64_of_gzip():
+    assert prepare.unpack(base64.b64encode(gzip.compress("services: ä".encode())).decode()) == (
+        "services: ä"
+    )
+    with pytest.raises(Refused):
+        prepare.unpack("nonsense")
+
+
+def test_a_site_leads_its_names_to_a_slot():
+    text = site.render(site.BUILT_IN, ("shop.test", "www.shop.test"), 8001)
+    assert "\nshop.test, www.shop.test {\n" in text
+    assert "\treverse_proxy 127.0.0.1:8001 {\n" in text
+
+
+@pytest.mark.parametrize("template", ["{$NAMES} {\n}\n", "reverse_proxy {$UPSTREAM}\n"])
+def test_a_template_that_cannot_be_led_to_a_slot_is_refused(template):
+    with pytest.raises(Refused):
+        site.render(template, ("shop.test",), 8000)
+
+
+def test_secrets_are_fetched_ten_at_a_time_each_at_its_version():
+    names = [f"S{number:02}" for number in range(12)]
+    found = [
+        {"Name": f"/shop/staging/{name}", "Value": name.lower(), "Version": 2} for name in names
+    ]
+    answers = (found[:10], found[10:])
+    ends = [Ran(0, json.dumps({"Parameters": p, "InvalidParameters": []}), "") for p in answers]
+    host = Scripted(*ends)
+    wanted = dict.fromkeys(names) | {"S01": 7}
+    values, versions = parameters.fetch(host, "us-east-1", "/shop/staging/", wanted)
+    assert [len(command[command.index("--names") + 1 :]) for command in host.commands] == [10, 2]
+    assert "/shop/staging/S01:7" in host.commands[0]
+    assert values["S11"] == "s11"
+    assert set(versions.values()) == {2}
+
+
+def test_a_secret_without_value_is_named():
+    answer = {"Parameters": [], "InvalidParameters": ["/shop/staging/MAIL_TOKEN:3"]}
+    host = Scripted(Ran(0, json.dumps(answer), ""))
+    with pytest.raises(Refused, match="No value is set for MAIL_TOKEN:3") as refused:
+        parameters.fetch(host, "us-east-1", "/shop/staging/", {"MAIL_TOKEN": 3})
+    assert refused.value.next == "daybook secrets set MAIL_TOKEN"
+
+
+def test_secrets_reach_compose_by_its_environment_and_not_by_its_command_line(tmp_path):
+    host = Scripted(Ran(0, "", ""))
+    Docker(host, "shop").up(tmp_path / "generated.json", {"TOKEN": "hush"}, ["web-blue"])
+    assert host.commands == [
+        [
+            *("docker", "compose", "--project-name", "shop"),
+            *("--file", str(tmp_path / "generated.json")),
+            *("up", "--detach", "--no-build", "--no-deps", "--quiet-pull", "web-blue"),
+        ]
+    ]
+    assert host.environments[0]["TOKEN"] == "hush"
+
+
+def test_a_full_disk_is_told_with_what_makes_room():
+    host = Scripted(Ran(1, "", "write /x: no space left on device"))
+    with pytest.raises(Refused) as refused:
+        Docker(host, "shop").pull(f"{REPOSITORY}@sha256:{'0' * 64}")
+    assert refused.value.next == "sudo release prune"
+
+
+def test_a_command_that_takes_too_long_is_ended():
+    done = Host().run(["sleep", "30"], timeout_s=0.2)
+    assert done.code == 124
+    assert "no end within" in done.err
+
+
+def test_commands_get_no_variable_but_those_they_need(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "somebody's own")
+    assert "DATABASE_URL" not in Host().run(["env"]).out
+
+
+def test_nobody_listening_is_an_answer_too(port):
+    answer = Host().ask(port, "/", "shop.test")
+    assert (answer.status, "refused" in str(answer)) == (0, True)
+    assert str(Answer(500)) == "HTTP 500"
+
+
+def test_progress_for_a_program_is_json(capsys):
+    progress = Progress(as_json=True)
+    with progress.step("pull", "x"):
+        pass
+    with pytest.raises(Failed), progress.step("start"):
+        raise Failed("no")
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(each["step"], each["state"]) for each in said] == [
+        ("pull", "begun"),
+        ("pull", "done"),
+        ("start", "begun"),
+        ("start", "failed"),
+    ]
+    assert said[-1]["text"] == "no"
+
+
+def test_a_reader_that_went_away_does_not_end_a_release(monkeypatch):
+    class Gone:
+        def write(self, text: str) -> None:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            return
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    progress = Progress()
+    with progress.step("start"):
+        progress.line("still here")
+
+
+def test_each_error_has_an_exit_code_of_the_design():
+    codes = {cls.__name__: cls.exit_code for cls in ReleaseError.__subclasses__()}
+    assert codes == {
+        "Usage": 2,
+        "Refused": 3,
+        "Failed": 6,
+        "WentBack": 7,
+        "Locked": 8,
+        "Interrupted": 130,
+    }
