@@ -1,0 +1,157 @@
+"""One life of an application for the whole folder: staging, and production beside it.
+
+Each fixture goes a step further than the one before; test_life.py ends by taking both down.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dns.resolver
+import httpx
+import pytest
+
+from daybook import inventory, probe
+
+# Names and networks of this session's own: two may share a sandbox.
+APP = f"life{os.getpid()}"
+NETWORK = 160 + os.getpid() % 40 * 2
+NAMES = {"staging": f"staging.{APP}.test", "production": f"www.{APP}.test"}
+CIDRS = {"staging": f"10.{NETWORK}.0.0/16", "production": f"10.{NETWORK + 1}.0.0/16"}
+
+
+@dataclass(frozen=True)
+class Life:
+    """What tests ask about both environments, from outside and on the hosts."""
+
+    root: Path
+    sandbox: Any
+    app: str = APP
+    names: Mapping[str, str] = field(default_factory=lambda: NAMES)
+
+    def address(self, env: str) -> str:
+        """Return the Elastic IP of an environment's machine, from the inventory."""
+        [found] = inventory.read(self.root / "ansible/inventories" / env).values()
+        return found
+
+    def resolve(self, name: str) -> list[str]:
+        """Ask the sandbox's name server as anybody would ask the internet's."""
+        host, port = self.sandbox.env["DAYBOOK_NAMESERVER"].split(":")
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers, resolver.port = [host], int(port)
+        return [answer.to_text() for answer in resolver.resolve(name, "A")]
+
+    def fetch(self, env: str, path: str, scheme: str = "https") -> httpx.Response:
+        """Get a page by the application's public name."""
+        return probe.fetch(f"{scheme}://{self.names[env]}{path}", self.sandbox.env)
+
+    def version(self, env: str) -> dict:
+        """Return what the application says of itself."""
+        return self.fetch(env, "/version").raise_for_status().json()
+
+    def on_host(self, env: str, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on an environment's host."""
+        return self.sandbox.run("sandbox", "ssh", f"{self.app}-{env}-1", command)
+
+    def out(self, env: str, command: str) -> str:
+        """Return what a command on an environment's host says; it must succeed."""
+        done = self.on_host(env, command)
+        assert done.returncode == 0, done.stdout
+        return done.stdout.strip()
+
+    def private_ip(self, env: str) -> str:
+        """Return the address of an environment's host in its VPC."""
+        addresses = self.out(env, "hostname --all-ip-addresses").split()
+        network = CIDRS[env].removesuffix("0.0/16")
+        return next(word for word in addresses if word.startswith(network))
+
+    def run(self, lines: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run lines of a shell as an operator types them, after `daybook env export staging`."""
+        tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", f'eval "$(daybook env export staging)"\n{lines}'],
+            cwd=self.root,
+            env=os.environ | {"PATH": tools, "DAYBOOK_ROOT": str(self.root)},
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def shell(self, lines: str, stdin: str = "") -> str:
+        """Return what such lines print; they must succeed."""
+        done = self.run(lines, stdin)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+@pytest.fixture(scope="package")
+def world(sandbox, copy_project, make_project):
+    """Return a project of its own in the sandbox; what is left of it goes at the end."""
+    root = copy_project(APP)
+    (root / ".sandbox").symlink_to(sandbox.root / ".sandbox")
+    world = make_project(root)
+    for env, name in NAMES.items():
+        own = {"app": APP, "zone": f"{APP}.test", "names": [name], "cidr": CIDRS[env]}
+        world.set(env, **own, protected=False)
+    world.step("bootstrap", "staging")
+    yield world
+    for env in NAMES:
+        if (root / "ansible/inventories" / env).exists():
+            world.step("teardown", env)
+
+
+@pytest.fixture(scope="package")
+def life(world, sandbox) -> Life:
+    return Life(world.root, sandbox)
+
+
+@pytest.fixture(scope="package")
+def provisioned(world):
+    """Provision both at once: staging with plain papermill, production in two halves."""
+    parameters = ("-p", "env", "staging", "-p", "approve", "auto")
+    options = ("--no-progress-bar", "notebooks/provision.ipynb", "out.ipynb", *parameters)
+    with world.start("papermill", *options) as staging:
+        _provision_interrupted(world)
+        world.step("provision", "production")
+        said = staging.communicate(timeout=600)[0]
+    assert staging.returncode == 0, said
+    return world
+
+
+@pytest.fixture(scope="package")
+def configured(provisioned):
+    both(provisioned, "configure")
+    return provisioned
+
+
+@pytest.fixture(scope="package")
+def serving(configured):
+    both(configured, "first-deploy")
+    return configured
+
+
+def both(world, step: str) -> None:
+    """Run a step for both environments at once, each to its good end."""
+    started = [
+        world.start("daybook", "run", step, "-p", "env", env, "-p", "approve", "auto")
+        for env in NAMES
+    ]
+    said = [process.communicate(timeout=900)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], "\n".join(said)
+
+
+def _provision_interrupted(world) -> None:
+    parameters = ("-p", "env", "production", "-p", "approve", "auto")
+    with world.start("daybook", "run", "provision", *parameters) as process:
+        world.wait_for(process, r"created +aws_subnet")
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=240)[0]
+    assert process.returncode == 130, said

@@ -1,0 +1,124 @@
+"""The whole life of the application, in staging and beside it in production.
+
+The tests of this file go through that life in their order.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import dns.resolver
+import httpx
+import pytest
+
+ACCOUNT = "123456789012"
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
+
+
+def test_an_interrupted_provision_is_completed_by_the_next(provisioned):
+    record = provisioned.record("production", "provision")
+    assert record["status"] == "succeeded"
+    changes = " ".join(str(change) for change in record["changes"])
+    assert "11 added" not in changes
+    folders = sorted((provisioned.root / "runs/production").glob("*-provision-*"))
+    assert len(folders) == 2
+
+
+def test_papermill_alone_leaves_the_same_record(provisioned):
+    theirs = provisioned.record("staging", "provision")
+    ours = provisioned.record("production", "provision")
+    assert theirs["status"] == "succeeded"
+    assert theirs["changes"]
+    assert theirs.keys() == ours.keys()
+    assert [phase["name"] for phase in theirs["phases"]] == [
+        phase["name"] for phase in ours["phases"]
+    ]
+    assert (provisioned.root / "out.ipynb").is_file()
+
+
+def test_the_page_answers_under_its_name_and_says_where_it_runs(serving, life):
+    for env, name in life.names.items():
+        assert life.resolve(name) == [life.address(env)]
+        assert life.version(env)["environment"] == env
+    commit = serving.record("staging", "first-deploy")["plan"]["changes"]
+    assert life.version("staging")["version"] in " ".join(commit)
+
+
+@pytest.mark.parametrize("step", ["provision", "first-deploy"])
+def test_a_step_again_changes_nothing_and_says_so(serving, step):
+    said = serving.succeed("run", step, "-p", "env", "staging")
+    assert "no changes" in said.lower()
+    assert serving.record("staging", step)["approvals"][0]["how"] == "not needed"
+
+
+def test_configure_again_changes_nothing(serving):
+    assert "no changes" in serving.step("configure", "staging").lower()
+
+
+def test_the_articles_terraform_commands_work_as_they_stand(serving, life):
+    said = life.shell(
+        "cd terraform/environment && terraform workspace select staging && terraform apply",
+        stdin="yes\n",
+    )
+    assert "No changes." in said
+    assert "0 added, 0 changed, 0 destroyed" in said
+
+
+def test_the_articles_ansible_command_works_as_it_stands(serving, life):
+    key = shlex.quote(life.sandbox.env["DAYBOOK_SSH_KEY"])
+    said = life.shell(
+        f"AWS_ACCOUNT_ID={ACCOUNT} AWS_REGION=us-east-1 ansible-playbook --private-key {key}"
+        " -i ansible/inventories/staging ansible/staging.yml",
+    )
+    unchanged = rf"{life.app}-staging-1 +: ok=\d+ +changed=0 +unreachable=0 +failed=0"
+    assert re.search(unchanged, said), said
+
+
+def test_drift_is_found_with_who_changed_it_and_nothing_is_changed(serving, life, aws):
+    assert "no drift" in serving.succeed("run", "drift", "-p", "env", "staging")
+    ec2 = aws("ec2")
+    wanted = [{"Name": "group-name", "Values": [f"{life.app}-staging-host"]}]
+    [group] = ec2.describe_security_groups(Filters=wanted)["SecurityGroups"]
+    rule = {"IpProtocol": "tcp", "CidrIp": "0.0.0.0/0", "FromPort": 22, "ToPort": 22}
+    ec2.authorize_security_group_ingress(GroupId=group["GroupId"], **rule)
+    ec2.create_tags(Resources=[group["GroupId"]], Tags=[{"Key": "Name", "Value": "mine"}])
+    append = "echo '# by hand' | sudo tee --append /etc/caddy/Caddyfile"
+    life.out("staging", append)
+    done = serving.run("run", "drift", "-p", "env", "staging")
+    ec2.revoke_security_group_ingress(GroupId=group["GroupId"], **rule)
+    serving.step("provision", "staging")
+    serving.step("configure", "staging")
+    assert done.returncode == 7, done.stdout
+    assert "Terraform: aws_security_group.host would update (tags" in done.stdout
+    assert "CreateTags by moto" in done.stdout
+    assert "ingress tcp 22-22 from 0.0.0.0/0" in done.stdout
+    assert re.search("Write the Caddyfile would change; last changed by: .*configure", done.stdout)
+    assert "Nothing was changed." in done.stdout
+    assert serving.record("staging", "drift")["changes"] == []
+
+
+def test_teardown_takes_one_environment_and_leaves_the_other(serving, life):
+    gone = life.address("staging")
+    assert "is left" in serving.step("teardown", "staging")
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"http://{gone}/", timeout=5)
+    with pytest.raises(dns.resolver.NXDOMAIN):
+        life.resolve(life.names["staging"])
+    assert life.version("production")["environment"] == "production"
+
+
+def test_the_last_teardown_leaves_nothing(serving, life, aws):
+    serving.step("teardown", "production")
+    assert leftovers(aws("ec2"), life.app) == []
+
+
+def leftovers(ec2, app: str) -> list[str]:
+    """Return what EC2 still has of either environment."""
+    ours = [{"Name": "tag:app", "Values": [app]}]
+    found = ec2.describe_instances(Filters=ours)["Reservations"]
+    living = [i for r in found for i in r["Instances"] if i["State"]["Name"] != "terminated"]
+    vpcs = ec2.describe_vpcs(Filters=ours)["Vpcs"]
+    addresses = ec2.describe_addresses(Filters=ours)["Addresses"]
+    return [str(thing) for thing in (*living, *vpcs, *addresses)]
