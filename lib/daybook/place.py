@@ -81,6 +81,23 @@ def names_are_its_own(root: Path, env: str, chosen: Settings) -> Question:
     return question
 
 
+def github_is_agreed(root: Path, env: str, chosen: Settings) -> Question:
+    """Ask whether the account's other environments mean the same repository on GitHub."""
+
+    def question(name: str) -> Check:
+        shared = (chosen.app, chosen.account)
+        other = [
+            f"{other} has {_told(theirs)}"
+            for other, theirs in _others(root, env)
+            if (theirs.app, theirs.account) == shared and theirs.github != chosen.github
+        ]
+        fix = f"write the same `github` into environments/{env}.yml and the others"
+        expected = f"{_told(chosen)} in every environment of the account"
+        return Check(name, expected, "; ".join(other) or _told(chosen), not other, fix)
+
+    return question
+
+
 def git_is(root: Path, wanted: str) -> Question:
     """Ask for the state of the project's git that the environment asks for."""
     expected = {"any": "anything", "clean": "clean", "pushed": "clean and pushed"}[wanted]
@@ -164,6 +181,11 @@ def _claimed(other: str, theirs: Settings, ours: Settings) -> list[str]:
     if theirs.cidr.overlaps(ours.cidr):
         claims.append(f"{ours.cidr} overlaps {other}'s {theirs.cidr}")
     return claims
+
+
+def _told(chosen: Settings) -> str:
+    github = chosen.github
+    return f"{github.repository}, {github.branch}" if github.repository else "nobody"
 
 
 def _git(root: Path, *args: str) -> str | None:

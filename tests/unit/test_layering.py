@@ -13,7 +13,7 @@ LAYERS = (
     {"errors"},
     {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
     | {"compose", "dotenv", "origins", "scaffold"},
-    {"aws", "disks", "leftovers", "orphans", "probe", "inventory", "images"}
+    {"amis", "aws", "disks", "leftovers", "orphans", "probe", "inventory", "images"}
     | {"release", "secrets", "team"}
     | {"terraform", "ansible"},
     {"checks", "place", "gates.gate", "gates.lock"}

@@ -60,6 +60,18 @@ def checkout(root):
     return root
 
 
+def test_environments_of_an_account_agree_about_github(root):
+    ours = {"repository": "ann/shop", "branch": "main"}
+    chosen = write(root, "staging", github=ours)
+    write(root, "production", github=ours)
+    write(root, "elsewhere", account="210987654321")
+    agreed = place.github_is_agreed(root, "staging", chosen)
+    assert (agreed("github").is_ok, agreed("github").observed) == (True, "ann/shop, main")
+    write(root, "production")
+    check = agreed("github")
+    assert (check.is_ok, check.observed) == (False, "production has nobody")
+
+
 def test_the_tools_region():
     assert place.region_is(TARGET)("region").is_ok
     other = Target("aws", "1", "eu-north-1", REGION | {"AWS_REGION": "eu-north-1"})

@@ -93,8 +93,9 @@ def _check(root: Path, name: str) -> list[str]:
     """Print an environment's settings; return what else is wrong with it."""
     chosen = settings.load(root, name)
     target = resolve(chosen, root, rehearse=False)
-    own = place.names_are_its_own(root, name, chosen)("names")
-    wrong = [] if own.is_ok else [f"{name}: {own.observed}; {own.fix}"]
+    questions = (place.names_are_its_own, place.github_is_agreed)
+    answers = [question(root, name, chosen)(name) for question in questions]
+    wrong = [f"{name}: {each.observed}; {each.fix}" for each in answers if not each.is_ok]
     if not (root / "ansible" / f"{name}.yml").is_file():
         wrong.append(f"{name}: ansible/{name}.yml is missing")
     rows = [

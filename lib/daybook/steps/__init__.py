@@ -1,5 +1,6 @@
 """The steps that the notebooks in notebooks/ and runbooks/ call, one module each."""
 
+from daybook.steps.ami import Ami
 from daybook.steps.bootstrap import Bootstrap
 from daybook.steps.configure import Configure
 from daybook.steps.deploy import Deploy
@@ -10,6 +11,7 @@ from daybook.steps.rollback import Rollback
 from daybook.steps.teardown import Teardown
 
 __all__ = [
+    "Ami",
     "Bootstrap",
     "Configure",
     "Deploy",

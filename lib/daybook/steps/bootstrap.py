@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from daybook import aws, checks, terraform, ui
+from daybook import aws, checks, place, terraform, ui
 from daybook.errors import VerifyFailed
 from daybook.gates import turn
 from daybook.settings import environments
@@ -35,6 +35,7 @@ class Bootstrap(Step):
             "terraform": common.terraform_is_there(self),
             "AWS provider": common.provider_is_locked(self, "account"),
             "state": common.state_is_saved(self, "account", "default"),
+            "github": place.github_is_agreed(self.root, self.env, self.settings),
         }
 
     @property

@@ -1,0 +1,59 @@
+"""AMI: whether Debian has a newer image than the hosts run; nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from daybook import amis, checks, ui
+from daybook.gates import gate
+from daybook.steps import common
+from daybook.survey import Survey
+
+
+class Ami(Survey):
+    """Compare the hosts' image with Debian's newest, and say the line that takes it."""
+
+    name = "ami"
+    next = "when it suits: daybook run provision -p env {env}, with that line committed"
+
+    def questions_here(self) -> Mapping[str, checks.Question]:
+        return {"terraform": common.terraform_is_there(self)}
+
+    def questions_there(self) -> Mapping[str, checks.Question]:
+        return {"Debian 13": self._is_offered}
+
+    def make_plan(self) -> gate.Proposal:
+        hosts = common.outputs(self)["instances"]
+        newest = self._newest()
+        running = amis.of_instances(self.target, [host["id"] for host in hosts])
+        tasks = tuple(
+            gate.Task("renew", host["name"], f"{_told(newest)} in place of {_told(image)}")
+            for host in hosts
+            if (image := running[host["id"]]) < newest
+        )
+        return gate.Proposal(f"{self.run.title}: images", tasks, {"ami": newest.id})
+
+    def look(self) -> ui.Shown:
+        if self._plan.is_empty:
+            return ui.Notice(f"{self.run.title}: the hosts run Debian's newest", ui.OK)
+        lines = (
+            f"In environments/{self.env}.yml, under instance:",
+            f"  ami: {self._plan.basis['ami']}",
+            "With it provision makes the hosts anew, disks included: snapshot what must stay.",
+            "Nothing hurries: the hosts that run are patched, and patch themselves.",
+        )
+        return ui.Notice(f"{self.run.title}: Debian has a newer image", ui.warn("newer"), lines)
+
+    def _newest(self) -> amis.Image | None:
+        return amis.newest(self.target, self.settings.instance.type)
+
+    def _is_offered(self, name: str) -> checks.Check:
+        found, kind = self._newest(), self.settings.instance.type
+        fix = "correct instance.type in the settings, or the region"
+        return checks.Check(
+            name, f"for {kind}", _told(found) if found else "none", bool(found), fix
+        )
+
+
+def _told(image: amis.Image) -> str:
+    return f"{image.id} of {image.created or 'unknown age'}"
