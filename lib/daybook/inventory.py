@@ -31,7 +31,10 @@ def render(outputs: Mapping, known_hosts: Path) -> str:
         "app_port": outputs["app_port"],
         "ecr_repository_url": outputs["ecr_repository_url"],
     }
-    hosts = {host["name"]: {"ansible_host": host["public_ip"]} for host in outputs["instances"]}
+    hosts = {
+        host["name"]: {"ansible_host": host["public_ip"], "private_ip": host["private_ip"]}
+        for host in outputs["instances"]
+    }
     tree = {outputs["environment"]: {"hosts": hosts, "vars": variables}}
     head = "# From Terraform's outputs, by the step provision; it is written anew each time.\n"
     return head + yaml.safe_dump(tree, sort_keys=False, width=1000)

@@ -19,7 +19,7 @@ ROLES = sorted(path for path in (ANSIBLE / "roles").iterdir())
 # What lib/daybook/inventory.py writes, and what role release is called with.
 INVENTORY = """
 staging:
-  hosts: {hello-staging-1: {ansible_host: 192.0.2.7}}
+  hosts: {hello-staging-1: {ansible_host: 192.0.2.7, private_ip: 10.20.0.4}}
   vars:
     app_name: hello
     app_names: [staging.daybook.test, www.daybook.test]
@@ -127,9 +127,19 @@ def test_variables_of_a_host_follow_from_inventory_and_environment(inventory: Pa
 
 
 def test_caddy_reads_the_sites_and_serves_no_other_name():
-    rendered = render("caddy", "Caddyfile.j2")
+    rendered = render("caddy", "Caddyfile.j2", caddy_names=["a.test"], caddy_peers=[])
+    assert "acme-challenge" not in rendered
     assert "\nimport /etc/caddy/sites/*.caddy\n" in rendered
     assert 'http:// {\n\trespond "Nothing is served under this name." 421\n}' in rendered
+
+
+def test_one_of_several_hosts_asks_each_other_about_a_challenge():
+    names, peers = ["a.test", "www.a.test"], ["10.20.0.5", "10.20.1.4"]
+    rendered = render("caddy", "Caddyfile.j2", caddy_names=names, caddy_peers=peers)
+    assert "\nhttp://a.test, http://www.a.test {\n" in rendered
+    asked = re.findall(r"reverse_proxy (\S+) \{", rendered)
+    assert asked == [f"{peer}:80" for peer in peers]
+    assert rendered.count("{") == rendered.count("}")
 
 
 def test_names_have_certificates_before_the_first_release():

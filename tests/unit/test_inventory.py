@@ -133,6 +133,7 @@ def test_ansible_reads_what_the_roles_need(read_by_ansible: dict):
         "app_names": ["staging.daybook.test"],
         "app_port": 8000,
         "ecr_repository_url": OUTPUTS["ecr_repository_url"],
+        "private_ip": "10.20.0.4",
     }
 
 
