@@ -18,6 +18,7 @@ LIMIT_BYTES = 4096
 """What the standard tier holds:
 https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html
 """
+RETIRED = "retired"
 _NOBODY = ("", "N/A")
 
 
@@ -26,6 +27,7 @@ class Version:
     """One value that was set, and everything about it but the value.
 
     arn: who AWS says it was. note: who Daybook says it was, and in which run.
+    is_retired: a rotation has put another in its place everywhere.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Version:
     changed: datetime
     arn: str = ""
     note: str = ""
+    is_retired: bool = False
 
     @property
     def who(self) -> str:
@@ -105,6 +108,15 @@ class Store:
                 self._tag(name)
         return answer["Version"]
 
+    def retire(self, name: str, number: int) -> None:
+        """Mark a version as one that nothing uses any more; its value stays in the history."""
+        # A label is one version's alone, and begins with a letter.
+        label = f"{RETIRED}-{number}"
+        with _asking("LabelParameterVersion", self._full(name)):
+            self._ssm.label_parameter_version(
+                Name=self._full(name), ParameterVersion=number, Labels=[label]
+            )
+
     def delete(self, name: str) -> bool:
         """Remove a value and its history; False when there is none."""
         with _asking("DeleteParameter", self._full(name)):
@@ -135,6 +147,7 @@ class Store:
             changed=found["LastModifiedDate"],
             arn="" if arn in _NOBODY else arn,
             note=found.get("Description", ""),
+            is_retired=f"{RETIRED}-{found['Version']}" in found.get("Labels", ()),
         )
 
 

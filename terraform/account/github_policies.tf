@@ -130,6 +130,7 @@ data "aws_iam_policy_document" "run" {
       "ssm:GetParameterHistory",
       "ssm:GetParameters",
       "ssm:GetParametersByPath",
+      "ssm:LabelParameterVersion",
       "ssm:ListTagsForResource",
       "ssm:PutParameter",
     ]

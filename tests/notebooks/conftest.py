@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,13 +112,16 @@ class Front:
     client: Any
     root: Path
 
-    def execute(self, source: str, cell_id: str = "") -> dict[str, Any]:
-        """Run a cell; return its reply."""
+    def execute(self, source: str, cell_id: str = "", typed: Sequence[str] = ()) -> dict[str, Any]:
+        """Run a cell, type what it prompts for, return its reply."""
         content = {"code": source, "silent": False, "store_history": True}
         content |= {"user_expressions": {}, "allow_stdin": True, "stop_on_error": True}
         message = self.client.session.msg("execute_request", content)
         message["metadata"] = {"cellId": cell_id} if cell_id else {}
         self.client.shell_channel.send(message)
+        for text in typed:
+            assert self.client.get_stdin_msg(timeout=60)["content"]["password"]
+            self.client.input(text)
         while True:
             reply = self.client.get_shell_msg(timeout=60)
             if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:

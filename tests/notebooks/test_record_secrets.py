@@ -171,3 +171,20 @@ def _without_the_plant(workshop) -> list[str]:
     """Give the kernel the secrets by a file, as an operator's machine has them."""
     (workshop.root / "plant.py").write_text(PLANT)
     return ["exec((root / 'plant.py').read_text())"]
+
+
+def test_a_value_that_is_typed_at_a_prompt_is_in_no_file(workshop, front):
+    workshop.write()
+    front.execute('run = "r1"')
+    front.execute(workshop.begin)
+    ask = "from daybook.steps import rotation; value = rotation._typed('KEY'); len(value)"
+    assert front.execute(ask, typed=[TOKEN, TOKEN])["status"] == "ok"
+    assert front.execute(ask, typed=[TOKEN, "another"])["ename"] == "SettingsError"
+    front.execute("recorder.finish()")
+    assert f'"{len(TOKEN)}"' in (workshop.folder() / "journal.jsonl").read_text()
+    leaking = [
+        path
+        for path in workshop.root.rglob("*")
+        if path.is_file() and TOKEN.encode() in path.read_bytes()
+    ]
+    assert leaking == []

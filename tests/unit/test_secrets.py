@@ -56,6 +56,15 @@ def test_every_setting_is_a_version_of_its_own(store):
     assert store.history("OTHER") == ()
 
 
+def test_a_version_is_retired_by_itself(store):
+    for value in ("one", "two", "three"):
+        store.put("TOKEN", value, "Ann")
+    for number in (1, 2, 1):
+        store.retire("TOKEN", number)
+    retired = {each.number: each.is_retired for each in store.history("TOKEN")}
+    assert retired == {3: False, 2: True, 1: True}
+
+
 def test_another_environments_secrets_are_not_seen(store):
     for env in ("staging2", "stagin"):
         secrets.Store(TARGET, "hello", env).put("TOKEN", "s3cret", "")

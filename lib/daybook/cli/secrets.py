@@ -191,8 +191,11 @@ def history(name: str, env: str, rehearse: bool, as_json: bool) -> None:
     if as_json:
         _print_json([_version_facts(version) for version in versions])
         return
-    rows = [(*_told(version), f"{version.changed:%Y-%m-%d %H:%M:%S %Z}") for version in versions]
-    columns = ("version", "age", "set by", "when")
+    rows = [
+        (*_told(version), f"{version.changed:%Y-%m-%d %H:%M:%S %Z}", _use(version))
+        for version in versions
+    ]
+    columns = ("version", "age", "set by", "when", "")
     click.echo(ui.text(ui.Table(f"{name} of {env}: {len(rows)} versions", columns, rows)))
 
 
@@ -272,6 +275,10 @@ def _compare(mine: str | None, theirs: str | None) -> ui.Status:
 
 def _told(version: Version | None) -> tuple[str, str, str]:
     return (str(version.number), _age(version), version.who) if version else ("", "", "")
+
+
+def _use(version: Version) -> str:
+    return "retired" if version.is_retired else ""
 
 
 def _brief(version: Version | None) -> str:

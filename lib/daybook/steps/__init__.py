@@ -8,6 +8,7 @@ from daybook.steps.drift import Drift
 from daybook.steps.first_deploy import FirstDeploy
 from daybook.steps.provision import Provision
 from daybook.steps.rollback import Rollback
+from daybook.steps.rotation import Rotation
 from daybook.steps.teardown import Teardown
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "FirstDeploy",
     "Provision",
     "Rollback",
+    "Rotation",
     "Teardown",
 ]

@@ -27,14 +27,31 @@ NAMES = {"staging": f"staging.{APP}.test", "production": f"www.{APP}.test"}
 CIDRS = {"staging": f"10.{NETWORK}.0.0/16", "production": f"10.{NETWORK + 1}.0.0/16"}
 
 
+SECRET = "DATABASE_URL"
+SECRETS = {SECRET: "where the orders are kept"}
+
+
+def set_secret(world, env: str, value: str) -> None:
+    """Set the application's secret, as from a file."""
+    file = world.root / "new.env"
+    file.write_text(f"{SECRET}={value}\n")
+    world.succeed("secrets", "import", str(file), "-e", env)
+    file.unlink()
+
+
 @dataclass(frozen=True)
 class Life:
     """What tests ask about both environments, from outside and on the hosts."""
 
-    root: Path
+    project: Any
     sandbox: Any
     app: str = APP
+    secret: str = SECRET
     names: Mapping[str, str] = field(default_factory=lambda: NAMES)
+
+    @property
+    def root(self) -> Path:
+        return self.project.root
 
     def address(self, env: str) -> str:
         """Return the Elastic IP of an environment's machine, from the inventory."""
@@ -65,6 +82,10 @@ class Life:
         done = self.on_host(env, command)
         assert done.returncode == 0, done.stdout
         return done.stdout.strip()
+
+    def set_secret(self, env: str, value: str) -> None:
+        """Set the application's secret; it reaches the application with the next release."""
+        set_secret(self.project, env, value)
 
     def private_ip(self, env: str) -> str:
         """Return the address of an environment's host in its VPC."""
@@ -100,8 +121,15 @@ def world(sandbox, copy_project, make_project):
     world = make_project(root)
     for env, name in NAMES.items():
         own = {"app": APP, "zone": f"{APP}.test", "names": [name], "cidr": CIDRS[env]}
-        world.set(env, **own, protected=False)
+        world.set(env, **own, protected=False, secrets=SECRETS)
+    compose = root / "app/compose.yaml"
+    given = "APP_HOST: ${APP_HOST:-}"
+    compose.write_text(
+        compose.read_text().replace(given, f"{given}\n      {SECRET}: ${{{SECRET}:-}}")
+    )
     world.step("bootstrap", "staging")
+    for env in NAMES:
+        set_secret(world, env, f"first of {env}")
     yield world
     for env in NAMES:
         if (root / "ansible/inventories" / env).exists():
@@ -110,7 +138,7 @@ def world(sandbox, copy_project, make_project):
 
 @pytest.fixture(scope="package")
 def life(world, sandbox) -> Life:
-    return Life(world.root, sandbox)
+    return Life(world, sandbox)
 
 
 @pytest.fixture(scope="package")

@@ -25,17 +25,6 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def parameters(life, aws):
-    """Give both environments a parameter of the same name."""
-    ssm = aws("ssm")
-    names = {env: f"/{life.app}/{env}/DATABASE_URL" for env in life.names}
-    for env, name in names.items():
-        ssm.put_parameter(Name=name, Value=f"that of {env}", Type="SecureString")
-    yield names
-    ssm.delete_parameters(Names=list(names.values()))
-
-
-@pytest.fixture(scope="module")
 def image(life) -> str:
     """Return the id of the application's image on staging's host."""
     repository = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/{life.app}"
@@ -53,13 +42,14 @@ def test_one_host_reaches_itself_and_not_the_others(life, port):
     assert not connects(life.private_ip("production"))
 
 
-def test_one_host_reads_its_own_parameters_and_not_the_others(life, parameters):
+def test_one_host_reads_its_own_parameters_and_not_the_others(life):
+    own, other = (f"/{life.app}/{env}/{life.secret}" for env in ("staging", "production"))
     read = "aws ssm get-parameter --with-decryption --query Parameter.Value --output text --name "
-    assert life.out("staging", read + parameters["staging"]) == "that of staging"
+    assert life.out("staging", read + own) == "first of staging"
     for refused in (
-        read + parameters["production"],
+        read + other,
         f"aws ssm get-parameters-by-path --recursive --path /{life.app}",
-        f"aws ssm put-parameter --overwrite --value x --name {parameters['staging']}",
+        f"aws ssm put-parameter --overwrite --value x --name {own}",
     ):
         assert_denied(life, refused)
 
@@ -79,10 +69,11 @@ def test_a_host_pulls_images_and_pushes_none(life, image):
 
 
 def test_a_host_neither_reads_nor_writes_terraforms_state(life):
-    bucket = f"s3://{life.app}-state-{ACCOUNT}"
-    assert_denied(life, f"aws s3 ls {bucket}")
-    assert_denied(life, f"aws s3 cp {bucket}/env:/staging/environment/terraform.tfstate -")
-    assert_denied(life, f"echo x | aws s3 cp - {bucket}/env:/staging/environment/terraform.tfstate")
+    bucket = f"--bucket {life.app}-state-{ACCOUNT}"
+    state = f"{bucket} --key env:/staging/environment/terraform.tfstate"
+    assert_denied(life, f"aws s3api list-objects-v2 {bucket}")
+    assert_denied(life, f"aws s3api get-object {state} /dev/null")
+    assert_denied(life, f"aws s3api put-object {state} --body /etc/hostname")
 
 
 def test_a_container_gets_no_token_for_the_instance_role(life, image):

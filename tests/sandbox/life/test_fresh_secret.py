@@ -1,0 +1,61 @@
+"""A secret is rotated: set, rolled out, looked at, and the value before it retired."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
+
+
+def rotate(serving, life):
+    given = ("-p", "name", life.secret, "-p", "approve", "auto")
+    return serving.run("run", "secrets", "-p", "env", "staging", *given)
+
+
+def runs_with(life) -> str:
+    """Return the value that the serving container has, found as an attacker on the host would."""
+    running = "sudo docker ps --quiet --filter publish=8000-8001 | head --lines 1"
+    return life.out("staging", f"sudo docker exec $({running}) printenv {life.secret}")
+
+
+def versions(serving, life) -> dict[int, bool]:
+    """Return each version of the secret, and whether it is retired: {2: False, 1: True}."""
+    said = serving.succeed("secrets", "history", life.secret, "-e", "staging", "--json")
+    return {each["number"]: each["is_retired"] for each in json.loads(said)}
+
+
+def test_without_a_new_value_nothing_is_to_be_done(serving, life):
+    done = rotate(serving, life)
+    assert done.returncode == 0, done.stdout
+    assert f"daybook secrets set {life.secret} -e staging" in done.stdout
+    assert versions(serving, life) == {1: False}
+
+
+def test_a_new_value_reaches_the_application_and_the_old_one_is_retired(serving, life):
+    before = life.version("staging")["version"]
+    life.set_secret("staging", "second of staging")
+    assert runs_with(life) == "first of staging"
+    done = rotate(serving, life)
+    assert done.returncode == 0, done.stdout
+    assert runs_with(life) == "second of staging"
+    assert life.version("staging")["version"] == before
+    assert versions(serving, life) == {2: False, 1: True}
+    record = serving.record("staging", "secrets")
+    assert "retired" in " ".join(str(change) for change in record["changes"])
+    assert "second of staging" not in "".join(
+        path.read_text("utf-8", "replace")
+        for path in (serving.root / "runs").rglob("*")
+        if path.is_file()
+    )
+
+
+def test_again_there_is_nothing_to_do(serving, life):
+    assert "No changes" in rotate(serving, life).stdout
+
+
+def test_only_a_declared_secret_is_rotated(serving):
+    done = serving.run("run", "secrets", "-p", "env", "staging", "-p", "name", "OTHER_KEY")
+    assert done.returncode == 3
+    assert "expected one of DATABASE_URL" in done.stdout

@@ -1,0 +1,137 @@
+"""What rotating a secret would do, and what it asks a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from moto import mock_aws
+
+from daybook.errors import ApplyFailed, PreflightFailed, SettingsError
+from daybook.gates import gate
+from daybook.release import Release, Status
+from daybook.secrets import Store
+from daybook.steps import rotation
+from daybook.steps.hosts import Serving
+from daybook.steps.rotation import Rotation
+from daybook.target import Target
+
+DIGEST = f"sha256:{'1' * 64}"
+
+
+class Step(Rotation):
+    """A rotation whose hosts are what a test says."""
+
+    def look_around(self):
+        return self.found
+
+    def by(self):
+        return "Ann"
+
+
+def host(name: str, version: int, *, healthy: bool = True, image: str = DIGEST) -> Serving:
+    release = Release("id", f"r@{image}", "v1", "serving", secrets={"KEY": version})
+    return Serving(SimpleNamespace(name=name), Status("id", healthy=healthy), (release,))
+
+
+@pytest.fixture
+def step():
+    """Return a step with a store of its own, in which KEY was set twice."""
+    with mock_aws():
+        it = object.__new__(Step)
+        it.env, it.target = "staging", Target("sandbox", "123456789012", "us-east-1", {})
+        it.settings = SimpleNamespace(app="hello", secrets={"KEY": "opens the door"})
+        it._plan, it.written, it.hidden = None, [], {}
+        it.run = SimpleNamespace(
+            title="secrets staging",
+            id="r1",
+            root=Path(),
+            parameters={"name": "KEY"},
+            write=lambda *kind, **said: it.written.append(said["what"]),
+            hide=it.hidden.__setitem__,
+        )
+        for value in ("one", "two"):
+            Store(it.target, "hello", "staging").put("KEY", value, "Ann")
+        yield it
+
+
+@pytest.fixture
+def somebody(monkeypatch):
+    """Let somebody be there; return the list of what they type."""
+    typed: list[str] = []
+    monkeypatch.setattr(gate, "somebody_is_there", lambda: True)
+    monkeypatch.setattr(rotation.getpass, "getpass", lambda _prompt: typed.pop(0))
+    return typed
+
+
+def planned(step, *found: Serving) -> list[tuple[str, str]]:
+    step.found = found
+    step._plan = step.make_plan()
+    return [(task.action, task.address) for task in step._plan.changes]
+
+
+def test_a_value_that_runs_nowhere_yet_is_rolled_out_and_the_one_before_retired(step):
+    assert planned(step, host("web-1", 1), host("web-2", 2)) == [
+        ("release", "web-1"),
+        ("retire", "/hello/staging/KEY version 1"),
+    ]
+    assert step._plan.basis["secrets"] == {"KEY": 2}
+
+
+def test_what_runs_everywhere_and_is_all_retired_needs_nothing(step):
+    step._store.retire("KEY", 1)
+    assert planned(step, host("web-1", 2)) == []
+
+
+def test_where_somebody_can_type_a_new_value_is_proposed(step, somebody):
+    assert planned(step, host("web-1", 2)) == [
+        ("set", "/hello/staging/KEY version 3"),
+        ("release", "web-1"),
+        ("retire", "/hello/staging/KEY version 2"),
+        ("retire", "/hello/staging/KEY version 1"),
+    ]
+    assert planned(step, host("web-1", 1))[0] == ("release", "web-1")
+
+
+def test_a_typed_value_is_set_and_hidden(step, somebody):
+    planned(step, host("web-1", 2))
+    somebody += ["three", "three"]
+    step._set(3)
+    assert step._store.values() == {"KEY": "three"}
+    assert step.hidden == {"KEY": "three"}
+    assert step.written == ["/hello/staging/KEY version 3"]
+
+
+@pytest.mark.parametrize("typed", [["three", "tree"], ["  "]])
+def test_a_value_that_cannot_be_meant_is_not_set(step, somebody, typed):
+    somebody += typed
+    with pytest.raises(SettingsError):
+        step._set(3)
+    assert step._store.values() == {"KEY": "two"}
+
+
+def test_somebody_elses_new_value_stops_it(step, somebody):
+    planned(step, host("web-1", 2))
+    step._store.put("KEY", "theirs", "Ben")
+    somebody += ["three", "three"]
+    with pytest.raises(ApplyFailed, match="Somebody else has set KEY meanwhile"):
+        step._set(3)
+
+
+def test_without_anybody_nothing_is_asked(step):
+    with pytest.raises(SettingsError, match="Nobody is there to type KEY"):
+        step._set(3)
+
+
+def test_hosts_that_serve_different_releases_are_not_touched(step):
+    other = host("web-2", 1, image=f"sha256:{'2' * 64}")
+    with pytest.raises(PreflightFailed, match="serve no one release"):
+        planned(step, host("web-1", 1), other)
+
+
+def test_nothing_is_retired_while_a_host_has_it(step):
+    planned(step, host("web-1", 1))
+    with pytest.raises(ApplyFailed, match="web-1 has another value"):
+        step.look()
+    assert not any(version.is_retired for version in step._store.history("KEY"))
