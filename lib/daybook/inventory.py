@@ -30,6 +30,7 @@ def render(outputs: Mapping, known_hosts: Path) -> str:
         "app_names": list(outputs["names"]),
         "app_port": outputs["app_port"],
         "ecr_repository_url": outputs["ecr_repository_url"],
+        "metrics_namespace": outputs["metrics_namespace"],
     }
     hosts = {
         host["name"]: {"ansible_host": host["public_ip"], "private_ip": host["private_ip"]}

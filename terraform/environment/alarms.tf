@@ -56,5 +56,8 @@ resource "aws_cloudwatch_metric_alarm" "host" {
   alarm_actions       = concat(aws_sns_topic.alarms[*].arn, lookup(local.recovery, each.value.kind, []))
   ok_actions          = aws_sns_topic.alarms[*].arn
 
+  # Only what the hosts tell themselves can fall silent.
+  insufficient_data_actions = contains(keys(local.namespaces), each.value.kind) ? aws_sns_topic.alarms[*].arn : []
+
   tags = { Name = each.key }
 }

@@ -19,6 +19,7 @@ OUTPUTS = {
     "app_port": 8000,
     "names": ["staging.daybook.test"],
     "ecr_repository_url": "123456789012.dkr.ecr.us-east-1.amazonaws.com/hello",
+    "metrics_namespace": "hello/staging",
     "instances": [
         {
             "id": "i-1",
@@ -134,6 +135,7 @@ def test_ansible_reads_what_the_roles_need(read_by_ansible: dict):
         "app_port": 8000,
         "ecr_repository_url": OUTPUTS["ecr_repository_url"],
         "private_ip": "10.20.0.4",
+        "metrics_namespace": OUTPUTS["metrics_namespace"],
     }
 
 

@@ -42,3 +42,7 @@ def test_the_order_is_the_same_for_every_member_of_the_team():
 def test_an_operator_outside_the_team_is_let_in_too():
     assert team.keys_for_hosts(f"{CY} cy\n", (f"{ANN} ann@x",)) == [f"{ANN} ann@x", f"{CY} cy"]
     assert team.keys_for_hosts(f"{CY} cy\n", ()) == [f"{CY} cy"]
+
+
+def test_nobody_is_no_key():
+    assert team.keys_for_hosts("", ()) == []

@@ -1,6 +1,6 @@
 """Ansible: play a playbook through ansible-runner, tell what each task did on each host."""
 
-from daybook.ansible.events import Event, show_progress
+from daybook.ansible.events import Event, OnEvent, show_progress
 from daybook.ansible.runner import PlayResult, Stats, play
 
-__all__ = ["Event", "PlayResult", "Stats", "play", "show_progress"]
+__all__ = ["Event", "OnEvent", "PlayResult", "Stats", "play", "show_progress"]

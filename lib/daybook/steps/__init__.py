@@ -6,6 +6,7 @@ from daybook.steps.configure import Configure
 from daybook.steps.deploy import Deploy
 from daybook.steps.drift import Drift
 from daybook.steps.first_deploy import FirstDeploy
+from daybook.steps.patch import Patch
 from daybook.steps.provision import Provision
 from daybook.steps.rollback import Rollback
 from daybook.steps.rotation import Rotation
@@ -18,6 +19,7 @@ __all__ = [
     "Deploy",
     "Drift",
     "FirstDeploy",
+    "Patch",
     "Provision",
     "Rollback",
     "Rotation",

@@ -342,16 +342,26 @@ def play(
                 said = {"action": event.state, "what": event.task, "host": event.host}
                 step.run.write("change", tool="ansible", **said)
 
-        return ansible.play(
-            step.root / "ansible" / playbook,
-            inventory=inventory_path(step),
-            env=step.target.environ,
-            variables=variables,
-            private_key=step.run.ssh_key,
-            project_dir=step.root,
-            start=step.run.start,
-            on_event=on_event,
-        )
+        return played(step, playbook, on_event, variables)
+
+
+def played(
+    step: Step,
+    playbook: str,
+    on_event: ansible.OnEvent,
+    variables: Mapping[str, object] | None = None,
+) -> ansible.PlayResult:
+    """Play a playbook on the environment's hosts; nothing is shown or recorded here."""
+    return ansible.play(
+        step.root / "ansible" / playbook,
+        inventory=inventory_path(step),
+        env=step.target.environ,
+        variables=variables,
+        private_key=step.run.ssh_key,
+        project_dir=step.root,
+        start=step.run.start,
+        on_event=on_event,
+    )
 
 
 def hosts_are_running(step: Step) -> checks.Question:

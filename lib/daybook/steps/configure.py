@@ -45,7 +45,11 @@ class Configure(Step):
             gate.Task("configure", host["name"], f"{host['public_ip']}: ansible/{self.env}.yml")
             for host in common.outputs(self)["instances"]
         ]
-        basis = {**common.context(self), "ansible": images.tree_hash(self.root / "ansible")}
+        basis = {
+            **common.context(self),
+            "ansible": images.tree_hash(self.root / "ansible"),
+            "keys": common.team_keys(self),
+        }
         return gate.Proposal(f"{self.run.title}: hosts to configure", tuple(tasks), basis)
 
     def apply_plan(self, plan: gate.Proposal) -> ui.Shown:

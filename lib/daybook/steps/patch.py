@@ -1,0 +1,118 @@
+"""Patch: the hosts' updates, one host after the other, with a reboot where they need it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from daybook import ansible, checks, probe, ui
+from daybook.errors import CommandFailed, VerifyFailed
+from daybook.gates import gate
+from daybook.step import Step
+from daybook.steps import common
+from daybook.steps.configure import Configure
+
+READ = "patches : Read what is pending"
+BACK_S = 120
+LISTS_S = 24 * 3600
+"""Package lists of this age are used as they are: those of the plan."""
+
+
+class Patch(Step):
+    """Install what Debian has published since, and see that each host came back whole."""
+
+    name = "patch"
+    next = "nothing to do: {env} is up to date"
+
+    def questions_here(self) -> Mapping[str, checks.Question]:
+        return Configure.questions_here(self)
+
+    def questions_there(self) -> Mapping[str, checks.Question]:
+        return {"hosts": common.hosts_are_running(self)}
+
+    def make_plan(self) -> gate.Proposal:
+        pending = self._pending()
+        self._answers = {where: self._status(*where) for where in self._addresses()}
+        changes = [task for host, found in pending.items() for task in self._tasks(host, found)]
+        return gate.Proposal(
+            f"{self.run.title}: updates", tuple(changes), {**common.context(self), **pending}
+        )
+
+    def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
+        if plan.is_empty:
+            return ui.Notice(f"No changes: the hosts of {self.env} are up to date", ui.OK)
+        variables = {"patches_reboot": self._may_reboot, "patches_lists_valid_s": LISTS_S}
+        return common.play(self, "patch.yml", variables)
+
+    def look(self) -> ui.Shown:
+        rows = [self._patched(host, found) for host, found in self._pending().items()]
+        rows += [self._same(name, address) for name, address in self._answers]
+        return ui.Table(f"{self.run.title}: afterwards", ("status", "what", "seen"), rows)
+
+    @property
+    def _may_reboot(self) -> bool:
+        return str(self.run.parameters.get("reboot", True)).lower() == "true"
+
+    def _tasks(self, host: str, found: Mapping) -> Iterator[gate.Task]:
+        if updates := found["updates"]:
+            yield gate.Task("upgrade", host, f"{len(updates)}: {', '.join(updates)}")
+        if self._may_reboot and (updates or found["reboot_for"]):
+            yield gate.Task("reboot", host, ", ".join(found["reboot_for"]) or "if these need it")
+
+    def _pending(self) -> dict[str, dict]:
+        """Return each host's kernel, updates, reasons to reboot and time of boot."""
+        found: dict[str, dict] = {}
+
+        def on_event(event: ansible.Event) -> None:
+            show(event)
+            if event.task == READ and event.state == "ok":
+                found[event.host] = json.loads(event.message)
+
+        with ui.Progress(f"ansible-playbook updates.yml, {self.env}") as progress:
+            show = ansible.show_progress(progress)
+            common.played(self, "updates.yml", on_event)
+        if missing := sorted(set(_names(self)) - set(found)):
+            raise CommandFailed(
+                f"{', '.join(missing)} did not say what is pending.",
+                next=f"write the inventory anew: daybook run provision -p env {self.env}",
+            )
+        return dict(sorted(found.items()))
+
+    def _patched(self, host: str, found: Mapping) -> tuple:
+        left = found["updates"] + (found["reboot_for"] if self._may_reboot else [])
+        if left:
+            raise VerifyFailed(
+                f"{host} is not up to date.",
+                expected="no update and no reboot pending",
+                observed=", ".join(left),
+                next=f"daybook run patch -p env {self.env}",
+            )
+        waits = "; a reboot waits" if found["reboot_for"] else ""
+        said = f"kernel {found['kernel']}, up since {found['up_since']}{waits}"
+        return (ui.warn("patched") if waits else ui.good("patched")), host, said
+
+    def _addresses(self) -> list[tuple[str, str]]:
+        hosts = common.outputs(self)["instances"]
+        return [(name, host["public_ip"]) for host in hosts for name in self.settings.names]
+
+    def _status(self, name: str, address: str) -> int | None:
+        """Return the HTTP status of a name at a host, None when nothing answers."""
+        try:
+            return probe.fetch(f"https://{name}/", self.target.environ, at=address).status_code
+        except probe.NotYet:
+            return None
+
+    def _same(self, name: str, address: str) -> tuple:
+        """Return a row about a name once it answers as it did before."""
+        before, url = self._answers[name, address], f"https://{name}/ at {address}"
+
+        def answer() -> None:
+            if (now := self._status(name, address)) != before:
+                raise probe.NotYet(f"{now or 'no answer'}, before it was {before or 'none'}")
+
+        probe.wait_until(answer, what=url, timeout_s=BACK_S)
+        return ui.good("as before"), url, f"HTTP {before}" if before else "no answer"
+
+
+def _names(step: Step) -> list[str]:
+    return [host["name"] for host in common.outputs(step)["instances"]]
