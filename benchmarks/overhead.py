@@ -79,9 +79,9 @@ def bare_ansible(root: Path) -> float:
     return timed([*command, "-i", f"ansible/inventories/{ENV}", f"ansible/{ENV}.yml"], root, env)
 
 
-def exported(root: Path) -> dict[str, str]:
+def exported(root: Path, env: str = ENV) -> dict[str, str]:
     """Return the environment that `daybook env export` makes of a shell's."""
-    script = f'eval "$({DAYBOOK} env export {ENV})" && env --null'
+    script = f'eval "$({DAYBOOK} env export {env})" && env --null'
     here = os.environ | {"DAYBOOK_ROOT": str(root)}
     said = subprocess.check_output(["bash", "-euc", script], cwd=root, env=here, text=True)
     return dict(line.split("=", 1) for line in said.split("\0") if line)
