@@ -193,6 +193,6 @@ def test_the_command_line_reaches_it_by_every_name(sandbox, vpc):
 def test_many_boot_at_once(vpc):
     instances = [vpc.launch() for _ in range(4)]
     for instance in instances:
-        instance.becomes("running", within_s=20)
+        instance.becomes("running", within_s=60)
     addresses = {instance.private_ip for instance in instances}
     assert len(addresses) == 4
