@@ -121,6 +121,7 @@ def world(sandbox, copy_project, make_project):
     world = make_project(root)
     for env, name in NAMES.items():
         own = {"app": APP, "zone": f"{APP}.test", "names": [name], "cidr": CIDRS[env]}
+        own |= {"alarm_email": "ops@example.com"}
         world.set(env, **own, protected=False, secrets=SECRETS)
     compose = root / "app/compose.yaml"
     given = "APP_HOST: ${APP_HOST:-}"

@@ -1,6 +1,7 @@
 # Prints each enabled service that runs, and each container with what it says of its health.
 systemctl list-unit-files --type service --state enabled --plain --no-legend |
   while read -r unit _; do
+    case $unit in *@.service) continue ;; esac # a template for others
     if systemctl --quiet is-active "$unit"; then echo "$unit"; fi
   done
 if [ -e /run/docker.sock ]; then

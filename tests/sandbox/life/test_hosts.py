@@ -1,0 +1,164 @@
+"""What the roles leave on a host: who gets in, what it tells, what outlives a kill or a reboot."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import boto3
+import pytest
+import yaml
+
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.timeout(1800),
+    pytest.mark.usefixtures("serving"),
+]
+
+HOSTS = {"hosts": "staging", "become": True, "gather_facts": False}
+DRIVER = "sudo docker info --format '{{ .LoggingDriver }}'"
+
+
+def start(life, *roles: str, **variables: object) -> subprocess.Popen[str]:
+    """Start a play of some roles on staging's host, in a process group of its own."""
+    playbook = life.root / "ansible/trial.yml"
+    playbook.write_text(yaml.safe_dump([HOSTS | {"roles": list(roles)}]))
+    env = {"AWS_ACCOUNT_ID": "123456789012", "AWS_REGION": life.sandbox.env["AWS_REGION"]}
+    command = ["ansible-playbook", "--private-key", life.sandbox.env["DAYBOOK_SSH_KEY"]]
+    command += ["-i", "ansible/inventories/staging", "-e", json.dumps(variables), str(playbook)]
+    project = type(life.project)(life.root, extra=env)
+    return project.start(*command, start_new_session=True)
+
+
+def play(life, *roles: str, **variables: object) -> str:
+    """Play some roles to a good end and return what Ansible said."""
+    with start(life, *roles, **variables) as process:
+        said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    return said
+
+
+def lets_in(life, key: Path) -> bool:
+    """Tell whether somebody with this key may log in to staging's host."""
+    known = life.root / "ansible/inventories/staging.known_hosts"
+    options = ["BatchMode=yes", "IdentitiesOnly=yes", f"UserKnownHostsFile={known}"]
+    words = [word for option in options for word in ("-o", option)]
+    command = ["ssh", "-F", "none", "-S", "none", "-i", key, *words]
+    address = f"admin@{life.address('staging')}"
+    done = subprocess.run([*command, address, "true"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 or "Permission denied (publickey)" in done.stderr, done.stderr
+    return done.returncode == 0
+
+
+@pytest.fixture
+def colleague(tmp_path: Path) -> Path:
+    """Return the private key of somebody else."""
+    key = tmp_path / "colleague"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    return key
+
+
+def test_keys_come_and_go_with_the_team(life, colleague):
+    signers = life.root / "environments/signers"
+    before = signers.read_text()
+    assert not lets_in(life, colleague)
+    public = colleague.with_name("colleague.pub").read_text()
+    signers.write_text(f'{before}ann@example.com namespaces="daybook-record" {public}')
+    play(life, "access")
+    assert lets_in(life, colleague)
+    signers.write_text(before)
+    play(life, "access")
+    assert not lets_in(life, colleague)
+
+
+def test_a_list_without_a_key_shuts_nobody_out(life):
+    with start(life, "access", access_keys=["nobody"]) as process:
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, said
+    assert "ssh-" in life.out("staging", "cat ~/.ssh/authorized_keys")
+
+
+def test_only_keys_are_let_in_and_never_root(life):
+    said = life.out("staging", "sudo sshd -T").splitlines()
+    assert {"passwordauthentication no", "permitrootlogin no", "allowusers admin"} <= set(said)
+    ask = "ssh -v -o BatchMode=yes -o StrictHostKeyChecking=accept-new {}@127.0.0.1 2>&1"
+    for user in ("root", "admin"):
+        refused = life.on_host("staging", ask.format(user)).stdout
+        assert re.search("Authentications that can continue: publickey$", refused, re.MULTILINE)
+
+
+def test_tools_answer_and_the_aws_cli_is_the_instance(life):
+    for tool in ("git", "python3", "pip", "node", "npm", "aws"):
+        life.out("staging", f"{tool} --version")
+    life.out("staging", "docker compose version")
+    caller = json.loads(life.out("staging", "aws sts get-caller-identity"))
+    assert f":assumed-role/{life.app}-staging-host/i-" in caller["Arn"]
+
+
+def test_security_updates_come_by_themselves_and_do_not_reboot(life):
+    said = life.out("staging", "apt-config dump")
+    origins = re.findall(r'^Unattended-Upgrade::Origins-Pattern:: "(.*)";', said, re.MULTILINE)
+    assert origins == ["origin=Debian,codename=${distro_codename}-security,label=Debian-Security"]
+    assert 'Unattended-Upgrade::Automatic-Reboot "false";' in said
+    assert 'APT::Periodic::Unattended-Upgrade "1";' in said
+    life.out("staging", "sudo unattended-upgrade --dry-run")
+
+
+def test_the_alarm_of_the_disk_is_told_how_full_it_is(life):
+    env = life.sandbox.env
+    keys = (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
+    session = boto3.Session(*keys, region_name=env["AWS_REGION"])
+    cloudwatch = session.client("cloudwatch", endpoint_url=env["AWS_ENDPOINT_URL"])
+    life.out("staging", "systemctl is-active daybook-metrics.timer")
+    life.out("staging", "sudo systemctl start daybook-metrics.service")
+    told = cloudwatch.list_metrics(Namespace=f"{life.app}/staging")["Metrics"]
+    alarms = cloudwatch.describe_alarms(AlarmNamePrefix=f"{life.app}-staging")["MetricAlarms"]
+    [alarm] = [each for each in alarms if each["MetricName"] == "disk_used_percent"]
+    parts = ("Namespace", "MetricName", "Dimensions")
+    assert {name: alarm[name] for name in parts} in [{n: m[n] for n in parts} for m in told]
+
+
+def test_a_restart_that_a_kill_has_lost_is_made_by_the_next_run(life):
+    watched = {"services_expected": "{{ docker_services }}"}
+    other = {"docker_daemon": {"live-restore": True, "log-driver": "json-file"}}
+    assert life.out("staging", DRIVER) == "local"
+    with start(life, "docker", "services", **watched, **other) as process:
+        life.project.wait_for(process, r"TASK \[docker : Use the credential")
+        os.killpg(process.pid, signal.SIGKILL)
+    assert "json-file" in life.out("staging", "cat /etc/docker/daemon.json")
+    assert life.out("staging", DRIVER) == "local"
+    said = play(life, "docker", "services", **watched, **other)
+    assert "changed: " not in said.partition("TASK [services")[0]
+    assert life.out("staging", DRIVER) == "json-file"
+    play(life, "docker", "services", **watched)
+    assert life.out("staging", DRIVER) == "local"
+
+
+def test_a_host_reboots_when_that_is_due_and_all_runs_again(life):
+    life.out("staging", "sudo touch /run/lost /run/reboot-required")
+    kept = life.project.succeed(
+        *("run", "patch", "-p", "env", "staging", "-p", "approve", "auto", "-p", "reboot", "false")
+    )
+    assert "a reboot waits" in kept
+    life.out("staging", "ls /run/lost")
+    said = life.project.step("patch", "staging")
+    assert re.search(r"~ changed +patches : Reboot the host", said), said
+    assert life.on_host("staging", "ls /run/lost").returncode != 0
+    assert life.version("staging")["environment"] == "staging"
+    assert "no changes" in life.project.step("patch", "staging", approve="").lower()
+
+
+def test_ssh_audit_finds_no_failure(life):
+    # The last: sshd turns away for a while who knocks as it does.
+    said = life.out(
+        "staging",
+        "set -e; mkdir -p audit; cd audit; apt-get -q download ssh-audit >&2; "
+        "dpkg --extract ssh-audit_*.deb .; export PYTHONPATH=usr/lib/python3/dist-packages; "
+        "python3 usr/bin/ssh-audit --no-colors 127.0.0.1 || test $? -eq 2",
+    )
+    assert re.search(r"\(kex\) .*-- \[info\]", said), said
+    assert "[fail]" not in said
