@@ -70,6 +70,9 @@ def test_keys_come_and_go_with_the_team(life, colleague):
     signers.write_text(f'{before}ann@example.com namespaces="daybook-record" {public}')
     play(life, "access")
     assert lets_in(life, colleague)
+    planned = life.project.run("run", "provision", "-p", "env", "staging").stdout
+    assert re.search(r"replace +aws_key_pair.this", planned), planned
+    assert "aws_instance" not in planned
     signers.write_text(before)
     play(life, "access")
     assert not lets_in(life, colleague)
@@ -89,6 +92,12 @@ def test_only_keys_are_let_in_and_never_root(life):
     for user in ("root", "admin"):
         refused = life.on_host("staging", ask.format(user)).stdout
         assert re.search("Authentications that can continue: publickey$", refused, re.MULTILINE)
+
+
+def test_systemd_has_nothing_against_its_units(life):
+    units = "/etc/systemd/system/daybook-*"
+    assert life.out("staging", f"sudo systemd-analyze verify $(find {units} -type f) 2>&1") == ""
+    assert life.out("staging", "systemctl is-system-running") == "running"
 
 
 def test_tools_answer_and_the_aws_cli_is_the_instance(life):
