@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daybook import settings as ours
-from daybook_release import generate, parameters, prepare, settings, site
+from daybook_release import parameters, prepare, settings, site
 from daybook_release.docker import Docker
 from daybook_release.errors import Failed, Refused, ReleaseError, Usage
 from daybook_release.host import Answer, Host, Ran
@@ -66,10 +65,6 @@ def test_it_is_packed_into_one_file_that_runs_and_is_the_same_each_time(tmp_path
     assert made[0].read_bytes() == made[1].read_bytes()
     command = [sys.executable, "-I", made[0], "--help"]
     assert "rollback" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def test_the_release_says_the_names_that_no_secret_may_have():
-    assert set(generate.VARIABLES) == ours.RELEASE_VARIABLES
 
 
 def test_settings_are_read_and_named_by_their_content():
