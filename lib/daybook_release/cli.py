@@ -192,7 +192,8 @@ def _show_as(options: argparse.Namespace, said: Any, lines: Sequence[str]) -> No
 def _tell(err: ReleaseError, progress: Progress) -> int:
     said = {"message": err.message, "next": err.next, "code": err.exit_code}
     progress.result({"result": None, "error": said})
-    print(err.message, file=sys.stderr)
-    if err.next:
-        print(f"Next: {err.next}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(err.message, file=sys.stderr)
+        if err.next:
+            print(f"Next: {err.next}", file=sys.stderr)
     return err.exit_code

@@ -131,9 +131,12 @@ class Docker:
         )
 
     def memory(self, container: Container) -> int:
-        """Return the bytes of memory that a container uses."""
+        """Return the bytes of memory that a container uses, without the files it has read."""
         path = f"/containers/{container.id}/stats?stream=false&one-shot=true"
-        return int(self.host.engine("GET", path)["memory_stats"].get("usage", 0))
+        found = self.host.engine("GET", path)["memory_stats"]
+        stats = found.get("stats", {})
+        files = stats.get("inactive_file", stats.get("total_inactive_file", 0))
+        return max(found.get("usage", 0) - files, 0)
 
     def last_lines(self, container: Container, lines: int = 5) -> list[str]:
         """Return what a container said last."""

@@ -62,4 +62,5 @@ class Progress:
         try:
             print(line, flush=True)
         except OSError:
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            # Or what is left in the buffer would fail again, at the very end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -181,6 +181,10 @@ def _of_web(path: Path, service: Model) -> Iterator[Problem]:
         yield Problem((*path, "image"), says, "write image: ${APP_IMAGE}")
     if not web_port(service):
         yield Problem((*path, "ports"), "two copies could not run side by side", PORT_FIX)
+    copies = (service.get("deploy") or {}).get("replicas", service.get("scale", 1))
+    if str(copies) != "1":
+        says = f"{copies} copies of {name!r} cannot have one port"
+        yield Problem((*path, "deploy"), says, "leave out replicas and scale")
     if service.get("container_name"):
         says = "two copies cannot have one container_name"
         yield Problem((*path, "container_name"), says, "leave it out")

@@ -6,6 +6,8 @@ on trust, everything is looked at first, and doing it twice does nothing more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from daybook_release import generate
 from daybook_release.docker import Container
 from daybook_release.errors import Failed
@@ -33,6 +35,7 @@ def settle(
     """
     ground.docker.wait()
     if release:
+        see_accessories(ground, release)
         see_web(ground, release)
     was_switched = is_switched and ground.caddy.restore(ground.site_of(release))
     if away:
@@ -41,11 +44,19 @@ def settle(
     return release is None or answers(ground, release)
 
 
+def see_accessories(ground: Ground, release: Release) -> None:
+    """See that what the application needs runs; nothing of it is ever recreated."""
+    wanted = generate.kinds(ground.model_of(release)).accessories
+    running = {each.service for each in ground.docker.containers() if each.is_running}
+    if missing := [name for name in wanted if name not in running]:
+        start(ground, release, missing, "--no-recreate")
+
+
 def see_web(ground: Ground, release: Release) -> None:
     """See that a release's slot runs."""
     container = ground.web_of(release)
     if container is None:
-        start(ground, release, (ground.slot_of(release),))
+        start(ground, release, [ground.slot_of(release)])
     elif not container.is_running:
         ground.docker.start(container)
 
@@ -83,12 +94,11 @@ def see_workers(ground: Ground, release: Release | None, away: Release | None) -
     for name in set(theirs) - set(wanted):
         if name in there and there[name].release == away.id:
             ground.docker.remove(there[name])
-    missing = tuple(name for name in wanted if not _is_its(there.get(name), release))
-    if missing:
+    if missing := [name for name in wanted if not _does_its(ground, there.get(name), release)]:
         start(ground, release, missing)
 
 
-def start(ground: Ground, release: Release, services: tuple[str, ...]) -> None:
+def start(ground: Ground, release: Release, services: Sequence[str], *how: str) -> None:
     """Start services of a release with the environment that is kept for it."""
     env = ground.store.environment(release.id)
     if env is None:
@@ -96,7 +106,7 @@ def start(ground: Ground, release: Release, services: tuple[str, ...]) -> None:
             f"The environment of {release.id} is not kept here any more.",
             next=f"sudo release deploy {release.image}",
         )
-    done = ground.docker.up(ground.generated_of(release), env, services)
+    done = ground.docker.up(ground.generated_of(release), env, services, *how)
     if not done.is_good:
         raise Failed(f"{', '.join(services)} cannot be started: {done.last_words}")
 
@@ -168,8 +178,9 @@ def repair(ground: Ground) -> str:
     return f"{says}; {current.id} serves" if current else f"{says}; nothing is released"
 
 
-def _is_its(container: Container | None, release: Release) -> bool:
-    """Tell whether a worker is there; one that has ended may be one that was to end."""
+def _does_its(ground: Ground, container: Container | None, release: Release) -> bool:
+    """Tell whether a worker runs, or has ended well, as one does that runs once."""
     if container is None or container.release != release.id:
         return False
-    return container.is_running or container.state == "exited"
+    seen = ground.docker.look(container)
+    return bool(seen) and (seen.is_running or (seen.state, seen.exit_code) == ("exited", 0))

@@ -160,11 +160,15 @@ class Store:
             os.close(descriptor)
 
     def is_locked(self) -> bool:
-        try:
-            with self.locked():
-                return False
-        except Locked:
-            return True
+        """Tell whether somebody holds the lock, without being in anybody's way.
+
+        https://man7.org/linux/man-pages/man5/proc_locks.5.html
+        """
+        if not self.lock_path.exists():
+            return False
+        file = self.lock_path.stat()
+        device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}"
+        return f" {device}:{file.st_ino} " in Path("/proc/locks").read_text()
 
     def _who_holds_it(self) -> str:
         state = self.state

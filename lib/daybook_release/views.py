@@ -11,6 +11,9 @@ from daybook_release import generate, settings
 from daybook_release.ground import Ground
 from daybook_release.store import Release
 
+WORDS = 50
+"""Lines of a failed release's log that are shown."""
+
 
 def listed(ground: Ground) -> list[dict[str, Any]]:
     """Return every release as a program reads it, the newest first."""
@@ -59,6 +62,7 @@ def shown(ground: Ground, release: Release) -> dict[str, Any]:
         "site": ground.store.text(release.id, "site.caddy"),
         "difference": generate.difference(model, made),
         "settings_text": ground.store.text(release.id, "settings.json"),
+        "said": _last_words(ground, release),
     }
 
 
@@ -68,7 +72,16 @@ def page(shown: Mapping[str, Any]) -> list[str]:
     lines = [f"{name:<9}{shown[name]}" for name in facts if shown[name]]
     lines += [f"secrets  {name} at version {v}" for name, v in shown["secrets"].items()]
     lines += [f"again    {each['at']} by {each['by']}" for each in shown["again"]]
-    return [*lines, "", *shown["difference"].splitlines(), "", *shown["site"].splitlines()]
+    lines += ["", *shown["difference"].splitlines(), "", *shown["site"].splitlines()]
+    return lines + (["", "what it said last:", *shown["said"]] if shown["said"] else [])
+
+
+def _last_words(ground: Ground, release: Release) -> list[str]:
+    """Return what a failed release said before its container went."""
+    try:
+        return ground.store.text(release.id, "failed.log").splitlines()[-WORDS:]
+    except FileNotFoundError:
+        return []
 
 
 def status(ground: Ground) -> dict[str, Any]:

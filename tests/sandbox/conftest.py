@@ -117,7 +117,7 @@ def eventually() -> Callable[..., Any]:
     return wait_until
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def aws(sandbox) -> Callable[[str], Any]:
     """Return what makes a client of a service of the sandbox: aws("ec2")."""
     env = sandbox.env
@@ -129,10 +129,9 @@ def aws(sandbox) -> Callable[[str], Any]:
     return lambda service: session.client(service, endpoint_url=env["AWS_ENDPOINT_URL"])
 
 
-@pytest.fixture(scope="module")
-def make_vpc(aws, sandbox) -> Iterator[Callable[..., Vpc]]:
-    """Return what makes a VPC; all go when the module ends."""
-    ec2, made = aws("ec2"), []
+def open_ground(ec2: Any, sandbox: Any) -> Iterator[Callable[..., Vpc]]:
+    """Yield what makes a VPC; all go when whoever asked is done."""
+    made = []
 
     def make(cidr: str | None = None) -> Vpc:
         cidr = cidr or next(RANGES)
@@ -146,6 +145,18 @@ def make_vpc(aws, sandbox) -> Iterator[Callable[..., Vpc]]:
     yield make
     for vpc in made:
         vpc.remove()
+
+
+@pytest.fixture(scope="session")
+def ground() -> Callable[..., Iterator[Callable[..., Vpc]]]:
+    """Return what gives VPCs to a fixture of any scope."""
+    return open_ground
+
+
+@pytest.fixture(scope="module")
+def make_vpc(aws, sandbox) -> Iterator[Callable[..., Vpc]]:
+    """Return what makes a VPC; all go when the module ends."""
+    yield from open_ground(aws("ec2"), sandbox)
 
 
 @pytest.fixture(scope="module")

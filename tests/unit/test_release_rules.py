@@ -80,6 +80,7 @@ def test_a_fixed_port_is_told_with_its_line_and_the_fix(model):
         ("web", "healthcheck", {"test": ["CMD", "true"], "disable": True}, 9),
         ("web", "image", "shop:1", 5),
         ("web", "container_name", "web", 4),
+        ("web", "deploy", {"replicas": 2}, 4),
         ("web", "ports", ["${APP_PORT:-8000}:8000"], 7),
         ("web", "ports", ["0.0.0.0:${APP_PORT:-8000}:8000"], 7),
         ("db", "ports", ["5432:5432"], 16),

@@ -201,9 +201,15 @@ class Workshop:
         return getattr(client, call)(**words)
 
 
-@pytest.fixture(scope="module")
-def host(aws, make_vpc, images, eventually) -> Iterator[Host]:
-    """Return a machine that is ready for a first release, made for the module."""
+@pytest.fixture(scope="package")
+def make_vpc(aws, sandbox, ground) -> Iterator[Callable[..., Any]]:
+    """Return what makes a VPC; all go when the last test of this folder ends."""
+    yield from ground(aws("ec2"), sandbox)
+
+
+@pytest.fixture(scope="package")
+def host(aws, make_vpc, images, eventually) -> Host:
+    """Return a machine that is ready for a first release."""
     vpc, iam = make_vpc(), aws("iam")
     iam.create_role(RoleName=vpc.id, AssumeRolePolicyDocument=TRUST)
     iam.create_instance_profile(InstanceProfileName=vpc.id)

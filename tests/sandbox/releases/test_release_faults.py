@@ -49,7 +49,7 @@ def assert_whole(host, version: str) -> None:
 
 @pytest.mark.parametrize(("when", "step"), each_strike())
 def test_a_killed_release_is_told_and_repaired(host, when, step):
-    assert host.strike("kill", when, step, "deploy", "two").code == 137
+    assert host.strike("kill", when, step, "deploy", "two").code != 0
     assert host.serving["version"] in ("one", "two")
     assert host.status["interrupted"]["phase"] == step
     assert host.release("repair").code == 0
