@@ -129,11 +129,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--install", action="store_true", help="install Docker where there is none")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares the one sandbox in one process, when tests run in several."""
+    """Keep a file's tests in one process, and all that share the one sandbox."""
     for item in items:
-        if "docker_engine" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("sandbox"))
+        group = "sandbox" if "docker_engine" in item.fixturenames else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -28,8 +28,8 @@ resource "aws_ecr_repository" "this" {
   }
 }
 
-# Hosts run images by digest and rollback wants the older ones, so nothing with a tag goes before
-# 500 newer ones have come.
+# Hosts run images by digest, and no rule can know which digests they may go back to. So what has a
+# tag stays, and every image that is pushed for a release has its commit's, which never moves.
 resource "aws_ecr_lifecycle_policy" "this" {
   repository = aws_ecr_repository.this.name
 
@@ -39,12 +39,6 @@ resource "aws_ecr_lifecycle_policy" "this" {
         rulePriority = 1
         description  = "Leftovers of unfinished pushes"
         selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 30 }
-        action       = { type = "expire" }
-      },
-      {
-        rulePriority = 2
-        description  = "Keep the newest 500 images"
-        selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 500 }
         action       = { type = "expire" }
       },
     ]

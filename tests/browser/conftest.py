@@ -114,9 +114,9 @@ def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
         server.wait(timeout=60)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Yield Debian's Chromium without a window."""
+    """Yield Debian's Chromium without a window, for a file: no other event loop runs beside it."""
     program = shutil.which("chromium")
     if not program:
         pytest.skip("no chromium on this machine: apt-get install chromium")

@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 from daybook import ui
-from daybook.errors import ApplyFailed, PreflightFailed
+from daybook.errors import ApplyFailed, Interrupted, PreflightFailed, VerifyFailed
 from daybook.release import Release, Status
 from daybook.steps import rollback
 from daybook.steps.deploy import Wanted, proposal
@@ -21,19 +21,25 @@ ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")
 SETTINGS = "sha256:aa"
 OLD = Release("20261123T100000Z-1", f"r@{ONE}", "1", "replaced", run="r1", secrets={"KEY": 1})
 NEW = Release("20261123T110000Z-2", f"r@{TWO}", "2", "serving", run="r2", secrets={"KEY": 2})
+FAILED = ApplyFailed("web-2: it is not healthy", changed="web-2: 1 serves.")
+STOPPED = Interrupted("stopped", changed="It ended.")
 
 
 class Host:
     """A host that does as it is told, or fails, and remembers it."""
 
-    def __init__(self, name: str, fails: bool = False) -> None:
-        self.name, self.fails, self.did = name, fails, []
+    def __init__(self, name: str, fails: Exception | None = None, serves: str = "") -> None:
+        self.name, self.fails, self.serves, self.did = name, fails, serves, []
 
     def deploy(self, image, **_facts):
         self.did.append(image)
         if self.fails:
-            raise ApplyFailed(f"{self.name}: it is not healthy", changed=f"{self.name}: 1 serves.")
+            raise self.fails
+        self.serves = NEW.id
         return NEW
+
+    def status(self):
+        return Status(self.serves)
 
     def roll_back(self, id, **_facts):
         self.did.append(id)
@@ -54,7 +60,7 @@ def step():
     """Return a step that looks at nothing real."""
     target = SimpleNamespace(account="1", region="us-east-1", name="sandbox")
     it = object.__new__(Step)
-    it.env, it.target, it.name = "staging", target, "deploy"
+    it.env, it.target, it._released = "staging", target, {}
     it.settings = SimpleNamespace(app="hello")
     it.run = SimpleNamespace(title="deploy staging", id="r3", root=Path(), write=lambda *a, **k: 0)
     return it
@@ -121,7 +127,7 @@ def test_what_differs_stands_above_what_is_to_be_done(step):
 
 
 def test_at_the_first_failure_the_hosts_before_it_are_brought_back(step):
-    hosts = [Host("web-1"), Host("web-2", fails=True), Host("web-3")]
+    hosts = [Host("web-1"), Host("web-2", FAILED), Host("web-3")]
     changes = [
         Change(serving(host, replace(OLD, result="serving")), lambda tell, h=host: h.deploy("new"))
         for host in hosts
@@ -132,12 +138,50 @@ def test_at_the_first_failure_the_hosts_before_it_are_brought_back(step):
     assert caught.value.changed == "web-2: 1 serves. web-1 is back at 1."
 
 
+@pytest.mark.parametrize(
+    ("serves", "did", "said"),
+    [(NEW.id, ["new", OLD.id], "is back at 1"), (OLD.id, ["new"], "serves 1, as before")],
+)
+def test_what_was_interrupted_is_brought_back_if_it_came_about(step, serves, did, said):
+    host = Host("web-1", STOPPED, serves)
+    before = serving(host, replace(OLD, result="serving"))
+    with pytest.raises(Interrupted) as caught:
+        step.roll([Change(before, lambda tell: host.deploy("new"))])
+    assert host.did == did
+    assert said in caught.value.changed
+
+
 def test_a_first_release_has_none_to_go_back_to(step):
-    hosts = [Host("web-1"), Host("web-2", fails=True)]
+    hosts = [Host("web-1"), Host("web-2", FAILED)]
     changes = [Change(serving(host), lambda tell, h=host: h.deploy("new")) for host in hosts]
     with pytest.raises(ApplyFailed, match="web-1 serves its first release"):
         step.roll(changes)
     assert hosts[0].did == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("found", "seen", "observed"),
+    [
+        (serving(Host("web-1"), OLD), "2", "nothing"),
+        (serving(Host("web-1"), NEW, healthy=False), "2", "not healthy"),
+        (serving(Host("web-1"), NEW), "1", "the page says 1"),
+        (serving(Host("web-1"), replace(OLD, result="serving")), "1", OLD.id),
+    ],
+    ids=["nothing", "not healthy", "another from outside", "gone back by itself"],
+)
+def test_verify_refuses_what_is_not_what_was_released(step, monkeypatch, found, seen, observed):
+    step._released = {"web-1": NEW.id}
+    monkeypatch.setattr(step, "look_around", lambda: [found], raising=False)
+    monkeypatch.setattr(step, "_seen_from_outside", lambda serving: ("the page", seen))
+    with pytest.raises(VerifyFailed) as caught:
+        step.look()
+    assert caught.value.observed == observed
+
+
+def test_verify_shows_what_answers(step, monkeypatch):
+    monkeypatch.setattr(step, "look_around", lambda: [serving(Host("web-1"), NEW)])
+    monkeypatch.setattr(step, "_seen_from_outside", lambda serving: ("the page", "2"))
+    assert "the page" in ui.text(step.look())
 
 
 def test_before_is_what_was_replaced_last_and_not_what_failed_or_was_rolled_back():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import yaml
 
 from daybook import aws, checks, probe, release, secrets, ui
-from daybook.errors import DaybookError, VerifyFailed
+from daybook.errors import DaybookError, Interrupted, VerifyFailed
 from daybook.gates import gate
 from daybook.record import provenance
 from daybook.step import Step
@@ -44,6 +44,10 @@ class Change:
 
 class ReleaseStep(Step):
     """A step that changes what the hosts serve, through the host's own program."""
+
+    def __init__(self, env: str, **parameters: object) -> None:
+        super().__init__(env, **parameters)
+        self._released: dict[str, str] = {}
 
     def questions_here(self) -> Mapping[str, checks.Question]:
         configure = CONFIGURE.format(env=self.env)
@@ -81,34 +85,50 @@ class ReleaseStep(Step):
         """Change host after host; at the first failure, bring those back that were changed."""
         rows: list[tuple[object, ...]] = []
         done: list[Change] = []
-        with ui.Progress(f"release, {self.env}", total=len(changes)) as progress:
+        with ui.Progress(f"release, {self.env}") as progress:
             for change in changes:
                 host = change.before.host
                 try:
                     made = change.do(self._telling(host, progress))
                 except DaybookError as err:
-                    raise self._with_those_brought_back(err, done, progress) from err
+                    # What was interrupted may have come about: the host ended it by itself.
+                    changed = [*done, change] if isinstance(err, Interrupted) else done
+                    raise self._with_those_brought_back(err, changed, progress) from err
                 done.append(change)
+                self._released[host.name] = made.id
                 rows.append((ui.good("serves"), host.name, made.version, ui.duration(made.seconds)))
         return ui.Table(f"{self.run.title}: released", ("status", "host", "version", "time"), rows)
 
     def look(self) -> ui.Shown:
         """Ask each host what it serves, then each from outside, as a visitor would."""
-        wanted = self._plan.basis["version"]
         rows = []
         for serving in self.look_around():
+            self._require_released(serving)
             url, seen = self._seen_from_outside(serving)
-            if not serving.status.healthy or wanted not in (serving.version, seen):
-                raise VerifyFailed(
-                    f"{serving.host.name} serves another version.",
-                    expected=f"{wanted}, healthy",
-                    observed=f"{seen or serving.version}",
-                    changed="What was released stays as it is.",
-                    next=f"daybook release list {self.env}",
-                )
-            rows.append((ui.good("serving"), url, seen or serving.version, serving.host.name))
+            if seen != serving.version:
+                raise self._differs(serving, serving.version, f"{url} says {seen}")
+            rows.append((ui.good("serving"), url, seen, serving.host.name))
         title = f"{self.run.title}: seen from outside"
         return ui.Table(title, ("status", "what", "version", "host"), rows)
+
+    def _require_released(self, serving: Serving) -> None:
+        """Refuse a host that serves nothing, or not what this run has released there."""
+        expected = self._released.get(serving.host.name, serving.status.current)
+        if serving.current is None or serving.status.current != expected:
+            raise self._differs(
+                serving, expected or "a release", serving.status.current or "nothing"
+            )
+        if not serving.status.healthy:
+            raise self._differs(serving, f"{serving.version}, healthy", "not healthy")
+
+    def _differs(self, serving: Serving, expected: str, observed: str) -> VerifyFailed:
+        return VerifyFailed(
+            f"{serving.host.name} does not serve what was released.",
+            expected=expected,
+            observed=observed,
+            changed="What was released stays as it is.",
+            next=f"daybook release list {self.env}",
+        )
 
     def _program_answers(self, name: str) -> checks.Check:
         """Ask each host's program what it serves, and whether somebody releases right now."""
@@ -146,6 +166,8 @@ class ReleaseStep(Step):
         if before is None:
             return f"{host.name} serves its first release; there is none to go back to."
         try:
+            if host.status().current == before.id:
+                return f"{host.name} serves {before.version}, as before."
             host.roll_back(
                 before.id,
                 by=self.by(),
@@ -157,7 +179,7 @@ class ReleaseStep(Step):
         return f"{host.name} is back at {before.version}."
 
     def _seen_from_outside(self, serving: Serving) -> tuple[str, str]:
-        """Return what was asked, and which version answered; "" where it cannot be asked."""
+        """Return what was asked, and which version answered, or the one that cannot be asked."""
         wishes = rules.wishes(yaml.safe_load(serving.host.show(serving.current.id)["compose"]))
         url = f"https://{self.settings.names[0]}{wishes.version or wishes.health}"
 
@@ -165,7 +187,7 @@ class ReleaseStep(Step):
             answer = probe.fetch(url, self.target.environ, at=serving.host.address)
             if answer.status_code != 200:
                 raise probe.NotYet(f"{url} at {serving.host.name}: HTTP {answer.status_code}")
-            return str(answer.json()["version"]) if wishes.version else ""
+            return str(answer.json()["version"]) if wishes.version else serving.version
 
         where = f"{url} at {serving.host.name}"
         return url, probe.wait_until(ask, what=where, timeout_s=ANSWER_S)

@@ -1,6 +1,6 @@
 """One life of an application for the whole folder: staging, and production beside it.
 
-Each fixture goes a step further than the one before; test_life.py ends by taking both down.
+Each fixture goes a step further than the one before; test_teardown.py ends by taking both down.
 """
 
 from __future__ import annotations
@@ -86,6 +86,11 @@ class Life:
     def set_secret(self, env: str, value: str) -> None:
         """Set the application's secret; it reaches the application with the next release."""
         set_secret(self.project, env, value)
+
+    def secret_in_use(self, env: str) -> str:
+        """Return the value that the serving container has, found as an attacker would find it."""
+        running = "sudo docker ps --quiet --filter publish=8000-8001 | head --lines 1"
+        return self.out(env, f"sudo docker exec $({running}) printenv {self.secret}")
 
     def private_ip(self, env: str) -> str:
         """Return the address of an environment's host in its VPC."""

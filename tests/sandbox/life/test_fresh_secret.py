@@ -14,12 +14,6 @@ def rotate(serving, life):
     return serving.run("run", "secrets", "-p", "env", "staging", *given)
 
 
-def runs_with(life) -> str:
-    """Return the value that the serving container has, found as an attacker on the host would."""
-    running = "sudo docker ps --quiet --filter publish=8000-8001 | head --lines 1"
-    return life.out("staging", f"sudo docker exec $({running}) printenv {life.secret}")
-
-
 def versions(serving, life) -> dict[int, bool]:
     """Return each version of the secret, and whether it is retired: {2: False, 1: True}."""
     said = serving.succeed("secrets", "history", life.secret, "-e", "staging", "--json")
@@ -36,10 +30,10 @@ def test_without_a_new_value_nothing_is_to_be_done(serving, life):
 def test_a_new_value_reaches_the_application_and_the_old_one_is_retired(serving, life):
     before = life.version("staging")["version"]
     life.set_secret("staging", "second of staging")
-    assert runs_with(life) == "first of staging"
+    assert life.secret_in_use("staging") == "first of staging"
     done = rotate(serving, life)
     assert done.returncode == 0, done.stdout
-    assert runs_with(life) == "second of staging"
+    assert life.secret_in_use("staging") == "second of staging"
     assert life.version("staging")["version"] == before
     assert versions(serving, life) == {2: False, 1: True}
     record = serving.record("staging", "secrets")

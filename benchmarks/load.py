@@ -1,0 +1,154 @@
+"""A steady load of a web application: what its visitors ask, and what becomes of each request."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+BODY = b"x" * 2048
+TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request. expects: the length of a good answer's body, None for any."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    expects: int | None = None
+    is_fast: bool = True
+
+
+GET, POST = Request("GET", "/"), Request("POST", "/echo", BODY, len(BODY))
+SLOW = Request("GET", "/slow?s=5", is_fast=False)
+STREAMED = len("".join(f"{number}\n" for number in range(100)))
+STREAM = Request("GET", "/stream?s=10", expects=STREAMED, is_fast=False)
+
+
+@dataclass(frozen=True)
+class Client:
+    """What one visitor does. every_s: from the beginning of one request to that of the next."""
+
+    requests: tuple[Request, ...]
+    every_s: float = 0.0
+    keeps_alive: bool = True
+
+
+FAST_S = 0.09
+CLIENTS = (
+    *(Client((GET, POST), FAST_S) for _ in range(11)),
+    *(Client((POST, GET), FAST_S, keeps_alive=False) for _ in range(2)),
+    *(Client((SLOW,)) for _ in range(2)),
+    Client((STREAM,)),
+)
+"""Sixteen visitors, some 140 requests a second."""
+
+
+@dataclass
+class Tally:
+    """What became of the requests; failures: (when, what was asked, why)."""
+
+    began: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
+    count: int = 0
+    fast_ms: list[float] = field(default_factory=list)
+    failures: list[tuple[float, str, str]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def rate(self) -> float:
+        """Return requests a second."""
+        return self.count / (self.ended - self.began)
+
+    def add(self, request: Request, seconds: float, failure: str) -> None:
+        with self._lock:
+            self.count += 1
+            if failure:
+                at = time.monotonic() - self.began
+                self.failures.append((at, f"{request.method} {request.path}", failure))
+            if request.is_fast:
+                self.fast_ms.append(seconds * 1000)
+
+
+@contextmanager
+def load(name: str, address: str, ca_file: str) -> Iterator[Tally]:
+    """Keep the load on a host while the context lasts; its end waits for what has begun."""
+    tally, stop = Tally(), threading.Event()
+    context = ssl.create_default_context(cafile=ca_file)
+
+    def connect() -> http.client.HTTPSConnection:
+        connection = http.client.HTTPSConnection(name, timeout=TIMEOUT_S)
+        raw = socket.create_connection((address, 443), TIMEOUT_S)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sock = context.wrap_socket(raw, server_hostname=name)
+        return connection
+
+    threads = [
+        threading.Thread(target=_visit, args=(client, connect, tally, stop)) for client in CLIENTS
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield tally
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        tally.ended = time.monotonic()
+
+
+def _visit(
+    client: Client,
+    connect: Callable[[], http.client.HTTPSConnection],
+    tally: Tally,
+    stop: threading.Event,
+) -> None:
+    connection: http.client.HTTPSConnection | None = None
+    for request in itertools.cycle(client.requests):
+        if stop.is_set():
+            break
+        began = time.monotonic()
+        if connection and (not client.keeps_alive or _was_closed(connection)):
+            connection.close()
+            connection = None
+        try:
+            connection = connection or connect()
+            failure = _ask(connection, request)
+        except (OSError, http.client.HTTPException) as err:
+            failure = f"{type(err).__name__}: {err}"
+            if connection:
+                connection.close()
+            connection = None
+        took = time.monotonic() - began
+        tally.add(request, took, failure)
+        stop.wait(max(0.0, client.every_s - took) if not failure else 0.1)
+    if connection:
+        connection.close()
+
+
+def _ask(connection: http.client.HTTPSConnection, request: Request) -> str:
+    """Make a request; return why its answer is not a good one."""
+    connection.request(request.method, request.path, request.body)
+    response = connection.getresponse()
+    body = response.read()
+    if response.status != 200:
+        return f"HTTP {response.status}"
+    if request.expects is not None and len(body) != request.expects:
+        return f"{len(body)} bytes of {request.expects}"
+    if response.will_close:
+        connection.close()
+    return ""
+
+
+def _was_closed(connection: http.client.HTTPSConnection) -> bool:
+    """Tell whether the server has ended an idle connection, as every HTTP library looks first."""
+    return connection.sock is None or bool(select.select([connection.sock], [], [], 0)[0])
