@@ -82,20 +82,27 @@ def names_are_its_own(root: Path, env: str, chosen: Settings) -> Question:
 
 
 def github_is_agreed(root: Path, env: str, chosen: Settings) -> Question:
-    """Ask whether the account's other environments mean the same repository on GitHub."""
+    """Ask whether the account's other environments mean the same repositories on GitHub."""
 
     def question(name: str) -> Check:
         shared = (chosen.app, chosen.account)
         other = [
             f"{other} has {_told(theirs)}"
             for other, theirs in _others(root, env)
-            if (theirs.app, theirs.account) == shared and theirs.github != chosen.github
+            if (theirs.app, theirs.account) == shared and _told(theirs) != _told(chosen)
         ]
-        fix = f"write the same `github` into environments/{env}.yml and the others"
+        fix = f"write the same repositories into environments/{env}.yml and the others"
         expected = f"{_told(chosen)} in every environment of the account"
         return Check(name, expected, "; ".join(other) or _told(chosen), not other, fix)
 
     return question
+
+
+def branches(root: Path, env: str, chosen: Settings) -> list[str]:
+    """Return the branches that the account's environments release: `["main", "staging"]`."""
+    shared = (chosen.app, chosen.account)
+    others = [theirs for _, theirs in _others(root, env) if (theirs.app, theirs.account) == shared]
+    return sorted({each.github.branch for each in (chosen, *others)})
 
 
 def git_is(root: Path, wanted: str) -> Question:
@@ -185,7 +192,7 @@ def _claimed(other: str, theirs: Settings, ours: Settings) -> list[str]:
 
 def _told(chosen: Settings) -> str:
     github = chosen.github
-    return f"{github.repository}, {github.branch}" if github.repository else "nobody"
+    return ", ".join(filter(None, (github.repository, github.application))) or "nobody"
 
 
 def _git(root: Path, *args: str) -> str | None:

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from daybook.errors import SettingsError
 from daybook_release.generate import VARIABLES as RELEASE_VARIABLES
@@ -65,6 +73,7 @@ Repository = Annotated[
     _matching(r"|[A-Za-z0-9-]+(@\d+)?/[A-Za-z0-9._-]+(@\d+)?", "a repository such as owner/name"),
 ]
 Branch = Annotated[str, _matching(r"[A-Za-z0-9._/-]+", "one branch such as main")]
+Label = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a label such as staging")]
 Email = Annotated[str, _matching(r"|[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address, or empty")]
 
 
@@ -88,12 +97,27 @@ class Instance(_Model):
 
 
 class GitHub(_Model):
-    """Whose workflows get a role in the account; the same in every environment of it."""
+    """Whose workflows get a role in the account, and which of them release here."""
 
     repository: Repository = ""
-    """`owner/name`, or `owner@id/name@id` where GitHub says so; empty for nobody."""
+    """`owner/name`, or `owner@id/name@id` where GitHub says so; empty for nobody. A job of an
+    environment of its may run Daybook. The same in every environment of the account."""
+    application: Repository = ""
+    """The application's own repository, where it has one; the same in every environment, too."""
     branch: Branch = "main"
-    """Whoever runs on it may push images; a job of an environment may run Daybook."""
+    """The application's branch that may push images, and is released here."""
+    labels: tuple[Label, ...] = ()
+    """What a job asks for to get the runner of this environment; its name, unless given."""
+
+    @property
+    def releases(self) -> str:
+        """Return the repository whose pushes are released, as GitHub's tokens name it."""
+        return self.application or self.repository
+
+    @property
+    def path(self) -> str:
+        """Return that repository as its address has it: `owner/name`."""
+        return re.sub(r"@\d+", "", self.releases)
 
 
 class Freeze(_Model):
@@ -151,7 +175,17 @@ class Settings(_Model):
     flow_log_days: int = Field(default=0, ge=0, le=731)
     """How long the VPC's flow logs are kept, days; 0 for none."""
     github: GitHub = GitHub()
-    """Whose workflows on GitHub may push images and run Daybook."""
+    """Whose workflows on GitHub may push images, release here, and run Daybook."""
+    deploy_via: Literal["runner", "ssm", "none"] = "none"
+    """How a push is released: by a runner on the host, by Systems Manager, or by nobody."""
+
+    @model_validator(mode="after")
+    def _can_be_deployed_to(self) -> Settings:
+        if self.deploy_via != "none" and not self.github.repository:
+            raise ValueError(f"deploy_via: {self.deploy_via} needs github.repository")
+        if self.deploy_via == "runner" and self.instance.count > 1:
+            raise ValueError("deploy_via: runner releases on one host; several take ssm")
+        return self
 
 
 def find_root(start: Path | None = None) -> Path:

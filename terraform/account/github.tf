@@ -4,9 +4,12 @@ locals {
   has_github  = var.github.repository != ""
   github_host = "token.actions.githubusercontent.com"
 
-  # Who may be whom: anybody on one branch pushes images, a job of an environment runs Daybook.
+  github_application = coalesce(var.github.application, var.github.repository, "nobody")
+
+  # Who may be whom: anybody on a branch that is released pushes images, a job of an environment
+  # runs Daybook.
   github_subjects = local.has_github ? {
-    push = ["repo:${var.github.repository}:ref:refs/heads/${var.github.branch}"]
+    push = [for name in var.github.branches : "repo:${local.github_application}:ref:refs/heads/${name}"]
     run  = [for name in var.github.environments : "repo:${var.github.repository}:environment:${name}"]
   } : {}
 

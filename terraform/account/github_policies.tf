@@ -147,6 +147,13 @@ data "aws_iam_policy_document" "run" {
     ]
   }
 
+  # What Systems Manager runs on hosts for a release; a workflow sends it as another role.
+  statement {
+    sid       = "Documents"
+    actions   = ["ssm:AddTagsToResource", "ssm:CreateDocument", "ssm:DeleteDocument", "ssm:DescribeDocument", "ssm:DescribeDocumentPermission", "ssm:GetDocument", "ssm:ListTagsForResource", "ssm:RemoveTagsFromResource", "ssm:UpdateDocument", "ssm:UpdateDocumentDefaultVersion"]
+    resources = ["arn:${local.partition}:ssm:${var.region}:${local.account}:document/${var.app}-*-release"]
+  }
+
   # Its policies have ids and no names.
   statement {
     sid       = "Snapshots"
@@ -218,5 +225,5 @@ locals {
   ]
 
   # Those of an environment end like this, and those of github.tf do not.
-  made_roles = [for kind in ["flow", "host", "snapshots"] : "arn:${local.partition}:iam::${local.account}:role/${var.app}-*-${kind}"]
+  made_roles = [for kind in ["flow", "host", "release", "snapshots"] : "arn:${local.partition}:iam::${local.account}:role/${var.app}-*-${kind}"]
 }

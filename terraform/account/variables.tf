@@ -49,10 +49,11 @@ variable "adopt" {
 }
 
 variable "github" {
-  description = "Who on GitHub gets a role here: anybody on the branch may push images, a job of an environment may run Daybook. Without a repository nobody does."
+  description = "Who on GitHub gets a role here: anybody on a branch of the application may push images, a job of an environment of the repository may run Daybook. Without a repository nobody does."
   type = object({
     repository     = optional(string, "")
-    branch         = optional(string, "main")
+    application    = optional(string, "") # where it is not the same
+    branches       = optional(list(string), ["main"])
     environments   = optional(list(string), ["staging", "production"])
     makes_provider = optional(bool, true) # false where the account has somebody else's
   })
@@ -61,13 +62,13 @@ variable "github" {
   # Newer repositories call themselves owner@1/name@2, with ids that are never given again.
   # https://github.blog/changelog/2026-04-23-immutable-subject-claims-for-github-actions-oidc-tokens/
   validation {
-    condition     = can(regex("^$|^[A-Za-z0-9-]+(@[0-9]+)?/[A-Za-z0-9._-]+(@[0-9]+)?$", var.github.repository))
-    error_message = "github.repository: owner/name or owner@id/name@id, as GitHub says it in the token's subject, not \"${var.github.repository}\"."
+    condition     = alltrue([for name in [var.github.repository, var.github.application] : can(regex("^$|^[A-Za-z0-9-]+(@[0-9]+)?/[A-Za-z0-9._-]+(@[0-9]+)?$", name))])
+    error_message = "github.repository, github.application: owner/name or owner@id/name@id, as GitHub says it in the token's subject, not \"${var.github.repository}\", \"${var.github.application}\"."
   }
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9._/-]+$", var.github.branch))
-    error_message = "github.branch: one branch such as main, without a pattern, not \"${var.github.branch}\"."
+    condition     = alltrue([for name in var.github.branches : can(regex("^[A-Za-z0-9._/-]+$", name))]) && length(var.github.branches) > 0
+    error_message = "github.branches: branches such as main, without a pattern, not ${jsonencode(var.github.branches)}."
   }
 
   validation {

@@ -162,6 +162,41 @@ variable "protected" {
   default     = false
 }
 
+variable "deploy_via" {
+  description = "How a push on GitHub is released: by a runner on the host, by Systems Manager, or not at all."
+  type        = string
+  default     = "none"
+
+  validation {
+    condition     = contains(["runner", "ssm", "none"], var.deploy_via)
+    error_message = "deploy_via: runner, ssm or none, not \"${var.deploy_via}\"."
+  }
+}
+
+variable "github" {
+  description = "The application's repository, as GitHub says it in the token's subject, and the branch that is released here."
+  type = object({
+    repository = optional(string, "")
+    branch     = optional(string, "main")
+  })
+  default = {}
+
+  validation {
+    condition     = can(regex("^$|^[A-Za-z0-9-]+(@[0-9]+)?/[A-Za-z0-9._-]+(@[0-9]+)?$", var.github.repository))
+    error_message = "github.repository: owner/name or owner@id/name@id, not \"${var.github.repository}\"."
+  }
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._/-]+$", var.github.branch))
+    error_message = "github.branch: one branch such as main, without a pattern, not \"${var.github.branch}\"."
+  }
+
+  validation {
+    condition     = var.deploy_via != "ssm" || var.github.repository != ""
+    error_message = "github.repository: whose workflow may ask for a release, with deploy_via: ssm."
+  }
+}
+
 variable "snapshot_days" {
   description = "How many days a daily snapshot of each disk is kept; 0 for none."
   type        = number

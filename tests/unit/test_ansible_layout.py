@@ -29,7 +29,7 @@ staging:
 TASK_KEYWORDS = {
     *("name", "register", "when", "vars", "args", "loop", "loop_control", "notify", "until"),
     *("retries", "delay", "timeout", "changed_when", "failed_when", "check_mode", "environment"),
-    *("become", "delegate_to", "run_once"),
+    *("become", "delegate_to", "run_once", "no_log"),
 }
 
 

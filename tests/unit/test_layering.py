@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
     {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
-    | {"compose", "dotenv", "origins", "scaffold"},
-    {"amis", "aws", "disks", "leftovers", "orphans", "probe", "inventory", "images"}
+    | {"compose", "delivery", "dotenv", "origins", "scaffold"},
+    {"amis", "aws", "disks", "github", "leftovers", "orphans", "probe", "inventory", "images"}
     | {"release", "secrets", "team"}
     | {"terraform", "ansible"},
     {"checks", "place", "gates.gate", "gates.lock"}

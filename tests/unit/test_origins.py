@@ -68,7 +68,10 @@ def test_every_setting_is_there_once_with_its_origin(root):
         "alarm_email": ("none", "default"),
         "flow_log_days": ("0", "default"),
         "github.repository": ("none", "default"),
+        "github.application": ("none", "default"),
         "github.branch": ("main", "default"),
+        "github.labels": ("none", "default"),
+        "deploy_via": ("none", "default"),
     }
 
 

@@ -63,10 +63,11 @@ def checkout(root):
 def test_environments_of_an_account_agree_about_github(root):
     ours = {"repository": "ann/shop", "branch": "main"}
     chosen = write(root, "staging", github=ours)
-    write(root, "production", github=ours)
+    write(root, "production", github=ours | {"branch": "release"})
+    assert place.branches(root, "staging", chosen) == ["main", "release"]
     write(root, "elsewhere", account="210987654321")
     agreed = place.github_is_agreed(root, "staging", chosen)
-    assert (agreed("github").is_ok, agreed("github").observed) == (True, "ann/shop, main")
+    assert (agreed("github").is_ok, agreed("github").observed) == (True, "ann/shop")
     write(root, "production")
     check = agreed("github")
     assert (check.is_ok, check.observed) == (False, "production has nobody")

@@ -9,6 +9,7 @@ after it has run, and because its own command line kills the play on SIGINT.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import ansible_runner
 
+SHARED_MEMORY = Path("/dev/shm")
 CALLBACKS = Path(__file__).with_name("callbacks")
 TOLD = ("play", "task", "task_uuid", "role", "host", "duration", "ignore_errors")
 TOLD_OF_RESULT = ("changed", "msg", "stderr", "stdout", "rc", "item", "censored")
@@ -28,7 +30,7 @@ def main(playbook: str, inventory: str, project_dir: str, *options: str) -> int:
     variables = json.load(sys.stdin)
     # ansible-runner writes the whole environment and all variables into this directory.
     # Its name is short: the path of an SSH control socket in it may have 104 characters.
-    with tempfile.TemporaryDirectory(prefix="daybook-") as private:
+    with tempfile.TemporaryDirectory(prefix="daybook-", dir=memory()) as private:
         stop = Path(private, "stop")
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, lambda *_: stop.touch())
@@ -46,6 +48,15 @@ def main(playbook: str, inventory: str, project_dir: str, *options: str) -> int:
             quiet=True,
         )
         return runner.rc
+
+
+def memory() -> Path | None:
+    """Return a folder that is on no disk, where there is one: variables may be secrets.
+
+    None leaves it to Python, which asks TMPDIR first.
+    """
+    is_chosen = "TMPDIR" in os.environ
+    return SHARED_MEMORY if not is_chosen and os.access(SHARED_MEMORY, os.W_OK) else None
 
 
 def environment(private: str, stop: Path) -> dict[str, str]:

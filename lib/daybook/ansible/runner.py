@@ -16,7 +16,7 @@ from daybook.errors import NOTHING_CHANGED, ApplyFailed, CommandFailed, DaybookE
 CHILD = Path(__file__).with_name("child.py")
 # ansible-runner writes its environment to disk: no credentials may be in it.
 PASSED_ON = ("HOME", "LANG", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TMPDIR", "USER")
-PASSED_ON += ("AWS_ACCOUNT_ID", "AWS_REGION")
+PASSED_ON += ("AWS_ACCOUNT_ID", "AWS_REGION", "DAYBOOK_RUNNER_SHA256", "GITHUB_SERVER_URL")
 PASSED_ON_PREFIXES = ("ANSIBLE_", "LC_")
 # An interrupted play ends its task first: upgrading packages may take minutes.
 GRACE_S = 600.0

@@ -15,6 +15,7 @@ LATER = {
     "approve": ("daybook.cli.approve", "approve"),
     "demo": ("daybook.demo", "demo"),
     "env": ("daybook.cli.env", "env"),
+    "github": ("daybook.cli.github", "github"),
     "lock": ("daybook.cli.lock", "lock"),
     "release": ("daybook.cli.release", "release"),
     "runs": ("daybook.cli.runs", "runs"),

@@ -124,8 +124,11 @@ class Bootstrap(Step):
     def _github(self) -> dict[str, object]:
         """Return who gets a role; a provider that another application made stays its own."""
         tags = aws.github_provider_tags(self.target)
+        github = self.settings.github
         return {
-            **self.settings.github.model_dump(),
+            "repository": github.repository,
+            "application": github.application,
+            "branches": place.branches(self.root, self.env, self.settings),
             "environments": environments(self.root),
             "makes_provider": tags is None or self._are_ours(tags),
         }

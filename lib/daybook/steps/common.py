@@ -254,6 +254,8 @@ def environment_variables(place: Place) -> dict[str, object]:
         "snapshot_days": settings.snapshot_days,
         "alarm_email": settings.alarm_email,
         "flow_log_days": settings.flow_log_days,
+        "deploy_via": settings.deploy_via,
+        "github": {"repository": settings.github.releases, "branch": settings.github.branch},
     }
 
 

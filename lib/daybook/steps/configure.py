@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import httpx
 
-from daybook import checks, images, probe, ui
+from daybook import checks, github, images, probe, ui
 from daybook.gates import gate
 from daybook.step import Step
 from daybook.steps import common
@@ -38,7 +38,11 @@ class Configure(Step):
         }
 
     def questions_there(self) -> Mapping[str, checks.Question]:
-        return {"hosts": common.hosts_are_running(self), "secrets": common.secrets_are_set(self)}
+        return {
+            "hosts": common.hosts_are_running(self),
+            "secrets": common.secrets_are_set(self),
+            **({"runner": self._can_be_registered} if self._has_runner else {}),
+        }
 
     def make_plan(self) -> gate.Proposal:
         tasks = [
@@ -53,7 +57,7 @@ class Configure(Step):
         return gate.Proposal(f"{self.run.title}: hosts to configure", tuple(tasks), basis)
 
     def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
-        return common.play(self, f"{self.env}.yml")
+        return common.play(self, f"{self.env}.yml", self._registration())
 
     def look(self) -> ui.Shown:
         rows = [
@@ -62,6 +66,26 @@ class Configure(Step):
             for name in self.settings.names
         ]
         return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)
+
+    @property
+    def _has_runner(self) -> bool:
+        return self.settings.deploy_via == "runner"
+
+    def _can_be_registered(self, name: str) -> checks.Check:
+        """Ask GitHub for the runners that it has, as who may register one."""
+        here = github.repository(self.target, self.env, self.settings)
+        known = ", ".join(f"{each.name} {each.status}" for each in here.runners())
+        return checks.Check(name, f"of {here.path}", known or "none yet", is_ok=True)
+
+    def _registration(self) -> dict[str, object]:
+        """Return what role github_runner is told: a token for an hour, and whom GitHub knows."""
+        if not self._has_runner:
+            return {}
+        here = github.repository(self.target, self.env, self.settings)
+        token = here.registration_token()
+        self.run.hide("GITHUB_RUNNER_TOKEN", token)
+        known = [each.name for each in here.runners()]
+        return {"github_runner_token": token, "github_runner_known": known}
 
     def _served(self, name: str, host: Mapping[str, str]) -> tuple:
         """Return a row about a name at a host, once plain HTTP leads to TLS and TLS answers."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-from daybook import aws, checks, disks, leftovers, probe, terraform, ui
-from daybook.errors import ApplyFailed, ApprovalNeeded, ApprovalRefused, VerifyFailed
+from daybook import aws, checks, disks, github, leftovers, probe, terraform, ui
+from daybook.errors import (
+    ApplyFailed,
+    ApprovalNeeded,
+    ApprovalRefused,
+    DaybookError,
+    VerifyFailed,
+)
 from daybook.gates import gate
 from daybook.steps import common
 from daybook.steps.retirement import Retirement
@@ -24,6 +31,7 @@ class Teardown(common.TerraformStep):
         super().__init__(env, skip_snapshots=skip_snapshots, **parameters)
         self._skipped = frozenset(skip_snapshots.replace(",", " ").split())
         self._confirmed = ""
+        self._is_left_on_github = False
 
     def approve(self, given: str = "", confirm: str = "") -> gate.Approval:
         """Pass only for this plan, and only with the environment's name typed besides."""
@@ -43,6 +51,7 @@ class Teardown(common.TerraformStep):
 
     def prepare(self) -> None:
         self._retire(self._retirement())
+        self._let_github_forget()
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
         applied = super().apply_plan(plan)
@@ -107,10 +116,26 @@ class Teardown(common.TerraformStep):
                     next="run this step again: it goes on from here",
                 ) from err
 
+    def _let_github_forget(self) -> None:
+        """Remove the hosts' runners; a GitHub that does not let us stops no teardown."""
+        if self.settings.deploy_via != "runner":
+            return
+        try:
+            here = github.repository(self.target, self.env, self.settings)
+            for runner in here.runners():
+                if re.fullmatch(rf"{common.prefix(self)}-\d+", runner.name):
+                    here.remove(runner)
+                    said = {"action": "deregistered", "what": f"{runner.name} of {here.path}"}
+                    self.run.write("change", tool="github", **said)
+        except DaybookError:
+            self._is_left_on_github = True
+
     def _kept(self) -> list[tuple[str, str]]:
         target, app = self.target, self.settings.app
         runs = sum(1 for path in self.run.folder.parent.glob("[!.]*") if path.is_dir())
+        runners = [(f"runners of {self.settings.github.path}", "GitHub refused; remove them there")]
         return [
+            *(runners if self._is_left_on_github else ()),
             *((f"snapshot {id}", what) for id, what in disks.snapshots(target, app, self.env)),
             (f"images in ECR repository {app}", "of the account, for all environments"),
             (f"DNS zone {self.settings.zone}", "of the account, for all environments"),

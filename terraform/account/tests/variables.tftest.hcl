@@ -84,7 +84,7 @@ run "refuses_a_pattern_of_branches" {
   command = plan
 
   variables {
-    github = { repository = "octo-org/hello", branch = "release/*" }
+    github = { repository = "octo-org/hello", branches = ["main", "release/*"] }
   }
 
   expect_failures = [var.github]

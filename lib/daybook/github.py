@@ -1,0 +1,123 @@
+"""GitHub's API, as far as a self-hosted runner needs it: registered, seen, removed.
+
+The token that may do that is in SSM Parameter Store, `/<app>/github/token`, where no host may read
+it. A host gets what registers one runner, for an hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from daybook import aws
+from daybook.errors import CommandFailed, PreflightFailed
+from daybook.settings import Settings
+from daybook.target import Target
+
+API = "https://api.github.com"
+PAGE = 100
+"""The most that one answer holds: a repository with more runners than that is none of ours."""
+TIMEOUT_S = 20
+NEXT = {
+    401: "make a new token: docs/releases.md, then daybook github token {env}",
+    403: "give the token the permission Administration, read and write, of this repository",
+    404: "correct github in the settings, or give the token access to this repository",
+}
+"""What to do about an answer: https://docs.github.com/en/rest/actions/self-hosted-runners"""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A runner as GitHub knows it. status: online or offline."""
+
+    id: int
+    name: str
+    status: str = ""
+    busy: bool = False
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One repository on GitHub, asked with a token. path: `owner/name`."""
+
+    path: str
+    api: str
+    env: str
+    token: str = field(repr=False)
+
+    def runners(self) -> tuple[Runner, ...]:
+        """Return every runner that is registered, by name."""
+        answer = self._ask("GET", "runners", params={"per_page": PAGE})
+        return tuple(sorted(map(_runner, answer["runners"]), key=lambda each: each.name))
+
+    def registration_token(self) -> str:
+        """Return what registers runners for an hour."""
+        return str(self._ask("POST", "runners/registration-token")["token"])
+
+    def remove(self, runner: Runner) -> None:
+        """Let GitHub forget a runner, whether its host is there or not."""
+        self._ask("DELETE", f"runners/{runner.id}")
+
+    def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        url = f"{self.api}/repos/{self.path}/actions/{path}"
+        headers = {
+            "Authorization": f"Bearer {self.token}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+        try:
+            answer = httpx.request(method, url, headers=headers, timeout=TIMEOUT_S, **options)
+        except httpx.HTTPError as err:
+            raise CommandFailed(
+                f"GitHub does not answer: {type(err).__name__}.",
+                expected=url,
+                next="see whether https://www.githubstatus.com says why, and try again",
+            ) from err
+        if answer.is_error:
+            code = answer.status_code
+            raise CommandFailed(
+                f"GitHub refuses {method} {path} of {self.path}: HTTP {code}.",
+                next=NEXT.get(code, "try again").format(env=self.env),
+            )
+        return answer.json() if answer.content else {}
+
+
+def repository(target: Target, env: str, chosen: Settings) -> Repository:
+    """Return the application's repository; PreflightFailed when the store has no token for it."""
+    name = parameter(chosen)
+    ssm = aws.client(target, "ssm")
+    try:
+        token = ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+    except ssm.exceptions.ParameterNotFound as err:
+        raise PreflightFailed(
+            f"There is no token for {chosen.github.path} in the parameter store.",
+            expected=name,
+            next=f"daybook github token {env}",
+        ) from err
+    api = target.environ.get("GITHUB_API_URL") or API
+    return Repository(chosen.github.path, api.rstrip("/"), env, token)
+
+
+def keep_token(target: Target, chosen: Settings, token: str) -> None:
+    """Put a token into the parameter store, in place of any that is there."""
+    aws.client(target, "ssm").put_parameter(
+        Name=parameter(chosen),
+        Value=token,
+        Type="SecureString",
+        Overwrite=True,
+        Description=f"May register and remove runners of {chosen.github.path}",
+    )
+
+
+def parameter(chosen: Settings) -> str:
+    """Return where the token is kept: beside the environments, so that no host may read it."""
+    return f"/{chosen.app}/github/token"
+
+
+def _runner(found: Mapping[str, Any]) -> Runner:
+    labels = tuple(label["name"] for label in found.get("labels", ()))
+    return Runner(found["id"], found["name"], found["status"], found["busy"], labels)
