@@ -16,18 +16,19 @@ from pathlib import Path
 from docker import DockerClient
 from moto.ec2.models.instances import Instance
 
-from daybook_sandbox import ca, engine, holder, image
+from daybook_sandbox import ca, engine, holder, image, webidentity
 from daybook_sandbox.acme import Acme
 from daybook_sandbox.api import REGION, Cloud, is_live, tag
 from daybook_sandbox.dns import Dns
 from daybook_sandbox.forward import Forward
+from daybook_sandbox.github import service as github
 from daybook_sandbox.imds import Imds
 from daybook_sandbox.machines import Context, Machines, container_name
 from daybook_sandbox.networks import Networks, Service
 from daybook_sandbox.registry import Registry
 from daybook_sandbox.relay import Relay
 from daybook_sandbox.state import Home, Ports, Process, State, write_private
-from daybook_sandbox.workstation import Workstation
+from daybook_sandbox.workstation import Workstation, docker_host
 
 LOG = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.5
@@ -63,8 +64,9 @@ def run(home: Home, ending: threading.Event) -> None:
         for service in services.values():
             stack.callback(service.close)
             service.start()
+        webidentity.patch(services["GitHub"].github.issuer.claims)
         machines.begin()
-        home.write_target(target(home, ports, services["workstation"]))
+        home.write_target(target(home, ports) | github.target(services["GitHub"]))
         LOG.info("the sandbox is up")
         while not ending.wait(LOOK_EVERY_S):
             try:
@@ -85,6 +87,9 @@ def make_services(
         "DNS": Dns(cloud, ports),
         "registry": Registry(cloud, ports, home, client),
         "certificates": Acme(cloud, ports, home),
+        "GitHub": github.GitHubService(
+            ports, home, {**api(ports), "DOCKER_HOST": docker_host(home)}
+        ),
     }
     return at_gateways | {
         "Elastic IPs": Forward(cloud, ports, client, home.labels),
@@ -92,15 +97,21 @@ def make_services(
     }
 
 
-def target(home: Home, ports: Ports, workstation: Workstation) -> dict[str, str]:
-    """Return the environment variables that make this sandbox the target of any tool."""
+def api(ports: Ports) -> dict[str, str]:
+    """Return what leads a program to the AWS API, without a key to it."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports.api}",
-        "AWS_ACCESS_KEY_ID": f"AKIA{secrets.token_hex(8).upper()}",
-        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-        "DOCKER_HOST": workstation.docker_host,
+    }
+
+
+def target(home: Home, ports: Ports) -> dict[str, str]:
+    """Return the environment variables that make this sandbox the target of any tool."""
+    return api(ports) | {
+        "AWS_ACCESS_KEY_ID": f"AKIA{secrets.token_hex(8).upper()}",
+        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
+        "DOCKER_HOST": docker_host(home),
         "DAYBOOK_SSH_KEY": str(home.ssh_key),
         "DAYBOOK_NAMESERVER": f"127.0.0.1:{ports.dns}",
         "DAYBOOK_CA_FILE": str(home.ca_file),

@@ -1,4 +1,4 @@
-"""IAM at work for instances: what a host's role does not allow is refused, as on AWS.
+"""IAM at work for hosts and workflows: what their role does not allow is refused, as on AWS.
 
 Whoever calls with the target's own keys is the account's administrator and may do everything.
 """
@@ -13,6 +13,7 @@ from moto.core.authorization import ActionAuthenticatorMixin
 from moto.core.exceptions import AccessDeniedError, JsonRESTError
 from moto.s3.exceptions import S3AccessDeniedError
 
+from daybook_sandbox import webidentity
 from daybook_sandbox.simulator import ALLOWED, Call, decide, policies_of
 
 ALWAYS = "sts:GetCallerIdentity"
@@ -42,10 +43,15 @@ def _authorize(self: Any, _: type, resource: str = "*") -> None:
 
 
 def _session(self: Any) -> Any | None:
-    """Return the session of an instance's role that a call is signed with."""
+    """Return the session of a host's or a workflow's role that a call is signed with."""
     sessions = get_backend("sts")[self.current_account]["aws"].assumed_roles
     mine = (each for each in sessions if each.access_key_id == self.access_key)
-    return next((each for each in mine if each.session_name.startswith("i-")), None)
+    return next((each for each in mine if is_held(each)), None)
+
+
+def is_held(session: Any) -> bool:
+    """Tell whether a session is a host's, or was given for GitHub's word."""
+    return session.session_name.startswith("i-") or hasattr(session, webidentity.SESSION_MARK)
 
 
 def _action(self: Any) -> str:

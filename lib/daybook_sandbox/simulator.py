@@ -43,6 +43,14 @@ def decide(policies: Sequence[str], boundary: str | None, call: Call) -> str:
     return ALLOWED if "Allow" in effects and "Allow" in limits else NOT_ALLOWED
 
 
+def trusted(policy: str, call: Call) -> str:
+    """Return IAM's word for whether a role lets somebody in. call.resource: who, federated."""
+    statements = [
+        {**each, "Resource": each["Principal"].get("Federated", [])} for each in _statements(policy)
+    ]
+    return decide([json.dumps({"Statement": statements})], None, call)
+
+
 def patch() -> None:
     """Answer SimulatePrincipalPolicy, for roles, and SimulateCustomPolicy."""
     IamResponse.simulate_principal_policy = _principal

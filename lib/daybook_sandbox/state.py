@@ -27,6 +27,7 @@ class Ports:
     registry_local: int
     forward: int
     acme: int
+    github: int = 0
 
 
 @dataclass(frozen=True)

@@ -70,11 +70,6 @@ class Workstation:
         self._container: Container | None = None
         self._version = ""
 
-    @property
-    def docker_host(self) -> str:
-        """Return what DOCKER_HOST has to be; the socket belongs to the user's own group."""
-        return f"unix://{run_folder(self._home)}/docker.sock"
-
     def start(self) -> None:
         """Start the engine, wait for it, and give it the base image."""
         self._make_network()
@@ -101,7 +96,7 @@ class Workstation:
 
     def status(self) -> str:
         """Say in a few words what runs where."""
-        return f"Docker {self._version} at {self.docker_host}"
+        return f"Docker {self._version} at {docker_host(self._home)}"
 
     def _make_network(self) -> None:
         pool = IPAMPool(subnet=NETWORK.cidr, gateway=NETWORK.gateway)
@@ -138,15 +133,20 @@ class Workstation:
             wait=wait_fixed(0.1),
         )
         try:
-            return attempts(DockerClient, base_url=self.docker_host)
+            return attempts(DockerClient, base_url=docker_host(self._home))
         except RetryError as error:
             lines = self._container.logs(tail=LAST_LINES).decode("utf-8", "replace").splitlines()
             raise DaybookError(
                 "The sandbox's Docker engine did not start.",
-                expected=f"an answer at {self.docker_host} within {READY_S} s",
+                expected=f"an answer at {docker_host(self._home)} within {READY_S} s",
                 details=lines,
                 next="daybook sandbox down, then up; daemon.log has more",
             ) from error
+
+
+def docker_host(home: Home) -> str:
+    """Return what DOCKER_HOST has to be; the socket belongs to the user's own group."""
+    return f"unix://{run_folder(home)}/docker.sock"
 
 
 def environment(ports: Ports) -> dict[str, str]:

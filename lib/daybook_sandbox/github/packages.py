@@ -1,0 +1,88 @@
+"""The runner's package: the stand-in in the shape of the real one's archive."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import zipfile
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+CONFIG = """\
+#!/bin/bash
+# Register this folder as a runner: ./config.sh --unattended --url URL --token TOKEN
+if [ "$(id -u)" -eq 0 ] && [ -z "$RUNNER_ALLOW_RUNASROOT" ]; then
+    echo "Must not run with sudo"
+    exit 1
+fi
+cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
+if [ "$1" = remove ]; then
+    exec python3 -I bin/runner.pyz "$@"
+fi
+exec python3 -I bin/runner.pyz configure "$@"
+"""
+RUN = """\
+#!/bin/bash
+# Wait for jobs. As with the real one, only an exit that may be retried starts it again.
+if [ "$(id -u)" -eq 0 ] && [ -z "$RUNNER_ALLOW_RUNASROOT" ]; then
+    echo "Must not run interactively with sudo"
+    exit 1
+fi
+cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
+while :; do
+    python3 -I bin/runner.pyz run
+    code=$?
+    if [ "$code" -ne 2 ]; then
+        echo "Exiting runner..."
+        exit 0
+    fi
+    echo "Restarting runner..."
+    sleep 5
+done
+"""
+MAIN = """\
+import sys
+from daybook_sandbox.github.runner.__main__ import main
+sys.exit(main(*sys.argv[1:] or ["run"]))
+"""
+PACKAGE = "daybook_sandbox"
+IN_ZIP = ("__init__.py", "github/__init__.py", "github/expressions.py", "github/runner")
+LONG_AGO = (1980, 1, 1, 0, 0, 0)
+
+
+def program() -> bytes:
+    """Return the runner as one file that Python runs; the same bytes for the same code."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in {"__main__.py": MAIN, **_sources()}.items():
+            archive.writestr(zipfile.ZipInfo(name, LONG_AGO), text)
+    return buffer.getvalue()
+
+
+def archive() -> bytes:
+    """Return the .tar.gz that a release of actions/runner would be."""
+    contents = {"config.sh": CONFIG.encode(), "run.sh": RUN.encode(), "bin/runner.pyz": program()}
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as tar:
+        for name, content in contents.items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.size, info.mode = len(content), 0o755
+            tar.addfile(info, io.BytesIO(content))
+    return gzip.compress(plain.getvalue(), mtime=0)
+
+
+def _sources() -> dict[str, str]:
+    root = files(PACKAGE)
+    found: dict[str, str] = {}
+    for path in IN_ZIP:
+        place = root.joinpath(*path.split("/"))
+        found |= _texts(place, f"{PACKAGE}/{path}")
+    return found
+
+
+def _texts(place: Traversable, name: str) -> dict[str, str]:
+    if place.is_file():
+        return {name: place.read_text()}
+    inside = sorted(place.iterdir(), key=lambda each: each.name)
+    return {f"{name}/{each.name}": each.read_text() for each in inside if each.name.endswith(".py")}

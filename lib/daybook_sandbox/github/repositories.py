@@ -1,0 +1,128 @@
+"""Bare repositories, served by git's own HTTP backend; who may is decided by the caller."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+WORKFLOWS = ".github/workflows"
+# Runs in git's hook: what GitHub has to say of a push is what the pusher sees.
+TELL = """\
+import sys, urllib.request
+name = sys.argv[2]
+request = urllib.request.Request(f"{sys.argv[1]}/_sandbox/pushed/{name}", sys.stdin.buffer.read())
+print(urllib.request.urlopen(request, timeout=30).read().decode(), end="")
+"""
+SETTINGS = {
+    "http.receivepack": "true",
+    "uploadpack.allowAnySHA1InWant": "true",
+    "receive.denyDeleteCurrent": "ignore",
+}
+
+
+class NoSuchCommit(Exception):
+    """A name that is no commit of the repository."""
+
+
+@dataclass(frozen=True)
+class Push:
+    """One branch or tag that a push moved. sha: empty where it was deleted."""
+
+    ref: str
+    before: str
+    sha: str
+
+    @classmethod
+    def of(cls, line: str) -> Push:
+        """Read a line of git's post-receive hook."""
+        before, after, ref = line.split()
+        return cls(ref, before, "" if set(after) == {"0"} else after)
+
+
+class Repositories:
+    """Every repository below one folder; one that is asked for is there. url: this server's."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self._folder = folder / "repositories"
+        self._hooks = folder / "hooks"
+        self._url = url
+
+    def start(self) -> None:
+        """Make the folders and the hook that all repositories share."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._hooks.mkdir(exist_ok=True)
+        tell, hook = self._hooks / "tell.py", self._hooks / "post-receive"
+        tell.write_text(TELL)
+        command = shlex.join([sys.executable, "-I", str(tell), self._url])
+        hook.write_text(f'#!/bin/sh\nexec {command} "$DAYBOOK_REPOSITORY"\n')
+        hook.chmod(0o700)
+
+    def names(self) -> list[str]:
+        """Return the names of all: ["daybook/hello"]."""
+        return sorted(str(p.relative_to(self._folder))[:-4] for p in self._folder.glob("*/*.git"))
+
+    def path(self, name: str) -> Path:
+        """Return where a repository is; it is made when it is not there."""
+        path = self._folder / f"{name}.git"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            git("init", "--quiet", "--bare", "--initial-branch=main", str(path))
+            for key, value in {**SETTINGS, "core.hooksPath": str(self._hooks)}.items():
+                git("--git-dir", str(path), "config", key, value)
+        return path
+
+    def commit(self, name: str, ref: str) -> str:
+        """Return the commit that a branch, tag or commit is."""
+        try:
+            said = self._git(name, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+        except subprocess.CalledProcessError as error:
+            raise NoSuchCommit(f"{ref} is no commit of {name}") from error
+        return said.decode().strip()
+
+    def message(self, name: str, sha: str) -> str:
+        """Return a commit's first line."""
+        return self._git(name, "log", "-1", "--format=%s", sha).decode().strip()
+
+    def workflows(self, name: str, sha: str) -> dict[str, str]:
+        """Return the workflow files of a commit by their paths."""
+        listed = self._git(name, "ls-tree", "--name-only", sha, f"{WORKFLOWS}/").decode()
+        paths = [path for path in listed.splitlines() if path.endswith((".yml", ".yaml"))]
+        return {path: self._git(name, "show", f"{sha}:{path}").decode() for path in paths}
+
+    def tarball(self, name: str, ref: str) -> bytes:
+        """Return a commit's files in one folder, as a .tar.gz."""
+        sha = self.commit(name, ref)
+        prefix = f"{name.replace('/', '-')}-{sha[:7]}/"
+        return self._git(name, "archive", "--format=tar.gz", f"--prefix={prefix}", sha)
+
+    def backend(self, name: str, request: Mapping[str, str], body: Iterable[bytes]) -> bytes:
+        """Answer one request of git's HTTP protocol, in CGI's words."""
+        self.path(name)
+        env = _env() | dict(request) | {"DAYBOOK_REPOSITORY": name, "GIT_HTTP_EXPORT_ALL": "1"}
+        with subprocess.Popen(
+            ["git", "http-backend"],
+            env=env | {"GIT_PROJECT_ROOT": str(self._folder)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
+            return process.communicate(b"".join(body))[0]
+
+    def _git(self, name: str, *arguments: str) -> bytes:
+        return git("--git-dir", str(self.path(name)), *arguments)
+
+
+def git(*arguments: str) -> bytes:
+    """Run git with nobody's own configuration and return what it prints."""
+    return subprocess.run(
+        ["git", *arguments], check=True, capture_output=True, env=_env(), stdin=subprocess.DEVNULL
+    ).stdout
+
+
+def _env() -> dict[str, str]:
+    kept = {"PATH": os.environ.get("PATH", os.defpath)}
+    return kept | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C.UTF-8"}

@@ -1,0 +1,185 @@
+"""The three actions our workflows use, known by name: what each does, without its own code."""
+
+from __future__ import annotations
+
+import base64
+import glob
+import io
+import os
+import shutil
+import tarfile
+import urllib.error
+import urllib.parse
+import urllib.request
+import xml.etree.ElementTree as Tree
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from daybook_sandbox.github.runner.link import Link
+
+if TYPE_CHECKING:
+    from daybook_sandbox.github.runner.job import Job
+
+Inputs = Mapping[str, str]
+STS = "{https://sts.amazonaws.com/doc/2011-06-15/}"
+SESSION_S = "3600"
+CONFIG = ("GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0")
+
+
+class ActionFailed(Exception):
+    """What an action says when it cannot do its work."""
+
+
+def checkout(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
+    """Put the commit into the workspace: by git, or as an archive where there is no git."""
+    github = job.contexts["github"]
+    folder = Path(github["workspace"], inputs.get("path", ""))
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in folder.iterdir():
+        shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+    ref = inputs.get("ref") or github["sha"]
+    job.report.line(f"Syncing repository: {github['repository']}")
+    if not shutil.which("git", path=env["PATH"]):
+        job.report.line("Git is not here: the commit comes as an archive of the REST API.")
+        link = Link(github["api_url"], github["token"])
+        content = link.raw("GET", f"/repos/{github['repository']}/tarball/{ref}")
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            tar.extractall(folder, members=_without_root(tar), filter="data")
+        return
+    login = base64.b64encode(f"x-access-token:{github['token']}".encode()).decode()
+    header = f"AUTHORIZATION: basic {login}"
+    # By the environment: a command line can be read by everybody on the machine.
+    secret = dict(zip(CONFIG, ("1", "http.extraheader", header), strict=True))
+    depth = inputs.get("fetch-depth", "1")
+    how = ["--no-tags", f"--depth={depth}"] if depth != "0" else ["--tags"]
+    remote = f"{github['server_url']}/{github['repository']}"
+    for arguments in (
+        ["init", "--quiet", "--initial-branch=main", "."],
+        ["remote", "add", "origin", remote],
+        ["fetch", "--quiet", *how, "origin", ref],
+        ["checkout", "--quiet", "--force", *_head(github, inputs), "FETCH_HEAD"],
+    ):
+        if job.process(["git", *arguments], folder, env | secret):
+            raise ActionFailed(f"git {arguments[0]} failed")
+    if inputs.get("persist-credentials", "true") == "true":
+        with (folder / ".git/config").open("a") as config:
+            config.write(f'[http]\n\textraheader = "{header}"\n')
+        job.afterwards(lambda: _forget(folder / ".git/config", header))
+
+
+def configure_aws_credentials(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
+    """Change GitHub's word for who runs into an hour of a role."""
+    if "ACTIONS_ID_TOKEN_REQUEST_URL" not in env:
+        raise ActionFailed(
+            "It looks like you might be trying to authenticate with OIDC. Did you mean to set the "
+            "`id-token` permission?"
+        )
+    audience = inputs.get("audience", "sts.amazonaws.com")
+    asked = urllib.parse.urlencode({"audience": audience})
+    link = Link(env["ACTIONS_ID_TOKEN_REQUEST_URL"], env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
+    token = link.ask("GET", f"&{asked}")["value"]
+    job.report.mask(token)
+    credentials = _assume(token, inputs, env)
+    for name in ("SecretAccessKey", "SessionToken", "AccessKeyId"):
+        job.report.mask(credentials[name])
+    region = inputs["aws-region"]
+    job.export(
+        AWS_ACCESS_KEY_ID=credentials["AccessKeyId"],
+        AWS_SECRET_ACCESS_KEY=credentials["SecretAccessKey"],
+        AWS_SESSION_TOKEN=credentials["SessionToken"],
+        AWS_REGION=region,
+        AWS_DEFAULT_REGION=region,
+    )
+    job.report.line(f"Authenticated as {inputs['role-to-assume']}")
+
+
+def upload_artifact(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
+    """Keep files with the run."""
+    workspace = Path(job.contexts["github"]["workspace"])
+    patterns = [line.strip() for line in inputs["path"].splitlines()]
+    found = [file for pattern in patterns for file in _files(workspace, pattern)]
+    name = inputs.get("name", "artifact")
+    if not found:
+        said = f"No files were found with the provided path: {inputs['path']}."
+        if inputs.get("if-no-files-found", "warn") == "error":
+            raise ActionFailed(said)
+        job.report.line(f"Warning: {said} No artifacts will be uploaded.")
+        return
+    root = Path(os.path.commonpath([file.parent for file in found]))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in found:
+            archive.write(file, file.relative_to(root))
+    job.report.upload(name, buffer.getvalue())
+    job.report.line(f"Artifact {name} has been uploaded: {len(found)} files")
+    github = job.contexts["github"]
+    run = f"{github['server_url']}/{github['repository']}/actions/runs/{github['run_id']}"
+    job.set_outputs({"artifact-url": f"{run}/artifacts/{name}"})
+
+
+ACTIONS: Mapping[str, Callable[[Job, Inputs, dict[str, str]], None]] = {
+    "actions/checkout": checkout,
+    "actions/upload-artifact": upload_artifact,
+    "aws-actions/configure-aws-credentials": configure_aws_credentials,
+}
+
+
+def _head(github: Mapping[str, str], inputs: Inputs) -> list[str]:
+    """Return how the checkout is called: a branch by its name, all else by no name."""
+    is_branch = github["ref"].startswith("refs/heads/") and not inputs.get("ref")
+    return ["-B", github["ref_name"]] if is_branch else ["--detach"]
+
+
+def _forget(config: Path, secret: str) -> None:
+    if config.exists():
+        lines = config.read_text().splitlines(keepends=True)
+        config.write_text("".join(line for line in lines if secret not in line))
+
+
+def _without_root(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """Return what is in the archive's one folder, without the folder."""
+    members = []
+    for member in tar.getmembers():
+        member.name = member.name.partition("/")[2]
+        members += [member] if member.name else []
+    return members
+
+
+def _assume(token: str, inputs: Inputs, env: Mapping[str, str]) -> dict[str, str]:
+    region = inputs["aws-region"]
+    endpoint = env.get("AWS_ENDPOINT_URL") or f"https://sts.{region}.amazonaws.com"
+    asked = {
+        "Action": "AssumeRoleWithWebIdentity",
+        "Version": "2011-06-15",
+        "RoleArn": inputs["role-to-assume"],
+        "RoleSessionName": inputs.get("role-session-name", "GitHubActions"),
+        "DurationSeconds": inputs.get("role-duration-seconds", SESSION_S),
+        "WebIdentityToken": token,
+    }
+    request = urllib.request.Request(endpoint, urllib.parse.urlencode(asked).encode())
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            found = Tree.fromstring(answer.read()).find(f".//{STS}Credentials")
+    except urllib.error.HTTPError as error:
+        raise ActionFailed(
+            f"Could not assume role with OIDC: {_message(error.read().decode())}"
+        ) from error
+    except OSError as error:
+        raise ActionFailed(f"Could not assume role with OIDC: {error}") from error
+    return {each.tag.removeprefix(STS): each.text for each in found}
+
+
+def _message(answer: str) -> str:
+    try:
+        found = Tree.fromstring(answer).iter()
+    except Tree.ParseError:
+        return answer
+    return next((each.text or "" for each in found if each.tag.endswith("Message")), answer)
+
+
+def _files(workspace: Path, pattern: str) -> list[Path]:
+    places = map(Path, glob.glob(str(workspace / pattern), recursive=True) if pattern else ())
+    found = (f for place in places for f in ([place] if place.is_file() else place.rglob("*")))
+    return [file for file in found if file.is_file()]

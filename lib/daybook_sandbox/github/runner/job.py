@@ -1,0 +1,237 @@
+"""One job: the hook, then its steps in their order, with what each may know."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from daybook_sandbox.github.expressions import ExpressionError, Scope
+from daybook_sandbox.github.runner import commands, shell
+from daybook_sandbox.github.runner.actions import ACTIONS, ActionFailed
+from daybook_sandbox.github.runner.configure import architecture
+from daybook_sandbox.github.runner.link import Refused
+from daybook_sandbox.github.runner.report import Report, Result
+
+SHELLS = {
+    "": ("bash", "-e"),
+    "bash": ("bash", "--noprofile", "--norc", "-e", "-o", "pipefail"),
+    "sh": ("sh", "-e"),
+}
+HOOK = "ACTIONS_RUNNER_HOOK_JOB_STARTED"
+FAILURES = (ActionFailed, ExpressionError, commands.BadFile, Refused, OSError, KeyError)
+
+
+class Job:
+    """A job that a message tells of. folder: the runner's work folder."""
+
+    def __init__(self, message: Mapping[str, Any], folder: Path, report: Report) -> None:
+        self.report = report
+        self._message = message
+        self._temp = folder / "_temp"
+        name = message["github"]["repository"].rpartition("/")[2]
+        self._workspace = folder / name / name
+        self._env: dict[str, str] = {}
+        self._path: list[str] = []
+        self._status = "success"
+        self._outputs: dict[str, str] = {}
+        self._afterwards: list[Callable[[], None]] = []
+        self._number = 1
+        self.contexts = {
+            "github": message["github"] | {"workspace": str(self._workspace)},
+            "runner": message["runner"]
+            | {"os": "Linux", "arch": architecture(), "temp": str(self._temp)},
+            "secrets": {"GITHUB_TOKEN": message["github"]["token"]},
+            "steps": {},
+        } | {name: message[name] for name in ("inputs", "needs", "vars")}
+
+    def run(self) -> Result:
+        """Do the job and return what it came to."""
+        for secret in self._message["masks"]:
+            self.report.mask(secret)
+        try:
+            if self._step("Set up job", self._set_up) and self._hook():
+                for number, step in enumerate(self._message["steps"], self._number + 1):
+                    self._number = number
+                    self._consider(step)
+        finally:
+            for each in reversed(self._afterwards):
+                each()
+            shutil.rmtree(self._temp, ignore_errors=True)
+        scope = self._scope()
+        return Result(
+            self._status,
+            scope.texts(self._message["outputs"]),
+            scope.text(self._message["environment_url"]),
+        )
+
+    def process(self, command: Sequence[str], folder: Path, env: Mapping[str, str]) -> int:
+        """Run a program of the current step and return its exit code."""
+        return shell.run(
+            command,
+            folder,
+            env,
+            on_line=self._heard,
+            is_cancelled=lambda: self._is_cancelled,
+            timeout_s=60 * self._message["timeout_minutes"],
+        )
+
+    def export(self, **variables: str) -> None:
+        """Give variables to the steps that follow."""
+        self._env |= variables
+
+    def set_outputs(self, outputs: Mapping[str, str]) -> None:
+        """Set the current step's outputs."""
+        self._outputs |= outputs
+
+    def afterwards(self, do: Callable[[], None]) -> None:
+        """Have something done at the end of the job, however it ends."""
+        self._afterwards.append(do)
+
+    @property
+    def _is_cancelled(self) -> bool:
+        """Tell whether a cancel has just come; steps that run always are not cut by it again."""
+        return self.report.is_cancelled and self._status != "cancelled"
+
+    def _set_up(self) -> None:
+        shutil.rmtree(self._temp, ignore_errors=True)
+        self._temp.mkdir(parents=True)
+        self._workspace.mkdir(parents=True, exist_ok=True)
+        (self._temp / "event.json").write_text(json.dumps(self._message["github"]["event"]))
+        runner = self.contexts["runner"]
+        self.report.line(f"Runner name: '{runner['name']}'")
+        self.report.line(f"Machine name: '{os.uname().nodename}'")
+        for variables in self._message["env"]:
+            self._env |= self._scope().texts(variables)
+
+    def _hook(self) -> bool:
+        """Run what the runner's administrator wants to run before every job."""
+        path = os.environ.get(HOOK)
+        return not path or self._step("Set up runner", lambda: self._run_hook(Path(path)))
+
+    def _run_hook(self, path: Path) -> None:
+        self.report.line(
+            "A job started hook has been configured by the self-hosted runner administrator"
+        )
+        if not path.is_absolute() or path.suffix != ".sh":
+            raise ActionFailed(f"{path} is no absolute path that ends in '.sh'")
+        if not path.is_file():
+            raise ActionFailed("File doesn't exist")
+        env = os.environ | self._named() | commands.make_files(self._temp / "hook")
+        if code := self.process([*SHELLS["bash"], str(path)], self._workspace, env):
+            raise ActionFailed(f"Process completed with exit code {code}.")
+
+    def _consider(self, step: Mapping[str, Any]) -> None:
+        """Run a step if it is its turn, and keep what it came to for those that follow."""
+        name = step.get("name") or step.get("uses") or f"Run {step.get('run', '').splitlines()[0]}"
+        self._status = "cancelled" if self.report.is_cancelled else self._status
+        self._outputs, before = {}, self._status
+        try:
+            wanted = self._scope(step).holds(step.get("if", ""))
+            name = self._scope(step).text(name)
+        except FAILURES as error:
+            self.report.line(f"##[error]line {step['line']}: {error}")
+            self._status, wanted = "failure", False
+        if not wanted:
+            outcome = "skipped"
+            self.report.step(self._number, name, "completed", outcome)
+        else:
+            outcome = "success" if self._step(name, lambda: self._do(step)) else "failure"
+            if outcome == "failure" and step.get("continue-on-error"):
+                self._status = before
+        if "id" in step:
+            conclusion = "success" if step.get("continue-on-error") else outcome
+            told = {"outputs": self._outputs, "outcome": outcome, "conclusion": conclusion}
+            self.contexts["steps"][step["id"]] = told
+
+    def _do(self, step: Mapping[str, Any]) -> None:
+        files = commands.make_files(self._temp / uuid.uuid4().hex)
+        scope = self._scope(step)
+        env = self._step_env(step) | files
+        try:
+            if "uses" in step:
+                ACTIONS[step["uses"]](self, scope.texts(step.get("with", {})), env)
+            else:
+                self._run_script(step, scope, env)
+        finally:
+            self._read_files(files)
+
+    def _run_script(self, step: Mapping[str, Any], scope: Scope, env: dict[str, str]) -> None:
+        script = self._temp / f"{uuid.uuid4()}.sh"
+        script.write_text(scope.text(step["run"]))
+        for line in script.read_text().splitlines()[:1]:
+            self.report.line(f"##[group]Run {line}")
+        for line in script.read_text().splitlines():
+            self.report.line(line)
+        self.report.line("##[endgroup]")
+        folder = self._workspace / scope.text(step.get("working-directory", ""))
+        command = [*SHELLS[step.get("shell", "")], str(script)]
+        code = self.process(command, folder, env)
+        if code == shell.TIMED_OUT:
+            raise ActionFailed("The job has exceeded the maximum execution time.")
+        if code:
+            raise ActionFailed(f"Process completed with exit code {code}.")
+
+    def _step(self, name: str, do: Callable[[], None]) -> bool:
+        """Do one part of the job; what goes wrong in it fails the job."""
+        self.report.step(self._number, name, "in_progress")
+        self.report.line(f"##[step]{name}")
+        outcome = "success"
+        try:
+            do()
+        except FAILURES as error:
+            outcome = "failure"
+            self.report.line(f"##[error]{error}")
+        if self._is_cancelled:
+            outcome = "cancelled"
+            self.report.line("##[error]The operation was canceled.")
+        self.report.step(self._number, name, "completed", outcome)
+        self._status = outcome if outcome != "success" else self._status
+        return outcome == "success"
+
+    def _heard(self, line: str) -> None:
+        said = commands.command(line)
+        if said is None:
+            self.report.line(line)
+        elif said[0] == "add-mask":
+            self.report.mask(said[1])
+            self.report.line("***")
+        elif (shown := commands.shown(*said)) is not None:
+            self.report.line(shown)
+
+    def _read_files(self, files: Mapping[str, str]) -> None:
+        self._outputs |= commands.assignments(files["GITHUB_OUTPUT"])
+        self._env |= commands.assignments(files["GITHUB_ENV"])
+        self._path[:0] = reversed(Path(files["GITHUB_PATH"]).read_text().splitlines())
+        if summary := Path(files["GITHUB_STEP_SUMMARY"]).read_text():
+            self.report.summarise(summary)
+
+    def _scope(self, step: Mapping[str, Any] | None = None) -> Scope:
+        known = self.contexts | {"env": self._env, "job": {"status": self._status}}
+        scope = Scope(known, self._status)
+        if step and "env" in step:
+            known["env"] = self._env | scope.texts(step["env"])
+        return scope
+
+    def _step_env(self, step: Mapping[str, Any]) -> dict[str, str]:
+        """Return a step's whole environment; what is the runner's own comes last."""
+        given = self._env | self._scope().texts(step.get("env", {}))
+        path = os.pathsep.join([*self._path, given.get("PATH", os.environ["PATH"])])
+        return os.environ | given | {"PATH": path} | self._named() | self._message["id_token"]
+
+    def _named(self) -> dict[str, str]:
+        """Return what GitHub tells every program of a job."""
+        github = self.contexts["github"]
+        plain = {key: value for key, value in github.items() if not isinstance(value, dict)}
+        named = {f"GITHUB_{key.upper()}": str(value) for key, value in plain.items()}
+        named |= {f"RUNNER_{key.upper()}": v for key, v in self.contexts["runner"].items()}
+        del named["GITHUB_TOKEN"]
+        return named | {
+            "CI": "true",
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_EVENT_PATH": str(self._temp / "event.json"),
+        }

@@ -1,0 +1,233 @@
+"""GitHub's web server: git, the REST API as far as Daybook uses it, and a page for each run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, Response, abort, g, jsonify, request
+
+from daybook_sandbox.github import pages, work
+from daybook_sandbox.github.github import GitHub
+from daybook_sandbox.github.repositories import NoSuchCommit, Push
+from daybook_sandbox.github.runs import Event
+from daybook_sandbox.github.workflow import Job, Triggers, Workflow
+
+API = "/api/v3/repos/<owner>/<name>"
+ACTIONS = f"{API}/actions"
+CALLERS = ("operator", "machine")
+"""Who may call at all: somebody at this computer, who is signed in, or a machine of the sandbox."""
+
+
+def application(github: GitHub, caller: Callable[[str], str]) -> Flask:
+    """Return the web application. caller: says which of CALLERS an address is, or nothing."""
+    app = Flask("github")
+    app.url_map.strict_slashes = False
+
+    @app.before_request
+    def know_the_caller() -> None:
+        g.caller = caller(request.remote_addr or "")
+        if g.caller not in CALLERS:
+            abort(403)
+
+    _serve_git(app, github)
+    _serve_downloads(app, github)
+    _serve_runners(app, github)
+    _serve_runs(app, github)
+    work.serve(app, github)
+    pages.serve(app, github)
+    return app
+
+
+def require_token(github: GitHub) -> None:
+    """Refuse a call of the REST API that does not carry the operator's token."""
+    if request.headers.get("Authorization", "") not in (
+        f"Bearer {github.token}",
+        f"token {github.token}",
+    ):
+        _refuse(401, "Bad credentials")
+
+
+def _refuse(status: int, message: str) -> None:
+    answer = jsonify(message=message, status=str(status))
+    answer.status_code = status
+    abort(answer)
+
+
+def _serve_git(app: Flask, github: GitHub) -> None:
+    @app.get("/<owner>/<name>/info/refs")
+    @app.post("/<owner>/<name>/<any('git-upload-pack','git-receive-pack'):rest>")
+    def git(owner: str, name: str, rest: str = "info/refs") -> Response:
+        repository = f"{owner}/{name.removesuffix('.git')}"
+        is_push = "git-receive-pack" in (rest, request.args.get("service"))
+        if not _may_git(repository, is_push):
+            ask = {"WWW-Authenticate": 'Basic realm="GitHub"'}
+            return Response("Repository not found.\n", 401, ask)
+        said = github.repositories.backend(repository, _cgi(repository, rest), _body())
+        head, _, body = said.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if line)
+        status = int(headers.pop("Status", "200").split()[0])
+        return Response(body, status, headers)
+
+    def _may_git(repository: str, is_push: bool) -> bool:
+        password = (request.authorization.password if request.authorization else "") or ""
+        if g.caller == "operator" and not password:
+            return True
+        if password == github.token:
+            return True
+        job = github.board.by_token(password)
+        return (
+            job is not None
+            and not is_push
+            and job.run.event.repository == repository
+            and "contents" in job.definition.permissions
+        )
+
+    @app.post("/_sandbox/pushed/<owner>/<name>")
+    def pushed(owner: str, name: str) -> str:
+        _operator_only()
+        lines = request.get_data(as_text=True).splitlines()
+        return github.pushed(f"{owner}/{name}", [Push.of(line) for line in lines])
+
+    @app.post("/_sandbox/jobs")
+    def hand_over() -> Any:
+        """Give a runner a job that no push has made; tests ask for what GitHub would not give."""
+        _operator_only()
+        asked = request.get_json()
+        steps = ({"line": 1, "shell": "bash", "run": asked["run"]},)
+        job = Job("job", "job", ("self-hosted",), steps)
+        workflow = Workflow(asked["workflow"], asked["workflow"], Triggers(), {"job": job})
+        event = Event("push", asked["repository"], asked["ref"], "0" * 40, github.actor)
+        run = github.board.start(event, workflow, only=asked["runner"])
+        return run.document(github.server)
+
+
+def _serve_downloads(app: Flask, github: GitHub) -> None:
+    @app.get("/actions/runner/releases/download/<tag>/<file>")
+    def package(tag: str, file: str) -> Response:
+        version = tag.removeprefix("v")
+        known = [f"actions-runner-linux-{cpu}-{version}.tar.gz" for cpu in ("x64", "arm64")]
+        if file not in known:
+            abort(404)
+        return Response(github.archive, mimetype="application/octet-stream")
+
+    @app.get(f"{API}/tarball/<path:ref>")
+    def tarball(owner: str, name: str, ref: str) -> Response:
+        repository = f"{owner}/{name}"
+        job = github.board.by_token(request.headers.get("Authorization", "").partition(" ")[2])
+        if job is None or job.run.event.repository != repository:
+            require_token(github)
+        try:
+            return Response(
+                github.repositories.tarball(repository, ref), mimetype="application/gzip"
+            )
+        except NoSuchCommit as error:
+            return _refuse(404, str(error))
+
+
+def _serve_runners(app: Flask, github: GitHub) -> None:
+    @app.post(f"{ACTIONS}/runners/<any('registration-token','remove-token'):kind>")
+    def ticket(owner: str, name: str, kind: str) -> Any:
+        require_token(github)
+        return github.tickets.give(kind, f"{owner}/{name}").document(), 201
+
+    @app.get(f"{ACTIONS}/runners")
+    def runners(owner: str, name: str) -> Any:
+        require_token(github)
+        found = [each.document() for each in github.runners.of(f"{owner}/{name}")]
+        wanted = request.args.get("name")
+        found = [each for each in found if wanted in (None, each["name"])]
+        return {"total_count": len(found), "runners": found}
+
+    @app.delete(f"{ACTIONS}/runners/<int:id>")
+    def drop(owner: str, name: str, id: int) -> Any:
+        require_token(github)
+        if id not in [each.id for each in github.runners.of(f"{owner}/{name}")]:
+            _refuse(404, "Not Found")
+        github.drop_runner(id)
+        return Response(status=204)
+
+
+def _serve_runs(app: Flask, github: GitHub) -> None:
+    def find(id: int) -> Any:
+        require_token(github)
+        runs = github.board.runs()
+        return next((run for run in runs if run.id == id), None) or _refuse(404, "Not Found")
+
+    @app.get(f"{ACTIONS}/runs")
+    def runs(owner: str, name: str) -> Any:
+        require_token(github)
+        found = [run.document(github.server) for run in github.board.runs(f"{owner}/{name}")]
+        asked = {"head_sha": "head_sha", "branch": "head_branch", "event": "event"}
+        for argument, key in asked.items():
+            if wanted := request.args.get(argument):
+                found = [each for each in found if each[key] == wanted]
+        return {"total_count": len(found), "workflow_runs": found}
+
+    @app.get(f"{ACTIONS}/runs/<int:id>")
+    def run(owner: str, name: str, id: int) -> Any:
+        return find(id).document(github.server)
+
+    @app.get(f"{ACTIONS}/runs/<int:id>/jobs")
+    def jobs(owner: str, name: str, id: int) -> Any:
+        found = [job.document(github.server) for job in find(id).jobs.values()]
+        return {"total_count": len(found), "jobs": found}
+
+    @app.post(f"{ACTIONS}/runs/<int:id>/cancel")
+    def cancel(owner: str, name: str, id: int) -> Any:
+        github.board.cancel(find(id))
+        return {}, 202
+
+    @app.get(f"{ACTIONS}/jobs/<int:id>/logs")
+    def logs(owner: str, name: str, id: int) -> Any:
+        require_token(github)
+        job = next((job for job in github.board.jobs() if job.id == id), None)
+        text = "\n".join(job.lines) if job else _refuse(404, "Not Found")
+        return Response(f"{text}\n", mimetype="text/plain")
+
+    @app.post(f"{ACTIONS}/workflows/<file>/dispatches")
+    def dispatch(owner: str, name: str, file: str) -> Any:
+        require_token(github)
+        asked = request.get_json()
+        try:
+            github.dispatch(f"{owner}/{name}", file, asked["ref"], asked.get("inputs") or {})
+        except (KeyError, NoSuchCommit):
+            _refuse(404, "Not Found")
+        except ValueError as error:
+            _refuse(422, str(error))
+        return Response(status=204)
+
+    @app.route(f"{ACTIONS}/variables", methods=["GET", "POST"])
+    @app.route(f"{ACTIONS}/variables/<variable>", methods=["PATCH"])
+    def variables(owner: str, name: str, variable: str = "") -> Any:
+        require_token(github)
+        known = github.board.variables(f"{owner}/{name}")
+        if request.method == "GET":
+            listed = [{"name": key, "value": value} for key, value in known.items()]
+            return {"total_count": len(listed), "variables": listed}
+        asked = request.get_json()
+        known[variable or asked["name"]] = asked["value"]
+        return Response(status=204 if variable else 201)
+
+
+def _cgi(repository: str, rest: str) -> dict[str, str]:
+    return {
+        "PATH_INFO": f"/{repository}.git/{rest}",
+        "QUERY_STRING": request.query_string.decode(),
+        "REQUEST_METHOD": request.method,
+        "CONTENT_TYPE": request.headers.get("Content-Type", ""),
+        "HTTP_CONTENT_ENCODING": request.headers.get("Content-Encoding", ""),
+        "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
+        "REMOTE_USER": "git",
+        "REMOTE_ADDR": request.remote_addr or "",
+    }
+
+
+def _body() -> io.BytesIO:
+    return io.BytesIO(request.get_data())
+
+
+def _operator_only() -> None:
+    if g.caller != "operator":
+        abort(403)

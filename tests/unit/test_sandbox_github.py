@@ -1,0 +1,202 @@
+"""GitHub's stand-in on loopback: a push, its jobs, and a runner that is really installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tarfile
+import threading
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+from werkzeug.serving import make_server
+
+from daybook_sandbox.github.github import GitHub
+from daybook_sandbox.github.service import _Handler
+from daybook_sandbox.github.web import application
+
+REPOSITORY = "daybook/hello"
+COMMIT = "0123456789012345678901234567890123456789"
+DEPLOY = f"""\
+name: Deploy
+on:
+  push:
+    branches: [main, staging]
+  workflow_dispatch:
+    inputs:
+      greeting: {{required: true}}
+permissions: {{contents: read}}
+jobs:
+  build:
+    runs-on: ubuntu-24.04
+    outputs:
+      word: ${{{{ steps.say.outputs.word }}}}
+    steps:
+      - uses: actions/checkout@{COMMIT} # v0
+      - id: say
+        run: ./say.sh
+  deploy:
+    needs: build
+    runs-on: [self-hosted, staging]
+    steps:
+      - run: echo "released ${{{{ needs.build.outputs.word }}}} as $RUNNER_NAME"
+"""
+SAY = '#!/bin/sh\necho "::add-mask::hunter2"\necho hunter2\necho word=hello >> "$GITHUB_OUTPUT"\n'
+
+
+def until(look, within_s: float = 30) -> Any:
+    """Return what `look` gives once it is true."""
+    return Retrying(
+        retry=retry_if_result(lambda seen: not seen),
+        stop=stop_after_delay(within_s),
+        wait=wait_fixed(0.05),
+    )(look)
+
+
+@dataclass
+class Clone:
+    """A working copy of a repository."""
+
+    folder: Path
+    server: str
+
+    def git(self, *arguments: str) -> str:
+        env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+        env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}
+        who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")
+        done = subprocess.run(
+            ["git", *who, *arguments], cwd=self.folder, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    def write(self, **files: str) -> None:
+        for name, text in files.items():
+            path = self.folder / name.replace("__", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o755)
+
+    def push(self, branch: str = "staging") -> str:
+        """Commit all and push it; return what git said."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", "A change")
+        return self.git("push", self.server + f"/{REPOSITORY}.git", f"HEAD:refs/heads/{branch}")
+
+
+@dataclass
+class World:
+    """A server, and ways to look at it. caller: who everybody is taken for."""
+
+    github: GitHub
+    tmp: Path
+    caller: str = "operator"
+    processes: list[subprocess.Popen] = field(default_factory=list)
+
+    def clone(self) -> Clone:
+        made = Clone(self.tmp / "clone", self.github.server)
+        made.folder.mkdir()
+        made.git("init", "--quiet", "--initial-branch=main")
+        made.write(**{".github__workflows__deploy.yml": DEPLOY, "say.sh": SAY})
+        return made
+
+    def api(self, method: str, path: str, content: Any = None, token: str | None = None) -> Any:
+        body = None if content is None else json.dumps(content).encode()
+        url = f"{self.github.server}/api/v3/repos/{REPOSITORY}{path}"
+        request = urllib.request.Request(url, body, method=method)
+        request.add_header("Authorization", f"Bearer {token or self.github.token}")
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def install(self) -> Path:
+        """Unpack the runner's package as the role does."""
+        path = "/actions/runner/releases/download/v2.335.1/actions-runner-linux-x64-2.335.1.tar.gz"
+        with urllib.request.urlopen(self.github.server + path) as answer:
+            content = answer.read()
+        folder = self.tmp / "runner"
+        with tarfile.open(fileobj=BytesIO(content)) as tar:
+            tar.extractall(folder, filter="data")
+        return folder
+
+    def config(self, folder: Path, *given: str, token: str) -> subprocess.CompletedProcess:
+        env = os.environ | {"RUNNER_ALLOW_RUNASROOT": "1", "ACTIONS_RUNNER_INPUT_TOKEN": token}
+        return subprocess.run(
+            [folder / "config.sh", *given], env=env, capture_output=True, text=True
+        )
+
+    def register(self, folder: Path, labels: str = "staging") -> subprocess.CompletedProcess:
+        token = self.api("POST", "/actions/runners/registration-token")["token"]
+        url = ("--url", f"{self.github.server}/{REPOSITORY}")
+        name = ("--name", "host-1", "--labels", labels, "--replace")
+        return self.config(folder, "--unattended", *url, *name, token=token)
+
+    def listen(self, folder: Path, **env: str) -> subprocess.Popen:
+        started = subprocess.Popen(
+            [folder / "run.sh"],
+            env=os.environ | {"RUNNER_ALLOW_RUNASROOT": "1"} | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.processes.append(started)
+        return started
+
+    def ended(self, number: int = 0) -> Any:
+        """Return a run once it is over; 0 is the newest."""
+        return until(lambda: (run := self.github.board.runs()[number]).is_over and run)
+
+    def log(self, run: Any, job: str) -> str:
+        return "\n".join(run.jobs[job].lines)
+
+
+@pytest.fixture
+def world(tmp_path):
+    known = {}
+    server = make_server(
+        "127.0.0.1",
+        0,
+        lambda environ, start: known["app"](environ, start),
+        threaded=True,
+        request_handler=_Handler,
+    )
+    github = GitHub(tmp_path / "github", f"http://127.0.0.1:{server.port}", {})
+    it = World(github, tmp_path)
+    known["app"] = application(github, lambda _: it.caller)
+    github.repositories.start()
+    github.hosted.start()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield it
+    for process in it.processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    github.hosted.close()
+    server.shutdown()
+
+
+def test_a_push_builds_here_and_releases_on_the_runner(world):
+    folder = world.install()
+    assert world.register(folder).returncode == 0
+    runner = world.listen(folder)
+    said = world.clone().push()
+    assert "remote: Deploy #1: " in said
+    run = world.ended()
+    assert run.conclusion == "success", [job.lines for job in run.jobs.values()]
+    assert "released hello as host-1" in world.log(run, "deploy")
+    assert "hunter2" not in world.log(run, "build").replace("::add-mask::hunter2", "")
+    with urllib.request.urlopen(run.url(world.github.server)) as page:
+        assert "[success] deploy on host-1" in page.read().decode()
+    os.killpg(runner.pid, signal.SIGTERM)
+    out, _ = runner.communicate()
+    assert "Job deploy completed with result: Succeeded" in out
