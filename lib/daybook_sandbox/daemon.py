@@ -16,7 +16,16 @@ from pathlib import Path
 from docker import DockerClient
 from moto.ec2.models.instances import Instance
 
-from daybook_sandbox import ca, engine, holder, image, webidentity
+from daybook_sandbox import (
+    ca,
+    engine,
+    holder,
+    image,
+    metadata,
+    permissions,
+    runcommand,
+    webidentity,
+)
 from daybook_sandbox.acme import Acme
 from daybook_sandbox.api import REGION, Cloud, is_live, tag
 from daybook_sandbox.dns import Dns
@@ -65,6 +74,11 @@ def run(home: Home, ending: threading.Event) -> None:
             stack.callback(service.close)
             service.start()
         webidentity.patch(services["GitHub"].github.issuer.claims)
+        runcommand.patch(
+            machines.execute,
+            cloud.instances,
+            lambda it: permissions.is_managed(cloud.iam, metadata.role_of(cloud, it)),
+        )
         machines.begin()
         home.write_target(target(home, ports) | github.target(services["GitHub"]))
         LOG.info("the sandbox is up")

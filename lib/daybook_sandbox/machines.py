@@ -131,6 +131,13 @@ class Machine:
         since = console.timestamp(container.attrs["State"]["StartedAt"])
         return container.logs(since=since).decode("utf-8", "replace")
 
+    def execute(self, script: str) -> tuple[int, str, str]:
+        """Run a script as root and return its code and both outputs; as a service of systemd."""
+        command = ["systemd-run", "--pipe", "--wait", "--quiet", "--collect", "sh", "-c", script]
+        code, streams = self._container.exec_run(command, demux=True)
+        out, err = ((each or b"").decode("utf-8", "replace") for each in streams)
+        return code, out, err
+
     @property
     def _container(self) -> Container:
         return self._context.engine.containers.get(container_name(self._instance.id))
@@ -224,6 +231,10 @@ class Machines:
 
     def console(self, instance: Instance) -> str:
         return self._machines[instance.id].console()
+
+    def execute(self, instance: Instance, script: str) -> tuple[int, str, str]:
+        """Run a script on a machine as its agent of Systems Manager would."""
+        return self._machines[instance.id].execute(script)
 
     def _watch(self) -> None:
         labels = [f"{key}={value}" for key, value in self._context.home.labels.items()]

@@ -5,7 +5,7 @@ Whoever calls with the target's own keys is the account's administrator and may 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from moto.backends import get_backend
@@ -13,10 +13,12 @@ from moto.core.authorization import ActionAuthenticatorMixin
 from moto.core.exceptions import AccessDeniedError, JsonRESTError
 from moto.s3.exceptions import S3AccessDeniedError
 
-from daybook_sandbox import webidentity
+from daybook_sandbox import runcommand, webidentity
 from daybook_sandbox.simulator import ALLOWED, Call, decide, policies_of
 
 ALWAYS = "sts:GetCallerIdentity"
+# What the agent of Systems Manager on a host has to be allowed, to be reached at all.
+AGENT = ("ssm:UpdateInstanceInformation", "ssmmessages:OpenControlChannel")
 
 
 def patch() -> None:
@@ -36,10 +38,14 @@ def _authorize(self: Any, _: type, resource: str = "*") -> None:
     iam = get_backend("iam")[self.current_account]["aws"]
     role = iam.get_role_by_arn(session.role_arn)
     action = _action(self)
-    context = {"cloudwatch:namespace": self._get_param("Namespace") or ""}
-    calls = (Call(action, each, context) for each in _resources(self, resource))
+    calls = _calls(self, action, resource)
     if action != ALWAYS and not all(allows(iam, role, call) for call in calls):
         raise _denied(self, session.arn, action)
+
+
+def is_managed(iam: Any, role: Any | None) -> bool:
+    """Tell whether a host's role lets its agent talk to Systems Manager."""
+    return bool(role) and all(allows(iam, role, Call(action, "*", {})) for action in AGENT)
 
 
 def _session(self: Any) -> Any | None:
@@ -58,6 +64,29 @@ def _action(self: Any) -> str:
     """Return what IAM calls an action; of S3 the method alone is known here."""
     service = self.service_name
     return f"s3:{self.method}" if service == "s3" else f"{service}:{self._get_action()}"
+
+
+def _calls(self: Any, action: str, resource: str) -> Iterator[Call]:
+    """Give what has to be allowed for a call; a command is one call for each machine too."""
+    if action == "ssm:SendCommand":
+        yield from _sending(self, action)
+        return
+    context = {"cloudwatch:namespace": self._get_param("Namespace") or ""}
+    for each in _resources(self, resource):
+        yield Call(action, each, context)
+
+
+def _sending(self: Any, action: str) -> Iterator[Call]:
+    """https://docs.aws.amazon.com/systems-manager/latest/userguide/run-command-setting-up.html"""
+    name = self._get_param("DocumentName")
+    owner = "" if name.startswith("AWS-") else self.current_account
+    yield Call(action, f"arn:aws:ssm:{self.region}:{owner}:document/{name}", {})
+    machines = get_backend("ec2")[self.current_account][self.region].all_instances()
+    named, filters = self._get_param("InstanceIds") or [], self._get_param("Targets") or []
+    for each in runcommand.chosen(machines, named, filters):
+        where = f"arn:aws:ec2:{self.region}:{self.current_account}:instance/{each.id}"
+        tags = {f"ssm:resourceTag/{tag['key']}": tag["value"] for tag in each.get_tags()}
+        yield Call(action, where, tags)
 
 
 def _resources(self: Any, resource: str) -> Sequence[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from moto.backends import get_backend
-from moto.core.exceptions import ServiceException
+from moto.sts.exceptions import STSClientError
 from moto.sts.responses import TokenResponse
 
 from daybook_sandbox import simulator
@@ -46,20 +46,20 @@ def patch(claims: Claims) -> None:
 def _require(self: TokenResponse, said: Mapping[str, Any] | None) -> None:
     """Raise what AWS would answer, unless the role trusts who comes."""
     if said is None:
-        raise ServiceException("InvalidIdentityToken", "Couldn't retrieve verification key")
+        raise STSClientError("InvalidIdentityToken", "Couldn't retrieve verification key")
     iam = get_backend("iam")[self.current_account]["aws"]
     host = said["iss"].removeprefix("https://")
     arn = f"arn:aws:iam::{self.current_account}:oidc-provider/{host}"
     provider = iam.open_id_providers.get(arn)
     if provider is None:
         reason = f"No OpenIDConnect provider found in your account for {said['iss']}"
-        raise ServiceException("InvalidIdentityToken", reason)
+        raise STSClientError("InvalidIdentityToken", reason)
     if said["aud"] not in provider.client_id_list:
-        raise ServiceException("InvalidIdentityToken", "Incorrect token audience")
+        raise STSClientError("InvalidIdentityToken", "Incorrect token audience")
     wanted = self._get_param("RoleArn")
     role = next((each for each in iam.roles.values() if each.arn == wanted), None)
     if role is None or not trusts(role.assume_role_policy_document, arn, host, said):
-        raise ServiceException("AccessDenied", f"Not authorized to perform {ACTION}")
+        raise STSClientError("AccessDenied", f"Not authorized to perform {ACTION}")
 
 
 def trusts(policy: Any, provider: str, host: str, said: Mapping[str, Any]) -> bool:

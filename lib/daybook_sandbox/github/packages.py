@@ -30,8 +30,22 @@ if [ "$(id -u)" -eq 0 ] && [ -z "$RUNNER_ALLOW_RUNASROOT" ]; then
     exit 1
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
+listen() {
+    if [ -z "$RUNNER_MANUALLY_TRAP_SIG" ]; then
+        python3 -I bin/runner.pyz run
+        return
+    fi
+    # In a group of its own, to which the signal is passed on as an interrupt.
+    set -m
+    trap 'kill -INT -- "-$listener"' INT TERM
+    python3 -I bin/runner.pyz run &
+    listener=$!
+    wait "$listener"
+    # A signal ends `wait` before the listener ends.
+    wait "$listener"
+}
 while :; do
-    python3 -I bin/runner.pyz run
+    listen
     code=$?
     if [ "$code" -ne 2 ]; then
         echo "Exiting runner..."

@@ -41,6 +41,8 @@ def run(root: Path) -> int:
     token = json.loads((root / ".credentials").read_text())["data"]["token"]
     link = Link(settings["serverUrl"], token)
     os.environ.update(_assignments(root / ".env"))
+    if (root / ".path").exists():
+        os.environ["PATH"] = (root / ".path").read_text().strip()
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     try:

@@ -1,0 +1,114 @@
+"""Who gets a role for GitHub's word, and what the role then may."""
+
+from __future__ import annotations
+
+import json
+
+import boto3
+import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from moto.core.authorization import ActionAuthenticatorMixin
+from moto.sts.responses import TokenResponse
+
+from daybook_sandbox import permissions, webidentity
+from daybook_sandbox.api import REGION
+from daybook_sandbox.github.messages import github
+from daybook_sandbox.github.oidc import HOST, Issuer
+from daybook_sandbox.github.runs import Event, Run, RunJob
+from daybook_sandbox.github.workflow import Job
+
+SUBJECT = "repo:daybook/hello:ref:refs/heads/staging"
+PROVIDER = f"arn:aws:iam::123456789012:oidc-provider/{HOST}"
+ROLE = "arn:aws:iam::123456789012:role/hello-github-push"
+
+
+def job(
+    ref: str = "refs/heads/staging", repository: str = "daybook/hello", env: str = ""
+) -> RunJob:
+    run = Run(1, 1, Event("push", repository, ref, "a" * 40, "ada"), ".github/workflows/deploy.yml")
+    run.github = github(run, "http://127.0.0.1")
+    return RunJob(1, run, Job("build", "build", (), ()), environment=env)
+
+
+@pytest.fixture
+def issuer(world, monkeypatch):
+    """Return GitHub's, in an account with a role for one branch."""
+    monkeypatch.setattr(
+        TokenResponse,
+        "assume_role_with_web_identity",
+        TokenResponse.assume_role_with_web_identity,
+    )
+    made = Issuer()
+    webidentity.patch(made.claims)
+    iam = world.client("iam")
+    iam.create_open_id_connect_provider(
+        Url=f"https://{HOST}", ClientIDList=["sts.amazonaws.com"], ThumbprintList=["0" * 40]
+    )
+    equal = {f"{HOST}:sub": [SUBJECT], f"{HOST}:aud": ["sts.amazonaws.com"]}
+    trust = {
+        "Effect": "Allow",
+        "Principal": {"Federated": [PROVIDER]},
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {"StringEquals": equal},
+    }
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    iam.create_role(RoleName="hello-github-push", AssumeRolePolicyDocument=document)
+    return made
+
+
+def assume(token: str, role: str = ROLE) -> dict:
+    sts = boto3.client("sts", region_name=REGION, config=Config(signature_version=UNSIGNED))
+    answer = sts.assume_role_with_web_identity(
+        RoleArn=role, RoleSessionName="GitHubActions", WebIdentityToken=token
+    )
+    return answer["Credentials"]
+
+
+def test_the_branch_of_the_trust_policy_gets_the_role(issuer):
+    assert assume(issuer.token(job(), "sts.amazonaws.com"))["SessionToken"]
+
+
+@pytest.mark.parametrize(
+    ("asks", "audience", "role", "code"),
+    [
+        (job("refs/heads/other"), "sts.amazonaws.com", ROLE, "AccessDenied"),
+        (job(repository="else/hello"), "sts.amazonaws.com", ROLE, "AccessDenied"),
+        (job(env="staging"), "sts.amazonaws.com", ROLE, "AccessDenied"),
+        (job(), "sts.amazonaws.com", f"{ROLE}-2", "AccessDenied"),
+        (job(), "https://github.com/daybook", ROLE, "InvalidIdentityToken"),
+    ],
+    ids=["branch", "repository", "environment", "role", "audience"],
+)
+def test_everybody_else_is_refused(issuer, asks, audience, role, code):
+    with pytest.raises(ClientError) as refused:
+        assume(issuer.token(asks, audience), role)
+    assert refused.value.response["Error"]["Code"] == code
+
+
+def test_a_token_of_somebody_else_is_none(issuer):
+    with pytest.raises(ClientError) as refused:
+        assume(Issuer().token(job(), "sts.amazonaws.com"))
+    assert refused.value.response["Error"]["Code"] == "InvalidIdentityToken"
+
+
+def test_the_session_is_held_to_its_role(issuer, world, monkeypatch):
+    monkeypatch.setattr(
+        ActionAuthenticatorMixin,
+        "_authenticate_and_authorize_action",
+        permissions._authorize,
+    )
+    allow = {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"}
+    world.client("iam").put_role_policy(
+        RoleName="hello-github-push",
+        PolicyName="push",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allow]}),
+    )
+    found = assume(issuer.token(job(), "sts.amazonaws.com"))
+    keys = (found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+    session = boto3.Session(*keys, REGION)
+    assert session.client("ecr").get_authorization_token()["authorizationData"]
+    with pytest.raises(ClientError) as refused:
+        session.client("ecr").describe_repositories()
+    assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
