@@ -200,3 +200,129 @@ def test_a_push_builds_here_and_releases_on_the_runner(world):
     os.killpg(runner.pid, signal.SIGTERM)
     out, _ = runner.communicate()
     assert "Job deploy completed with result: Succeeded" in out
+
+
+def test_what_is_not_evaluated_is_said_with_its_line(world):
+    clone = world.clone()
+    line = DEPLOY.splitlines().index("    needs: build") + 1
+    wrong = DEPLOY.replace("    needs: build", "    services: {}\n    needs: build")
+    clone.write(**{".github__workflows__deploy.yml": wrong})
+    said = clone.push()
+    problem = (
+        f".github/workflows/deploy.yml:{line}: 'services' of jobs.deploy is not evaluated here"
+    )
+    assert f"remote: {problem}" in said
+    assert (world.ended().conclusion, world.ended().error) == ("startup_failure", problem)
+
+
+def test_another_branch_starts_nothing(world):
+    assert "No workflow starts from refs/heads/other." in world.clone().push("other")
+    assert not world.github.board.runs()
+
+
+def test_a_build_that_fails_releases_nothing(world):
+    world.register(folder := world.install())
+    world.listen(folder)
+    clone = world.clone()
+    clone.write(**{"say.sh": "#!/bin/sh\necho broken\nexit 3\n"})
+    clone.push()
+    run = world.ended()
+    assert (run.conclusion, run.jobs["deploy"].conclusion) == ("failure", "skipped")
+    assert "Process completed with exit code 3." in world.log(run, "build")
+
+
+def test_the_hook_decides_before_the_first_step(world, tmp_path):
+    world.register(folder := world.install())
+    hook = tmp_path / "hook.sh"
+    hook.write_text('echo "for $GITHUB_REPOSITORY $GITHUB_REF $GITHUB_WORKFLOW_REF"\nexit 1\n')
+    world.listen(folder, ACTIONS_RUNNER_HOOK_JOB_STARTED=str(hook))
+    asked = {"repository": "else/fork", "ref": "refs/heads/x", "workflow": "evil.yml"}
+    body = json.dumps({**asked, "runner": "host-1", "run": f"touch {tmp_path / 'ran'}"}).encode()
+    request = urllib.request.Request(f"{world.github.server}/_sandbox/jobs", body, method="POST")
+    request.add_header("Content-Type", "application/json")
+    urllib.request.urlopen(request)
+    run = world.ended()
+    assert run.conclusion == "failure"
+    assert "for else/fork refs/heads/x else/fork/evil.yml@refs/heads/x" in world.log(run, "job")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_runner_that_was_dropped_ends_and_registers_again(world):
+    world.register(folder := world.install())
+    runner = world.listen(folder)
+    [known] = until(lambda: world.api("GET", "/actions/runners")["runners"])
+    until(lambda: world.api("GET", "/actions/runners")["runners"][0]["status"] == "online")
+    world.api("DELETE", f"/actions/runners/{known['id']}")
+    out, _ = runner.communicate(timeout=40)
+    assert (runner.returncode, "has been deleted from the server" in out) == (0, True)
+    assert "already configured" in world.register(folder).stderr
+    world.config(folder, "remove", "--local", token="")
+    assert world.register(folder).returncode == 0
+
+
+def test_a_token_registers_for_its_own_repository_alone(world):
+    folder = world.install()
+    token = world.api("POST", "/actions/runners/registration-token")["token"]
+    url = ("--url", f"{world.github.server}/else/hello", "--name", "host-1")
+    done = world.config(folder, "--unattended", *url, token=token)
+    assert (done.returncode, "NotFound" in done.stderr) == (1, True)
+    assert not (folder / ".runner").exists()
+
+
+def test_a_runner_that_dies_fails_its_job_and_the_next_push_works(world):
+    world.register(folder := world.install())
+    first = world.listen(folder)
+    clone = world.clone()
+    slow = DEPLOY.replace('echo "released', 'sleep ${SLOW:-0}; echo "released')
+    clone.write(**{".github__workflows__deploy.yml": slow.replace("${SLOW:-0}", "60")})
+    clone.push()
+    job = until(lambda: world.github.board.runs()[0].jobs["deploy"])
+    until(lambda: any("sleep" in line for line in job.lines))
+    os.killpg(first.pid, signal.SIGKILL)
+    world.listen(folder)
+    assert world.ended().conclusion == "failure"
+    assert "lost communication" in world.log(world.ended(), "deploy")
+    clone.write(**{".github__workflows__deploy.yml": slow})
+    clone.push()
+    assert world.ended().conclusion == "success"
+
+
+def test_of_several_pushes_the_newest_goes_next_and_none_is_cut_off(world):
+    world.register(folder := world.install())
+    turns = "concurrency: {group: 'deploy-${{ github.ref_name }}', cancel-in-progress: false}\n"
+    clone = world.clone()
+    clone.write(**{".github__workflows__deploy.yml": turns + DEPLOY})
+    for _ in range(3):
+        clone.push()
+    waiting = world.github.board.runs()[1]
+    assert waiting.conclusion == "cancelled"
+    world.listen(folder)
+    assert (world.ended(0).conclusion, world.ended(2).conclusion) == ("success", "success")
+
+
+def test_a_workflow_is_started_by_hand_with_its_inputs(world):
+    clone = world.clone()
+    by_hand = DEPLOY.replace("[self-hosted, staging]", "ubuntu-24.04")
+    by_hand = by_hand.replace("as $RUNNER_NAME", "for ${{ inputs.greeting }}")
+    clone.write(**{".github__workflows__deploy.yml": by_hand})
+    clone.push("other")
+    path = "/actions/workflows/deploy.yml/dispatches"
+    with pytest.raises(urllib.error.HTTPError, match="422"):
+        world.api("POST", path, {"ref": "other", "inputs": {}})
+    world.api("POST", path, {"ref": "other", "inputs": {"greeting": "you"}})
+    run = world.ended()
+    assert run.conclusion == "success"
+    assert "released hello for you" in world.log(run, "deploy")
+
+
+def test_the_operators_token_and_address_are_asked_for(world):
+    for token in ("wrong", world.github.token[:-1]):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            world.api("POST", "/actions/runners/registration-token", token=token)
+    clone = world.clone()
+    world.caller = "machine"
+    with pytest.raises(AssertionError, match="could not read Username"):
+        clone.push()
+    world.caller = ""
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        world.api("GET", "/actions/runners")

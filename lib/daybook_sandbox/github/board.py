@@ -81,7 +81,7 @@ class Board:
     def take(self, runner: Runner, wait_s: float) -> RunJob | None:
         """Give a runner the oldest job that is for it; wait a while for one."""
         with self.changed:
-            self.changed.wait_for(lambda: self._next(runner), wait_s)
+            self.changed.wait_for(lambda: self._next(runner) or runner.is_dropped, wait_s)
             job = self._next(runner)
             if job:
                 job.status, job.runner = IN_PROGRESS, runner
@@ -119,6 +119,8 @@ class Board:
             if job.runner is runner and not job.is_over:
                 self.give_up(job, LOST)
         runner.is_busy = False
+        with self.changed:
+            self.changed.notify_all()
 
     def cancel(self, run: Run) -> None:
         """End a run on somebody's word."""
@@ -150,45 +152,48 @@ class Board:
 
     def _advance(self) -> None:
         """Start whatever may start now, until nothing more may."""
-        moves = 1
-        while moves:
-            moves = sum(self._consider_run(run) for run in self._runs if not run.is_over)
+        before = None
+        while before != (before := self._states()):
+            for run in self._runs:
+                if not run.is_over:
+                    self._consider_run(run)
         self.changed.notify_all()
 
-    def _consider_run(self, run: Run) -> bool:
-        group = run.workflow.concurrency
-        if run.status == QUEUED and not self._has_turn(run, group, run):
-            run.settle()
-            return run.is_over
-        run.status = IN_PROGRESS if not run.is_over else run.status
-        moved = [self._consider(job) for job in run.jobs.values() if job.status == WAITING]
-        run.settle()
-        return any(moved) or run.is_over
+    def _states(self) -> list[str]:
+        return [each.status for run in self._runs for each in (run, *run.jobs.values())]
 
-    def _consider(self, job: RunJob) -> bool:
-        """Queue a job, or skip it, when all that it needs is over; tell whether it moved."""
+    def _consider_run(self, run: Run) -> None:
+        if run.status == QUEUED and self._has_turn(run, run.workflow.concurrency, run):
+            run.status = IN_PROGRESS
+        if run.status == IN_PROGRESS:
+            for job in run.jobs.values():
+                if job.status == WAITING:
+                    self._consider(job)
+        run.settle()
+
+    def _consider(self, job: RunJob) -> None:
+        """Queue a job, or skip it, when all that it needs is over."""
         run, definition = job.run, job.definition
         if not all(run.jobs[need].is_over for need in definition.needs):
-            return False
+            return
         try:
             scope = run.scope(job)
             job.name = scope.text(definition.name)
             if not scope.holds(definition.condition):
                 job.end("skipped")
-                return True
-            if not self._has_turn(job, definition.concurrency, run):
-                return job.is_over
-            job.labels = tuple(map(scope.text, definition.runs_on))
-            job.environment = scope.text(definition.environment)
+            elif self._has_turn(job, definition.concurrency, run):
+                job.labels = tuple(map(scope.text, definition.runs_on))
+                job.environment = scope.text(definition.environment)
+                self._queue(job)
         except (ExpressionError, KeyError, ValueError) as error:
             job.end("failure", f"##[error]{run.path}: jobs.{definition.id}: {error}")
-            return True
+
+    def _queue(self, job: RunJob) -> None:
         job.status = QUEUED
         if job.is_hosted and not job.only:
             job.status = IN_PROGRESS
             job.heard()
             self._on_hosted(job)
-        return True
 
     def _has_turn(self, who: Run | RunJob, group: Concurrency, run: Run) -> bool:
         """Tell whether it may go on; of those that wait in a group, the newest stays."""

@@ -51,6 +51,7 @@ class Runner:
     token: str
     seen: float = 0.0
     is_busy: bool = False
+    is_dropped: bool = False
 
     ONLINE_S = 40
 
@@ -111,7 +112,10 @@ class Runners:
 
     def drop(self, id: int) -> Runner | None:
         """Forget one; its own credentials open nothing from now on."""
-        return self._runners.pop(id, None)
+        runner = self._runners.pop(id, None)
+        if runner:
+            runner.is_dropped = True
+        return runner
 
     def by_token(self, token: str) -> Runner | None:
         """Return whose credentials these are."""

@@ -132,6 +132,7 @@ class Run:
         for job in self.jobs.values():
             if not job.is_over:
                 job.cancel(why)
+        self.settle()
 
     def scope(self, job: RunJob | None = None) -> Scope:
         """Return what its expressions may speak of, at its start or for one of its jobs."""
