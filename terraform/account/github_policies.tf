@@ -1,4 +1,4 @@
-# What the two roles of github.tf may do.
+# What the roles of github.tf may do.
 data "aws_iam_policy_document" "push" {
   count = local.has_github ? 1 : 0
 
@@ -12,6 +12,56 @@ data "aws_iam_policy_document" "push" {
     sid       = "Images"
     actions   = local.image_calls
     resources = [local.repository_arn]
+  }
+}
+
+# What Terraform reads for a plan, and no parameter: anybody who opens a pull request has it.
+data "aws_iam_policy_document" "plan" {
+  count = local.has_github ? 1 : 0
+
+  # checkov:skip=CKV_AWS_356:the calls change nothing, and most know no resource
+  statement {
+    sid = "Look"
+    actions = [
+      "cloudwatch:DescribeAlarms",
+      "cloudwatch:ListTagsForResource",
+      "dlm:GetLifecyclePolicies",
+      "dlm:GetLifecyclePolicy",
+      "ec2:Describe*",
+      "ecr:DescribeRepositories",
+      "ecr:ListTagsForResource",
+      "iam:GetInstanceProfile",
+      "iam:GetRole",
+      "iam:GetRolePolicy",
+      "iam:ListAttachedRolePolicies",
+      "iam:ListRolePolicies",
+      "logs:DescribeLogGroups",
+      "logs:ListTagsForResource",
+      "route53:GetHostedZone",
+      "route53:ListHostedZones",
+      "route53:ListHostedZonesByName",
+      "route53:ListResourceRecordSets",
+      "route53:ListTagsForResource",
+      "sns:GetSubscriptionAttributes",
+      "sns:GetTopicAttributes",
+      "sns:ListTagsForResource",
+      "ssm:DescribeDocument",
+      "ssm:DescribeDocumentPermission",
+      "ssm:GetDocument",
+    ]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "Buckets"
+    actions   = ["s3:GetBucketLocation", "s3:ListBucket"]
+    resources = [local.bucket_arns.state]
+  }
+
+  statement {
+    sid       = "States"
+    actions   = ["s3:GetObject"]
+    resources = ["${local.bucket_arns.state}/env:/*"]
   }
 }
 

@@ -43,13 +43,13 @@ variable "adopt" {
     zone           = optional(string)
     boundary       = optional(string)
     provider       = optional(string)
-    github_roles   = optional(list(string), []) # "push", "run"
+    github_roles   = optional(list(string), []) # "plan", "push", "run"
   })
   default = {}
 }
 
 variable "github" {
-  description = "Who on GitHub gets a role here: anybody on a branch of the application may push images, a job of an environment of the repository may run Daybook. Without a repository nobody does."
+  description = "Who on GitHub gets a role here: anybody on a branch of the application may push images, a pull request of the repository may look, a job of an environment of its may run Daybook. Without a repository nobody does."
   type = object({
     repository     = optional(string, "")
     application    = optional(string, "") # where it is not the same

@@ -70,6 +70,8 @@ HOST_MAY_NOT = (
     Call("ssm:GetParameter", f"{PARAMETERS}/hello/staging2/TOKEN"),
     Call("ssm:PutParameter", f"{PARAMETERS}/hello/staging/TOKEN"),
     Call("ssm:DescribeParameters"),
+    Call("ssm:GetParameter", f"{PARAMETERS}/hello/github/token"),
+    Call("ssm:SendCommand", f"arn:aws:ssm:us-east-1:{ACCOUNT}:document/hello-staging-release"),
     Call("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "hello/production"}),
     Call("ec2:DescribeInstances"),
     Call("ec2:CreateSnapshot", "arn:aws:ec2:us-east-1::snapshot/*"),
@@ -247,7 +249,7 @@ def test_a_lost_state_is_adopted_and_nothing_made_twice(cloud: Cloud, account: F
         "zone": zone,
         "boundary": BOUNDARY["iam:PermissionsBoundary"],
         "provider": f"arn:aws:iam::{ACCOUNT}:oidc-provider/token.actions.githubusercontent.com",
-        "github_roles": ["push", "run"],
+        "github_roles": ["plan", "push", "run"],
     }
     plan = account.plan(adopt=adopt)
     imported = {address for address, actions in plan.items() if actions == ["import"]}
@@ -257,6 +259,7 @@ def test_a_lost_state_is_adopted_and_nothing_made_twice(cloud: Cloud, account: F
         "aws_ecr_repository.this",
         "aws_iam_openid_connect_provider.github[0]",
         "aws_iam_policy.boundary",
+        'aws_iam_role.github["plan"]',
         'aws_iam_role.github["push"]',
         'aws_iam_role.github["run"]',
         "aws_route53_zone.this[0]",
@@ -275,6 +278,7 @@ def test_one_branch_and_two_environments_on_github_get_a_role(account: Folder) -
     }
     audience, subject = (f"token.actions.githubusercontent.com:{key}" for key in ("aud", "sub"))
     assert {each[audience] for each in conditions.values()} == {"sts.amazonaws.com"}
+    assert conditions["plan"][subject] == "repo:octo-org/hello:pull_request"
     assert conditions["push"][subject] == "repo:octo-org/hello:ref:refs/heads/main"
     assert set(conditions["run"][subject]) == {
         "repo:octo-org/hello:environment:production",
@@ -289,6 +293,7 @@ def test_github_may_push_images_and_run_daybook_but_not_become_more(
     assert _refused(cloud, policies["push"], PUSH_MAY) == set()
     assert _refused(cloud, policies["push"], RUN_MAY) == set(RUN_MAY)
     assert _refused(cloud, policies["run"], (*PUSH_MAY, *RUN_MAY)) == set()
+    assert _refused(cloud, policies["plan"], (*PUSH_MAY, *RUN_MAY)) == {*PUSH_MAY, *RUN_MAY}
     for policy in policies.values():
         assert _refused(cloud, policy, NOBODY_MAY) == set(NOBODY_MAY)
 

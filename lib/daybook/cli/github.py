@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+from pathlib import Path
 
 import click
 
-from daybook import checks, delivery, settings, ui
+from daybook import checks, delivery, process, settings, ui
 from daybook import github as api
 from daybook.errors import SettingsError
 from daybook.steps.hosts import Place
@@ -32,12 +35,45 @@ def token(env: str, rehearse: bool) -> None:
     asked = click.prompt("Token", hide_input=True) if sys.stdin.isatty() else sys.stdin.read()
     if not (value := asked.strip()):
         raise SettingsError("No token was given.", next=f"daybook github token {env} < FILE")
-    api.keep_token(place.target, place.settings, value)
+    api.keep(place.target, place.settings, api.TOKEN, value)
     known = api.repository(place.target, env, place.settings).runners()
     click.echo(
-        f"{api.parameter(place.settings)} has a token for {place.settings.github.path}, "
+        f"{api.parameter(place.settings, api.TOKEN)} has a token for {place.settings.github.path}, "
         f"which has {len(known)} runners."
     )
+
+
+@github.command()
+@click.argument("env")
+@click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
+def key(env: str, rehearse: bool) -> None:
+    """Make an SSH key for workflows that run Daybook, and keep it in the parameter store."""
+    place = _place(env, rehearse=rehearse)
+    with tempfile.TemporaryDirectory(prefix="daybook-") as folder:
+        file = Path(folder, "key")
+        who = f"{place.settings.app}-workflows"
+        make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", who, "-f", str(file)]
+        process.run(make, timeout_s=30)
+        api.keep(place.target, place.settings, api.KEY, file.read_text(encoding="ascii"))
+        public = file.with_name("key.pub").read_text(encoding="ascii").rsplit(" ", 1)[0]
+    click.echo("Kept. Add this line to environments/signers, commit it, and configure the hosts:")
+    click.echo(f'{who} namespaces="daybook-record" {public}')
+
+
+@github.command()
+@click.argument("env")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
+def identity(env: str, file: Path, rehearse: bool) -> None:
+    """Write that key to FILE and its public half beside it: for a workflow's own computer."""
+    place = _place(env, rehearse=rehearse)
+    value = api.read(place.target, env, place.settings, api.KEY)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as opened:
+        opened.write(value)
+    half: list[str] = []
+    process.run(["ssh-keygen", "-y", "-f", str(file)], on_line=half.append, timeout_s=30)
+    file.with_name(f"{file.name}.pub").write_text("\n".join(half) + "\n", encoding="ascii")
 
 
 @github.command()

@@ -15,7 +15,7 @@ from daybook.steps import common
 
 STATE = "account/terraform.tfstate"
 """The account's own state, in the bucket that it describes."""
-GITHUB_ROLES = ("push", "run")
+GITHUB_ROLES = ("plan", "push", "run")
 """Those of terraform/account/github.tf."""
 
 

@@ -9,7 +9,7 @@ import httpx
 from daybook import checks, github, images, probe, ui
 from daybook.gates import gate
 from daybook.step import Step
-from daybook.steps import common
+from daybook.steps import common, whereabouts
 
 CADDY_S = 30
 
@@ -21,7 +21,6 @@ class Configure(Step):
     next = "daybook run first-deploy -p env {env}"
 
     def questions_here(self) -> Mapping[str, checks.Question]:
-        provision = f"daybook run provision -p env {self.env}"
         return {
             "ansible": common.ansible_is_there(self),
             "playbook": checks.file_is(
@@ -29,7 +28,6 @@ class Configure(Step):
                 self.root,
                 f"write ansible/{self.env}.yml, as ansible/staging.yml is",
             ),
-            "inventory": checks.file_is(common.inventory_path(self), self.root, provision),
             "SSH key": checks.file_is(
                 self.run.ssh_key,
                 self.root,
@@ -39,6 +37,7 @@ class Configure(Step):
 
     def questions_there(self) -> Mapping[str, checks.Question]:
         return {
+            "inventory": whereabouts.are_known(self),
             "hosts": common.hosts_are_running(self),
             "secrets": common.secrets_are_set(self),
             **({"runner": self._can_be_registered} if self._has_runner else {}),

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, replace
 from daybook import ansible, aws, checks, disks, leftovers, orphans, terraform, ui
 from daybook.errors import CommandFailed, VerifyFailed
 from daybook.record import history
-from daybook.steps import common
+from daybook.steps import common, whereabouts
 from daybook.steps.configure import Configure
 from daybook.survey import Survey
 
@@ -74,7 +74,10 @@ class Drift(Survey):
     def questions_there(self) -> Mapping[str, checks.Question]:
         fix = common.BOOTSTRAP_FIRST.format(env=self.env)
         bucket = aws.state_bucket(self.target, self.settings.app)
-        return {"state bucket": checks.bucket_is(self.target, bucket, fix)}
+        return {
+            "state bucket": checks.bucket_is(self.target, bucket, fix),
+            "inventory": whereabouts.are_known(self),
+        }
 
     def make_plan(self) -> Findings:
         hosts = common.outputs(self)["instances"]

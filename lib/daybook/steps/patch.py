@@ -9,7 +9,7 @@ from daybook import ansible, checks, probe, ui
 from daybook.errors import CommandFailed, VerifyFailed
 from daybook.gates import gate
 from daybook.step import Step
-from daybook.steps import common
+from daybook.steps import common, whereabouts
 from daybook.steps.configure import Configure
 
 READ = "patches : Read what is pending"
@@ -28,7 +28,10 @@ class Patch(Step):
         return Configure.questions_here(self)
 
     def questions_there(self) -> Mapping[str, checks.Question]:
-        return {"hosts": common.hosts_are_running(self)}
+        return {
+            "inventory": whereabouts.are_known(self),
+            "hosts": common.hosts_are_running(self),
+        }
 
     def make_plan(self) -> gate.Proposal:
         pending = self._pending()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from daybook import aws, inventory, probe, terraform, ui
 from daybook.errors import PreflightFailed
-from daybook.steps import common, tasks
+from daybook.steps import common, tasks, whereabouts
 
 MACHINE_S = 180
 """How long a machine may take to boot and to be seen: EC2 takes about a minute."""
@@ -29,12 +29,11 @@ class Provision(common.TerraformStep):
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
         applied = super().apply_plan(plan)
-        outputs = common.hidden_outputs(self)
-        hosts = outputs["instances"]
+        hosts = common.hidden_outputs(self)["instances"]
         known = common.known_hosts_path(self)
         keys = {host["id"]: self._host_keys(host, known) for host in hosts}
-        known.write_text(inventory.known_hosts(hosts, keys), encoding="utf-8")
-        common.inventory_path(self).write_text(inventory.render(outputs, known), encoding="utf-8")
+        whereabouts.write(self, inventory.known_hosts(hosts, keys))
+        whereabouts.keep(self)
         return applied
 
     def look(self) -> ui.Shown:

@@ -12,12 +12,11 @@ from daybook.errors import DaybookError, Interrupted, VerifyFailed
 from daybook.gates import gate
 from daybook.record import provenance
 from daybook.step import Step
-from daybook.steps import common, hosts
+from daybook.steps import common, hosts, whereabouts
 from daybook.steps.hosts import Serving
 from daybook_release import rules
 
 ANSWER_S = 60
-CONFIGURE = "daybook run configure -p env {env}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,16 +49,15 @@ class ReleaseStep(Step):
         self._released: dict[str, str] = {}
 
     def questions_here(self) -> Mapping[str, checks.Question]:
-        configure = CONFIGURE.format(env=self.env)
         key_fix = "correct ssh_key in the settings, or set DAYBOOK_SSH_KEY"
         return {
-            "inventory": checks.file_is(common.inventory_path(self), self.root, configure),
             "SSH key": checks.file_is(self.run.ssh_key, self.root, key_fix),
         }
 
     def questions_there(self) -> Mapping[str, checks.Question]:
         bootstrap = common.BOOTSTRAP_FIRST.format(env=self.env)
         return {
+            "inventory": whereabouts.are_known(self),
             "hosts": common.hosts_are_running(self),
             "ECR repository": checks.repository_is(self.target, self.settings.app, bootstrap),
             "secrets": common.secrets_are_set(self),

@@ -14,7 +14,7 @@ from daybook.errors import (
     VerifyFailed,
 )
 from daybook.gates import gate
-from daybook.steps import common
+from daybook.steps import common, whereabouts
 from daybook.steps.retirement import Retirement
 
 
@@ -57,6 +57,7 @@ class Teardown(common.TerraformStep):
         applied = super().apply_plan(plan)
         common.inventory_path(self).unlink(missing_ok=True)
         common.known_hosts_path(self).unlink(missing_ok=True)
+        whereabouts.forget(self)
         return applied
 
     def look(self) -> ui.Shown:

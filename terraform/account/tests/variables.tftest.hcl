@@ -45,15 +45,36 @@ run "lets_one_repository_in" {
 
   assert {
     condition = { for key, subjects in local.github_subjects : key => toset(subjects) } == {
+      plan = toset(["repo:octo-org@1/hello@2:pull_request"])
       push = toset(["repo:octo-org@1/hello@2:ref:refs/heads/main"])
       run  = toset(["repo:octo-org@1/hello@2:environment:staging", "repo:octo-org@1/hello@2:environment:production"])
     }
-    error_message = "The branch pushes images, the environments run Daybook."
+    error_message = "The branch pushes images, pull requests look, the environments run Daybook."
   }
 
   assert {
     condition     = length(aws_iam_openid_connect_provider.github) == 1
     error_message = "The account gets the provider that they come by."
+  }
+}
+
+run "lets_the_application_push_where_it_has_a_repository_of_its_own" {
+  command = plan
+
+  variables {
+    github = { repository = "octo-org/operations", application = "octo-org/hello", branches = ["main", "staging"] }
+  }
+
+  assert {
+    condition = toset(local.github_subjects.push) == toset([
+      "repo:octo-org/hello:ref:refs/heads/main", "repo:octo-org/hello:ref:refs/heads/staging",
+    ])
+    error_message = "Both branches of the application push images."
+  }
+
+  assert {
+    condition     = !strcontains(jsonencode(local.github_subjects.run), "octo-org/hello")
+    error_message = "The application runs nothing of Daybook's."
   }
 }
 
@@ -65,7 +86,7 @@ run "uses_a_provider_that_is_there" {
   }
 
   assert {
-    condition     = length(aws_iam_openid_connect_provider.github) == 0 && length(aws_iam_role.github) == 2
+    condition     = length(aws_iam_openid_connect_provider.github) == 0 && length(aws_iam_role.github) == 3
     error_message = "Somebody else's provider is used, not made."
   }
 }
