@@ -27,6 +27,9 @@ NAMES = {"staging": f"staging.{APP}.test", "production": f"www.{APP}.test"}
 CIDRS = {"staging": f"10.{NETWORK}.0.0/16", "production": f"10.{NETWORK + 1}.0.0/16"}
 
 
+REPOSITORY = f"octo-org/{APP}"
+BRANCHES = {"staging": "staging", "production": "main"}
+
 SECRET = "DATABASE_URL"
 SECRETS = {SECRET: "where the orders are kept"}
 
@@ -37,6 +40,20 @@ def set_secret(world, env: str, value: str) -> None:
     file.write_text(f"{SECRET}={value}\n")
     world.succeed("secrets", "import", str(file), "-e", env)
     file.unlink()
+
+
+def keep_token(world) -> None:
+    """Put the token of the sandbox's GitHub where configure looks for one."""
+    done = subprocess.run(
+        [Path(sys.executable).parent / "daybook", "github", "token", "staging"],
+        cwd=world.root,
+        env=os.environ | {"DAYBOOK_ROOT": str(world.root)},
+        input=(world.root / ".sandbox/github-token").read_text(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @dataclass(frozen=True)
@@ -127,6 +144,8 @@ def world(sandbox, copy_project, make_project):
     for env, name in NAMES.items():
         own = {"app": APP, "zone": f"{APP}.test", "names": [name], "cidr": CIDRS[env]}
         own |= {"alarm_email": "ops@example.com"}
+        github = {"repository": REPOSITORY, "branch": BRANCHES[env]}
+        own |= {"github": github, "deploy_via": "runner"}
         world.set(env, **own, protected=False, secrets=SECRETS)
     compose = root / "app/compose.yaml"
     given = "APP_HOST: ${APP_HOST:-}"
@@ -134,6 +153,7 @@ def world(sandbox, copy_project, make_project):
         compose.read_text().replace(given, f"{given}\n      {SECRET}: ${{{SECRET}:-}}")
     )
     world.step("bootstrap", "staging")
+    keep_token(world)
     for env in NAMES:
         set_secret(world, env, f"first of {env}")
     yield world

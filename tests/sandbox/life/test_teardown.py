@@ -22,6 +22,7 @@ def test_teardown_takes_one_environment_and_leaves_the_other(serving, life):
 def test_the_last_teardown_leaves_nothing(serving, life, aws):
     serving.step("teardown", "production")
     assert leftovers(aws("ec2"), life.app) == []
+    assert "-1 " not in serving.succeed("github", "runners", "production")
 
 
 def leftovers(ec2, app: str) -> list[str]:
