@@ -27,7 +27,7 @@ PURPOSES = {
     KEY: "SSH key of the workflows that run Daybook",
 }
 NEXT = {
-    401: "make a new token: docs/releases.md, then daybook github token {env}",
+    401: "make a new token: docs/delivery.md, then daybook github token {env}",
     403: "give the token the permission Administration, read and write, of this repository",
     404: "correct github in the settings, or give the token access to this repository",
 }

@@ -144,12 +144,16 @@ class Host:
 
     def command(self, words: Sequence[str]) -> list[str]:
         """Return the command that runs the host's `release` from here."""
+        return self.ssh(shlex.join(["sudo", "release", *words, "--json"]))
+
+    def ssh(self, line: str) -> list[str]:
+        """Return the command that runs a line of the host's shell from here."""
         options = ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=15")
         return [
             *("ssh", "-i", str(self.key), *inventory.ssh_options(self.known_hosts)),
             *(word for option in options for word in ("-o", option)),
             f"{inventory.LOGIN}@{self.address}",
-            shlex.join(["sudo", "release", *words, "--json"]),
+            line,
         ]
 
     def _ask(self, *words: str) -> Any:

@@ -4,6 +4,7 @@ from daybook.steps.ami import Ami
 from daybook.steps.bootstrap import Bootstrap
 from daybook.steps.configure import Configure
 from daybook.steps.deploy import Deploy
+from daybook.steps.diagnose import Diagnose
 from daybook.steps.drift import Drift
 from daybook.steps.first_deploy import FirstDeploy
 from daybook.steps.patch import Patch
@@ -17,6 +18,7 @@ __all__ = [
     "Bootstrap",
     "Configure",
     "Deploy",
+    "Diagnose",
     "Drift",
     "FirstDeploy",
     "Patch",

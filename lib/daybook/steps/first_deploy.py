@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from daybook import aws, checks, compose, images, process, ui
+from daybook import aws, checks, compose, delivery, images, process, ui
 from daybook.errors import ApplyFailed
 from daybook.gates import gate
 from daybook.steps import common
@@ -13,10 +14,14 @@ from daybook.steps.releasing import ReleaseStep
 
 
 class FirstDeploy(ReleaseStep):
-    """Build and push what is in app/ unless ECR has it, release it, and look at its page."""
+    """Build and push what is in app/ unless ECR has it, release it, and look at its page.
+
+    repository: a checkout of the application's own repository, which then gets the workflow that
+    releases its pushes; "" for none.
+    """
 
     name = "first-deploy"
-    next = "open the page; from now on: daybook run deploy -p env {env}"
+    next = "open the page; for releases by git push: daybook github workflow {env} CHECKOUT"
 
     def questions_here(self) -> Mapping[str, checks.Question]:
         dockerfile = self.root / "app" / "Dockerfile"
@@ -43,16 +48,31 @@ class FirstDeploy(ReleaseStep):
             self,
             Wanted(digest, version, "app/"),
             self.look_around(),
-            tasks=() if digest else (build,),
+            tasks=(*(() if digest else (build,)), *self._workflow()),
             app=images.tree_hash(self.root / "app"),
         )
 
     def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
         if plan.is_empty:
             return ui.Notice(f"No changes: {self.env} serves this version", ui.OK)
+        self._write_workflow()
         version = plan.basis["version"]
         digest = plan.basis["digest"] or self._build_and_push(version)
         return deploy(self, digest, plan)
+
+    def _workflow(self) -> tuple[gate.Task, ...]:
+        """Return the files of the workflow that the application's repository has not."""
+        if not (folder := self.run.parameters.get("repository")):
+            return ()
+        missing = delivery.missing(Path(str(folder)))
+        return tuple(gate.Task("write", str(file), f"into {folder}") for file in missing)
+
+    def _write_workflow(self) -> None:
+        if not self._workflow():
+            return
+        folder = str(self.run.parameters["repository"])
+        for said in delivery.write(self.root, self.target, self.settings, folder):
+            self.run.write("change", tool="daybook", action="wrote", what=said)
 
     def _build_and_push(self, version: str) -> str:
         """Build the image with all that makes it a release, push it, and return its digest."""
