@@ -21,6 +21,7 @@ from daybook_sandbox import (
     engine,
     holder,
     image,
+    logins,
     metadata,
     permissions,
     runcommand,
@@ -73,6 +74,7 @@ def run(home: Home, ending: threading.Event) -> None:
         for service in services.values():
             stack.callback(service.close)
             service.start()
+        logins.patch()
         webidentity.patch(services["GitHub"].github.issuer.claims)
         runcommand.patch(
             machines.execute,

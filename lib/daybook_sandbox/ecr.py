@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hmac
 import json
 import re
@@ -13,7 +12,7 @@ from typing import Any
 import h11
 from moto.ecr.models import Image
 
-from daybook_sandbox import metadata, permissions, simulator
+from daybook_sandbox import logins, metadata, permissions, simulator
 from daybook_sandbox.api import Cloud
 from daybook_sandbox.httpstream import header
 
@@ -107,8 +106,7 @@ class Ecr:
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
-        login = base64.b64encode(f"AWS:{cloud.account}-auth-token".encode()).decode()
-        self._authorization = f"Basic {login}"
+        self._authorization = f"Basic {logins.login(cloud.account)}"
         self._challenge = f'Basic realm="https://{host_name(cloud)}/",service="ecr.amazonaws.com"'
 
     def refusal(self, call: Call, machine: Any = None) -> Refusal | None:
@@ -116,7 +114,9 @@ class Ecr:
 
         machine: the instance that sends it, whose role is all it has; None for the operator.
         """
-        if not hmac.compare_digest(call.authorization.encode(), self._authorization.encode()):
+        is_login = hmac.compare_digest(call.authorization.encode(), self._authorization.encode())
+        session = None if is_login else logins.session_of(self._cloud, call.authorization)
+        if not is_login and not session:
             return Refusal(
                 HTTPStatus.UNAUTHORIZED,
                 "UNAUTHORIZED",
@@ -125,9 +125,10 @@ class Ecr:
             )
         if not call.repository:
             return None
-        if machine and not self._may(machine, call):
-            message = f"{machine.id} is not authorized to perform: {call.action}"
-            return Refusal(HTTPStatus.FORBIDDEN, "DENIED", message)
+        if machine and not self._may(metadata.role_of(self._cloud, machine), call):
+            return _denied(machine.id, call)
+        if session and not self._may(self._cloud.iam.get_role_by_arn(session.role_arn), call):
+            return _denied(session.arn, call)
         repository = self._cloud.ecr.repositories.get(call.repository)
         if repository is None:
             return Refusal(
@@ -138,10 +139,9 @@ class Ecr:
             )
         return self._manifest_refusal(call, repository) if call.kind == "manifests" else None
 
-    def _may(self, machine: Any, call: Call) -> bool:
+    def _may(self, role: Any | None, call: Call) -> bool:
         where = f"arn:aws:ecr:{self._cloud.region}:{self._cloud.account}:repository"
         asked = simulator.Call(call.action, f"{where}/{call.repository}", {})
-        role = metadata.role_of(self._cloud, machine)
         return bool(role) and permissions.allows(self._cloud.iam, role, asked)
 
     def note(self, call: Call, response: h11.Response, manifest: bytes) -> None:
@@ -170,6 +170,11 @@ class Ecr:
         if call.method in ("GET", "HEAD") and image is None:
             return Refusal(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN", "Requested image not found")
         return None
+
+
+def _denied(who: str, call: Call) -> Refusal:
+    message = f"{who} is not authorized to perform: {call.action}"
+    return Refusal(HTTPStatus.FORBIDDEN, "DENIED", message)
 
 
 def _find(repository: Any, reference: str) -> Image | None:

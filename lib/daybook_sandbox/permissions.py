@@ -57,7 +57,7 @@ def _session(self: Any) -> Any | None:
 
 def is_held(session: Any) -> bool:
     """Tell whether a session is a host's, or was given for GitHub's word."""
-    return session.session_name.startswith("i-") or hasattr(session, webidentity.SESSION_MARK)
+    return session.session_name.startswith("i-") or webidentity.is_one(session)
 
 
 def _action(self: Any) -> str:

@@ -23,6 +23,11 @@ SESSION_MARK = "is_web_identity"
 """The attribute of moto's sessions that were given out this way."""
 
 
+def is_one(session: Any) -> bool:
+    """Tell whether a session was given out this way."""
+    return hasattr(session, SESSION_MARK)
+
+
 def patch(claims: Claims) -> None:
     """Ask who comes before a role is given. claims: what a token says; None: not GitHub's."""
     original = getattr(

@@ -29,7 +29,8 @@ def backend():
 
 @pytest.fixture
 def ecr(backend):
-    return Ecr(SimpleNamespace(account="123456789012", region="us-east-1", ecr=backend))
+    sts = SimpleNamespace(assumed_roles=[])
+    return Ecr(SimpleNamespace(account="123456789012", region="us-east-1", ecr=backend, sts=sts))
 
 
 def push(ecr: Ecr, digest: str, call: Call = PUSH, status: int = 201) -> None:

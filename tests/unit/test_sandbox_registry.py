@@ -99,6 +99,7 @@ def registry(behind, ecr, port, tmp_path, monkeypatch) -> Iterator[Registry]:
     home = Home(tmp_path)
     home.folder.mkdir()
     cloud = SimpleNamespace(
+        sts=SimpleNamespace(assumed_roles=[]),
         account="123456789012",
         region="us-east-1",
         ecr=ecr,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import boto3
 import pytest
@@ -10,10 +11,12 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.core.authorization import ActionAuthenticatorMixin
+from moto.ecr.responses import ECRResponse
 from moto.sts.responses import TokenResponse
 
-from daybook_sandbox import permissions, webidentity
+from daybook_sandbox import logins, permissions, webidentity
 from daybook_sandbox.api import REGION
+from daybook_sandbox.ecr import Call, Ecr
 from daybook_sandbox.github.messages import github
 from daybook_sandbox.github.oidc import HOST, Issuer
 from daybook_sandbox.github.runs import Event, Run, RunJob
@@ -112,3 +115,26 @@ def test_the_session_is_held_to_its_role(issuer, world, monkeypatch):
     with pytest.raises(ClientError) as refused:
         session.client("ecr").describe_repositories()
     assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
+
+
+def test_its_registry_login_is_held_to_the_role_too(issuer, world, monkeypatch):
+    monkeypatch.setattr(ECRResponse, "get_authorization_token", ECRResponse.get_authorization_token)
+    logins.patch()
+    for name in ("hello", "other"):
+        world.client("ecr").create_repository(repositoryName=name)
+    here = "arn:aws:ecr:us-east-1:123456789012:repository/hello"
+    allow = {"Effect": "Allow", "Action": "ecr:*", "Resource": here}
+    world.client("iam").put_role_policy(
+        RoleName="hello-github-push",
+        PolicyName="push",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allow]}),
+    )
+    found = assume(issuer.token(job(), "sts.amazonaws.com"))
+    keys = (found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+    given = boto3.Session(*keys, REGION).client("ecr").get_authorization_token()
+    login = f"Basic {given['authorizationData'][0]['authorizationToken']}"
+    push = Call("PUT", "hello", "manifests", "1", login, "")
+    ecr = Ecr(world.cloud)
+    assert ecr.refusal(push) is None
+    assert ecr.refusal(replace(push, repository="other")).code == "DENIED"
+    assert ecr.refusal(replace(push, authorization=f"{login}x")).code == "UNAUTHORIZED"
