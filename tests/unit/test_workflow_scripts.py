@@ -1,0 +1,115 @@
+"""What this repository's workflows tell GitHub: one comment a plan, one issue an environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / ".github/scripts"
+WORKFLOWS = sorted(
+    [*ROOT.glob(".github/workflows/*.yml"), *ROOT.glob("app/.github/workflows/*.yml")]
+)
+
+
+class GitHub(ThreadingHTTPServer):
+    """Answers GETs with `there`, and remembers everything else as (method, path, body)."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.there: list[dict] = []
+        self.heard: list[tuple[str, str, dict]] = []
+
+    def run(self, script: str, *arguments: str, **given: str) -> None:
+        url = f"http://127.0.0.1:{self.server_port}"
+        said = {"GITHUB_API_URL": url, "GITHUB_SERVER_URL": url, "GITHUB_TOKEN": "t0ken"}
+        said |= {"GITHUB_REPOSITORY": "octo-org/operations", "GITHUB_RUN_ID": "7"}
+        command = [sys.executable, str(SCRIPTS / script), *arguments]
+        subprocess.run(command, env=os.environ | said | given, check=True, timeout=30)
+
+
+class Handler(BaseHTTPRequestHandler):
+    def answer(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length) or "{}")
+        assert self.headers["Authorization"] == "Bearer t0ken"
+        path = self.path.removeprefix("/repos/octo-org/operations/")
+        if self.command != "GET":
+            self.server.heard.append((self.command, path, body))
+        said = json.dumps(self.server.there if self.command == "GET" else {}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    do_GET = do_POST = do_PATCH = answer
+
+    def log_message(self, *_args) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def github() -> Iterator[GitHub]:
+    server = GitHub()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_plan_is_a_comment_that_is_written_anew(github, tmp_path):
+    file = tmp_path / "plan.md"
+    file.write_text("<!-- daybook plan staging -->\n### staging: no changes\n")
+    github.run("comment", "12", str(file))
+    other = {"id": 4, "body": "<!-- daybook plan production -->\n"}
+    github.there = [other, {"id": 5, "body": "<!-- daybook plan staging -->\nold"}]
+    github.run("comment", "12", str(file))
+    said = {"body": file.read_text()}
+    assert github.heard == [
+        ("POST", "issues/12/comments", said),
+        ("PATCH", "issues/comments/5", said),
+    ]
+
+
+def test_drift_is_one_issue_that_ends_with_it(github):
+    there = [{"number": 3, "title": "Drift: production"}, {"number": 9, "title": "Drift: staging"}]
+    github.there = there
+    github.run("issue", "0", ENVIRONMENT="staging")
+    calls = [(method, path) for method, path, _ in github.heard]
+    assert calls == [("POST", "issues/9/comments"), ("PATCH", "issues/9")]
+    assert github.heard[1][2] == {"state": "closed"}
+    github.there, github.heard = [], []
+    github.run("issue", "0", ENVIRONMENT="staging")
+    assert github.heard == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_take_what_they_need_and_name_actions_by_commit(path):
+    text = path.read_text()
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {}
+    assert "cancel-in-progress" in workflow["concurrency"]
+    assert all("timeout-minutes" in job for job in workflow["jobs"].values())
+    used = re.findall(r"uses: (\S+)(.*)", text)
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action) for action, _ in used)
+    assert all(re.fullmatch(r" # v\d+\.\d+\.\d+", comment) for _, comment in used)
+    # Logic lives in scripts: a step's own line only calls one.
+    lines = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
+    assert [line for line in lines if "\n" in line.strip()] == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_an_environment_is_never_cut_off_in_a_change(path):
+    concurrency = yaml.safe_load(path.read_text())["concurrency"]
+    only_looks = path.name in ("test.yml", "plan.yml")
+    assert concurrency["cancel-in-progress"] is only_looks
