@@ -10,6 +10,7 @@ import tarfile
 import threading
 import urllib.error
 import urllib.request
+import zipfile
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -326,3 +327,30 @@ def test_the_operators_token_and_address_are_asked_for(world):
     world.caller = ""
     with pytest.raises(urllib.error.HTTPError, match="403"):
         world.api("GET", "/actions/runners")
+
+
+def test_paths_say_which_changes_start_a_workflow(world):
+    clone = world.clone()
+    only = DEPLOY.replace("    branches:", "    paths: [say.sh, docs/**]\n    branches:")
+    clone.write(**{".github__workflows__deploy.yml": only})
+    assert "Deploy #1" in clone.push()
+    clone.write(other="nothing to do with it")
+    assert "No workflow starts" in clone.push()
+    clone.write(docs__a__page="a page")
+    assert "Deploy #2" in clone.push()
+
+
+def test_artifacts_are_kept_without_what_is_taken_out(world):
+    clone = world.clone()
+    upload = (
+        f"      - uses: actions/upload-artifact@{COMMIT}\n"
+        '        with: {name: record, path: "runs\\n!runs/**/.plans"}\n'
+    )
+    keep = DEPLOY.replace("        run: ./say.sh\n", f"        run: ./say.sh\n{upload}")
+    files = {"runs__a__record.json": "{}", "runs__a__.plans__secret": "no"}
+    clone.write(**{".github__workflows__deploy.yml": keep, **files})
+    clone.push()
+    run = world.github.board.runs()[0]
+    content = until(lambda: run.jobs["build"].artifacts.get("record"))
+    with zipfile.ZipFile(BytesIO(content)) as kept:
+        assert kept.namelist() == ["a/record.json"]

@@ -75,7 +75,9 @@ class GitHub:
         told = []
         for path, text in self.repositories.workflows(repository, push.sha).items():
             try:
-                if not _starts(path, text, push.ref):
+                triggers = _triggers(path, text)
+                changed = self.repositories.changed(repository, push)
+                if not triggers.wants_push(push.ref) or not triggers.wants_files(changed):
                     continue
                 run = self.board.start(event, parse(path, text))
             except NotEvaluated as error:
@@ -98,12 +100,12 @@ class GitHub:
         self.hosted.run(job, messages.of(job, self.server), ended)
 
 
-def _starts(path: str, text: str, ref: str) -> bool:
-    """Tell whether a push to a ref starts a workflow; the rest of the file may be anything."""
+def _triggers(path: str, text: str) -> Triggers:
+    """Return what starts a workflow; the rest of the file may be anything."""
     top = read(path, text).fields()
     if "on" not in top:
         raise NotEvaluated(path, 1, "a workflow has 'on'")
-    return Triggers.of(top["on"]).wants_push(ref)
+    return Triggers.of(top["on"])
 
 
 def _inputs(workflow: Workflow, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,14 @@ class Repositories:
         """Return a commit's first line."""
         return self._git(name, "log", "-1", "--format=%s", sha).decode().strip()
 
+    def changed(self, name: str, push: Push) -> list[str]:
+        """Return the files that a push changed; all there are where the branch is new."""
+        if set(push.before) == {"0"}:
+            listed = self._git(name, "ls-tree", "-r", "--name-only", push.sha)
+        else:
+            listed = self._git(name, "diff", "--name-only", push.before, push.sha)
+        return listed.decode().splitlines()
+
     def workflows(self, name: str, sha: str) -> dict[str, str]:
         """Return the workflow files of a commit by their paths."""
         listed = self._git(name, "ls-tree", "--name-only", sha, f"{WORKFLOWS}/").decode()

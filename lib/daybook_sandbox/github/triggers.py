@@ -6,7 +6,7 @@ https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-synt
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from daybook_sandbox.github.yamlread import Value
@@ -33,6 +33,7 @@ class Triggers:
     branches: tuple[str, ...] | None = None
     branches_ignore: tuple[str, ...] = ()
     tags: tuple[str, ...] | None = None
+    paths: tuple[str, ...] | None = None
     on_push: bool = False
     inputs: Mapping[str, Input] | None = field(default=None)
 
@@ -55,10 +56,14 @@ class Triggers:
 
     def with_push(self, given: Value | None) -> Triggers:
         """Return these with `push` read."""
-        known = ("branches", "branches-ignore", "tags")
+        known = ("branches", "branches-ignore", "tags", "paths")
         read = given.fields(*known) if given else {}
         lists = {key.replace("-", "_"): value.texts() for key, value in read.items()}
         return Triggers(**vars(self) | lists | {"on_push": True})
+
+    def wants_files(self, changed: Iterable[str]) -> bool:
+        """Tell whether a push that changed these files starts it."""
+        return self.paths is None or any(fits(file, self.paths) for file in changed)
 
     def wants_push(self, ref: str) -> bool:
         """Tell whether a push to refs/heads/… or refs/tags/… starts it."""

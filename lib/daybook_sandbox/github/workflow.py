@@ -16,10 +16,8 @@ from daybook_sandbox.github.yamlread import Value, read
 HOSTED = ("ubuntu-latest", "ubuntu-24.04")
 SELF_HOSTED = "self-hosted"
 ACTIONS = {
-    "actions/checkout": (
-        "clean fetch-depth fetch-tags path persist-credentials ref repository submodules token"
-    ),
-    "actions/upload-artifact": "if-no-files-found name overwrite path retention-days",
+    "actions/checkout": ("fetch-depth path persist-credentials ref"),
+    "actions/upload-artifact": "if-no-files-found include-hidden-files name path retention-days",
     "aws-actions/configure-aws-credentials": (
         "audience aws-region mask-aws-account-id role-duration-seconds role-session-name "
         "role-to-assume"

@@ -98,8 +98,7 @@ def configure_aws_credentials(job: Job, inputs: Inputs, env: dict[str, str]) -> 
 def upload_artifact(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
     """Keep files with the run."""
     workspace = Path(job.contexts["github"]["workspace"])
-    patterns = [line.strip() for line in inputs["path"].splitlines()]
-    found = [file for pattern in patterns for file in _files(workspace, pattern)]
+    found = _chosen(workspace, inputs)
     name = inputs.get("name", "artifact")
     if not found:
         said = f"No files were found with the provided path: {inputs['path']}."
@@ -107,7 +106,7 @@ def upload_artifact(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
             raise ActionFailed(said)
         job.report.line(f"Warning: {said} No artifacts will be uploaded.")
         return
-    root = Path(os.path.commonpath([file.parent for file in found]))
+    root = Path(os.path.commonpath([_base(workspace, line) for line in _wanted(inputs)]))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in found:
@@ -177,6 +176,32 @@ def _message(answer: str) -> str:
     except Tree.ParseError:
         return answer
     return next((each.text or "" for each in found if each.tag.endswith("Message")), answer)
+
+
+def _chosen(workspace: Path, inputs: Inputs) -> list[Path]:
+    """Return the files of all patterns, without those that a pattern with ! takes out."""
+    lines = [line.strip() for line in inputs["path"].splitlines()]
+    out = {f for line in lines if line[:1] == "!" for f in _files(workspace, line[1:])}
+    files = (f for line in _wanted(inputs) for f in _files(workspace, line))
+    is_all = inputs.get("include-hidden-files") == "true"
+    return [
+        file for file in files if file not in out and (is_all or not _is_hidden(workspace, file))
+    ]
+
+
+def _wanted(inputs: Inputs) -> list[str]:
+    lines = [line.strip() for line in inputs["path"].splitlines()]
+    return [line for line in lines if line and line[:1] != "!"]
+
+
+def _base(workspace: Path, pattern: str) -> Path:
+    """Return the folder that an artifact's names begin at: a pattern's part before its stars."""
+    plain = workspace / pattern.partition("*")[0]
+    return plain if plain.is_dir() else plain.parent
+
+
+def _is_hidden(workspace: Path, file: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(workspace).parts)
 
 
 def _files(workspace: Path, pattern: str) -> list[Path]:
