@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -14,15 +14,16 @@ from daybook import settings
 from daybook.errors import SettingsError
 
 NAME = r"[a-z][a-z0-9]{1,19}"
-RESERVED = frozenset({"account", "all", "default", "localhost", "ungrouped"})
-"""What the shared lock, Terraform's first workspace and Ansible's own groups are called."""
+RESERVED = frozenset({"account", "all", "default", "github", "localhost", "ungrouped"})
+"""What the shared lock, Terraform's first workspace, the parameters of GitHub's token and Ansible's
+own groups are called."""
 
 
 def files(root: Path, name: str, source: str) -> dict[Path, str]:
     """Return the files of a new environment and what is in them; nothing is written.
 
-    Its network is the first free one, its DNS name is `<name>.<zone>`; all else is the source's,
-    the comments and the names of the secrets included.
+    Its network is the first free one, its DNS name is `<name>.<zone>`, its branch is `<name>`; all
+    else is the source's, the comments and the names of the secrets included.
     """
     _require_new(root, name)
     pattern = settings.load(root, source)
@@ -30,6 +31,7 @@ def files(root: Path, name: str, source: str) -> dict[Path, str]:
     own = {
         "names": f"[{name}.{pattern.zone}]",
         "cidr": str(free_network(taken, pattern.cidr.prefixlen)),
+        "github.branch": name,
     }
     text = _with_values((root / "environments" / f"{source}.yml").read_text(encoding="utf-8"), own)
     text = re.sub("#.*", lambda comment: _renamed(comment[0], source, name), text)
@@ -65,14 +67,22 @@ def _require_new(root: Path, name: str) -> None:
 
 def _with_values(text: str, values: dict[str, str]) -> str:
     """Put other values into a settings file, leaving its comments where they are."""
-    nodes = [(key, value) for key, value in yaml.compose(text).value if key.value in values]
-    for key, node in sorted(nodes, key=lambda pair: -pair[1].start_mark.index):
-        start, own = node.start_mark, values[key.value]
+    nodes = [found for found in _nodes(yaml.compose(text)) if found[0] in values]
+    for name, key, node in sorted(nodes, key=lambda found: -found[2].start_mark.index):
+        start, own = node.start_mark, values[name]
         if start.line > key.end_mark.line:  # a list of lines, which need not be indented
             text = f"{text[: start.index - start.column]}  {own}{text[_end(node) :]}"
         else:
             text = f"{text[: start.index]}{own}{text[_end(node) :]}"
     return text
+
+
+def _nodes(tree: yaml.MappingNode, at: str = "") -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+    """Give each key under its dotted name, with its value: ("github.branch", …, …)."""
+    for key, value in tree.value:
+        yield f"{at}{key.value}", key, value
+        if isinstance(value, yaml.MappingNode):
+            yield from _nodes(value, f"{at}{key.value}.")
 
 
 def _end(node: yaml.Node) -> int:

@@ -73,6 +73,8 @@ Repository = Annotated[
     _matching(r"|[A-Za-z0-9-]+(@\d+)?/[A-Za-z0-9._-]+(@\d+)?", "a repository such as owner/name"),
 ]
 Branch = Annotated[str, _matching(r"[A-Za-z0-9._/-]+", "one branch such as main")]
+NOBODY = "--"
+"""No owner on GitHub has it in his name: such a repository is for rehearsals alone."""
 Label = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a label such as staging")]
 Email = Annotated[str, _matching(r"|[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address, or empty")]
 
@@ -183,6 +185,9 @@ class Settings(_Model):
     def _can_be_deployed_to(self) -> Settings:
         if self.deploy_via != "none" and not self.github.repository:
             raise ValueError(f"deploy_via: {self.deploy_via} needs github.repository")
+        named = (self.github.repository, self.github.application)
+        if self.account != "sandbox" and NOBODY in "".join(named):
+            raise ValueError("github: write your own repositories, or take it and deploy_via out")
         if self.deploy_via == "runner" and self.instance.count > 1:
             raise ValueError("deploy_via: runner releases on one host; several take ssm")
         return self

@@ -22,7 +22,7 @@ def pair(sandbox, copy_project, make_project):
     pair = make_project(root)
     instance = yaml.safe_load((root / f"environments/{ENV}.yml").read_text())["instance"]
     own = {"app": APP, "zone": f"{APP}.test", "names": [f"{ENV}.{APP}.test"]}
-    pair.set(ENV, **own, cidr="10.44.0.0/16", instance=instance | {"count": 2})
+    pair.set(ENV, **own, cidr="10.44.0.0/16", instance=instance | {"count": 2}, deploy_via="none")
     for step in ("bootstrap", "provision", "configure", "first-deploy"):
         pair.step(step, ENV)
     yield pair

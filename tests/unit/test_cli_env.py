@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_check_shows_each_environment_and_where_its_settings_come_from(root):
     for env in ("staging", "production"):
         assert f"✓ {env} · REHEARSAL: valid" in said
         assert f"environments/{env}.yml:2" in said
-    assert "plan_hours          24" in said
+    assert re.search("plan_hours +24", said)
     assert "staging" not in run("check", "production")
 
 
@@ -71,9 +72,7 @@ def test_new_makes_an_environment_that_is_valid_at_once(root):
 
 def test_new_takes_over_what_a_stricter_environment_asks_for(root):
     said = run("new", "qa", "--from", "production")
-    assert "protected            true" in said.replace(
-        "protected           ", "protected            "
-    )
+    assert re.search("protected +true", said)
     assert "qa, made after production" in said
 
 

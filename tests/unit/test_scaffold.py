@@ -25,7 +25,15 @@ cidr: 10.20.0.0/20  # staging's
 operators: [203.0.113.7/32]
 secrets:
   TOKEN: lets staging send mail
+github:
+  repository: octo-org/hello
+  branch: staging   # staging's own
 """
+OWN = {
+    "names": ["demo.staging.example.test"],
+    "cidr": "10.30.0.0/20",
+    "github": {"repository": "octo-org/hello", "branch": "demo"},
+}
 PLAYBOOK = "---\n- name: Configure the staging hosts\n  vars:\n    hosts_group: staging\n"
 
 
@@ -46,8 +54,7 @@ def made(root: Path, name: str = "demo") -> dict[str, str]:
 
 def test_settings_keep_what_is_not_the_environments_own(root):
     text = made(root)["environments/demo.yml"]
-    own = {"names": ["demo.staging.example.test"], "cidr": "10.30.0.0/20"}
-    assert yaml.safe_load(text) == yaml.safe_load(STAGING) | own
+    assert yaml.safe_load(text) == yaml.safe_load(STAGING) | OWN
     assert text.splitlines()[0] == (
         "# The settings of demo. For demo's own people, not for staging-2."
     )
@@ -67,8 +74,7 @@ def test_a_list_may_be_written_in_any_way(root, names):
     del said["names"]
     (root / "environments/staging.yml").write_text(names + yaml.safe_dump(said))
     text = made(root)["environments/demo.yml"]
-    own = {"names": ["demo.staging.example.test"], "cidr": "10.30.0.0/20"}
-    assert yaml.safe_load(text) == said | own
+    assert yaml.safe_load(text) == said | OWN
     assert ("# two" in text) == ("# two" in names)
 
 

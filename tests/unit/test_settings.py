@@ -108,6 +108,37 @@ def test_a_key_that_is_there_twice_is_a_mistake(root):
         settings.load(root, "staging")
 
 
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ("deploy_via: runner", "deploy_via: runner needs github.repository"),
+        ("deploy_via: ssh", "Input should be 'runner', 'ssm' or 'none'"),
+        ("github: {repository: a/b}\ndeploy_via: runner\ninstance: {count: 2}", "several take ssm"),
+        ("github: {repository: 'a/*'}", "is not a repository such as owner/name"),
+        ("github: {branch: 'release/*'}", "is not one branch such as main"),
+    ],
+)
+def test_what_is_released_from_where_has_to_fit(root, lines, problem):
+    write(root, f"{GOOD}{lines}\n")
+    with pytest.raises(SettingsError) as caught:
+        settings.load(root, "staging")
+    assert problem in str(caught.value)
+
+
+def test_a_repository_that_nobody_can_have_is_for_rehearsals(root):
+    lines = "github: {repository: rehearsal--only/hello, branch: staging}\ndeploy_via: runner\n"
+    write(root, GOOD + lines)
+    assert settings.load(root, "staging").github.path == "rehearsal--only/hello"
+    write(root, (GOOD + lines).replace("sandbox", "'123456789012'"))
+    with pytest.raises(SettingsError, match="github: write your own"):
+        settings.load(root, "staging")
+
+
+def test_githubs_ids_are_no_part_of_an_address():
+    chosen = settings.GitHub(repository="ann@1/ops@2", application="ann@1/shop@3")
+    assert (chosen.releases, chosen.path) == ("ann@1/shop@3", "ann/shop")
+
+
 def test_every_setting_is_explained_in_the_model():
     models = (settings.Settings, settings.Instance, settings.Freeze, settings.GitHub)
     fields = {f"{m.__name__}.{name}": f for m in models for name, f in m.model_fields.items()}
