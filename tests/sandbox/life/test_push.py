@@ -262,7 +262,7 @@ until grep --quiet phase /srv/APP/state.json; do sleep 0.05; done
 systemctl kill --signal KILL github-runner
 while grep --quiet phase /srv/APP/state.json; do sleep 0.2; done
 """
-"""On the host, where a release may be over in three seconds: wait for one, strike, wait for its end."""
+"""On the host, where a release may be over in three seconds: wait for one, strike, wait on."""
 
 
 def test_a_runner_killed_in_the_middle_leaves_a_whole_version_and_the_next_push_works(
