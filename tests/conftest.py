@@ -151,6 +151,9 @@ def copy_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
         if terraform_rc.exists():
             (root / ".cache").mkdir()
             shutil.copy2(terraform_rc, root / ".cache")
+        for settings in (root / "environments").glob("*.yml"):
+            # A runner needs a token: who tests pushes asks for one.
+            settings.write_text(settings.read_text().partition("deploy_via:")[0])
         return root
 
     return copy

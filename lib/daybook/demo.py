@@ -3,44 +3,59 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
-from daybook import headless, inventory, parameters, probe, settings, target, ui
+from daybook import github, headless, inventory, parameters, probe, settings, target, ui
+from daybook.developer import Checkout, Pushed
+from daybook.headless import Outcome
+from daybook.settings import Settings
+from daybook.target import Target
 from daybook.terminal import Terminal
 
 ENV = "staging"
 UP = ("bootstrap", "provision", "configure", "first-deploy")
-DOWN = ("teardown",)
+DOWN = "teardown"
 
 
 @click.command()
 @click.option("--down", is_flag=True, help="Tear the demo's environment down.")
 def demo(down: bool) -> None:
-    """Rehearse staging: bootstrap, provision, configure, first-deploy; then show the page."""
+    """Rehearse staging: bootstrap, provision, configure, first-deploy; then push a change."""
     root = settings.find_root()
-    outcomes = []
-    for step in DOWN if down else UP:
-        notebook = parameters.find_notebook(root, step)
-        chosen = {"env": ENV, "approve": "auto", "rehearse": True}
-        chosen |= {"confirm": ENV} if down else {}
-        outcomes.append(headless.run(notebook, chosen, root=root))
-        if outcomes[-1].exit_code:
-            sys.exit(outcomes[-1].exit_code)
-    if not down:
-        _show(root, outcomes)
-
-
-def _show(root, outcomes) -> None:
-    """Fetch the page as a visitor would, then say what there is and how to go on."""
+    if down:
+        _step(root, DOWN, {"confirm": ENV})
+        return
     chosen = settings.load(root, ENV)
+    outcomes = [_step(root, UP[0], {})]
     where = target.resolve(chosen, root, rehearse=True)
-    hosts = inventory.read(
-        root
-        / "ansible"
-        / "inventories"
-        / (ENV if chosen.account == "sandbox" else f"rehearsal-{ENV}")
-    )
+    # What a person would make on GitHub's pages and give to `daybook github token`.
+    token = (root / ".sandbox" / "github-token").read_text(encoding="utf-8").strip()
+    github.keep(where, chosen, github.TOKEN, token)
+    checkout = Checkout.make(root, chosen, where)
+    outcomes += [_step(root, step, {}) for step in UP[1:-1]]
+    outcomes.append(_step(root, UP[-1], {"repository": str(checkout.folder)}))
+    pushed = checkout.push(ENV, chosen, where)
+    _show(root, chosen, where, dict(zip(UP, outcomes, strict=True)), pushed)
+
+
+def _step(root: Path, step: str, more: Mapping[str, object]) -> Outcome:
+    """Run a step; the demo ends where one does not end well."""
+    chosen = {"env": ENV, "approve": "auto", "rehearse": True, **more}
+    outcome = headless.run(parameters.find_notebook(root, step), chosen, root=root)
+    if outcome.exit_code:
+        sys.exit(outcome.exit_code)
+    return outcome
+
+
+def _show(
+    root: Path, chosen: Settings, where: Target, outcomes: Mapping[str, Outcome], pushed: Pushed
+) -> None:
+    """Fetch the page as a visitor would, then say what there is and how to go on."""
+    file = ENV if chosen.account == "sandbox" else f"rehearsal-{ENV}"
+    hosts = inventory.read(root / "ansible" / "inventories" / file)
     rows = []
     for url in (f"https://{name}/" for name in chosen.names):
         answer = probe.fetch(url, where.environ)
@@ -49,12 +64,17 @@ def _show(root, outcomes) -> None:
     rows += [
         (ui.good("runs"), f"ssh: daybook sandbox ssh {name}", ip) for name, ip in hosts.items()
     ]
-    for step, outcome in zip(UP, outcomes, strict=True):
+    for step, outcome in outcomes.items():
         rows.append((ui.good("recorded"), step, str(outcome.folder.relative_to(root))))
+    seen = f"{pushed.visits.asked} requests meanwhile, none lost"
+    rows.append((ui.good("pushed"), f"{pushed.commit[:12]}, released by the host's runner", seen))
     name, address = chosen.names[0], next(iter(hosts.values()))
     notes = (
         f"The page:        https://{name}/, for whom {name} is {address}",
         f"With curl:       curl --cacert .sandbox/ca.pem --resolve {name}:443:{address} https://{name}/",
+        f"The push's run:  curl {pushed.run.url}",
+        f"To push again:   cd .sandbox/checkout/{chosen.app}, change a file, commit, git push",
+        "Its releases:    daybook release list staging --rehearse",
         "In JupyterLab:   make lab, then notebooks/ and runs/",
         "To end:          make demo-down",
     )

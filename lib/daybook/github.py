@@ -46,6 +46,15 @@ class Runner:
 
 
 @dataclass(frozen=True)
+class WorkflowRun:
+    """One run of a workflow. conclusion: success, failure, …; empty until it is over."""
+
+    name: str
+    conclusion: str
+    url: str
+
+
+@dataclass(frozen=True)
 class Repository:
     """One repository on GitHub, asked with a token. path: `owner/name`."""
 
@@ -62,6 +71,14 @@ class Repository:
     def registration_token(self) -> str:
         """Return what registers runners for an hour."""
         return str(self._ask("POST", "runners/registration-token")["token"])
+
+    def runs(self, commit: str) -> tuple[WorkflowRun, ...]:
+        """Return the runs of workflows that a commit has started."""
+        answer = self._ask("GET", "runs", params={"head_sha": commit, "per_page": PAGE})
+        return tuple(
+            WorkflowRun(each["name"], each["conclusion"] or "", each["html_url"])
+            for each in answer["workflow_runs"]
+        )
 
     def remove(self, runner: Runner) -> None:
         """Let GitHub forget a runner, whether its host is there or not."""

@@ -24,7 +24,7 @@ LAYERS = (
     | {"run", "gates.turn", "step", "survey", "gates.waiting", "gates.approval"}
     | {"gates.desk", "gates.resume"},
     {"steps"},
-    {"parameters", "terminal", "driver", "headless", "demo", "cli"},
+    {"parameters", "terminal", "driver", "headless", "developer", "demo", "cli"},
 )
 SPLIT = {"record", "gates"}
 """Packages whose modules lie on several layers; the others are a layer's part as a whole."""

@@ -7,6 +7,7 @@ each caller's is looked at: somebody here, a machine of one of the networks, or 
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import threading
 from contextlib import suppress
@@ -23,7 +24,7 @@ from daybook_sandbox.workstation import NETWORK
 
 LOG = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
-TOKEN_FILE = "github-token"
+FOLDER, TOKEN_FILE = "github", "github-token"
 
 
 class GitHubService:
@@ -32,13 +33,14 @@ class GitHubService:
     def __init__(self, ports: Ports, home: Home, variables: dict[str, str]) -> None:
         self._port = ports.github
         self._home = home
-        self.github = GitHub(home.folder / "github", url(ports), variables)
+        self.github = GitHub(home.folder / FOLDER, url(ports), variables)
         self._networks: set[Network] = set()
         self._server: BaseWSGIServer | None = None
         self._ending = threading.Event()
 
     def start(self) -> None:
         """Put down what it needs on the disk; the address comes with the network."""
+        shutil.rmtree(self._home.folder / FOLDER, ignore_errors=True)
         self.github.repositories.start()
         self.github.hosted.start()
         write_private(self._home.folder / TOKEN_FILE, f"{self.github.token}\n")

@@ -40,7 +40,7 @@ class Job:
         self._status = "success"
         self._outputs: dict[str, str] = {}
         self._afterwards: list[Callable[[], None]] = []
-        self._number = 1
+        self._number = 0
         self.contexts = {
             "github": message["github"] | {"workspace": str(self._workspace)},
             "runner": message["runner"]
@@ -55,8 +55,7 @@ class Job:
             self.report.mask(secret)
         try:
             if self._step("Set up job", self._set_up) and self._hook():
-                for number, step in enumerate(self._message["steps"], self._number + 1):
-                    self._number = number
+                for step in self._message["steps"]:
                     self._consider(step)
         finally:
             for each in reversed(self._afterwards):
@@ -138,6 +137,7 @@ class Job:
             self._status, wanted = "failure", False
         if not wanted:
             outcome = "skipped"
+            self._number += 1
             self.report.step(self._number, name, "completed", outcome)
         else:
             outcome = "success" if self._step(name, lambda: self._do(step)) else "failure"
@@ -178,6 +178,7 @@ class Job:
 
     def _step(self, name: str, do: Callable[[], None]) -> bool:
         """Do one part of the job; what goes wrong in it fails the job."""
+        self._number += 1
         self.report.step(self._number, name, "in_progress")
         self.report.line(f"##[step]{name}")
         outcome = "success"
