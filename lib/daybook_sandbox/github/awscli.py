@@ -62,8 +62,6 @@ def _call(service: str, operation: str, options: dict[str, list[str]]) -> Any:
     if (service, operation) == ("ecr", "get-login-password"):
         found = client.get_authorization_token()["authorizationData"][0]["authorizationToken"]
         return base64.b64decode(found).decode().partition(":")[2]
-    if (service, operation[:5]) == ("ssm", "wait "):
-        raise Usage("waiters are not here")
     method = xform_name(operation.replace("-", "_"))
     names = {xform_name(api): api for api in client.meta.service_model.operation_names}
     if method not in names:

@@ -93,7 +93,7 @@ def parse(path: str, text: str) -> Workflow:
     for id, value in top["jobs"].fields().items():
         for need in jobs[id].needs:
             if need not in jobs:
-                raise value.refuse(f"jobs.{id} needs '{need}', which is no job")
+                raise value.fields()["needs"].refuse(f"jobs.{id} needs '{need}', which is no job")
     return Workflow(
         path=path,
         name=top["name"].text() if "name" in top else path,

@@ -1,0 +1,47 @@
+"""The AWS CLI's stand-in: options, queries and exit codes as the scripts in app/ci use them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from daybook_sandbox.github import awscli
+
+TAGS = "Key=app,Value=hello Key=environment,Value=staging"
+
+
+@pytest.fixture(autouse=True)
+def region(world, monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+def aws(line: str) -> int:
+    return awscli.main(line.split())
+
+
+def test_the_registrys_password(capsys):
+    assert aws("ecr get-login-password") == 0
+    assert capsys.readouterr().out == "123456789012-auth-token\n"
+
+
+def test_options_and_queries(capsys):
+    assert aws(f"ecr create-repository --repository-name hello --tags {TAGS}") == 0
+    arn = json.loads(capsys.readouterr().out)["repository"]["repositoryArn"]
+    query = "--query repositories[].[repositoryName,registryId] --output text"
+    assert aws(f"ecr describe-repositories --repository-names hello {query}") == 0
+    assert capsys.readouterr().out == "hello\t123456789012\n"
+    assert aws(f"ecr list-tags-for-resource --resource-arn {arn} --query tags[0].Value") == 0
+    assert json.loads(capsys.readouterr().out) == "hello"
+
+
+def test_what_is_not_there_fails(capsys):
+    missing = "ecr describe-images --repository-name none --image-ids imageTag=1"
+    assert aws(missing) == awscli.FAILED
+    assert "RepositoryNotFoundException" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["ecr", "ecr no-such-call", "ecr describe-images --no-such x"])
+def test_what_it_does_not_know_is_said(line, capsys):
+    assert aws(line) == awscli.USAGE
+    assert capsys.readouterr().err.startswith("aws: ")
