@@ -47,6 +47,11 @@ class Shop:
         self.git("commit", "--all", "--quiet", "-m", f"Change {file}")
         return self.git("rev-parse", "HEAD")
 
+    def add(self, words: str) -> str:
+        """Add a comment to the page, commit, and return the commit."""
+        text = (self.root / "page.html").read_text()
+        return self.commit("page.html", f"{text}<!-- {words} -->\n")
+
     def ask(self, path: str) -> Any:
         """Ask GitHub's API."""
         headers = {"Authorization": f"Bearer {self.token}"}
@@ -136,7 +141,7 @@ def test_a_push_to_staging_changes_the_page_and_no_request_is_lost(serving, life
 
     visitor = threading.Thread(target=visit)
     visitor.start()
-    commit = shop.commit("page.html", (shop.root / "page.html").read_text() + "<!-- pushed -->\n")
+    commit = shop.add("pushed")
     run, conclusion = push("staging")
     stop.set()
     visitor.join()
@@ -269,15 +274,15 @@ def test_a_runner_killed_in_the_middle_leaves_a_whole_version_and_the_next_push_
     life, shop, push
 ):
     before = life.version("staging")["version"]
-    commit = shop.commit("page.html", "<p>$version</p>\n")
+    commit = shop.add("struck")
     shop.git("push", "--quiet", "origin", "HEAD:staging")
     strike = shlex.quote(KILL.replace("APP", life.app))
     life.out("staging", f"sudo timeout {RUN_S} sh -c {strike}")
     assert life.version("staging")["version"] in (before, commit[:12])
-    shop.commit("page.html", "<p>$version again</p>\n")
+    shop.add("pushed again")
     run, conclusion = push("staging")
     assert conclusion == "success", shop.said(run)
-    assert "again" in life.fetch("staging", "/").text
+    assert "<!-- pushed again -->" in life.fetch("staging", "/").text
 
 
 def test_a_runner_that_github_has_dropped_is_registered_anew(serving, life, shop, eventually):
