@@ -291,7 +291,9 @@ def test_a_runner_that_github_has_dropped_is_registered_anew(serving, life, shop
     headers = {"Authorization": f"Bearer {shop.token}"}
     url = f"{shop.api}/repos/{shop.name}/actions/runners/{dropped['id']}"
     httpx.delete(url, headers=headers, timeout=20).raise_for_status()
-    assert "Register it" in serving.step("configure", "staging")
+    assert "github_runner : Start the runner" in serving.step("configure", "staging")
+    changes = [change["what"] for change in serving.record("staging", "configure")["changes"]]
+    assert "github_runner : Start the runner" in changes
     known = lambda: [r["status"] for r in shop.ask("runners")["runners"] if r["name"] == name]  # noqa: E731
     eventually(lambda: known() == ["online"])
     assert "no changes" in serving.step("configure", "staging").lower()
