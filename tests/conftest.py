@@ -132,7 +132,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class OneSandbox(LoadScopeScheduling):
-    """Of several processes, one has all that shares the sandbox, and a file's tests stay together."""
+    """Of several processes one has all that shares the sandbox; a file stays in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
