@@ -24,7 +24,7 @@ from daybook_sandbox.state import Home
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PREFLIGHT_FAILED = 3
-SHARES_SANDBOX = ("tests/browser/", "tests/faults/", "tests/sandbox/")
+SHARES_SANDBOX = ("tests/browser/test_provision.py", "tests/faults/", "tests/sandbox/")
 RUNNING_SANDBOX = "DAYBOOK_TEST_SANDBOX"
 """The root of a checkout whose running sandbox the tests use, instead of one of their own."""
 
