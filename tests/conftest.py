@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from docker import DockerClient
+from xdist.scheduler import LoadScopeScheduling
 
 from daybook.errors import PreflightFailed
 from daybook_sandbox import engine
@@ -25,6 +26,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 PREFLIGHT_FAILED = 3
 DELIVERY = r"(?ms)^deploy_via:.*?(?=^secrets:)"
 """The lines of an environment's settings about pushes."""
+SHARES_SANDBOX = ("tests/browser/test_provision.py", "tests/faults/", "tests/sandbox/")
 RUNNING_SANDBOX = "DAYBOOK_TEST_SANDBOX"
 """The root of a checkout whose running sandbox the tests use, instead of one of their own."""
 
@@ -131,12 +133,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--install", action="store_true", help="install Docker where there is none")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process, and all that share the one sandbox."""
-    for item in items:
-        group = "sandbox" if "docker_engine" in item.fixturenames else item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+class OneSandbox(LoadScopeScheduling):
+    """Of several processes one has all that shares the sandbox; a file stays in one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "sandbox" if file.startswith(SHARES_SANDBOX) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneSandbox:
+    """Return who gives tests to processes. The suffix of --dist=loadgroup is lost in pytest 9.2."""
+    return OneSandbox(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,10 @@ class _Session:
             return
         self.stopping.set()
         self.terminal.note(f"{signal.Signals(signum).name}: the running tool may finish its work…")
+        self.interrupt_kernel()
+
+    def interrupt_kernel(self) -> None:
+        """Interrupt what the kernel runs; an idle kernel takes no notice."""
         if self.kernel_pid:
             os.kill(self.kernel_pid, signal.SIGINT)
 
@@ -101,6 +105,9 @@ def _engine(session: _Session, scratch: Path) -> type[NBClientEngine]:
             return super().execute_cell(cell, cell_index, **kwargs)
 
         def process_message(self, msg, cell, cell_index):
+            if msg["msg_type"] == "execute_input" and session.stopping.is_set():
+                # The signal came when the cell was on its way, and the kernel still idle.
+                session.interrupt_kernel()
             session.terminal.message(msg)
             return super().process_message(msg, cell, cell_index)
 

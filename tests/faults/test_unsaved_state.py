@@ -17,7 +17,7 @@ def test_a_state_that_could_not_be_saved_is_pushed_by_the_printed_commands(groun
     if ground.hosts():
         ground.finish("teardown")
     process = ground.begin("provision")
-    ground.sandbox.wait_for(process, r"creating aws_vpc\.this")
+    ground.sandbox.wait_for(process, r"created +aws_vpc\.this")
     with ground.unwritable_state():
         said = process.communicate(timeout=600)[0]
         assert process.returncode == 6, said

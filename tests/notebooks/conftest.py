@@ -21,7 +21,7 @@ from jupyter_client.manager import KernelManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 BIN = Path(sys.executable).parent
-SERVER = Path(__file__).parents[1] / "sandbox/bare_aws.py"
+SERVER = Path(__file__).parents[1] / "terraform/bare_aws.py"
 BEGIN = """
 import os
 from pathlib import Path

@@ -128,8 +128,8 @@ def end(process: subprocess.Popen[str]) -> str:
     return process.communicate(timeout=90)[0]
 
 
-def wait_until(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
+def wait_until(is_so: Callable[[], object], timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
     while not is_so():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.05)
@@ -232,7 +232,7 @@ def test_of_twenty_runs_exactly_one_proceeds(project):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    wait_until(lambda: len(list(project.root.glob("ready-*"))) == 20)
+    wait_until(lambda: len(list(project.root.glob("ready-*"))) == 20, timeout_s=400)
     (project.root / "go").touch()
     said = []
     for line in race.stdout:

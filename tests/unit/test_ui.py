@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nbformat
 import pytest
@@ -154,3 +154,10 @@ def test_a_kernel_keeps_one_output_and_a_driver_gets_every_line():
     assert "… creating slow" in lines
     # 2.3 s at no more than four a second, the first and the last besides.
     assert 3 <= len(drawn) <= 12
+
+
+def test_what_is_to_be_copied_is_not_broken():
+    word = "20261124T022358Z-fbc2e588"
+    table = ui.Table("", ("by", "release"), [("somebody with a long name", word)])
+    assert word not in ui.text(table, width=40)
+    assert word in ui.text(replace(table, whole=("release",)), width=40)

@@ -56,7 +56,8 @@ def list_(env: str, found: list[Serving], as_json: bool) -> None:
     columns = ("", "release", "version", "when", "took", "by", "run", "host", "error")
     rows = sorted((row for each in found for row in _rows(each)), key=lambda row: row[1])
     title = f"{len(rows)} releases of {env}"
-    click.echo(ui.text(ui.Table(title, columns, rows[::-1]), width=WIDTH))
+    table = ui.Table(title, columns, rows[::-1], whole=("release", "version"))
+    click.echo(ui.text(table, width=WIDTH))
 
 
 @release.command()
@@ -68,7 +69,7 @@ def current(env: str, found: list[Serving], as_json: bool) -> None:
         return
     rows = [(_state(each), each.host.name, each.version, *_known(each)) for each in found]
     columns = ("", "host", "version", "image", "since", "by")
-    click.echo(ui.text(ui.Table(f"{env} serves", columns, rows)))
+    click.echo(ui.text(ui.Table(f"{env} serves", columns, rows, whole=("host", "version"))))
 
 
 @release.command()

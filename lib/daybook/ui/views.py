@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -122,13 +122,17 @@ class Shown:
 
 @dataclass(frozen=True, repr=False)
 class Table(Shown):
-    """Rows under a title. A cell is a Status or anything that str() can tell."""
+    """Rows under a title. A cell is a Status or anything that str() can tell.
+
+    What stands in a `whole` column is to be copied, and so not broken where text is narrow.
+    """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     status: Status | None = None
     notes: Sequence[str] = ()
+    whole: Collection[str] = ()
 
     def html(self) -> str:
         head = "".join(f'<th style="{CELL}">{escape(name)}</th>' for name in self.columns)
@@ -144,6 +148,7 @@ class Table(Shown):
         table = RichTable(*map(plain, self.columns), box=box.SIMPLE_HEAD, pad_edge=False)
         for column in table.columns:
             column.overflow = "fold"
+            column.no_wrap = column.header in self.whole
         for row in self.rows:
             table.add_row(*map(_rich_cell, row))
         return _rich_block(self.title, self.status, [table] if self.rows else [], self.notes)

@@ -45,7 +45,7 @@ def test_one_host_reaches_itself_and_not_the_others(life, port):
 def test_one_host_reads_its_own_parameters_and_not_the_others(life):
     own, other = (f"/{life.app}/{env}/{life.secret}" for env in ("staging", "production"))
     read = "aws ssm get-parameter --with-decryption --query Parameter.Value --output text --name "
-    assert life.out("staging", read + own) == "first of staging"
+    assert life.out("staging", read + own) == life.secret_in_use("staging")
     for refused in (
         read + other,
         f"aws ssm get-parameters-by-path --recursive --path /{life.app}",

@@ -45,6 +45,25 @@ SETTINGS = {
     "secrets": ["TOKEN"],
     "keep": 5,
 }
+POLICY = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": [
+                    "ecr:GetAuthorizationToken",
+                    "ecr:BatchGetImage",
+                    "ecr:GetDownloadUrlForLayer",
+                    "ecr:BatchCheckLayerAvailability",
+                    "ssm:GetParameter*",
+                    "kms:Decrypt",
+                ],
+                "Resource": "*",
+            }
+        ],
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -212,6 +231,7 @@ def host(aws, make_vpc, images, eventually) -> Host:
     """Return a machine that is ready for a first release."""
     vpc, iam = make_vpc(), aws("iam")
     iam.create_role(RoleName=vpc.id, AssumeRolePolicyDocument=TRUST)
+    iam.put_role_policy(RoleName=vpc.id, PolicyName="host", PolicyDocument=POLICY)
     iam.create_instance_profile(InstanceProfileName=vpc.id)
     iam.add_role_to_instance_profile(InstanceProfileName=vpc.id, RoleName=vpc.id)
     aws("ssm").put_parameter(

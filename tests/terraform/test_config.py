@@ -110,7 +110,6 @@ NOBODY_MAY = (
 )
 
 pytestmark = [
-    pytest.mark.sandbox,
     pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not on PATH"),
 ]
 

@@ -1,0 +1,1 @@
+"""One life of an application; the folder's tests share it."""

@@ -1,0 +1,1 @@
+"""The host's program on a real machine; the folder's tests share one."""
