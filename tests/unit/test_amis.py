@@ -12,7 +12,7 @@ from moto.backends import get_backend
 from moto.ec2.models.amis import Ami
 
 from daybook import amis, ui
-from daybook.steps import ami, common
+from daybook.steps import ami, infrastructure
 from daybook.target import Target
 
 REGION = "us-east-1"
@@ -78,7 +78,7 @@ def step(ec2, monkeypatch):
     it.settings = SimpleNamespace(instance=SimpleNamespace(type="t3.small"))
     it.run = SimpleNamespace(title="ami staging")
     host = {"id": run(ec2, publish("20250814")), "name": "hello-staging-1"}
-    monkeypatch.setattr(common, "outputs", lambda _: {"instances": [host]})
+    monkeypatch.setattr(infrastructure, "outputs", lambda _: {"instances": [host]})
     return it
 
 

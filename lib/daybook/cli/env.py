@@ -13,7 +13,7 @@ import click
 from daybook import origins, place, scaffold, settings, terraform, ui
 from daybook.errors import PreflightFailed, SettingsError
 from daybook.settings import Settings
-from daybook.steps import common
+from daybook.steps import common, infrastructure
 from daybook.target import Target, resolve, ssh_key
 
 
@@ -109,12 +109,14 @@ def _check(root: Path, name: str) -> list[str]:
 
 def terraform_variables(place: common.Place) -> dict[str, str]:
     """Return what terraform/environment needs to know, for any command of Terraform's."""
-    backend = [f"-backend-config={key}={value}" for key, value in common.backend(place).items()]
+    backend = [
+        f"-backend-config={key}={value}" for key, value in infrastructure.backend(place).items()
+    ]
     return {
         **terraform.mirror_config(place.root),
-        **terraform.variables_environment(common.environment_variables(place)),
+        **terraform.variables_environment(infrastructure.environment_variables(place)),
         "TF_CLI_ARGS_init": " ".join(backend),
-        "TF_DATA_DIR": str(common.data_dir(place, "environment", place.env)),
+        "TF_DATA_DIR": str(infrastructure.data_dir(place, "environment", place.env)),
         "DAYBOOK_SSH_KEY": str(ssh_key(place.settings, place.target)),
     }
 

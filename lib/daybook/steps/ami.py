@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from daybook import amis, checks, ui
 from daybook.gates import gate
-from daybook.steps import common
+from daybook.steps import infrastructure
 from daybook.survey import Survey
 
 
@@ -17,13 +17,13 @@ class Ami(Survey):
     next = "when it suits: daybook run provision -p env {env}, with that line committed"
 
     def questions_here(self) -> Mapping[str, checks.Question]:
-        return {"terraform": common.terraform_is_there(self)}
+        return {"terraform": infrastructure.terraform_is_there(self)}
 
     def questions_there(self) -> Mapping[str, checks.Question]:
         return {"Debian 13": self._is_offered}
 
     def make_plan(self) -> gate.Proposal:
-        hosts = common.outputs(self)["instances"]
+        hosts = infrastructure.outputs(self)["instances"]
         newest = self._newest()
         running = amis.of_instances(self.target, [host["id"] for host in hosts])
         tasks = tuple(

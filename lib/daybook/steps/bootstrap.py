@@ -11,7 +11,7 @@ from daybook.errors import VerifyFailed
 from daybook.gates import turn
 from daybook.settings import environments
 from daybook.step import Step
-from daybook.steps import common
+from daybook.steps import infrastructure
 
 STATE = "account/terraform.tfstate"
 """The account's own state, in the bucket that it describes."""
@@ -32,9 +32,9 @@ class Bootstrap(Step):
 
     def questions_here(self) -> Mapping[str, checks.Question]:
         return {
-            "terraform": common.terraform_is_there(self),
-            "AWS provider": common.provider_is_locked(self, "account"),
-            "state": common.state_is_saved(self, "account", "default"),
+            "terraform": infrastructure.terraform_is_there(self),
+            "AWS provider": infrastructure.provider_is_locked(self, "account"),
+            "state": infrastructure.state_is_saved(self, "account", "default"),
             "github": place.github_is_agreed(self.root, self.env, self.settings),
         }
 
@@ -52,7 +52,7 @@ class Bootstrap(Step):
         self._is_new = not aws.bucket_exists(self.target, self.bucket)
         has_state = not self._is_new and aws.object_exists(self.target, self.bucket, STATE)
         tool = self._local() if self._is_new else self._shared()
-        return common.plan_terraform(self, tool, self._variables(has_state))
+        return infrastructure.plan_terraform(self, tool, self._variables(has_state))
 
     def state(self) -> str:
         return aws.state_version(self.target, self.bucket, STATE)
@@ -61,8 +61,8 @@ class Bootstrap(Step):
         return not self._is_new
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
-        tool = self._local(init=False) if self._is_new else common.account_terraform(self)
-        applied = common.apply_terraform(self, tool, plan)
+        tool = self._local(init=False) if self._is_new else infrastructure.account_terraform(self)
+        applied = infrastructure.apply_terraform(self, tool, plan)
         if self._is_new:
             self._shared().push_state(self._workshop / "terraform.tfstate")
             shutil.rmtree(self._workshop)
@@ -83,7 +83,7 @@ class Bootstrap(Step):
                 changed="The plan was applied.",
                 next=f"daybook run bootstrap -p env {self.env}",
             )
-        servers = common.account_terraform(self).outputs()["name_servers"]
+        servers = infrastructure.account_terraform(self).outputs()["name_servers"]
         notes = (f"Name servers for the registrar: {', '.join(servers)}",)
         rows = [(ui.good("there"), what) for what in found]
         return ui.Table(f"{self.run.title}: seen in AWS", ("status", "what"), rows, notes=notes)
@@ -98,14 +98,14 @@ class Bootstrap(Step):
             shutil.rmtree(self._workshop, ignore_errors=True)
             skip = shutil.ignore_patterns("backend.tf", ".terraform", "tests")
             shutil.copytree(self.root / "terraform" / "account", self._workshop, ignore=skip)
-        tool = common.account_terraform(self, self._workshop)
+        tool = infrastructure.account_terraform(self, self._workshop)
         if init:
             tool.init({})
         return tool
 
     def _shared(self) -> terraform.Terraform:
-        tool = common.account_terraform(self)
-        tool.init(common.backend(self))
+        tool = infrastructure.account_terraform(self)
+        tool.init(infrastructure.backend(self))
         return tool
 
     def _variables(self, has_state: bool) -> dict[str, object]:

@@ -9,7 +9,7 @@ import httpx
 from daybook import checks, github, images, probe, ui
 from daybook.gates import gate
 from daybook.step import Step
-from daybook.steps import common, whereabouts
+from daybook.steps import common, infrastructure, playbooks, whereabouts
 
 CADDY_S = 30
 
@@ -22,7 +22,7 @@ class Configure(Step):
 
     def questions_here(self) -> Mapping[str, checks.Question]:
         return {
-            "ansible": common.ansible_is_there(self),
+            "ansible": playbooks.ansible_is_there(self),
             "playbook": checks.file_is(
                 self.root / "ansible" / f"{self.env}.yml",
                 self.root,
@@ -38,7 +38,7 @@ class Configure(Step):
     def questions_there(self) -> Mapping[str, checks.Question]:
         return {
             "inventory": whereabouts.are_known(self),
-            "hosts": common.hosts_are_running(self),
+            "hosts": playbooks.hosts_are_running(self),
             "secrets": common.secrets_are_set(self),
             **({"runner": self._can_be_registered} if self._has_runner else {}),
         }
@@ -46,7 +46,7 @@ class Configure(Step):
     def make_plan(self) -> gate.Proposal:
         tasks = [
             gate.Task("configure", host["name"], f"{host['public_ip']}: ansible/{self.env}.yml")
-            for host in common.outputs(self)["instances"]
+            for host in infrastructure.outputs(self)["instances"]
         ]
         basis = {
             **common.context(self),
@@ -56,12 +56,12 @@ class Configure(Step):
         return gate.Proposal(f"{self.run.title}: hosts to configure", tuple(tasks), basis)
 
     def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
-        return common.play(self, f"{self.env}.yml", self._registration())
+        return playbooks.play(self, f"{self.env}.yml", self._registration())
 
     def look(self) -> ui.Shown:
         rows = [
             self._served(name, host)
-            for host in common.outputs(self)["instances"]
+            for host in infrastructure.outputs(self)["instances"]
             for name in self.settings.names
         ]
         return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass
 from daybook import aws, checks, github, probe, process, release, ui
 from daybook.errors import DaybookError, VerifyFailed
 from daybook.gates import gate
-from daybook.steps import common, hosts, whereabouts
+from daybook.steps import hosts, infrastructure, whereabouts
 from daybook.survey import Survey
 
 FULL = 90
@@ -105,7 +105,7 @@ class Diagnose(Survey):
             yield Seen(url, f"HTTP {code}", "" if is_well else f"daybook release list {self.env}")
 
     def _hosts(self) -> Iterator[Seen]:
-        known = common.outputs(self)["instances"]
+        known = infrastructure.outputs(self)["instances"]
         states = aws.instance_states(self.target, [host["id"] for host in known])
         names = {host["name"]: states.get(host["id"], "gone") for host in known}
         for host in hosts.of(self, self.run.start):

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, replace
 from daybook import ansible, aws, checks, disks, leftovers, orphans, terraform, ui
 from daybook.errors import CommandFailed, VerifyFailed
 from daybook.record import history
-from daybook.steps import common, whereabouts
+from daybook.steps import common, infrastructure, whereabouts
 from daybook.steps.configure import Configure
 from daybook.survey import Survey
 
@@ -67,7 +67,7 @@ class Drift(Survey):
 
     def questions_here(self) -> Mapping[str, checks.Question]:
         return {
-            "terraform": common.terraform_is_there(self),
+            "terraform": infrastructure.terraform_is_there(self),
             **Configure.questions_here(self),
         }
 
@@ -80,7 +80,7 @@ class Drift(Survey):
         }
 
     def make_plan(self) -> Findings:
-        hosts = common.outputs(self)["instances"]
+        hosts = infrastructure.outputs(self)["instances"]
         plan, described = self._terraform()
         found = [*_by_terraform(plan, described), *self._strangers(described)]
         asleep = list(self._asleep(hosts))
@@ -106,11 +106,11 @@ class Drift(Survey):
 
     def _terraform(self) -> tuple[terraform.Plan, dict]:
         """Return what Terraform would do, and its description with the state it rests on."""
-        tool = common.environment_terraform(self)
+        tool = infrastructure.environment_terraform(self)
         with ui.Progress(f"terraform plan, {self.env}") as progress:
             plan = tool.plan(
                 self.run.plan_file,
-                variables=common.environment_variables(self),
+                variables=infrastructure.environment_variables(self),
                 on_event=terraform.show_progress(progress),
             )
         try:

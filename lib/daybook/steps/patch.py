@@ -9,7 +9,7 @@ from daybook import ansible, checks, probe, ui
 from daybook.errors import CommandFailed, VerifyFailed
 from daybook.gates import gate
 from daybook.step import Step
-from daybook.steps import common, whereabouts
+from daybook.steps import common, infrastructure, playbooks, whereabouts
 from daybook.steps.configure import Configure
 
 READ = "patches : Read what is pending"
@@ -30,7 +30,7 @@ class Patch(Step):
     def questions_there(self) -> Mapping[str, checks.Question]:
         return {
             "inventory": whereabouts.are_known(self),
-            "hosts": common.hosts_are_running(self),
+            "hosts": playbooks.hosts_are_running(self),
         }
 
     def make_plan(self) -> gate.Proposal:
@@ -45,7 +45,7 @@ class Patch(Step):
         if plan.is_empty:
             return ui.Notice(f"No changes: the hosts of {self.env} are up to date", ui.OK)
         variables = {"patches_reboot": self._may_reboot, "patches_lists_valid_s": LISTS_S}
-        return common.play(self, "patch.yml", variables)
+        return playbooks.play(self, "patch.yml", variables)
 
     def look(self) -> ui.Shown:
         rows = [self._patched(host, found) for host, found in self._pending().items()]
@@ -73,7 +73,7 @@ class Patch(Step):
 
         with ui.Progress(f"ansible-playbook updates.yml, {self.env}") as progress:
             show = ansible.show_progress(progress)
-            common.played(self, "updates.yml", on_event)
+            playbooks.played(self, "updates.yml", on_event)
         if missing := sorted(set(_names(self)) - set(found)):
             raise CommandFailed(
                 f"{', '.join(missing)} did not say what is pending.",
@@ -95,7 +95,7 @@ class Patch(Step):
         return (ui.warn("patched") if waits else ui.good("patched")), host, said
 
     def _addresses(self) -> list[tuple[str, str]]:
-        hosts = common.outputs(self)["instances"]
+        hosts = infrastructure.outputs(self)["instances"]
         return [(name, host["public_ip"]) for host in hosts for name in self.settings.names]
 
     def _status(self, name: str, address: str) -> int | None:
@@ -118,4 +118,4 @@ class Patch(Step):
 
 
 def _names(step: Step) -> list[str]:
-    return [host["name"] for host in common.outputs(step)["instances"]]
+    return [host["name"] for host in infrastructure.outputs(step)["instances"]]

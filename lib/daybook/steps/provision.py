@@ -6,7 +6,7 @@ from pathlib import Path
 
 from daybook import aws, inventory, probe, terraform, ui
 from daybook.errors import PreflightFailed
-from daybook.steps import common, tasks, whereabouts
+from daybook.steps import common, infrastructure, tasks, whereabouts
 
 MACHINE_S = 180
 """How long a machine may take to boot and to be seen: EC2 takes about a minute."""
@@ -15,7 +15,7 @@ DNS_S = 120
 HOSTS = ("aws_instance.host[", "instance i-")
 
 
-class Provision(common.TerraformStep):
+class Provision(infrastructure.TerraformStep):
     """Make or change the environment's infrastructure, then write the Ansible inventory."""
 
     name = "provision"
@@ -29,7 +29,7 @@ class Provision(common.TerraformStep):
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
         applied = super().apply_plan(plan)
-        hosts = common.hidden_outputs(self)["instances"]
+        hosts = infrastructure.hidden_outputs(self)["instances"]
         known = common.known_hosts_path(self)
         keys = {host["id"]: self._host_keys(host, known) for host in hosts}
         whereabouts.write(self, inventory.known_hosts(hosts, keys))
@@ -37,7 +37,7 @@ class Provision(common.TerraformStep):
         return applied
 
     def look(self) -> ui.Shown:
-        found = common.hidden_outputs(self)
+        found = infrastructure.hidden_outputs(self)
         rows = [self._ssh_row(host) for host in found["instances"]]
         rows += [self._dns_row(name, found["instances"]) for name in found["names"]]
         return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)

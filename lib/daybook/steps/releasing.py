@@ -12,7 +12,7 @@ from daybook.errors import DaybookError, Interrupted, VerifyFailed
 from daybook.gates import gate
 from daybook.record import provenance
 from daybook.step import Step
-from daybook.steps import common, hosts, whereabouts
+from daybook.steps import common, hosts, playbooks, whereabouts
 from daybook.steps.hosts import Serving
 from daybook_release import rules
 
@@ -58,7 +58,7 @@ class ReleaseStep(Step):
         bootstrap = common.BOOTSTRAP_FIRST.format(env=self.env)
         return {
             "inventory": whereabouts.are_known(self),
-            "hosts": common.hosts_are_running(self),
+            "hosts": playbooks.hosts_are_running(self),
             "ECR repository": checks.repository_is(self.target, self.settings.app, bootstrap),
             "secrets": common.secrets_are_set(self),
             "release program": self._program_answers,

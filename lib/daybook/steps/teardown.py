@@ -14,11 +14,11 @@ from daybook.errors import (
     VerifyFailed,
 )
 from daybook.gates import gate
-from daybook.steps import common, whereabouts
+from daybook.steps import common, infrastructure, whereabouts
 from daybook.steps.retirement import Retirement
 
 
-class Teardown(common.TerraformStep):
+class Teardown(infrastructure.TerraformStep):
     """Destroy one environment; a last snapshot of each disk stays unless it is declined.
 
     skip_snapshots: volumes or hosts, or `all`, whose data may go for good: "vol-0abc, web-1".

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from daybook import aws, checks, inventory
 from daybook.step import Step
-from daybook.steps import common
+from daybook.steps import common, infrastructure
 
 MISSING = "missing"
 
@@ -13,7 +13,7 @@ def write(step: Step, known_hosts: str) -> None:
     """Write the inventory and its known_hosts from Terraform's outputs."""
     known = common.known_hosts_path(step)
     known.write_text(known_hosts, encoding="utf-8")
-    rendered = inventory.render(common.hidden_outputs(step), known)
+    rendered = inventory.render(infrastructure.hidden_outputs(step), known)
     common.inventory_path(step).write_text(rendered, encoding="utf-8")
 
 
@@ -41,7 +41,7 @@ def are_known(step: Step) -> checks.Question:
             return checks.Check(name, shown, "there", is_ok=True)
         if not (kept := aws.state_text(step.target, *_place(step))):
             return checks.Check(name, shown, MISSING, is_ok=False, fix=fix)
-        common.outputs(step)
+        infrastructure.outputs(step)
         write(step, kept)
         return checks.Check(name, shown, "written from the state", is_ok=True)
 

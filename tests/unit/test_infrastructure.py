@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from daybook.errors import PreflightFailed
-from daybook.steps import common
+from daybook.steps import infrastructure
 from daybook.terraform import Change, Outputs
 from daybook.terraform.plan import read_plan
 
@@ -25,7 +25,7 @@ def test_its_own_things_and_untagged_ones_pass():
     record = Change("aws_route53_record.this", "create", name="staging.daybook.test")
     renamed = Change("aws_vpc.this", "update", name="by hand", environment="staging")
     its = plan(OWN, record, renamed)
-    assert common.require_its_own(STEP, its) is its
+    assert infrastructure.require_its_own(STEP, its) is its
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_its_own_things_and_untagged_ones_pass():
 )
 def test_another_environments_things_are_refused_by_name(stranger):
     with pytest.raises(PreflightFailed, match=stranger.name) as caught:
-        common.require_its_own(STEP, plan(OWN, stranger))
+        infrastructure.require_its_own(STEP, plan(OWN, stranger))
     assert caught.value.exit_code == 3
     assert stranger.address in str(caught.value)
 
@@ -69,15 +69,15 @@ def test_hosts_of_another_environment_are_refused(monkeypatch, name, environment
     found = {"instances": [{"name": name}], "environment": environment}
     shown = {key: {"value": value, "sensitive": False} for key, value in found.items()}
     tool = SimpleNamespace(init=lambda _backend: None, outputs=lambda: Outputs(shown))
-    monkeypatch.setattr(common, "environment_terraform", lambda _step: tool)
-    monkeypatch.setattr(common, "backend", lambda _step: {})
+    monkeypatch.setattr(infrastructure, "environment_terraform", lambda _step: tool)
+    monkeypatch.setattr(infrastructure, "backend", lambda _step: {})
     with pytest.raises(PreflightFailed, match="not its own"):
-        common.outputs(STEP)
+        infrastructure.outputs(STEP)
 
 
 @pytest.mark.parametrize("folder", ["account", "environment"])
 def test_the_locked_provider_is_one_that_works(folder):
-    check = common.provider_is_locked(STEP, folder)("AWS provider")
+    check = infrastructure.provider_is_locked(STEP, folder)("AWS provider")
     assert check.is_ok
     assert check.observed.startswith("5.")
 
@@ -88,7 +88,7 @@ def test_another_provider_is_refused(tmp_path, version):
     folder.mkdir(parents=True)
     (folder / ".terraform.lock.hcl").write_text(f'provider "aws" {{\n  version = "{version}"\n}}\n')
     step = SimpleNamespace(root=tmp_path)
-    check = common.provider_is_locked(step, "environment")("AWS provider")
+    check = infrastructure.provider_is_locked(step, "environment")("AWS provider")
     assert (check.is_ok, check.observed) == (False, version)
 
 
@@ -99,4 +99,4 @@ def test_what_aws_itself_names_is_known_by_its_tag(tmp_path):
     resource = {"address": address, "type": "aws_default_security_group", "change": change}
     (tmp_path / "plan").touch()
     its = read_plan({"resource_changes": [resource]}, tmp_path / "plan", "staging", {})
-    assert common.require_its_own(STEP, its) is its
+    assert infrastructure.require_its_own(STEP, its) is its
