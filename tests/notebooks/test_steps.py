@@ -62,8 +62,7 @@ def test_all_that_is_missing_comes_at_once_with_its_fix(copy_project, make_proje
     nowhere = make_project(copy_project("nowhere"), extra={"PATH": str(tmp_path)})
     done = nowhere.run("run", "first-deploy", "-p", "env", "staging")
     assert done.returncode == 3
-    for fix in ("apt install docker-cli", "daybook sandbox up"):
-        assert f"fix: {fix}" in done.stdout
+    assert "fix: apt install docker-cli" in done.stdout
     assert "target: expected the sandbox is up, observed not up" in done.stdout
     assert "fix: daybook sandbox up" in done.stdout
     assert "Nothing was changed." in done.stdout
