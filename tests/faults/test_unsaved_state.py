@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.sandbox, pytest.mark.timeout(900)]
 
 
 def test_a_state_that_could_not_be_saved_is_pushed_by_the_printed_commands(ground):

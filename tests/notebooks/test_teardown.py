@@ -182,6 +182,7 @@ def test_provision_refuses_to_lose_a_protected_host(world, client):
     assert instance(client, "production")["State"]["Name"] == "running"
 
 
+@pytest.mark.faults
 def test_a_protected_host_goes_when_all_agree_and_its_data_where_it_is_declined(world, client):
     found = instance(client, "production")
     with pytest.raises(client("ec2").exceptions.ClientError, match="OperationNotPermitted"):

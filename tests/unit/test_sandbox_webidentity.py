@@ -106,7 +106,7 @@ def test_the_session_is_held_to_its_role(issuer, world, monkeypatch):
     world.client("iam").put_role_policy(
         RoleName="hello-github-push",
         PolicyName="push",
-        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allow]}),
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [login, allow]}),
     )
     found = assume(issuer.token(job(), "sts.amazonaws.com"))
     keys = (found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
@@ -123,11 +123,12 @@ def test_its_registry_login_is_held_to_the_role_too(issuer, world, monkeypatch):
     for name in ("hello", "other"):
         world.client("ecr").create_repository(repositoryName=name)
     here = "arn:aws:ecr:us-east-1:123456789012:repository/hello"
+    login = {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"}
     allow = {"Effect": "Allow", "Action": "ecr:*", "Resource": here}
     world.client("iam").put_role_policy(
         RoleName="hello-github-push",
         PolicyName="push",
-        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allow]}),
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [login, allow]}),
     )
     found = assume(issuer.token(job(), "sts.amazonaws.com"))
     keys = (found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])

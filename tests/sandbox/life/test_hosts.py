@@ -147,6 +147,7 @@ def test_a_restart_that_a_kill_has_lost_is_made_by_the_next_run(life):
     assert life.out("staging", DRIVER) == "local"
 
 
+@pytest.mark.faults
 def test_a_host_reboots_when_that_is_due_and_all_runs_again(life):
     life.out("staging", "sudo touch /run/lost /run/reboot-required")
     kept = life.project.succeed(

@@ -285,6 +285,7 @@ def test_a_runner_killed_in_the_middle_leaves_a_whole_version_and_the_next_push_
     assert "<!-- pushed again -->" in life.fetch("staging", "/").text
 
 
+@pytest.mark.faults
 def test_a_runner_that_github_has_dropped_is_registered_anew(serving, life, shop, eventually):
     name = f"{life.app}-staging-1"
     [dropped] = [each for each in shop.ask("runners")["runners"] if each["name"] == name]

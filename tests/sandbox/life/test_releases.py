@@ -91,6 +91,7 @@ def test_going_back_brings_the_secret_back_too(serving, life, older, newer):
     assert older["version"] in serving.succeed("release", "current", "staging")
 
 
+@pytest.mark.faults
 def test_a_rollback_can_be_undone_by_the_releases_id(serving, life, newer):
     given = ("-p", "env", "staging", "-p", "approve", "auto")
     serving.succeed("run", "rollback", *given, "-p", "release", newer["id"])
@@ -98,6 +99,7 @@ def test_a_rollback_can_be_undone_by_the_releases_id(serving, life, newer):
     assert life.secret_in_use("staging") == "of the newer version"
 
 
+@pytest.mark.faults
 def test_a_pruned_image_comes_from_ecr_again(serving, life, older):
     life.out("staging", f"sudo docker image rm --force {older['image']}")
     assert "image" in serving.succeed("release", "diff", "staging", older["id"])

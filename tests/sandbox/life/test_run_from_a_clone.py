@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.faults, pytest.mark.sandbox, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
