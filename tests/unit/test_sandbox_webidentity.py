@@ -106,7 +106,7 @@ def test_the_session_is_held_to_its_role(issuer, world, monkeypatch):
     world.client("iam").put_role_policy(
         RoleName="hello-github-push",
         PolicyName="push",
-        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [login, allow]}),
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allow]}),
     )
     found = assume(issuer.token(job(), "sts.amazonaws.com"))
     keys = (found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
