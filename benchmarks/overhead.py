@@ -11,6 +11,7 @@ outside and the record in it. The aim: at most 1.05 of the bare tools plus 3 sec
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -27,6 +28,8 @@ from rich.table import Table
 CHECKOUT = Path(__file__).resolve().parents[1]
 DAYBOOK = Path(sys.executable).with_name("daybook")
 ENV = "staging"
+DELIVERY = r"(?ms)^deploy_via:.*?(?=^secrets:)"
+"""The lines of settings about pushes: a runner on the host is not what is measured."""
 APPROVED = ("-p", "env", ENV, "-p", "approve", "auto")
 STEPS = ("provision", "configure")
 
@@ -98,6 +101,8 @@ def fresh_project() -> Iterator[Path]:
             if (CHECKOUT / name).is_file():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(CHECKOUT / name, root / name)
+        for path in (root / "environments").glob("*.yml"):
+            path.write_text(re.sub(DELIVERY, "", path.read_text()))
         timed([DAYBOOK, "sandbox", "up"], root)
         try:
             timed([DAYBOOK, "run", "bootstrap", *APPROVED], root)
