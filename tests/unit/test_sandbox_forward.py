@@ -35,8 +35,12 @@ class PaperEdge:
 def machine() -> Iterator[int]:
     """Yield the port of a server that echoes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=_serve, args=[listener], daemon=True).start()
+        serving = threading.Thread(target=_serve, args=[listener], daemon=True)
+        serving.start()
         yield listener.getsockname()[1]
+        # Closing alone leaves accept() waiting, on whatever has the file's number next.
+        listener.shutdown(socket.SHUT_RDWR)
+        serving.join()
 
 
 @pytest.fixture

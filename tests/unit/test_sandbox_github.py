@@ -270,7 +270,6 @@ def test_a_token_registers_for_its_own_repository_alone(world):
     assert not (folder / ".runner").exists()
 
 
-@pytest.mark.faults
 def test_a_runner_that_dies_fails_its_job_and_the_next_push_works(world):
     world.register(folder := world.install())
     first = world.listen(folder)
