@@ -38,7 +38,7 @@ OTHERS = 5
 """Releases of each way that is compared with; each loses enough to be counted."""
 AIM_S, AIM_MS, AIM_REQUESTS = 6.0, 500, 20_000
 FIXED_PORT = 9100
-COMPOSE = "docker compose --project-name bare --file /root/bare/compose.yaml"
+COMPOSE = "docker compose --project-name bare --file /opt/bare/compose.yaml"
 WAYS = {
     "down && up -d": f"{COMPOSE} down && {COMPOSE} up -d",
     "up -d in place": f"{COMPOSE} up -d",
@@ -137,7 +137,7 @@ def ours(ground: Ground, releases: int) -> Way:
 def bare(ground: Ground) -> Iterator[Way]:
     """Release in the two ways that Compose has by itself, behind the same Caddy."""
     ground.shell(
-        "mkdir -p /root/bare; cat > /root/bare/compose.yaml", (APP / "compose.yaml").read_text()
+        "mkdir -p /opt/bare; cat > /opt/bare/compose.yaml", (APP / "compose.yaml").read_text()
     )
     site = f"{ground.name} {{\n\treverse_proxy 127.0.0.1:{FIXED_PORT}\n}}\n"
     ground.shell(env_file(ground.images[1]) + f"{COMPOSE} up -d --wait")
@@ -155,7 +155,7 @@ def bare(ground: Ground) -> Iterator[Way]:
 def env_file(image: str) -> str:
     """Return the line of a shell that writes the environment of an image."""
     values = f"APP_IMAGE={image}\\nAPP_PORT={FIXED_PORT}\\nAPP_VERSION={image[-12:]}\\n"
-    return f"printf '{values}' > /root/bare/.env; "
+    return f"printf '{values}' > /opt/bare/.env; "
 
 
 def measure(ground: Ground, name: str, releases: int, release: Callable[[str], None]) -> Way:
