@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Iterable
 
 import boto3
@@ -15,26 +16,23 @@ from daybook.target import Target
 
 FAILURES = (BotoCoreError, ClientError)
 """What a call to AWS raises."""
+_MAKING = threading.Lock()
+"""boto3 makes clients in one thread at a time; what it made may be used by all."""
+_SESSION = ""
+"""Where among a target's clients their session is."""
 GITHUB_TOKENS = "token.actions.githubusercontent.com"
 """Who says for GitHub which workflow runs."""
 
 
 def client(target: Target, service: str) -> BaseClient:
-    """Return a boto3 client for the target, with short timeouts and standard retries."""
-    environ = target.environ
-    session = boto3.Session(
-        aws_access_key_id=environ.get("AWS_ACCESS_KEY_ID"),
-        aws_secret_access_key=environ.get("AWS_SECRET_ACCESS_KEY"),
-        aws_session_token=environ.get("AWS_SESSION_TOKEN"),
-        region_name=target.region,
-    )
-    limits = Config(
-        connect_timeout=5,
-        read_timeout=30,
-        retries={"mode": "standard", "max_attempts": 4},
-        s3={"addressing_style": "path"},
-    )
-    return session.client(service, endpoint_url=environ.get("AWS_ENDPOINT_URL"), config=limits)
+    """Return the target's boto3 client, with short timeouts and standard retries.
+
+    It is made once a target and so once a run: who signs in again starts a new run.
+    """
+    with _MAKING:
+        if service not in target.clients:
+            target.clients[service] = _make_client(target, service)
+        return target.clients[service]
 
 
 def caller(target: Target) -> dict[str, str]:
@@ -195,3 +193,26 @@ def _image(target: Target, repository: str, name: str) -> dict | None:
     except (ecr.exceptions.ImageNotFoundException, ecr.exceptions.RepositoryNotFoundException):
         return None
     return answer["imageDetails"][0]
+
+
+def _make_client(target: Target, service: str) -> BaseClient:
+    session = target.clients.get(_SESSION) or _make_session(target)
+    target.clients[_SESSION] = session
+    limits = Config(
+        connect_timeout=5,
+        read_timeout=30,
+        retries={"mode": "standard", "max_attempts": 4},
+        s3={"addressing_style": "path"},
+    )
+    endpoint = target.environ.get("AWS_ENDPOINT_URL")
+    return session.client(service, endpoint_url=endpoint, config=limits)
+
+
+def _make_session(target: Target) -> boto3.Session:
+    environ = target.environ
+    return boto3.Session(
+        aws_access_key_id=environ.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=environ.get("AWS_SECRET_ACCESS_KEY"),
+        aws_session_token=environ.get("AWS_SESSION_TOKEN"),
+        region_name=target.region,
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from daybook.settings import Settings
 
@@ -26,6 +27,8 @@ class Target:
     region: str
     environ: Mapping[str, str]
     is_up: bool = True
+    clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """AWS's clients by service, kept by aws.py: to make one takes longer than to ask it."""
 
     @property
     def is_sandbox(self) -> bool:

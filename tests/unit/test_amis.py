@@ -23,6 +23,8 @@ TARGET = Target("aws", "123456789012", REGION, ENVIRON)
 @pytest.fixture
 def ec2():
     with mock_aws():
+        # A test of the sandbox may have had moto begin with images of its own.
+        get_backend("ec2")[TARGET.account][REGION].amis.clear()
         yield boto3.client("ec2", region_name=REGION)
 
 

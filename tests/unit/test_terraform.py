@@ -54,10 +54,10 @@ output "password" {
 APPLY = """
 import json, os, sys
 from pathlib import Path
-from daybook.terraform import Plan, Terraform
-folder, data, plan, sha = sys.argv[1:]
+from daybook.terraform import Terraform
+folder, data, plan = sys.argv[1:]
 tool = Terraform(Path(folder), workspace="staging", env=dict(os.environ), data_dir=Path(data))
-tool.apply(Plan(Path(plan), "staging", "", sha))
+tool.apply(tool.saved(Path(plan)))
 """
 
 
@@ -322,6 +322,8 @@ def test_a_life_in_two_workspaces_that_were_not_there_before(tmp_path, make, s3)
     empty = staging.plan(tmp_path / "p", variables={"names": ["a", "b"]})
     assert empty.is_empty
     assert empty.file_sha256
+    staging.apply(empty, on_event=lambda event: pytest.fail(f"Terraform was started: {event}"))
+    assert not empty.path.exists()
     gone = staging.plan(tmp_path / "p", variables={"names": []}, destroy=True)
     assert set(gone.destroys) == set(plan.creates)
     assert set(staging.apply(gone).destroyed) == set(plan.creates)
@@ -407,7 +409,7 @@ def test_kill_9_saves_the_state_and_gives_back_the_lock(tmp_path, make, s3, aws)
     tool, mark = make(), tmp_path / "mark"
     variables = {"names": ["a"], "command": f"touch {mark}; sleep 30"}
     plan = tool.plan(tmp_path / "p", variables=variables)
-    args = [str(tool.folder), str(tmp_path / "data-staging"), str(plan.path), plan.file_sha256]
+    args = [str(tool.folder), str(tmp_path / "data-staging"), str(plan.path)]
     kernel = subprocess.Popen([sys.executable, "-c", APPLY, *args], env=aws)
     until(mark.exists)
     kernel.kill()
@@ -457,8 +459,10 @@ def lose_state(tmp_path: Path, push: int) -> ApplyFailed:
     tool = Terraform(
         tmp_path, workspace="staging", env=dict(os.environ), data_dir=tmp_path, start=start
     )
+    plan = tmp_path / "plan"
+    creates = (plans.Change("aws_vpc.this", "create"),)
     with pytest.raises(ApplyFailed) as caught:
-        tool.apply(Plan(tmp_path / "plan", "staging", "", plans.sha256(tmp_path / "plan")))
+        tool.apply(Plan(plan, "staging", "", plans.sha256(plan), creates))
     return caught.value
 
 

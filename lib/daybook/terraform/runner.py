@@ -31,6 +31,11 @@ GRACE_S = 180.0
 LOCK_INFO = re.compile(r"\s+(ID|Operation|Who|Created): ")
 STALE = "Saved plan is stale"
 UNSAVED = "errored.tfstate"
+GARBAGE = "400"
+"""How much garbage, in percent of what lives, Terraform and its providers let lie.
+
+Go's own 100 makes a plan take a third longer and saves a twelfth of its memory.
+"""
 
 
 def command(name: str, *args: str, **options: object) -> list[str]:
@@ -121,6 +126,7 @@ class Terraform:
         self.workspace = workspace
         self._start = start
         self._env = {
+            "GOGC": GARBAGE,
             **env,
             "TF_WORKSPACE": workspace,
             "TF_DATA_DIR": str(data_dir.absolute()),
@@ -185,12 +191,15 @@ class Terraform:
         return self._document(command("show", str(path.absolute()), json=IsFlagged))
 
     def apply(self, plan: Plan, on_event: OnEvent | None = None) -> Applied:
-        """Apply a saved plan and delete its file.
+        """Apply a saved plan and delete its file; for an empty one Terraform is not started.
 
         Raises ApplyFailed or Interrupted with `applied`, what had been done by then; Locked or
         CommandFailed if nothing had.
         """
         self._require_unchanged(plan)
+        if plan.is_empty:
+            plan.discard()
+            return read_applied((), self.workspace)
         heard: list[Event] = []
         try:
             result = self._run(apply_command(plan.path), heard=heard, on_event=on_event)
