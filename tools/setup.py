@@ -98,7 +98,9 @@ def make_environment() -> None:
     say("Making .venv from requirements.lock (one to three minutes)")
     run([sys.executable, "-m", "venv", "--clear", str(VENV)])
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-qq"]
-    run([*pip, "install", "--require-hashes", "-r", str(ROOT / "requirements.lock")])
+    # The lock is whole: pip has nothing to resolve, and would choose newer ones for some extras.
+    locked = ["--no-deps", "--require-hashes", "-r", str(ROOT / "requirements.lock")]
+    run([*pip, "install", *locked])
     run([*pip, "install", "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
     jupyter = VENV / "etc/jupyter"
     jupyter.mkdir(parents=True, exist_ok=True)

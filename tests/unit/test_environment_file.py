@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -56,3 +58,9 @@ def test_every_dependency_is_locked():
     wanted = [line for group in groups for line in group]
     names = {re.match(r"[\w.-]+", line)[0].lower() for line in wanted}
     assert names <= set(locked()), names - set(locked())
+
+
+def test_the_lock_has_all_that_its_packages_need():
+    check = [sys.executable, "-m", "pip", "--disable-pip-version-check", "check"]
+    done = subprocess.run(check, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
