@@ -103,9 +103,7 @@ def make_services(
         "DNS": Dns(cloud, ports),
         "registry": Registry(cloud, ports, home, client),
         "certificates": Acme(cloud, ports, home),
-        "GitHub": github.GitHubService(
-            ports, home, {**api(ports), "DOCKER_HOST": docker_host(home)}
-        ),
+        "GitHub": github.GitHubService(ports, home, ways(home, ports)),
     }
     return at_gateways | {
         "Elastic IPs": Forward(cloud, ports, client, home.labels),
@@ -122,15 +120,21 @@ def api(ports: Ports) -> dict[str, str]:
     }
 
 
-def target(home: Home, ports: Ports) -> dict[str, str]:
-    """Return the environment variables that make this sandbox the target of any tool."""
+def ways(home: Home, ports: Ports) -> dict[str, str]:
+    """Return what leads any program to this sandbox, without a key to it."""
     return api(ports) | {
-        "AWS_ACCESS_KEY_ID": f"AKIA{secrets.token_hex(8).upper()}",
-        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
         "DOCKER_HOST": docker_host(home),
-        "DAYBOOK_SSH_KEY": str(home.ssh_key),
         "DAYBOOK_NAMESERVER": f"127.0.0.1:{ports.dns}",
         "DAYBOOK_CA_FILE": str(home.ca_file),
+    }
+
+
+def target(home: Home, ports: Ports) -> dict[str, str]:
+    """Return the environment variables that make this sandbox the target of any tool."""
+    return ways(home, ports) | {
+        "AWS_ACCESS_KEY_ID": f"AKIA{secrets.token_hex(8).upper()}",
+        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
+        "DAYBOOK_SSH_KEY": str(home.ssh_key),
     }
 
 

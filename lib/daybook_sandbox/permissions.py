@@ -17,6 +17,8 @@ from daybook_sandbox import runcommand, webidentity
 from daybook_sandbox.simulator import ALLOWED, Call, decide, policies_of
 
 ALWAYS = "sts:GetCallerIdentity"
+OF_S3 = {"HeadBucket": "ListBucket"}
+"""Calls of S3 that IAM knows by another name."""
 # What the agent of Systems Manager on a host has to be allowed, to be reached at all.
 AGENT = ("ssm:UpdateInstanceInformation", "ssmmessages:OpenControlChannel")
 
@@ -61,9 +63,11 @@ def is_held(session: Any) -> bool:
 
 
 def _action(self: Any) -> str:
-    """Return what IAM calls an action; of S3 the method alone is known here."""
-    service = self.service_name
-    return f"s3:{self.method}" if service == "s3" else f"{service}:{self._get_action()}"
+    """Return what IAM calls an action."""
+    if self.service_name != "s3":
+        return f"{self.service_name}:{self._get_action()}"
+    name = self.data.get("Action", "ListAllMyBuckets")
+    return f"s3:{OF_S3.get(name, name)}"
 
 
 def _calls(self: Any, action: str, resource: str) -> Iterator[Call]:
@@ -71,7 +75,10 @@ def _calls(self: Any, action: str, resource: str) -> Iterator[Call]:
     if action == "ssm:SendCommand":
         yield from _sending(self, action)
         return
-    context = {"cloudwatch:namespace": self._get_param("Namespace") or ""}
+    context = {
+        "aws:RequestedRegion": self.region,
+        "cloudwatch:namespace": self._get_param("Namespace") or "",
+    }
     for each in _resources(self, resource):
         yield Call(action, each, context)
 

@@ -14,12 +14,16 @@ from daybook_sandbox.api import REGION
 
 OWN = "arn:aws:ssm:us-east-1:123456789012:parameter/hello/staging"
 LOGS = {"StringEquals": {"cloudwatch:namespace": "hello"}}
+HERE = {"StringEquals": {"aws:RequestedRegion": REGION}}
 POLICY = {
     "Version": "2012-10-17",
     "Statement": [
         {"Effect": "Allow", "Action": "ssm:Get*", "Resource": [OWN, f"{OWN}/*"]},
         {"Effect": "Allow", "Action": "ecr:*", "Resource": "arn:aws:ecr:*:*:repository/hello"},
         {"Effect": "Allow", "Action": "cloudwatch:*", "Resource": "*", "Condition": LOGS},
+        {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::records"},
+        {"Effect": "Allow", "Action": "s3:*Object", "Resource": "arn:aws:s3:::records/mine/*"},
+        {"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*", "Condition": HERE},
     ],
 }
 
@@ -87,6 +91,28 @@ def test_a_host_has_no_way_into_a_bucket(on_host, world):
     ):
         with denied():
             ask()
+
+
+def test_of_a_bucket_it_has_the_calls_and_the_keys_that_are_named(on_host, world):
+    world.client("s3").create_bucket(Bucket="records")
+    s3 = on_host("s3")
+    s3.head_bucket(Bucket="records")
+    s3.put_object(Bucket="records", Key="mine/1", Body=b"one")
+    assert s3.get_object(Bucket="records", Key="mine/1")["Body"].read() == b"one"
+    assert s3.head_object(Bucket="records", Key="mine/1")["ContentLength"] == 3
+    assert s3.list_objects_v2(Bucket="records")["KeyCount"] == 1
+    for ask in (
+        lambda: s3.put_object(Bucket="records", Key="theirs/1", Body=b"one"),
+        lambda: s3.get_bucket_policy(Bucket="records"),
+        lambda: s3.list_buckets(),
+        lambda: s3.delete_bucket(Bucket="records"),
+    ):
+        with denied():
+            ask()
+
+
+def test_a_region_that_was_asked_for_is_known(on_host):
+    assert on_host("ec2").describe_vpcs()["Vpcs"]
 
 
 def test_everybody_may_ask_who_they_are(on_host, world):
