@@ -100,7 +100,7 @@ class Step(ABC):
         return ""
 
     def can_ask_others(self) -> bool:
-        """Tell whether there is a place where a second person can be asked."""
+        """Tell whether there is a bucket where others see a plan that waits."""
         return True
 
     def questions_here(self) -> Mapping[str, checks.Question]:

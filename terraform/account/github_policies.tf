@@ -152,7 +152,8 @@ data "aws_iam_policy_document" "run" {
     resources = values(local.bucket_arns)
   }
 
-  # The account's own state is read; a record is written once and never removed.
+  # The account's own state is read; a record is written once and never removed; a person's approval
+  # counts by its signature, whoever put it there.
   statement {
     sid       = "States"
     actions   = ["s3:GetObject"]
@@ -162,7 +163,7 @@ data "aws_iam_policy_document" "run" {
   statement {
     sid       = "OwnStates"
     actions   = ["s3:DeleteObject", "s3:PutObject"]
-    resources = ["${local.bucket_arns.state}/env:/*", "${local.bucket_arns.state}/locks/*"]
+    resources = [for kind in ["approvals", "env:", "locks", "waiting"] : "${local.bucket_arns.state}/${kind}/*"]
   }
 
   statement {

@@ -139,6 +139,27 @@ def test_a_second_person_declines_with_a_reason(ann, bob, keys, change, client):
         change()
 
 
+def test_a_plan_is_applied_on_another_computer_where_it_is_the_same(ann, bob, change):
+    """As two jobs of a workflow are: each on a machine that has nothing of the other's."""
+    for each in (ann, bob):
+        each.set(ENV, approvals=0)
+    waits = bootstrap(ann)
+    assert waits.returncode == 4, waits.stdout
+    digest = re.search(r"plan-[0-9a-f]{32}", waits.stdout)[0]
+    applied = bootstrap(bob, "-p", "approve", digest)
+    assert applied.returncode == 0, applied.stdout
+    change()
+    record = bob.record(ENV, "bootstrap")
+    assert record["plan"]["made_by"] == ann.record(ENV, "bootstrap")["run"]
+    assert record["approvals"][0]["how"] == "by its digest"
+    again = bootstrap(ann, "-p", "approve", digest)
+    assert (again.returncode, "state: was serial" in again.stdout) == (4, True)
+    gone = bootstrap(bob, "-p", "approve", digest)
+    assert (gone.returncode, "No plan with this digest waits" in gone.stdout) == (4, True)
+    for each in (ann, bob):
+        each.set(ENV, approvals=1)
+
+
 def test_an_approval_is_of_the_plan_that_was_shown(ann, change):
     digest, _run = plan(ann)
     ticket = next((ann.root / "runs" / ENV / ".plans").glob("*.json"))

@@ -97,6 +97,16 @@ def test_too_old_a_plan_is_refused_and_deleted(tmp_path):
     assert files(tmp_path) == []
 
 
+def test_what_another_machine_left_is_taken_up_if_nothing_differs(tmp_path):
+    left = plan("r9")
+    take = lambda **now: waiting.take_up(tmp_path, "plan-1", BASIS | now, DAY, "r2", lambda: left)  # noqa: E731
+    with pytest.raises(ApprovalRefused, match="cannot be applied any more"):
+        take(commit="77b0e1")
+    assert files(tmp_path) == []
+    assert take().run == "r9"
+    assert files(tmp_path) == ["r2.json"], "the plan itself has to be made anew"
+
+
 def test_another_environments_digest_is_refused_and_its_plan_stays(tmp_path):
     keep(tmp_path, plan())
     with pytest.raises(ApprovalRefused, match="environment: was staging, is production"):

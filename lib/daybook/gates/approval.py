@@ -1,8 +1,9 @@
-"""The second person: a plan is asked about in the bucket, and answered with a signature.
+"""What others see of a waiting plan: kept in the bucket, and answered there with a signature.
 
-`approvals/<env>/<run>/request.json` is the waiting plan; beside it lies one answer for each
-person, what they say and their SSH signature of exactly that. `environments/signers` says whose
-keys count; nobody answers for a plan of their own.
+`waiting/<env>/<digest>.json` says that a plan waits, so that another machine may make it again
+and apply it. `approvals/<env>/<run>/request.json` is the same for a second person; beside it lies
+one answer for each, what they say and their SSH signature of exactly that. `environments/signers`
+says whose keys count; nobody answers for a plan of their own.
 """
 
 from __future__ import annotations
@@ -60,10 +61,27 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Office:
-    """Where the answers about an environment's plans are kept: its state bucket."""
+    """Where others see an environment's plans and answer: its state bucket."""
 
     target: Target
     bucket: str
+
+    def leave(self, plan: Waiting) -> None:
+        """Say under its digest that a plan waits."""
+        self._put(_left(plan.environment, plan.digest), plan.encode())
+
+    def left(self, environment: str, digest: str) -> Waiting | None:
+        """Return the plan that waits under a digest, or None."""
+        found = self._get(_left(environment, digest))
+        return Waiting.decode(found) if found else None
+
+    def take_away(self, plan: Waiting) -> None:
+        """Have it wait no more; it need not be there."""
+        s3 = aws.client(self.target, "s3")
+        try:
+            s3.delete_object(Bucket=self.bucket, Key=_left(plan.environment, plan.digest))
+        except aws.FAILURES as err:
+            raise self._unreachable(err) from err
 
     def ask(self, plan: Waiting) -> None:
         """Put a waiting plan where the others see it."""
@@ -117,7 +135,7 @@ class Office:
     def _unreachable(self, err: Exception) -> CommandFailed:
         return CommandFailed(
             "Approvals cannot be read or written.",
-            expected=f"access to approvals/ in the bucket {self.bucket}",
+            expected=f"access to approvals/ and waiting/ in the bucket {self.bucket}",
             observed=str(err),
             next="sign in to the account, then the same command",
         )
@@ -229,3 +247,7 @@ def _sha256(text: str) -> str:
 
 def _key(environment: str, run: str, name: str) -> str:
     return f"approvals/{environment}/{run}/{name}.json"
+
+
+def _left(environment: str, digest: str) -> str:
+    return f"waiting/{environment}/{digest}.json"

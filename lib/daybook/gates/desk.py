@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from daybook import aws, ui
-from daybook.errors import ApprovalNeeded, ApprovalRefused
+from daybook.errors import ApprovalNeeded, ApprovalRefused, CommandFailed
 from daybook.gates import approval, gate, waiting
 from daybook.gates.waiting import Waiting
 from daybook.record import journal, provenance, record, signing
@@ -18,7 +19,7 @@ class Desk:
     """The approval of one run's plan, by its operator and, where settings ask, a second person.
 
     state: says which state of the infrastructure a plan rests on. has_bucket: False while there
-    is nowhere to ask a second person.
+    is nowhere that others could see the plan.
     """
 
     def __init__(self, run: Run, state: Callable[[], str], has_bucket: Callable[[], bool]) -> None:
@@ -49,7 +50,9 @@ class Desk:
         wanted = given if given not in ("", gate.AUTO) else waiting.left_by(run.root, run.resumes)
         if wanted:
             hours = run.settings.plan_hours
-            self._waiting = waiting.take_up(run.root, wanted, self._basis(), hours, run.id)
+            self._waiting = waiting.take_up(
+                run.root, wanted, self._basis(), hours, run.id, lambda: self._left_elsewhere(wanted)
+            )
 
     def lay(self, plan: gate.Plan) -> None:
         """Keep a plan for its approval; one that was taken up must be what was shown."""
@@ -81,6 +84,9 @@ class Desk:
         except ApprovalRefused:
             self._discard()
             raise
+        except ApprovalNeeded:
+            self._leave()
+            raise
 
     def approve_by_hand(self, given: gate.Approval) -> None:
         """Take the operator's own approval, given in the notebook."""
@@ -103,6 +109,7 @@ class Desk:
         """Take the approved plan away: it is applied once."""
         if self._waiting:
             waiting.use(self._run.root, self._waiting, self._run.id)
+            self._take_away()
 
     def _decide(self, plan: gate.Plan, given: str) -> gate.Approval:
         run = self._run
@@ -174,8 +181,25 @@ class Desk:
         key = signing.fingerprint(signing.public_key(self._run.ssh_key))
         return {**provenance.operator(self._run.root), "key": key}
 
+    def _leave(self) -> None:
+        """Let another machine know of the plan; where that fails it waits on this one alone."""
+        with suppress(CommandFailed):
+            if self._waiting and self._has_bucket():
+                self._office().leave(self._waiting)
+
+    def _left_elsewhere(self, digest: str) -> Waiting | None:
+        return self._office().left(self._run.env, digest) if self._has_bucket() else None
+
+    def _take_away(self) -> None:
+        """Let no other machine apply it again: what it rests on has moved, but say so at once."""
+        with suppress(CommandFailed):
+            if self._has_bucket():
+                self._office().take_away(self._waiting)
+
     def _discard(self) -> None:
         waiting.discard(self._run.root, self._run.env, self._run.id)
+        if self._waiting:
+            self._take_away()
 
     def _clear(self) -> None:
         """Forget what is over, this run's own plan included unless it waits."""

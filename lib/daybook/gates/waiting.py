@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,9 +73,7 @@ def keep(root: Path, plan: Waiting, hours: int) -> Waiting:
         if is_same and not older.is_expired(hours) and _is_closed(path):
             plan = older
             discard(root, plan.environment, path.stem)
-    ticket.parent.mkdir(parents=True, exist_ok=True)
-    ticket.touch(0o600)
-    ticket.write_bytes(plan.encode())
+    _write(ticket, plan)
     return plan
 
 
@@ -85,15 +83,27 @@ def left_by(root: Path, run: str) -> str:
     return next(found, "")
 
 
-def take_up(root: Path, approved: str, basis: Mapping[str, str], hours: int, by: str) -> Waiting:
+def take_up(
+    root: Path,
+    approved: str,
+    basis: Mapping[str, str],
+    hours: int,
+    by: str,
+    elsewhere: Callable[[], Waiting | None] = lambda: None,
+) -> Waiting:
     """Give the plan that waits under a digest to the run `by`.
 
-    basis: how things are now. hours: how old it may be.
+    basis: how things are now. hours: how old it may be. elsewhere: returns what another machine
+    has left to wait under the digest; it is asked when nothing waits here.
     ApprovalRefused says what waits instead, or what differs; a plan that is outdated is deleted.
     """
     waiting = {path: plan for path, plan in _all(root) if plan.digest == approved}
     if not waiting:
-        raise _nothing_waits(root, approved, basis)
+        if not (found := elsewhere()):
+            raise _nothing_waits(root, approved, basis)
+        require_current(found, basis, hours)
+        _write(_ticket(root, found.environment, by), found)
+        return found
     path = max(waiting, key=lambda path: waiting[path].made)
     plan = waiting[path]
     try:
@@ -130,7 +140,7 @@ def _nothing_waits(root: Path, approved: str, basis: Mapping[str, str]) -> Appro
     return ApprovalRefused(
         "No plan with this digest waits for approval here.",
         expected=", ".join(here) or "a plan that was shown, and waits",
-        observed=f"{approved}: applied, refused, too old, or made on another machine",
+        observed=f"{approved}: applied, refused, or too old",
         next=NEW_PLAN.format(**basis),
     )
 
@@ -204,6 +214,12 @@ def _folder(root: Path, environment: str) -> Path:
 
 def _ticket(root: Path, environment: str, run: str) -> Path:
     return _folder(root, environment) / f"{run}.json"
+
+
+def _write(ticket: Path, plan: Waiting) -> None:
+    ticket.parent.mkdir(parents=True, exist_ok=True)
+    ticket.touch(0o600)
+    ticket.write_bytes(plan.encode())
 
 
 def _short(value: object) -> str:

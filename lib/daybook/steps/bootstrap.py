@@ -58,7 +58,7 @@ class Bootstrap(Step):
         return aws.state_version(self.target, self.bucket, STATE)
 
     def can_ask_others(self) -> bool:
-        return not self._is_new
+        return aws.bucket_exists(self.target, self.bucket)
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
         tool = self._local(init=False) if self._is_new else infrastructure.account_terraform(self)

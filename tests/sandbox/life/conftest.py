@@ -20,6 +20,8 @@ import pytest
 
 from daybook import inventory, probe
 
+from .shop import Shop, open_shop
+
 # Names and networks of this session's own: two may share a sandbox.
 APP = f"life{os.getpid()}"
 NETWORK = 160 + os.getpid() % 40 * 2
@@ -190,6 +192,12 @@ def configured(provisioned):
 def serving(configured):
     both(configured, "first-deploy")
     return configured
+
+
+@pytest.fixture(scope="package")
+def shop(serving, life, tmp_path_factory) -> Shop:
+    """Return the application's repository, with the workflow that Daybook writes into it."""
+    return open_shop(serving, life, tmp_path_factory.mktemp("shop") / life.app)
 
 
 def both(world, step: str) -> None:

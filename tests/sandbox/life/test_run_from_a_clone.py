@@ -1,66 +1,83 @@
-"""Daybook on a computer that has nothing but the repository: as a workflow of GitHub's runs it."""
+"""Daybook without a laptop: this repository's own workflow, on a machine with nothing but a role."""
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.faults, pytest.mark.sandbox, pytest.mark.timeout(1800)]
+from .shop import at_github
+
+pytestmark = [pytest.mark.faults, pytest.mark.sandbox, pytest.mark.timeout(2400)]
+ACCOUNT = "123456789012"
+BRANCH = "infrastructure"
+RUN_S = 900
+"""Each run begins with `make setup` on an empty machine."""
 
 
-@pytest.fixture
-def clone(serving, life, copy_project):
-    """Return a fresh checkout with the committed settings, and none of what runs leave behind."""
-    root = copy_project(f"{life.app}-clone")
-    shutil.copytree(serving.root / "environments", root / "environments", dirs_exist_ok=True)
-    shutil.copytree(serving.root / "app", root / "app", dirs_exist_ok=True)
-    (root / ".sandbox").symlink_to(serving.root / ".sandbox")
-    assert not list((root / "ansible/inventories").glob("[!.]*"))
-    return root
+@pytest.fixture(scope="module")
+def operations(serving, life, copy_project, make_project):
+    """Return the infrastructure's repository at GitHub, as an account's own and not a rehearsal's.
+
+    The workflows have a key on the hosts, as docs/delivery.md says.
+    """
+    said = serving.succeed("github", "key", "staging")
+    line = next(each for each in said.splitlines() if "namespaces=" in each)
+    kind, own, *_ = (serving.root / ".sandbox/ssh/id_ed25519.pub").read_text().split()
+    signers = serving.root / "environments/signers"
+    signers.write_text(f"{signers.read_text().rstrip()}\nann@example.com {kind} {own}\n{line}\n")
+    serving.step("configure", "staging")
+    root = copy_project(f"{life.app}-operations")
+    for folder in ("environments", "app"):
+        shutil.copytree(serving.root / folder, root / folder, dirs_exist_ok=True)
+    make_project(root).set("staging", account=ACCOUNT)
+    it = at_github(life, root)
+    it.git("init", "--quiet", "--initial-branch", BRANCH)
+    it.git("add", "--all")
+    it.git("commit", "--quiet", "-m", "All of it")
+    it.git("push", "--quiet", f"{it.server}/{it.name}.git", f"HEAD:{BRANCH}")
+    return it
 
 
-@pytest.fixture
-def workflow(clone, tmp_path):
-    """Return what runs the workflow's script: (exit code, what it said, its summary)."""
+@pytest.fixture(scope="module")
+def run(operations):
+    """Return what runs a step by hand on GitHub: the page of the run, which has to end well."""
 
-    def run(step: str, **given: str) -> tuple[int, str, str]:
-        summary = tmp_path / f"{step}.md"
-        tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        env = os.environ | {"PATH": tools, "DAYBOOK_ROOT": str(clone), **given}
-        env |= {"STEP": step, "ENVIRONMENT": "staging", "GITHUB_STEP_SUMMARY": str(summary)}
-        done = subprocess.run(
-            [clone / ".github/scripts/run"],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        return done.returncode, done.stdout, summary.read_text() if summary.exists() else ""
+    def go(step: str, **inputs: str) -> str:
+        given = {"step": step, "environment": "staging", **inputs}
+        number = operations.dispatch("run.yml", BRANCH, **given)
+        conclusion = operations.ends(number, RUN_S)
+        said = operations.said(number)
+        assert conclusion == "success", said
+        return said
 
-    return run
+    return go
 
 
-def test_a_clean_clone_configures_releases_and_diagnoses(serving, life, workflow):
-    serving.succeed("github", "key", "staging")
+def digest_in(said: str) -> str:
+    """Return the digest that a run's summary asks approval of."""
+    return re.search(r"waits for approval of.*?(plan-[0-9a-f]{32})", said, re.DOTALL)[1]
+
+
+def test_a_release_is_planned_by_one_machine_and_made_by_another(serving, life, run, aws):
     life.set_secret("staging", "set for the clone")
-    code, said, summary = workflow("configure", APPROVE="auto")
-    assert code == 0, said
-    assert "written from the state" in said
-    assert "exit code 0" in summary
-    code, said, summary = workflow("deploy", PARAMETERS="image staging")
-    assert code == 0, said
-    assert "waits for approval of | `" in summary
+    waits = run("deploy", parameters="image staging")
     assert life.secret_in_use("staging") != "set for the clone"
-    digest = summary.partition("approval of | `")[2].partition("`")[0]
-    code, said, _ = workflow("deploy", PARAMETERS="image staging", APPROVE=digest)
-    assert code == 0, said
+    said = run("deploy", parameters="image staging", approve=digest_in(waits))
+    assert "written from the state" in said
+    assert "exit code 0" in said
     assert life.secret_in_use("staging") == "set for the clone"
-    code, said, _ = workflow("diagnose")
-    assert code == 0, said
-    assert "all is well" in said
+    record = re.search(r"\d{8}T\d{6}Z-deploy-[0-9a-f]{6}", said)[0]
+    kept = aws("s3").list_objects_v2(
+        Bucket=f"{life.app}-records-{ACCOUNT}", Prefix=f"staging/{record}/record.json"
+    )
+    assert kept["KeyCount"] == 2, "record.json and its signature"
+
+
+def test_hosts_are_configured_with_the_role_and_the_workflows_key(life, run):
+    lost = "/etc/cron.d/daybook-image-cleanup"
+    life.out("staging", f"sudo rm {lost}")
+    said = run("configure", approve=digest_in(run("configure")))
+    assert "exit code 0" in said
+    life.out("staging", f"sudo test -s {lost}")
