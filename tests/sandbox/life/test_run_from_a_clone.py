@@ -1,4 +1,4 @@
-"""Daybook without a laptop: this repository's own workflow, on a machine with nothing but a role."""
+"""Daybook without a laptop: this repository's workflow, on machines with nothing but a role."""
 
 from __future__ import annotations
 
