@@ -35,7 +35,7 @@ lab: setup ## open the notebooks in JupyterLab
 
 test: setup ## every test, the sandbox and the browser included
 	@$(PYTHON) tools/setup.py --browser
-	@pytest -m "not faults" --install --numprocesses 2 --no-loadscope-reorder
+	@pytest -m "not faults" --install --numprocesses 3 --no-loadscope-reorder
 
 test-fast: setup ## the unit tests alone
 	@pytest tests/unit

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 PREFLIGHT_FAILED = 3
 DELIVERY = r"(?ms)^deploy_via:.*?(?=^secrets:)"
 """The lines of an environment's settings about pushes."""
-SHARES_SANDBOX = ("tests/browser/test_provision.py", "tests/faults/", "tests/sandbox/")
+LIFE = "tests/sandbox/life/"
+SHARES_SANDBOX = (LIFE, "tests/browser/test_provision.py", "tests/faults/", "tests/sandbox/")
 RUNNING_SANDBOX = "DAYBOOK_TEST_SANDBOX"
 """The root of a checkout whose running sandbox the tests use, instead of one of their own."""
 
@@ -133,18 +137,80 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--install", action="store_true", help="install Docker where there is none")
 
 
-class OneSandbox(LoadScopeScheduling):
-    """Of several processes one has all that shares the sandbox; a file stays in one."""
+class ByScope(LoadScopeScheduling):
+    """One process has the life's tests, one the others of the sandbox; a file stays in one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::")[0]
-        return "sandbox" if file.startswith(SHARES_SANDBOX) else file
+        return _scope(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneSandbox:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByScope:
     """Return who gives tests to processes. The suffix of --dist=loadgroup is lost in pytest 9.2."""
-    return OneSandbox(config, log)
+    return ByScope(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process is left with it at the end."""
+    longest = ("life", "sandbox")
+    items.sort(key=lambda item: [*longest, _scope(item.nodeid)].index(_scope(item.nodeid)))
+
+
+def _scope(nodeid: str) -> str:
+    file = nodeid.split("::")[0]
+    if file.startswith(LIFE):
+        return "life"
+    return "sandbox" if file.startswith(SHARES_SANDBOX) else file
+
+
+class Shared:
+    """Something that test processes share: the first brings it about, the last ends it.
+
+    A process that uses it holds a lock on a file, and gives the lock up with the file.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._turn, self._users = (
+            (folder / f"{name}.{kind}").open("a") for kind in ("turn", "use")
+        )
+
+    @contextmanager
+    def used(self, begin: Callable[[], Any], end: Callable[[], None]) -> Iterator[Any]:
+        """Give what `begin` returns; it is called in each process, and never in two at once."""
+        with self._in_turn():
+            found = begin()
+            fcntl.flock(self._users, fcntl.LOCK_SH)
+        try:
+            yield found
+        finally:
+            with self._in_turn():
+                if self._is_alone():
+                    end()
+                fcntl.flock(self._users, fcntl.LOCK_UN)
+
+    def wait_until_alone(self, within_s: float) -> None:
+        """Wait until no other process uses it."""
+        deadline = time.monotonic() + within_s
+        while not self._is_alone():
+            assert time.monotonic() < deadline, "another test process still uses it"
+            time.sleep(0.5)
+
+    def _is_alone(self) -> bool:
+        try:
+            fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            fcntl.flock(self._users, fcntl.LOCK_SH)
+        return True
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
 
 
 @pytest.fixture(scope="session")
@@ -182,34 +248,65 @@ def project(copy_project: Callable[[str], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def docker_engine(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[DockerClient]:
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all processes of this session share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def docker_engine(common: Path, request: pytest.FixtureRequest) -> Iterator[DockerClient]:
     """Yield a client of an engine that outlives every sandbox; one started here is ended here."""
-    home = Home(tmp_path_factory.mktemp("engine"))
-    home.folder.mkdir()
-    try:
+    home = Home(common / "engine")
+    home.folder.mkdir(parents=True, exist_ok=True)
+
+    def begin() -> DockerClient:
         wanted = engine.ensure(home, print) if request.config.getoption("install") else None
-        yield wanted or engine.find(home)
+        return wanted or engine.find(home)
+
+    try:
+        with Shared(common, "engine").used(begin, lambda: engine.stop(home)) as client:
+            yield client
     except PreflightFailed as missing:
         pytest.skip(f"no Docker engine here: {missing}")
-    engine.stop(home)
+
+
+@pytest.fixture(scope="session")
+def sandbox_use(common: Path) -> Shared:
+    """Return who uses the sandbox: for tests that have to be alone with it."""
+    return Shared(common, "sandbox")
 
 
 @pytest.fixture(scope="session")
 def sandbox(
-    project: Path, docker_engine: DockerClient, request: pytest.FixtureRequest
+    common: Path,
+    sandbox_use: Shared,
+    copy_project: Callable[[str], Path],
+    docker_engine: DockerClient,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Sandbox]:
-    """Yield a running sandbox on the project copy; it ends with the test session."""
+    """Yield a running sandbox on a copy of the project; it ends with the test session."""
     options = ("--install",) if request.config.getoption("install") else ()
-    it = Sandbox(project, options)
-    if running := os.environ.get(RUNNING_SANDBOX):
-        (project / ".sandbox").symlink_to(Path(running) / ".sandbox")
+    known = common / "sandbox.root"
+
+    def begin() -> Sandbox:
+        if known.exists():
+            return Sandbox(Path(known.read_text()), options)
+        it = Sandbox(copy_project("sandbox"), options)
+        if running := os.environ.get(RUNNING_SANDBOX):
+            (it.root / ".sandbox").symlink_to(Path(running) / ".sandbox")
+        else:
+            it.up()
+        known.write_text(str(it.root))
+        return it
+
+    def end() -> None:
+        it = Sandbox(Path(known.read_text()), options)
+        if it.is_ours:
+            it.down()
+
+    with sandbox_use.used(begin, end) as it:
         yield it
-        return
-    it.up()
-    yield it
-    it.down()
 
 
 @pytest.hookimpl(hookwrapper=True)

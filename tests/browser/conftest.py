@@ -85,7 +85,7 @@ class NotebookPage:
         expect(self.page.locator(".jp-mod-dirty")).to_have_count(0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Yield JupyterLab on the project copy, with the project's configuration and nobody's own."""
     home = tmp_path_factory.mktemp("jupyter")

@@ -13,6 +13,12 @@ PREFLIGHT, PLAN, APPROVE, APPLY, VERIFY, RECORD = range(1, 7)
 
 
 @pytest.fixture(scope="module")
+def project(sandbox):
+    """Return the project that JupyterLab is opened on: the one that has the sandbox."""
+    return sandbox.root
+
+
+@pytest.fixture(scope="module")
 def account(sandbox):
     """Return the sandbox with its account prepared; what is provisioned here is torn down."""
     sandbox.succeed("run", "bootstrap", "-p", "env", "staging", "-p", "approve", "auto")

@@ -14,13 +14,17 @@ import pytest
 from daybook_sandbox import edge, image
 from daybook_sandbox.state import LABEL, Home
 
-pytestmark = pytest.mark.sandbox
+ALONE_S = 1800
+"""How long the life's tests may take, which use the same sandbox in another process."""
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(ALONE_S + 600)]
 
 LISTENS = "0A"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _left_up_for_others(sandbox):
+def _alone_and_left_up_for_others(sandbox, sandbox_use):
+    sandbox_use.wait_until_alone(ALONE_S)
     yield
     sandbox.up()
 

@@ -422,6 +422,7 @@ def _environment(port: str) -> dict[str, str]:
         "AWS_REGION": "us-east-1",
         "TF_IN_AUTOMATION": "1",
         "TF_CLI_ARGS": "-no-color",
+        "GOGC": "400",
     }
 
 

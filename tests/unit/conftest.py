@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.loaders import JSONFileLoader
 from moto import mock_aws
 
 from daybook.record import provenance, record
@@ -18,6 +21,11 @@ from daybook.record.journal import Journal
 from daybook_sandbox.api import REGION, Cloud
 from daybook_sandbox.networks import Network
 from daybook_sandbox.state import Ports
+
+# moto begins anew with each test: its images and AWS's descriptions, megabytes of both, need not.
+os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
+_load_once = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+JSONFileLoader.load_file = lambda _self, path: _load_once(path)
 
 TRUST = '{"Version": "2012-10-17", "Statement": []}'
 

@@ -88,12 +88,11 @@ def test_drift_is_found_with_who_changed_it_and_nothing_is_changed(serving, life
     rule = {"IpProtocol": "tcp", "CidrIp": "0.0.0.0/0", "FromPort": 22, "ToPort": 22}
     ec2.authorize_security_group_ingress(GroupId=group["GroupId"], **rule)
     ec2.create_tags(Resources=[group["GroupId"]], Tags=[{"Key": "Name", "Value": "mine"}])
-    append = "echo '# by hand' | sudo tee --append /etc/caddy/Caddyfile"
-    life.out("staging", append)
+    life.out("staging", "echo '# by hand' | sudo tee --append /etc/caddy/Caddyfile")
     done = serving.run("run", "drift", "-p", "env", "staging")
     ec2.revoke_security_group_ingress(GroupId=group["GroupId"], **rule)
-    serving.step("provision", "staging")
-    serving.step("configure", "staging")
+    ec2.create_tags(Resources=[group["GroupId"]], Tags=group["Tags"])
+    life.out("staging", "sudo sed --in-place '$d' /etc/caddy/Caddyfile")
     assert done.returncode == 7, done.stdout
     assert "Terraform: aws_security_group.host would update (tags" in done.stdout
     assert "CreateTags by moto" in done.stdout
