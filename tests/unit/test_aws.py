@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import boto3
 import pytest
 from moto import mock_aws
@@ -28,6 +30,12 @@ def route53(here):
 def make_zone(route53, name, **options) -> str:
     zone = route53.create_hosted_zone(Name=name, CallerReference=str(options), **options)
     return zone["HostedZone"]["Id"].removeprefix("/hostedzone/")
+
+
+def test_a_target_has_one_client_a_service_and_another_target_its_own(here):
+    assert aws.client(here, "s3") is aws.client(here, "s3")
+    assert aws.client(here, "s3") is not aws.client(here, "ec2")
+    assert aws.client(replace(here), "s3") is not aws.client(here, "s3")
 
 
 def test_a_zone_is_found_by_its_whole_name(here, route53):
