@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import httpx
 
 from daybook import checks, github, images, probe, ui
+from daybook.errors import DaybookError
 from daybook.gates import gate
 from daybook.step import Step
-from daybook.steps import common, infrastructure, playbooks, whereabouts
+from daybook.steps import common, infrastructure, playbooks, runners, whereabouts
 
 CADDY_S = 30
 
@@ -56,7 +58,12 @@ class Configure(Step):
         return gate.Proposal(f"{self.run.title}: hosts to configure", tuple(tasks), basis)
 
     def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
-        return playbooks.play(self, f"{self.env}.yml", self._registration())
+        played = playbooks.play(self, f"{self.env}.yml", self._registration())
+        if not self._has_runner and self.settings.github.path:
+            # Without a token there was none; GitHub drops by itself one that it does not hear of.
+            with suppress(DaybookError):
+                runners.forget(self)
+        return played
 
     def look(self) -> ui.Shown:
         rows = [

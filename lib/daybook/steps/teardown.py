@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from daybook import aws, checks, disks, github, leftovers, probe, terraform, ui
+from daybook import aws, checks, disks, leftovers, probe, terraform, ui
 from daybook.errors import (
     ApplyFailed,
     ApprovalNeeded,
@@ -14,7 +13,7 @@ from daybook.errors import (
     VerifyFailed,
 )
 from daybook.gates import gate
-from daybook.steps import common, infrastructure, whereabouts
+from daybook.steps import common, infrastructure, runners, whereabouts
 from daybook.steps.retirement import Retirement
 
 
@@ -122,21 +121,16 @@ class Teardown(infrastructure.TerraformStep):
         if self.settings.deploy_via != "runner":
             return
         try:
-            here = github.repository(self.target, self.env, self.settings)
-            for runner in here.runners():
-                if re.fullmatch(rf"{common.prefix(self)}-\d+", runner.name):
-                    here.remove(runner)
-                    said = {"action": "deregistered", "what": f"{runner.name} of {here.path}"}
-                    self.run.write("change", tool="github", **said)
+            runners.forget(self)
         except DaybookError:
             self._is_left_on_github = True
 
     def _kept(self) -> list[tuple[str, str]]:
         target, app = self.target, self.settings.app
         runs = sum(1 for path in self.run.folder.parent.glob("[!.]*") if path.is_dir())
-        runners = [(f"runners of {self.settings.github.path}", "GitHub refused; remove them there")]
+        refused = [(f"runners of {self.settings.github.path}", "GitHub refused; remove them there")]
         return [
-            *(runners if self._is_left_on_github else ()),
+            *(refused if self._is_left_on_github else ()),
             *((f"snapshot {id}", what) for id, what in disks.snapshots(target, app, self.env)),
             (f"images in ECR repository {app}", "of the account, for all environments"),
             (f"DNS zone {self.settings.zone}", "of the account, for all environments"),
