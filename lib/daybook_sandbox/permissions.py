@@ -102,8 +102,9 @@ def _resources(self: Any, resource: str) -> Sequence[str]:
     if self.service_name == "ssm":
         names = self._get_param("Names") or [self._get_param("Name") or self._get_param("Path")]
         return [f"arn:aws:ssm:{where}:parameter/{str(name).strip('/')}" for name in names]
-    if self.service_name == "ecr" and (name := self._get_param("repositoryName")):
-        return [f"arn:aws:ecr:{where}:repository/{name}"]
+    if self.service_name == "ecr":
+        named = self._get_param("repositoryNames") or [self._get_param("repositoryName")]
+        return [f"arn:aws:ecr:{where}:repository/{name}" if name else resource for name in named]
     return [resource]
 
 

@@ -71,8 +71,14 @@ def test_a_host_has_its_repository_alone(on_host, world):
         world.client("ecr").create_repository(repositoryName=name)
     ecr = on_host("ecr")
     assert ecr.describe_images(repositoryName="hello")["imageDetails"] == []
-    with denied():
-        ecr.describe_images(repositoryName="other")
+    assert ecr.describe_repositories(repositoryNames=["hello"])["repositories"]
+    for ask in (
+        lambda: ecr.describe_images(repositoryName="other"),
+        lambda: ecr.describe_repositories(repositoryNames=["hello", "other"]),
+        lambda: ecr.describe_repositories(),
+    ):
+        with denied():
+            ask()
 
 
 def test_a_condition_holds(on_host):
