@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -22,8 +21,7 @@ from daybook_sandbox.api import REGION, Cloud
 from daybook_sandbox.networks import Network
 from daybook_sandbox.state import Ports
 
-# moto begins anew with each test: its images and AWS's descriptions, megabytes of both, need not.
-os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
+# moto begins anew with each test: AWS's descriptions of its services, megabytes, need not.
 _load_once = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
 JSONFileLoader.load_file = lambda _self, path: _load_once(path)
 

@@ -191,6 +191,18 @@ def test_before_is_what_was_replaced_last_and_not_what_failed_or_was_rolled_back
     assert [each.id for each in rollback.before(found)] == [OLD.id]
 
 
+def test_without_a_name_it_goes_back_past_what_was_rolled_back_itself():
+    """A bad version, rolled back and released once more: it must not be what comes back again."""
+    again = replace(NEW, id="20261123T120000Z-4", result="rolled back")
+    current = replace(NEW, id="20261123T130000Z-5")
+    found = serving(Host("web-1"), current, again, OLD)
+    step = SimpleNamespace(env="staging", _require_image=lambda *_: None)
+    assert rollback.Rollback._wanted(step, "", [found]).id == OLD.id
+    assert rollback.Rollback._wanted(step, again.id, [found]).id == again.id
+    with pytest.raises(PreflightFailed, match="no release before this one"):
+        rollback.Rollback._wanted(step, "", [serving(Host("web-1"), current, again)])
+
+
 def test_a_host_goes_back_to_its_own_release_of_the_same_run():
     own = replace(OLD, id="20261123T100007Z-1")
     later = replace(OLD, id="20261123T103000Z-1", run="r9")

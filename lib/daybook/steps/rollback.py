@@ -60,9 +60,12 @@ class Rollback(ReleaseStep):
         return self.roll([change(each) for each in self.look_around() if each.host.name in named])
 
     def _wanted(self, given: str, serving: Sequence[Serving]) -> release.Release:
-        """Return the release that is meant, which ECR must still have where no host has it."""
+        """Return the release that is meant, which ECR must still have where no host has it.
+
+        Without a name it is what was replaced last; never one that was rolled back itself.
+        """
         offered = [each for one in serving for each in can_go_back_to(one)]
-        for found in offered:
+        for found in offered if given else [each for one in serving for each in before(one)]:
             if given in ("", found.id):
                 self._require_image(found, serving)
                 return found
