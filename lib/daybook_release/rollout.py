@@ -180,6 +180,7 @@ class Rollout:
         """Undo, record why, and return what to raise."""
         ground, state = self.ground, self.ground.store.state
         with ground.progress.step("undo") as said:
+            ground.docker.wait()
             self._keep_last_words()
             well = settle.settle(
                 ground, self.previous, away=self.candidate, is_switched=state["phase"] in SWITCHED
