@@ -53,8 +53,20 @@ def bob(ann, make_project, tmp_path_factory):
     root = tmp_path_factory.mktemp("bob") / "project"
     git(ann.root, "clone", "-q", ann.root, root)
     git(root, "config", "user.name", "Bob")
-    shutil.copytree(ann.root / ".sandbox", root / ".sandbox")
+    for own in (".sandbox", ".cache"):
+        if (ann.root / own).exists():
+            shutil.copytree(ann.root / own, root / own, ignore=shutil.ignore_patterns("terraform"))
     return make_project(root)
+
+
+@pytest.fixture
+def one_approves(ann, bob):
+    """Have the operator's own approval be enough, on both computers."""
+    for each in (ann, bob):
+        each.set(ENV, approvals=0)
+    yield
+    for each in (ann, bob):
+        each.set(ENV, approvals=1)
 
 
 @pytest.fixture
@@ -139,10 +151,9 @@ def test_a_second_person_declines_with_a_reason(ann, bob, keys, change, client):
         change()
 
 
+@pytest.mark.usefixtures("one_approves")
 def test_a_plan_is_applied_on_another_computer_where_it_is_the_same(ann, bob, change):
     """As two jobs of a workflow are: each on a machine that has nothing of the other's."""
-    for each in (ann, bob):
-        each.set(ENV, approvals=0)
     waits = bootstrap(ann)
     assert waits.returncode == 4, waits.stdout
     digest = re.search(r"plan-[0-9a-f]{32}", waits.stdout)[0]
@@ -153,11 +164,11 @@ def test_a_plan_is_applied_on_another_computer_where_it_is_the_same(ann, bob, ch
     assert record["plan"]["made_by"] == ann.record(ENV, "bootstrap")["run"]
     assert record["approvals"][0]["how"] == "by its digest"
     again = bootstrap(ann, "-p", "approve", digest)
-    assert (again.returncode, "state: was serial" in again.stdout) == (4, True)
+    assert again.returncode == 4
+    # The state has moved; where a change leaves it as it was, the bucket tells.
+    assert re.search("state: was serial|another computer has taken it", again.stdout)
     gone = bootstrap(bob, "-p", "approve", digest)
     assert (gone.returncode, "No plan with this digest waits" in gone.stdout) == (4, True)
-    for each in (ann, bob):
-        each.set(ENV, approvals=1)
 
 
 def test_an_approval_is_of_the_plan_that_was_shown(ann, change):

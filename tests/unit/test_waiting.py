@@ -97,6 +97,14 @@ def test_too_old_a_plan_is_refused_and_deleted(tmp_path):
     assert files(tmp_path) == []
 
 
+def test_that_others_can_see_a_plan_stays_known(tmp_path):
+    keep(tmp_path, plan())
+    assert waiting.note_left(tmp_path, plan(), "r1").is_left
+    close(tmp_path, "r1")
+    assert keep(tmp_path, plan("r2")).is_left, "the same plan, made again"
+    assert take_up(tmp_path, by="r3").is_left
+
+
 def test_what_another_machine_left_is_taken_up_if_nothing_differs(tmp_path):
     left = plan("r9")
     take = lambda **now: waiting.take_up(tmp_path, "plan-1", BASIS | now, DAY, "r2", lambda: left)  # noqa: E731

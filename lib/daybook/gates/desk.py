@@ -107,9 +107,18 @@ class Desk:
 
     def use(self) -> None:
         """Take the approved plan away: it is applied once."""
-        if self._waiting:
-            waiting.use(self._run.root, self._waiting, self._run.id)
-            self._take_away()
+        if not self._waiting:
+            return
+        if self._waiting.is_left and not self._left_elsewhere(self._waiting.digest):
+            self._discard()
+            raise ApprovalRefused(
+                f"{self._waiting.digest} does not wait any more.",
+                expected="a plan that nobody has applied or refused",
+                observed="another computer has taken it",
+                next=waiting.NEW_PLAN.format(**self._waiting.basis),
+            )
+        waiting.use(self._run.root, self._waiting, self._run.id)
+        self._take_away()
 
     def _decide(self, plan: gate.Plan, given: str) -> gate.Approval:
         run = self._run
@@ -185,13 +194,14 @@ class Desk:
         """Let another machine know of the plan; where that fails it waits on this one alone."""
         with suppress(CommandFailed):
             if self._waiting and self._has_bucket():
-                self._office().leave(self._waiting)
+                self._office().leave(replace(self._waiting, is_left=True))
+                self._waiting = waiting.note_left(self._run.root, self._waiting, self._run.id)
 
     def _left_elsewhere(self, digest: str) -> Waiting | None:
         return self._office().left(self._run.env, digest) if self._has_bucket() else None
 
     def _take_away(self) -> None:
-        """Let no other machine apply it again: what it rests on has moved, but say so at once."""
+        """Let no other machine apply it again."""
         with suppress(CommandFailed):
             if self._has_bucket():
                 self._office().take_away(self._waiting)

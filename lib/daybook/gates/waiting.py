@@ -27,6 +27,7 @@ class Waiting:
     basis: what must be the same when it is applied: {"commit": "3fa9…", "state": "serial 7 …"}.
     operator: who made it, {"name": …, "email": …, "user": …, "key": "SHA256:…"}.
     summary: the plan as it was shown, as text.
+    is_left: whether other machines can see it, and so may have taken it.
     """
 
     run: str
@@ -35,6 +36,7 @@ class Waiting:
     basis: Mapping[str, str]
     operator: Mapping[str, str]
     summary: str
+    is_left: bool = False
 
     @property
     def environment(self) -> str:
@@ -69,12 +71,20 @@ def keep(root: Path, plan: Waiting, hours: int) -> Waiting:
     """
     ticket = _ticket(root, plan.environment, plan.run)
     for path, older in _all(root):
-        is_same = replace(plan, run=older.run, made=older.made) == older
+        own = {"run": older.run, "made": older.made, "is_left": older.is_left}
+        is_same = replace(plan, **own) == older
         if is_same and not older.is_expired(hours) and _is_closed(path):
             plan = older
             discard(root, plan.environment, path.stem)
     _write(ticket, plan)
     return plan
+
+
+def note_left(root: Path, plan: Waiting, by: str) -> Waiting:
+    """Note on the run's ticket that other machines can see the plan; return the plan with it."""
+    noted = replace(plan, is_left=True)
+    _write(_ticket(root, plan.environment, by), noted)
+    return noted
 
 
 def left_by(root: Path, run: str) -> str:
