@@ -6,7 +6,7 @@ import base64
 import gzip
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,11 +97,15 @@ def commit_of(root: Path, folder: str, *, env: Mapping[str, str], start: process
     return last.tail[0] if is_clean else f"{tree_hash(root / folder)}-dirty"
 
 
-def tree_hash(folder: Path) -> str:
-    """Return the SHA-256 over the names and contents of a folder's files."""
+def tree_hash(folder: Path, *, without: Collection[str] = ()) -> str:
+    """Return the SHA-256 over the names and contents of a folder's files.
+
+    without: folders, by name, whose files do not count.
+    """
+    left_out = {"__pycache__", *without}
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
+        if path.is_file() and not left_out & set(path.relative_to(folder).parts):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             digest.update(f"{path.relative_to(folder)} {content}\n".encode())
     return digest.hexdigest()

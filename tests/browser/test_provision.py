@@ -36,7 +36,9 @@ def instances(sandbox) -> list[str]:
         aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
     )
-    found = ec2.describe_instances(Filters=[{"Name": "tag:environment", "Values": ["staging"]}])
+    mine = {"app": "hello", "environment": "staging"}
+    filters = [{"Name": f"tag:{name}", "Values": [value]} for name, value in mine.items()]
+    found = ec2.describe_instances(Filters=filters)
     return [i["State"]["Name"] for r in found["Reservations"] for i in r["Instances"]]
 
 

@@ -121,6 +121,15 @@ def test_uncommitted_changes_are_another_version_each(repository):
     assert second != third
 
 
+def test_a_folder_that_is_left_out_changes_nothing(tmp_path):
+    (tmp_path / "inventories").mkdir()
+    (tmp_path / "play.yml").write_text("one")
+    before = images.tree_hash(tmp_path, without=("inventories",))
+    (tmp_path / "inventories/staging").write_text("of this computer")
+    assert images.tree_hash(tmp_path, without=("inventories",)) == before
+    assert images.tree_hash(tmp_path) != before
+
+
 def test_without_a_commit_a_version_is_the_content(repository):
     before = version(repository)
     assert before.startswith("tree-")

@@ -81,6 +81,32 @@ def test_a_plan_is_a_comment_that_is_written_anew(github, tmp_path):
     ]
 
 
+DAYBOOK = """#!/bin/sh
+case "$1 $2" in
+  "github identity") touch "$4" ;;
+  "run deploy") exit 4 ;;
+  "runs show") echo '{"run": "r1", "status": "STATUS", "plan": {"digest": "plan-1"}}' ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("status", "code", "waits"), [("waiting", 0, True), ("failed", 4, False)])
+def test_a_plan_that_waits_ends_well_and_a_refused_approval_does_not(tmp_path, status, code, waits):
+    for name, text in (
+        (".github/scripts/run", (SCRIPTS / "run").read_text()),
+        (".venv/bin/daybook", DAYBOOK.replace("STATUS", status)),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    summary = tmp_path / "summary.md"
+    given = {"STEP": "deploy", "ENVIRONMENT": "staging", "GITHUB_STEP_SUMMARY": str(summary)}
+    done = subprocess.run([tmp_path / ".github/scripts/run"], env=os.environ | given, timeout=30)
+    assert done.returncode == code
+    assert ("waits for approval of | `plan-1`" in summary.read_text()) is waits
+    assert "exit code 4" in summary.read_text()
+
+
 def test_drift_is_one_issue_that_ends_with_it(github):
     there = [{"number": 3, "title": "Drift: production"}, {"number": 9, "title": "Drift: staging"}]
     github.there = there

@@ -52,7 +52,8 @@ class Configure(Step):
         ]
         basis = {
             **common.context(self),
-            "ansible": images.tree_hash(self.root / "ansible"),
+            # Inventories name files of this computer; their hosts are the tasks.
+            "ansible": images.tree_hash(self.root / "ansible", without=("inventories",)),
             "keys": common.team_keys(self),
         }
         return gate.Proposal(f"{self.run.title}: hosts to configure", tuple(tasks), basis)
