@@ -67,6 +67,7 @@ def test_a_release_is_planned_by_one_machine_and_made_by_another(serving, life, 
     said = run("deploy", parameters="image staging", approve=digest_in(waits))
     assert "written from the state" in said
     assert "exit code 0" in said
+    assert "[The record, as this run keeps it](http" in said
     assert life.secret_in_use("staging") == "set for the clone"
     record = re.search(r"\d{8}T\d{6}Z-deploy-[0-9a-f]{6}", said)[0]
     kept = aws("s3").list_objects_v2(
