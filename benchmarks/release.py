@@ -140,10 +140,10 @@ def bare(ground: Ground) -> Iterator[Way]:
         "mkdir -p /opt/bare; cat > /opt/bare/compose.yaml", (APP / "compose.yaml").read_text()
     )
     site = f"{ground.name} {{\n\treverse_proxy 127.0.0.1:{FIXED_PORT}\n}}\n"
-    ground.shell(env_file(ground.images[1]) + f"{COMPOSE} up -d --wait")
     ground.shell(f"cat > /etc/caddy/sites/{ground.place.settings.app}.caddy", site)
     ground.shell("systemctl reload caddy")
     for name, command in WAYS.items():
+        ground.shell(env_file(ground.images[0]) + f"{COMPOSE} up -d --wait")
         yield measure(
             ground,
             name,
