@@ -33,6 +33,8 @@ LIFE = "tests/sandbox/life/"
 SHARES_SANDBOX = (LIFE, "tests/browser/test_provision.py", "tests/faults/", "tests/sandbox/")
 RUNNING_SANDBOX = "DAYBOOK_TEST_SANDBOX"
 """The root of a checkout whose running sandbox the tests use, instead of one of their own."""
+SANDBOX_LOG = pytest.StashKey[Path]()
+SANDBOX_LINES = 40
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,10 @@ class Project:
         with self.start(program, *args) as process:
             try:
                 said, _ = process.communicate(timeout=timeout_s)
-            except subprocess.TimeoutExpired:
+            except subprocess.TimeoutExpired as late:
                 process.kill()
-                raise
+                said = (late.output or b"").decode(errors="replace")
+                pytest.fail(f"{program} {' '.join(args)}: not done in {timeout_s} s\n{said}")
         return subprocess.CompletedProcess(args, process.returncode, said)
 
     def succeed(self, *args: str, program: str = "daybook", timeout_s: float = 600) -> str:
@@ -306,14 +309,20 @@ def sandbox(
             it.down()
 
     with sandbox_use.used(begin, end) as it:
+        request.config.stash[SANDBOX_LOG] = it.root / ".sandbox/daemon.log"
         yield it
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
-    """Fail a test that skips itself in CI, where everything a test needs is installed."""
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that skips itself in CI; show with a failed one what the sandbox said."""
     outcome = yield
-    _refuse_skip(outcome.get_result())
+    report = outcome.get_result()
+    _refuse_skip(report)
+    log = item.config.stash.get(SANDBOX_LOG, None)
+    if report.failed and log and log.exists():
+        last = log.read_text(errors="replace").splitlines()[-SANDBOX_LINES:]
+        report.sections.append(("Sandbox's daemon.log", "\n".join(last)))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -86,7 +86,7 @@ def run(home: Home, ending: threading.Event) -> None:
         LOG.info("the sandbox is up")
         while not ending.wait(LOOK_EVERY_S):
             try:
-                networks.keep_only(cloud.vpcs())
+                networks.keep_only(cloud.vpcs)
                 write_status(home, cloud, services)
             except Exception:  # One look that failed must not end a cloud that serves.
                 LOG.exception("could not follow the API; the next look is soon")

@@ -12,12 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from docker import DockerClient
-from docker.errors import DockerException, NotFound
+from docker.errors import NotFound
 from docker.models.containers import Container
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance
 from tenacity import (
-    RetryError,
     Retrying,
     retry_if_exception_type,
     retry_if_result,
@@ -42,10 +41,6 @@ class BootFailed(Exception):
     """A machine ended while it booted."""
 
 
-# RetryError: its sshd did not answer in time.
-FAILURES = (BootFailed, RetryError, DockerException, ValueError)
-
-
 @dataclass(frozen=True)
 class Context:
     """What every machine needs to be made."""
@@ -58,7 +53,10 @@ class Context:
 
 
 class Machine:
-    """One instance's container; what is asked of it is done in order, in a thread of its own."""
+    """One instance's container; what is asked of it is done in order, in a thread of its own.
+
+    Whatever goes wrong, the instance ends in a settled state: who waits for it must hear of it.
+    """
 
     def __init__(self, context: Context, instance: Instance) -> None:
         self._context = context
@@ -75,9 +73,9 @@ class Machine:
         try:
             self._create()
             self._boot()
-        except FAILURES as error:
-            self._remove()
+        except Exception as error:
             self._fail("pending", "terminated", error)
+            self._remove()
             return
         settle(self._instance, "pending", "running")
         LOG.info("%s runs after %.1f s", self._instance.id, time.monotonic() - started)
@@ -87,14 +85,16 @@ class Machine:
         """Boot a stopped machine again: same disk, same address, no first boot."""
         try:
             self._boot()
-        except FAILURES as error:
+        except Exception as error:
             self._fail("pending", "stopped", error)
         settle(self._instance, "pending", "running")
 
     def stop(self) -> None:
         """Shut it down in an orderly way."""
-        self._container.stop(timeout=boxes.STOP_TIMEOUT_S)
-        settle(self._instance, "stopping", "stopped")
+        try:
+            self._container.stop(timeout=boxes.STOP_TIMEOUT_S)
+        finally:
+            settle(self._instance, "stopping", "stopped")
 
     def reboot(self) -> None:
         """Ask its systemd; `ended` boots it again."""
@@ -102,10 +102,12 @@ class Machine:
 
     def terminate(self) -> None:
         """Remove it with its disk."""
-        self._remove()
-        console.forget(self._context.home.known_hosts, self._instance.id)
-        settle(self._instance, "shutting-down", "terminated")
-        self._thread.shutdown(wait=False)
+        try:
+            self._remove()
+            console.forget(self._context.home.known_hosts, self._instance.id)
+        finally:
+            settle(self._instance, "shutting-down", "terminated")
+            self._thread.shutdown(wait=False)
 
     def ended(self, exit_code: int) -> None:
         """Follow what happened inside: a reboot boots again, a poweroff is EC2's stop."""
@@ -114,7 +116,7 @@ class Machine:
         if exit_code == REBOOTED:
             try:
                 self._boot()
-            except FAILURES as error:
+            except Exception as error:
                 self._fail("running", "stopped", error)
         elif self._instance.instance_initiated_shutdown_behavior == "terminate":
             self._instance.terminate()
@@ -189,7 +191,7 @@ class Machine:
             self._container.remove(v=True, force=True)
 
     def _fail(self, before: str, after: str, error: Exception) -> None:
-        LOG.error("%s did not boot: %s", self._instance.id, error)
+        LOG.error("%s did not boot", self._instance.id, exc_info=error)
         settle(self._instance, before, after, f"Server.InternalError: {error}")
 
     def _learn_host_keys(self) -> None:

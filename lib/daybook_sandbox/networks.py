@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,31 +53,43 @@ class Networks:
     def of_vpc(self, vpc_id: str, cidr: str) -> Network:
         """Return the network of a VPC, and make it when it is not there.
 
-        Docker refuses an address range that overlaps with one of its other networks.
+        Docker refuses an address range that overlaps with one of its other networks. Nothing is
+        left of a network that not every service could serve: the next machine tries again.
         """
         with self._lock:
             if vpc_id not in self._known:
                 network = plan(vpc_id, cidr)
                 self._make(network)
+                try:
+                    for service in self._services:
+                        service.gateway_added(network)
+                except Exception:
+                    self._remove(network)
+                    raise
                 self._known[vpc_id] = network
-                for service in self._services:
-                    service.gateway_added(network)
             return self._known[vpc_id]
 
-    def keep_only(self, vpc_ids: Collection[str]) -> None:
-        """Remove the networks of VPCs that are gone, once their last machine has left."""
+    def keep_only(self, existing: Callable[[], Collection[str]]) -> None:
+        """Remove the networks of VPCs that are gone, once their last machine has left.
+
+        existing: gives the ids of the VPCs that are there; asked while no network is made.
+        """
         with self._lock:
+            vpc_ids = existing()
             for vpc_id in [known for known in self._known if known not in vpc_ids]:
                 network = self._known[vpc_id]
                 try:
-                    self._engine.networks.get(network.name).remove()
+                    self._remove(network)
                 except APIError as error:
                     LOG.debug("network of %s stays for now: %s", vpc_id, error)
                     continue
                 del self._known[vpc_id]
-                for service in self._services:
-                    service.gateway_removed(network)
                 LOG.info("network of %s (%s) removed", vpc_id, network.cidr)
+
+    def _remove(self, network: Network) -> None:
+        self._engine.networks.get(network.name).remove()
+        for service in self._services:
+            service.gateway_removed(network)
 
     def _make(self, network: Network) -> None:
         pool = IPAMPool(subnet=network.cidr, gateway=network.gateway)

@@ -35,12 +35,16 @@ class FakeEngine:
 @dataclass
 class FakeService:
     gateways: list = field(default_factory=list)
+    is_broken: bool = False
 
     def gateway_added(self, network):
+        if self.is_broken:
+            raise OSError("address already in use")
         self.gateways.append(network.gateway)
 
     def gateway_removed(self, network):
-        self.gateways.remove(network.gateway)
+        if network.gateway in self.gateways:
+            self.gateways.remove(network.gateway)
 
 
 @pytest.fixture
@@ -79,7 +83,7 @@ def test_a_vpc_gets_one_labelled_network(networks, engine, service):
 def test_a_network_goes_with_its_vpc(networks, engine, service):
     networks.of_vpc("vpc-1", "10.20.0.0/16")
     networks.of_vpc("vpc-2", "10.30.0.0/16")
-    networks.keep_only({"vpc-2": "10.30.0.0/16"})
+    networks.keep_only(lambda: {"vpc-2": "10.30.0.0/16"})
     assert list(engine.made) == ["daybook-sandbox-vpc-2"]
     assert service.gateways == ["10.30.0.1"]
 
@@ -87,8 +91,20 @@ def test_a_network_goes_with_its_vpc(networks, engine, service):
 def test_a_network_stays_while_a_machine_is_in_it(networks, engine, service):
     network = networks.of_vpc("vpc-1", "10.20.0.0/16")
     engine.busy = {network.name}
-    networks.keep_only({})
+    networks.keep_only(dict)
     assert service.gateways == ["10.20.0.1"]
     engine.busy = set()
-    networks.keep_only({})
+    networks.keep_only(dict)
     assert service.gateways == []
+
+
+def test_nothing_is_left_of_a_network_that_a_service_could_not_serve(engine, service):
+    broken = FakeService(is_broken=True)
+    networks = Networks(engine, {}, [service, broken])
+    with pytest.raises(OSError, match="already in use"):
+        networks.of_vpc("vpc-1", "10.20.0.0/16")
+    assert engine.made == {}
+    assert service.gateways == []
+    broken.is_broken = False
+    networks.of_vpc("vpc-1", "10.20.0.0/16")
+    assert service.gateways == broken.gateways == ["10.20.0.1"]
