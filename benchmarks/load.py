@@ -29,6 +29,7 @@ class Request:
 
 
 GET, POST = Request("GET", "/"), Request("POST", "/echo", BODY, len(BODY))
+CLOSED = "closed before its answer began"
 SLOW = Request("GET", "/slow?s=5", is_fast=False)
 STREAMED = len("".join(f"{number}\n" for number in range(100)))
 STREAM = Request("GET", "/stream?s=10", expects=STREAMED, is_fast=False)
@@ -55,11 +56,15 @@ CLIENTS = (
 
 @dataclass
 class Tally:
-    """What became of the requests; failures: (when, what was asked, why)."""
+    """What became of the requests; failures: (when, what was asked, why).
+
+    asked_again: GETs sent once more on a new connection, because the kept one was closed just then.
+    """
 
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
     count: int = 0
+    asked_again: int = 0
     fast_ms: list[float] = field(default_factory=list)
     failures: list[tuple[float, str, str]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -69,9 +74,10 @@ class Tally:
         """Return requests a second."""
         return self.count / (self.ended - self.began)
 
-    def add(self, request: Request, seconds: float, failure: str) -> None:
+    def add(self, request: Request, seconds: float, failure: str, asked_again: bool) -> None:
         with self._lock:
             self.count += 1
+            self.asked_again += asked_again
             if failure:
                 at = time.monotonic() - self.began
                 self.failures.append((at, f"{request.method} {request.path}", failure))
@@ -106,39 +112,71 @@ def load(name: str, address: str, ca_file: str) -> Iterator[Tally]:
         tally.ended = time.monotonic()
 
 
+class _Visitor:
+    """A browser's way with connections: one is kept, and looked at before it is used again."""
+
+    def __init__(self, connect: Callable[[], http.client.HTTPSConnection]) -> None:
+        self._connect = connect
+        self._kept: http.client.HTTPSConnection | None = None
+
+    def ask(self, request: Request) -> tuple[str, bool]:
+        """Make a request; return why its answer is not a good one, and whether it was asked again.
+
+        A server that goes may close a kept connection while the next request is on its way. What
+        changes nothing is then asked once more: RFC 9112, section 9.3.1.
+        """
+        if self._kept and _was_closed(self._kept):
+            self.close()
+        is_reused = self._kept is not None
+        failure = self._ask(request)
+        if not is_reused or request.method != "GET" or failure != CLOSED:
+            return failure, False
+        self.close()
+        return self._ask(request), True
+
+    def close(self) -> None:
+        """Give the kept connection up."""
+        if self._kept:
+            self._kept.close()
+            self._kept = None
+
+    def _ask(self, request: Request) -> str:
+        try:
+            self._kept = self._kept or self._connect()
+            return _ask(self._kept, request)
+        except (OSError, http.client.HTTPException) as err:
+            self.close()
+            return f"{type(err).__name__}: {err}"
+
+
 def _visit(
     client: Client,
     connect: Callable[[], http.client.HTTPSConnection],
     tally: Tally,
     stop: threading.Event,
 ) -> None:
-    connection: http.client.HTTPSConnection | None = None
+    visitor = _Visitor(connect)
     for request in itertools.cycle(client.requests):
         if stop.is_set():
             break
         began = time.monotonic()
-        if connection and (not client.keeps_alive or _was_closed(connection)):
-            connection.close()
-            connection = None
-        try:
-            connection = connection or connect()
-            failure = _ask(connection, request)
-        except (OSError, http.client.HTTPException) as err:
-            failure = f"{type(err).__name__}: {err}"
-            if connection:
-                connection.close()
-            connection = None
+        failure, asked_again = visitor.ask(request)
         took = time.monotonic() - began
-        tally.add(request, took, failure)
+        tally.add(request, took, failure, asked_again)
+        if not client.keeps_alive:
+            visitor.close()
         stop.wait(max(0.0, client.every_s - took) if not failure else 0.1)
-    if connection:
-        connection.close()
+    visitor.close()
 
 
 def _ask(connection: http.client.HTTPSConnection, request: Request) -> str:
     """Make a request; return why its answer is not a good one."""
-    connection.request(request.method, request.path, request.body)
-    response = connection.getresponse()
+    try:
+        connection.request(request.method, request.path, request.body)
+        response = connection.getresponse()
+    except (ConnectionError, ssl.SSLEOFError):
+        connection.close()
+        return CLOSED
     body = response.read()
     if response.status != 200:
         return f"HTTP {response.status}"

@@ -205,7 +205,7 @@ def show(ways: list[Way], start_up_s: float) -> bool:
     """Print one row a way; tell whether ours is within the aim."""
     table = Table(title=f"Releases under load; the application starts in {start_up_s:.1f} s")
     for column in (
-        *("way", "releases", "requests", "a second", "failed", "failed a release"),
+        *("way", "releases", "requests", "a second", "failed", "a release", "asked again"),
         *("slowest fast", "99 %", "new version serves after", "of it ours"),
     ):
         table.add_column(column, justify="left" if column == "way" else "right")
@@ -219,6 +219,7 @@ def show(ways: list[Way], start_up_s: float) -> bool:
             f"{tally.rate:.0f}",
             str(len(tally.failures)),
             f"{len(tally.failures) / len(way.serving_s):.1f}",
+            str(tally.asked_again),
             f"{fast[-1]:.0f} ms",
             f"{fast[int(len(fast) * 0.99)]:.0f} ms",
             f"{serving_s:.1f} s",
