@@ -16,13 +16,14 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from traitlets.config import Config
 
+from daybook.errors import exit_code_of
 from daybook.terminal import Terminal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
-    """A signal came between two cells; the rest of the notebook was not run."""
+    """A signal ended the notebook; its rest was not run."""
 
 
 @dataclass
@@ -43,6 +44,15 @@ class _Session:
         self.stopping.set()
         self.terminal.note(f"{signal.Signals(signum).name}: the running tool may finish its work…")
         self.interrupt_kernel()
+
+    def outcome(self) -> BaseException | None:
+        """Return what ended the notebook early.
+
+        What a signal meets in the middle of an import, for one, does not always call itself
+        KeyboardInterrupt: only Daybook's own errors have more to say than that a signal came.
+        """
+        is_known = self.error is None or exit_code_of(getattr(self.error, "ename", "")) != 1
+        return self.error if is_known or not self.stopping.is_set() else Stopped()
 
     def interrupt_kernel(self) -> None:
         """Interrupt what the kernel runs; an idle kernel takes no notice."""
@@ -73,7 +83,7 @@ def execute(
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
-    return session.error
+    return session.outcome()
 
 
 def _work(

@@ -60,6 +60,7 @@ def _without_a_word(error: BaseException) -> str:
 
 def _exit_code(error: BaseException | None, record: Mapping[str, Any] | None) -> int:
     """Return the code of what ended the notebook; a record tells of a kernel that could not."""
-    if record and record["status"] == "interrupted":
+    is_stopped = isinstance(error, driver.Stopped)
+    if is_stopped or (record and record["status"] == "interrupted"):
         return Interrupted.exit_code
     return exit_code_of(getattr(error, "ename", "")) if error else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -64,3 +65,21 @@ def test_an_error_has_the_name_of_its_class_and_is_printed(notebook, tmp_path, c
     assert "where is it" in said.err
     assert "after" not in said.out
     assert "Traceback" not in said.err
+
+
+def test_what_a_signal_met_is_no_error_of_the_notebook(notebook, tmp_path):
+    notebook(
+        "print('waits', flush=True)\n"
+        "try:\n    import time; time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    raise ImportError('half a module') from None",
+        "print('after')",
+    )
+    command = [sys.executable, "-c", DRIVE, tmp_path]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, **options) as process:
+        first = [process.stdout.readline() for _ in range(3)]
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=60)[0]
+    assert "waits" in "".join(first)
+    assert "Stopped()" in said
+    assert "after" not in said

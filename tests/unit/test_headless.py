@@ -76,6 +76,10 @@ def test_a_kernel_that_could_not_say_it_was_interrupted(run, error, capsys):
     assert "Next: run this step again" in said
 
 
+def test_a_signal_before_there_is_a_record(run):
+    assert run(driver.Stopped()) == 130
+
+
 def test_a_kernel_that_never_came_is_an_error(run):
     assert run(RuntimeError("Kernel didn't respond in 60 seconds")) == 1
 
