@@ -13,7 +13,7 @@ from daybook_release.host import Answer, Host
 from daybook_release.progress import Progress
 from daybook_release.rules import Wishes, wishes
 from daybook_release.settings import Settings
-from daybook_release.site import Caddy
+from daybook_release.site import Caddy, Site
 from daybook_release.store import Release, Store
 
 
@@ -53,13 +53,14 @@ class Ground:
         """Tell whether a release came as far as having something to start."""
         return self.generated_of(release).is_file()
 
-    def site_of(self, release: Release | None) -> str:
-        """Return what Caddy should say now: a release, nothing yet, or maintenance."""
+    def site_of(self, release: Release | None) -> Site:
+        """Return what Caddy should do now: lead to a release, to nothing yet, or maintenance."""
         if self.store.in_maintenance:
-            return site.closed(self.settings.names, "Down for maintenance. Back soon.")
+            return Site(site.closed(self.settings.names, "Down for maintenance. Back soon."))
         if release is None:
-            return site.closed(self.settings.names, "Nothing is released yet.")
-        return self.store.text(release.id, "site.caddy")
+            return Site(site.closed(self.settings.names, "Nothing is released yet."))
+        its, text = self.settings_of(release), self.store.text(release.id, "site.caddy")
+        return Site(text, site.flag(its.app, its.port), is_second=release.port != its.port)
 
     def generated_of(self, release: Release) -> Path:
         return self.store.folder(release.id) / "generated.json"

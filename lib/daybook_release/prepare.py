@@ -151,6 +151,6 @@ def write_files(ground: Ground, release: Release, values: Mapping[str, str]) -> 
     )
     kept.put(release.id, "environment.json", json.dumps(environment), mode=0o600)
     kept.put(release.id, "generated.json", json.dumps(made, indent=1))
-    rendered = site.render(kept.text(release.id, "site.template"), its.names, release.port)
+    rendered = site.render(kept.text(release.id, "site.template"), its.names, its.app, its.port)
     kept.put(release.id, "site.caddy", rendered)
     ground.caddy.validate(kept.folder(release.id) / "site.caddy")

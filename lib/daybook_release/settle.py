@@ -17,9 +17,8 @@ from daybook_release.store import FAILED, REPLACED, ROLLED_BACK, SERVED, SERVING
 READY_S = 60.0
 POLL_S = 0.1
 AGAIN = {"at": "since", "by": "by", "run": "run", "seconds": "served"}
-LATE_S = 5.0
-"""How long a connection that has sent nothing yet may still be led to the old slot: Go's server
-takes one for idle after this, https://pkg.go.dev/net/http#Server.Shutdown"""
+UNDERWAY_S = 1.0
+"""How long a request that was led to the old slot before the switch may take to get there."""
 
 
 def settle(
@@ -115,9 +114,9 @@ def drain(ground: Ground, release: Release) -> bool:
     """Wait for the requests that a slot still has; False when its time was over first."""
     patience_s = ground.wishes_of(release).drain_s
     began = ground.host.ticks()
-    late_s = min(LATE_S, patience_s)
+    underway_s = min(UNDERWAY_S, patience_s)
     while (waited_s := ground.host.ticks() - began) < patience_s:
-        if waited_s >= late_s and not ground.host.connections_to(release.port):
+        if waited_s >= underway_s and not ground.host.connections_to(release.port):
             return True
         ground.host.sleep(POLL_S)
     return not ground.host.connections_to(release.port)

@@ -191,6 +191,12 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
     _sync(path.parent)
 
 
+def remove(path: Path) -> None:
+    """Remove a file for good, so that it is gone after a power cut."""
+    path.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
 def utc(moment: float) -> str:
     """Return a moment as 2026-11-23T23:10:00Z."""
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

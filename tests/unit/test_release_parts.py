@@ -17,6 +17,7 @@ from daybook_release.docker import Docker
 from daybook_release.errors import Failed, Refused, ReleaseError, Usage
 from daybook_release.host import Answer, Host, Ran
 from daybook_release.progress import Progress
+from daybook_release.site import Site
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "lib/daybook_release").glob("*.py"))
@@ -107,16 +108,72 @@ def test_a_label_is_base64_of_gzip():
         prepare.unpack("nonsense")
 
 
-def test_a_site_leads_its_names_to_a_slot():
-    text = site.render(site.BUILT_IN, ("shop.test", "www.shop.test"), 8001)
-    assert "\nshop.test, www.shop.test {\n" in text
-    assert "\treverse_proxy 127.0.0.1:8001 {\n" in text
+def test_a_site_leads_its_names_to_the_slot_that_a_file_tells():
+    text = site.render(site.BUILT_IN, ("shop.test", "www.shop.test"), "shop", 8000)
+    head, _, rest = text.partition("\nshop.test, www.shop.test {\n")
+    assert head == site.HEAD.strip()
+    assert rest.startswith("\t# The second slot serves while this file is there.\n")
+    assert "\t\ttry_files /shop.8001\n" in rest
+    assert "\tvars daybook_slot 127.0.0.1:8000\n" in rest
+    assert "\tvars @daybook_second daybook_slot 127.0.0.1:8001\n" in rest
+    assert "\treverse_proxy {vars.daybook_slot} {\n" in rest
+    assert "{$" not in text
+
+
+def test_only_the_blocks_that_lead_to_a_slot_look_for_the_file():
+    template = (
+        "# {$NAMES} {\n(common) {\n\theader {\n\t\t-Server\n\t}\n}\n"
+        "{$NAMES} {\n\thandle /api/* {\n\t\treverse_proxy {$UPSTREAM}\n\t}\n\timport common\n}\n"
+        "old.shop.test {\n\tredir https://shop.test\n}\n"
+    )
+    text = site.render(template, ("shop.test",), "shop", 8000)
+    assert text.count("@daybook_second file") == 1
+    assert "\nshop.test {\n\t# The second slot serves" in text
+    assert "(common) {\n\theader {\n" in text
+    assert text.endswith("old.shop.test {\n\tredir https://shop.test\n}\n")
+
+
+@pytest.fixture
+def caddy(tmp_path, monkeypatch):
+    """Return a Caddy with folders of its own, and the host that notes its commands."""
+    monkeypatch.setattr(site, "SITES", tmp_path)
+    monkeypatch.setattr(site, "SLOTS", tmp_path / "slots")
+    host = Scripted()
+    return site.Caddy(host, "shop"), host
+
+
+def test_another_slot_needs_no_reload(caddy):
+    it, host = caddy
+    host.ends = [Ran(0, "", "")]
+    for is_second in (True, False, True):
+        it.switch(Site("text", "shop.8001", is_second))
+        assert (site.SLOTS / "shop.8001").exists() == is_second
+        assert it.serves(Site("text", "shop.8001", is_second))
+        assert not it.serves(Site("text", "shop.8001", not is_second))
+    assert [command[:2] for command in host.commands] == [["caddy", "reload"]]
+
+
+def test_a_site_that_caddy_refuses_leaves_text_and_slot_as_they_were(caddy):
+    it, host = caddy
+    host.ends = [Ran(0, "", ""), Ran(1, "", "Error: no such directive")]
+    it.switch(Site("good", "shop.8001"))
+    with pytest.raises(Failed, match="no such directive"):
+        it.switch(Site("bad", "shop.8001", is_second=True))
+    assert it.serves(Site("good", "shop.8001"))
+
+
+def test_maintenance_leaves_the_slot_alone(caddy):
+    it, host = caddy
+    host.ends = [Ran(0, "", "")] * 2
+    it.switch(Site("text", "shop.8001", is_second=True))
+    it.switch(Site("closed"))
+    assert (site.SLOTS / "shop.8001").exists()
 
 
 @pytest.mark.parametrize("template", ["{$NAMES} {\n}\n", "reverse_proxy {$UPSTREAM}\n"])
 def test_a_template_that_cannot_be_led_to_a_slot_is_refused(template):
     with pytest.raises(Refused):
-        site.render(template, ("shop.test",), 8000)
+        site.render(template, ("shop.test",), "shop", 8000)
 
 
 def test_secrets_are_fetched_ten_at_a_time_each_at_its_version():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import threading
 import time
 
 import httpx
 import pytest
+
+from .conftest import NAME
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(900)]
 
@@ -33,11 +36,14 @@ def test_secrets_are_in_no_file_that_others_read_and_in_no_record(host):
 
 
 def test_a_release_and_the_way_back_change_slots_and_lose_no_request(host):
+    kept = Kept(host)
+    assert kept.version() == "one"
     with Visitors(host) as visitors:
         host.deploy("two")
-        assert host.serving["version"] == "two"
+        assert host.serving["version"] == kept.version() == "two"
         done = host.release("rollback")
         assert done.code == 0, done.said
+        assert kept.version() == "one"
     assert visitors.bad == []
     assert visitors.count > 100
     assert host.serving["version"] == "one"
@@ -160,14 +166,25 @@ def test_prune_keeps_what_served(host):
     assert here == served
 
 
+class Kept:
+    """A visitor with one connection, which nobody may close."""
+
+    def __init__(self, host) -> None:
+        self.connection = http.client.HTTPConnection(host.machine.private_ip, timeout=10)
+        self.connection.connect()
+        self.connection.auto_open = 0
+
+    def version(self) -> str:
+        self.connection.request("GET", "/version", headers={"Host": NAME})
+        return json.loads(self.connection.getresponse().read())["version"]
+
+
 class Visitors:
     """Some visitors with connections that stay open; what they could not do is in `bad`."""
 
     def __init__(self, host) -> None:
         self.url = f"http://{host.machine.private_ip}"
-        self.headers = {
-            "Host": json.loads(host.sh("cat /etc/daybook/release.json"))["names"][0][7:]
-        }
+        self.headers = {"Host": NAME}
         self.bad: list[str] = []
         self.count = 0
         self.ended = threading.Event()
