@@ -1,5 +1,8 @@
 provider "aws" {
   region = var.region
+  # A call that AWS goes on to fail is given up after a minute. The provider's own 25 tries double their
+  # pauses up to five minutes: an hour without a word.
+  max_retries = 10
 
   default_tags {
     tags = {
