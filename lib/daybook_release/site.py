@@ -42,6 +42,7 @@ LEADS = """\t# The second slot serves while this file is there.
 """
 OPENING = re.compile(r"^(?!\s*#)(.*\s)?\{[ \t]*\n", re.MULTILINE)
 """The line that opens a block of a Caddyfile."""
+LOOK = "look: journalctl -u caddy -n 20; systemctl status caddy"
 CLOSED = f'{NAMES} {{\n\theader Retry-After 60\n\trespond "%s" 503\n}}\n'
 
 
@@ -108,6 +109,8 @@ class Caddy:
 
     def switch(self, site: Site) -> None:
         """Lead new requests there; Caddy is reloaded for another text alone."""
+        if not self.is_running():
+            raise Failed("Caddy does not run.", next=LOOK)
         before, was_second = self._text(), self._is_second(site)
         self._lead(site, site.is_second)
         if before == site.text:
@@ -123,7 +126,7 @@ class Caddy:
             write(self.path, before)
         raise Failed(
             f"Caddy does not take the site: {_complaint(done.err)}",
-            next="look: journalctl -u caddy -n 20; systemctl status caddy",
+            next=LOOK,
         )
 
     def restore(self, site: Site) -> bool:

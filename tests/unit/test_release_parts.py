@@ -135,11 +135,13 @@ def test_only_the_blocks_that_lead_to_a_slot_look_for_the_file():
 
 @pytest.fixture
 def caddy(tmp_path, monkeypatch):
-    """Return a Caddy with folders of its own, and the host that notes its commands."""
+    """Return a Caddy that runs, with folders of its own, and the host that notes its reloads."""
     monkeypatch.setattr(site, "SITES", tmp_path)
     monkeypatch.setattr(site, "SLOTS", tmp_path / "slots")
     host = Scripted()
-    return site.Caddy(host, "shop"), host
+    it = site.Caddy(host, "shop")
+    monkeypatch.setattr(it, "is_running", lambda: True)
+    return it, host
 
 
 def test_another_slot_needs_no_reload(caddy):
@@ -160,6 +162,14 @@ def test_a_site_that_caddy_refuses_leaves_text_and_slot_as_they_were(caddy):
     with pytest.raises(Failed, match="no such directive"):
         it.switch(Site("bad", "shop.8001", is_second=True))
     assert it.serves(Site("good", "shop.8001"))
+
+
+def test_a_caddy_that_does_not_run_is_led_nowhere(caddy, monkeypatch):
+    it, _ = caddy
+    monkeypatch.setattr(it, "is_running", lambda: False)
+    with pytest.raises(Failed, match="Caddy does not run"):
+        it.switch(Site("text", "shop.8001", is_second=True))
+    assert not site.SLOTS.exists()
 
 
 def test_maintenance_leaves_the_slot_alone(caddy):

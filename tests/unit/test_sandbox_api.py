@@ -5,8 +5,24 @@ from dataclasses import dataclass, field
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from moto import settings
+from moto.ec2.models import amis, elastic_ip_addresses
+from moto.ec2.models.instances import Instance, InstanceBackend
+from moto.ec2.responses.general import General
+from moto.ec2.responses.instances import InstanceResponse
 
 from daybook_sandbox import api
+
+PATCHED = (
+    (settings, "ENABLE_AMI_VALIDATION"),
+    (amis.AmiBackend, "_load_amis"),
+    (elastic_ip_addresses, "random_ip"),
+    (General, "get_console_output"),
+    (InstanceBackend, "run_instances"),
+    (InstanceResponse, "run_instances"),
+    *((Instance, name) for name in ("__init__", "start", "stop", "terminate", "reboot")),
+)
+"""What other tests of this process want as moto has it."""
 
 
 @dataclass
@@ -33,9 +49,13 @@ def machinery():
 def cloud(machinery):
     """Serve one API for the module: patching moto twice would call two machineries."""
     cloud = api.Cloud()
-    cloud.start(machinery, 0)
-    yield cloud
-    cloud.close()
+    with pytest.MonkeyPatch.context() as afterwards:
+        for owner, name in PATCHED:
+            afterwards.setattr(owner, name, getattr(owner, name))
+        cloud.start(machinery, 0)
+        cloud.ec2.reset()
+        yield cloud
+        cloud.close()
 
 
 @pytest.fixture
