@@ -32,6 +32,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, body: bytes) -> None:
         self.send_response(200)
+        if self.server.is_ending:
+            self.send_header("Connection", "close")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -55,6 +57,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = False
     request_queue_size = 128
+    is_ending = False
 
 
 def main() -> None:
@@ -64,6 +67,7 @@ def main() -> None:
     server = Server(("", 8000), Handler)
     threading.Thread(target=server.serve_forever).start()
     stop.wait()
+    server.is_ending = True
     server.shutdown()
     server.server_close()
 
