@@ -1,7 +1,7 @@
 provider "aws" {
   region = var.region
-  # A call that AWS goes on to fail is given up after a minute. The provider's own 25 tries double their
-  # pauses up to five minutes: an hour without a word.
+  # A call that AWS goes on to fail is given up after a minute. Of the provider's own 25 tries, each pause
+  # about twice the one before, a plan said nothing for more than five.
   max_retries = 10
 
   default_tags {
