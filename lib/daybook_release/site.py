@@ -155,7 +155,8 @@ class Caddy:
     def _lead(self, site: Site, is_second: bool) -> None:
         if not site.flag or is_second == self._is_second(site):
             return
-        SLOTS.mkdir(mode=0o755, exist_ok=True)
+        SLOTS.mkdir(exist_ok=True)
+        SLOTS.chmod(0o755)  # Whatever the umask of who calls: Caddy has to see into it.
         if is_second:
             write(SLOTS / site.flag, "")
         else:

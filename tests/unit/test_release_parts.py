@@ -6,6 +6,8 @@ import ast
 import base64
 import gzip
 import json
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +155,18 @@ def test_another_slot_needs_no_reload(caddy):
         assert it.serves(Site("text", "shop.8001", is_second))
         assert not it.serves(Site("text", "shop.8001", not is_second))
     assert [command[:2] for command in host.commands] == [["caddy", "reload"]]
+
+
+def test_caddy_sees_the_slot_whatever_the_umask_of_who_calls(caddy):
+    it, host = caddy
+    host.ends = [Ran(0, "", "")]
+    before = os.umask(0o077)
+    try:
+        it.switch(Site("text", "shop.8001", is_second=True))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(site.SLOTS.stat().st_mode) == 0o755
+    assert stat.S_IMODE((site.SLOTS / "shop.8001").stat().st_mode) == 0o644
 
 
 def test_a_site_that_caddy_refuses_leaves_text_and_slot_as_they_were(caddy):
