@@ -14,7 +14,7 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb runbooks/*.ipynb)
 TERRAFORM = $(if $(shell ls .cache/terraform.rc 2>/dev/null),TF_CLI_CONFIG_FILE="$(CURDIR)/.cache/terraform.rc") terraform
 JUPYTER_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help setup demo demo-down lab test test-fast test-faults lint lock clean
+.PHONY: help setup demo demo-down lab test test-fast test-attack test-faults lint lock clean
 
 help: ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ test: setup ## every test, the sandbox and the browser included
 
 test-fast: setup ## the unit tests alone
 	@pytest tests/unit
+
+test-attack: setup ## every attack that docs/security.md says is stopped, and a table of them
+	@$(PYTHON) tools/setup.py --browser
+	@pytest -m attack --install
 
 test-faults: setup ## the long and random tests
 	@pytest -m faults --install

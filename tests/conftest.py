@@ -332,6 +332,34 @@ def pytest_make_collect_report() -> Iterator[None]:
     _refuse_skip(outcome.get_result())
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print which attacks ran, and whether each was stopped."""
+    reports = [
+        (report, dict(report.user_properties)["attack"])
+        for outcome in ("passed", "failed", "error", "skipped")
+        for report in terminalreporter.getreports(outcome)
+        if "attack" in dict(report.user_properties)
+    ]
+    if not reports:
+        return
+    terminalreporter.section("attacks")
+    words = {"passed": "stopped", "failed": "NOT STOPPED", "skipped": "not tried"}
+    rows = {(finding, what, words[report.outcome]) for report, (finding, what) in reports}
+    for (finding, what), outcome in _worst(rows).items():
+        terminalreporter.line(f"{finding:<5}{outcome:<13}{what}")
+
+
+def _worst(rows: set[tuple[str, str, str]]) -> dict[tuple[str, str], str]:
+    """Return one outcome for each attack: of several cases, the one that matters most."""
+    return {row[:2]: row[2] for row in sorted(rows, key=lambda row: (row[2] != "stopped", row))}
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Note with each attack what it tries, for the table at the end."""
+    if mark := item.get_closest_marker("attack"):
+        item.user_properties.append(("attack", mark.args))
+
+
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
