@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook import aws
+from daybook import aws, signers
 from daybook.errors import ApprovalRefused, CommandFailed
 from daybook.gates.waiting import Waiting
 from daybook.record import journal, provenance, signing
@@ -25,8 +24,6 @@ from daybook.target import Target
 NAMESPACE = "daybook-approval"
 APPROVED, DECLINED = "approved", "declined"
 _SCHEMA = "daybook-approval/1"
-# ann@example.com[,…] [options] type base64: man ssh-keygen, ALLOWED SIGNERS
-_SIGNER = re.compile(r"^([^#\s]\S*)\s(?:.*\s)??((?:ssh|ecdsa|sk)-\S+ +[A-Za-z0-9+/=]+)", re.M)
 
 
 @dataclass(frozen=True)
@@ -195,9 +192,9 @@ def judge(
 def identities(operator: Mapping[str, str], root: Path) -> set[str]:
     """Return every name that an operator has: of the key, in git, in environments/signers."""
     known = {operator.get("key", ""), operator.get("email", "").lower()}
-    for names, public in _SIGNER.findall(_signers(root)):
-        if signing.fingerprint(public) in known:
-            known |= set(names.lower().split(","))
+    for each in signers.load(root).lines:
+        if each.fingerprint in known:
+            known.add(each.name)
     return known - {""}
 
 
@@ -209,8 +206,8 @@ def _problem(
         said = answer.said
     except ValueError:
         return "", "not JSON"
-    signers = root / "environments" / "signers"
-    signer = signing.check(answer.statement.encode(), answer.signature, signers, NAMESPACE)
+    allowed = signers.load(root)
+    signer = signing.check(answer.statement.encode(), answer.signature, allowed, NAMESPACE)
     expected = {
         "schema": _SCHEMA,
         "run": plan.run,
@@ -234,11 +231,6 @@ def _problem(
 def _place(plan: Waiting) -> dict[str, Any]:
     names = ("environment", "step", "account", "region", "target", "commit")
     return {name: plan.basis[name] for name in names}
-
-
-def _signers(root: Path) -> str:
-    path = root / "environments" / "signers"
-    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _sha256(text: str) -> str:

@@ -6,10 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from daybook import signers
 from daybook.record import journal, record, signing, summary
+from daybook.signers import Signers
 
 INTACT, UNSIGNED, BROKEN, OPEN = "intact", "unsigned", "broken", "open"
 _SAME_AS_JOURNAL = (
@@ -128,20 +131,33 @@ def _seal_problems(folder: Path, raw: bytes, said: Mapping[str, Any]) -> tuple[s
     if not path.exists():
         is_signed = bool(said.get("signed"))
         return "", [f"{record.SIGNATURE}: missing"] if is_signed else []
-    root = folder.parents[2]
     is_rehearsal = said.get("target") == "sandbox"
-    signers = root / (
-        "runs/" + record.REHEARSAL_SIGNERS if is_rehearsal else "environments/signers"
-    )
     namespace = signing.REHEARSAL if is_rehearsal else signing.RECORD
-    when = "".join(c for c in str(said.get("end", ""))[:19] if c.isdigit()) + "Z"
     signature = path.read_text(encoding="utf-8", errors="replace")
-    found = signing.check(raw, signature, signers, namespace, when=when)
+    allowed = _signers(folder.parents[2], is_rehearsal=is_rehearsal)
+    found = signing.check(raw, signature, allowed, namespace, _time(said.get("end")))
     if not found.is_good:
         return "", [f"{record.NAME}: changed after it was signed"]
     if not found.name:
         return "", [f"{record.SIGNATURE}: by a stranger, {found.fingerprint}"]
     return found.name, []
+
+
+def _signers(root: Path, *, is_rehearsal: bool) -> Signers:
+    if not is_rehearsal:
+        return signers.load(root)
+    own = root / "runs" / record.REHEARSAL_SIGNERS
+    text = own.read_text(encoding="utf-8") if own.exists() else ""
+    return signers.parse(text, f"runs/{record.REHEARSAL_SIGNERS}")
+
+
+def _time(text: object) -> datetime | None:
+    """Read a record's time; None, which stands for now, where an edit left none."""
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
 
 
 def _link_problems(folder: Path) -> Iterator[str]:
