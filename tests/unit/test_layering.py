@@ -22,7 +22,7 @@ LAYERS = (
     {"record.record", "record.recorder", "record.audit", "record.archive", "record.compare"}
     | {"record.history", "record.upload"}
     | {"run", "gates.turn", "step", "survey", "gates.waiting", "gates.approval"}
-    | {"gates.desk", "gates.resume"},
+    | {"gates.desk", "gates.resume", "gates.statement", "gates.identity", "gates.evidence"},
     {"steps"},
     {"parameters", "terminal", "driver", "headless", "developer", "demo", "cli"},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from daybook import signers
+from daybook.gates import evidence
 from daybook.record import journal, record, signing, summary
 from daybook.signers import Signers
 
 INTACT, UNSIGNED, BROKEN, OPEN = "intact", "unsigned", "broken", "open"
+UNAPPROVED = "unapproved"
+"""Sealed as it was written, and what it says was applied is not what was approved."""
 _SAME_AS_JOURNAL = (
     *(
         "run",
@@ -44,8 +48,8 @@ class Verdict:
 
     @property
     def is_broken(self) -> bool:
-        """True when something was changed after the record was closed."""
-        return self.state == BROKEN
+        """True when something was changed after the record was closed, or never approved."""
+        return self.state in (BROKEN, UNAPPROVED)
 
 
 def verify(folder: Path) -> Verdict:
@@ -79,6 +83,10 @@ def _judge(folder: Path, links: Iterable[str]) -> Verdict:
     problems = (*_journal_problems(folder, said), *_file_problems(folder, said), *seal, *links)
     if problems:
         return Verdict(environment, run, BROKEN, signer, problems)
+    entries = journal.read(folder / journal.NAME)
+    load = functools.partial(signers.load, folder.parents[2])
+    if unapproved := tuple(evidence.problems(entries, load)):
+        return Verdict(environment, run, UNAPPROVED, signer, unapproved)
     return Verdict(environment, run, INTACT if signer else UNSIGNED, signer)
 
 
