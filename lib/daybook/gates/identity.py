@@ -118,7 +118,7 @@ def keys(settings: Settings, target: Target) -> tuple[Path, ...]:
 
 def workflow_role(app: str, env: str) -> str:
     """Return the name of the role that an environment's workflow assumes."""
-    return f"{app}-{env}-run"
+    return f"{app}-github-run-{env}"
 
 
 def _identity(line: signers.Signer, key: Path, workflow: Mapping[str, str]) -> Identity:
