@@ -109,6 +109,39 @@ def unknown(model: Model, names: Collection[str]) -> list[Problem]:
     return found
 
 
+def long_mount(mount: Any) -> Any:
+    """Return a mount of the short form in the long one: data:/data:ro."""
+    if isinstance(mount, Mapping):
+        return mount
+    found = MOUNT.fullmatch(mount)
+    if found is None:
+        raise ValueError("not a mount of a volume")
+    made: dict[str, Any] = {"type": "volume", "target": found["target"] or found["anonymous"]}
+    how = (found["how"] or "").split(",")
+    return (
+        made
+        | ({"source": found["source"]} if found["source"] else {})
+        | ({"read_only": True} if "ro" in how else {})
+        | ({"volume": {"nocopy": True}} if "nocopy" in how else {})
+    )
+
+
+def long_port(port: Any) -> Any:
+    """Return a port of the short form in the long one: 127.0.0.1:5432:5432/tcp."""
+    if isinstance(port, Mapping):
+        return port
+    found = LOOPBACK.fullmatch(port)
+    if found is None:
+        raise ValueError("not a port of the loopback")
+    return {
+        "mode": "ingress",
+        "host_ip": found["address"].strip("[]"),
+        "published": found["published"],
+        "target": int(found["target"]),
+        "protocol": found["protocol"] or "tcp",
+    }
+
+
 def web_port(service: Model) -> str:
     """Return the port that the web service listens on in its container: "8000"."""
     ports = service.get("ports")
@@ -197,7 +230,8 @@ def _mount(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
 
 
 LOOPBACK = re.compile(
-    r"(?:127\.0\.0\.1|\[::1\]):([0-9]{4,5}):([0-9]{1,5})(?:/(?:tcp|udp))?", re.ASCII
+    r"(?P<address>127\.0\.0\.1|\[::1\]):(?P<published>[0-9]{4,5})"
+    r":(?P<target>[0-9]{1,5})(?:/(?P<protocol>tcp|udp))?"
 )
 PORT_KEYS = {
     "host_ip": one_of("127.0.0.1", "::1"),
@@ -208,8 +242,8 @@ PORT_KEYS = {
     "name": text(NAME.pattern, "write a name"),
     "app_protocol": text(NAME.pattern, "write a name"),
 }
-ADMIN_PORT = 2019
-"""Caddy's, where it is not moved away."""
+RESERVED_PORTS = (2019,)
+"""Caddy's own, which a program of root's may ask."""
 
 
 def _port(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
@@ -220,11 +254,11 @@ def _port(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
         is_local = not found and value.get("host_ip") and value.get("target")
         number = int(published) if is_local and str(published).isdecimal() else 0
     else:
-        local = LOOPBACK.fullmatch(str(value))
-        number = int(local[1]) if local and 0 < int(local[2]) < 65536 else 0
+        local = LOOPBACK.fullmatch(value) if isinstance(value, str) else None
+        number = int(local["published"]) if local and 0 < int(local["target"]) < 65536 else 0
     if not 1024 <= number < 65536:
         yield Problem(path, "this port would be open to everybody, past the firewall", fix)
-    elif number == ADMIN_PORT or (final and number in final.taken):
+    elif number in RESERVED_PORTS or (final and number in final.taken):
         yield Problem(path, f"port {number} of the host is taken", "publish another one")
 
 

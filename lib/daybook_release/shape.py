@@ -155,7 +155,7 @@ def table(keys: Mapping[str, Check], *, extensions: bool = False) -> Check:
         for key, each in value.items():
             if key in keys:
                 yield from keys[key](each, (*path, key), final)
-            elif not (extensions and key.startswith("x-")) and each not in (None, False, [], {}):
+            elif not (extensions and key.startswith("x-")) and _says_something(each):
                 yield not_allowed((*path, key))
 
     return check
@@ -209,6 +209,10 @@ def names_of(value: Any, path: Path, final: Final | None, options: Mapping[str, 
         yield from named(NAME, table(options))(value, path, final)
     else:
         yield from list_of(text(NAME.pattern, "write a name"))(value, path, final)
+
+
+def _says_something(value: Any) -> bool:
+    return not (value is None or value is False or value == [] or value == {})
 
 
 def seconds(text: object) -> float | None:
