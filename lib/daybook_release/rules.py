@@ -50,14 +50,19 @@ DOCKER_GIVES = (
 )
 """Capabilities that a container has anyhow, so that dropping all and adding one is no gain."""
 
-PATH_IN_IMAGE = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+PART = r"[a-z0-9]+(?:(?:_{1,2}|-+)[a-z0-9]+)*"
+PART_WITH_DOTS = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 REGISTRY = r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+(?!local/|localhost/|internal/)[a-z]{2,}"
+TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 PINNED = re.compile(
-    rf"(?:{REGISTRY}/)?{PATH_IN_IMAGE}(?:/{PATH_IN_IMAGE})*"
-    r"(?:(?::(?!latest$)[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})|"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?@sha256:[0-9a-f]{64})"
+    rf"(?!sha256:|localhost/)(?:{REGISTRY}/{PART_WITH_DOTS}|{PART}(?=/)|{PART_WITH_DOTS}(?!/))"
+    rf"(?:/{PART_WITH_DOTS})*(?::(?!latest$){TAG}|(?::{TAG})?@sha256:[0-9a-f]{{64}})"
 )
-"""An image by a tag that is not latest, or by digest; from Docker Hub or a registry with a name."""
+"""An image by a tag that is not latest, or by digest.
+
+It is Docker Hub's, or of a registry with a name of its own: the engine asks it, and would ask an
+address of the host's just so.
+"""
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ def patience_s(service: Model) -> float:
     given_s = {key: seconds(check.get(key)) for key in USUAL_S}
     times_s = {key: given_s[key] or USUAL_S[key] for key in USUAL_S}
     retries = check.get("retries")
-    rounds = int(retries) if str(retries).isdecimal() and int(retries) else 3
+    rounds = int(retries) if re.fullmatch(r"[1-9][0-9]{0,5}", str(retries)) else 3
     return times_s["start_period"] + rounds * (times_s["interval"] + times_s["timeout"])
 
 
@@ -317,6 +322,10 @@ def _ulimit(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
     yield from (table({"soft": BOUND, "hard": BOUND}) if is_pair else BOUND)(value, path, final)
 
 
+TMPFS_OPTION = (
+    "(?:ro|rw|exec|noexec|nosuid|nodev|noatime|(?:size|nr_inodes)=[0-9]{1,12}[kmgKMG%]?"
+    "|mode=[0-7]{3,4}|(?:uid|gid)=[0-9]{1,10})"
+)
 HEALTHCHECK = {
     "test": COMMAND,
     "interval": duration(limits.HEALTH_S),
@@ -396,7 +405,9 @@ SERVICE = {
     "stop_grace_period": duration(limits.STOP_S),
     "stop_signal": text(r"(?:SIG)?[A-Z0-9+-]{1,12}|[0-9]{1,2}", "write one such as SIGTERM"),
     "sysctls": pairs("|".join(map(re.escape, SYSCTLS)), f"it may set {', '.join(SYSCTLS)}"),
-    "tmpfs": one_or_list_of(text(r"/[^\s:,$\\]*(?::[a-z0-9=,%]{1,80})?", "write one such as /tmp")),
+    "tmpfs": one_or_list_of(
+        text(rf"/[^\s:,$\\]*(?::{TMPFS_OPTION}(?:,{TMPFS_OPTION})*)?", "write one such as /tmp")
+    ),
     "tty": FLAG,
     "ulimits": named(ULIMITS, _ulimit),
     "user": text(r"[A-Za-z0-9_.-]{1,32}(?::[A-Za-z0-9_.-]{1,32})?", "write one such as 1000:1000"),
