@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from daybook_release import document, limits
 from daybook_release.errors import Failed, Refused
-from daybook_release.host import ENGINE, Host, Ran, plain
+from daybook_release.host import ENGINE, Host, Ran
 
 ENGINE_S = 60.0
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
@@ -138,7 +139,7 @@ class Docker:
             health.get("Status", ""),
             said["RestartCount"],
             state["ExitCode"],
-            ([""] + [plain(each["Output"]) for each in health.get("Log") or ()])[-1],
+            ([""] + [_plain(each["Output"]) for each in health.get("Log") or ()])[-1],
         )
 
     def memory(self, container: Container) -> int:
@@ -153,7 +154,7 @@ class Docker:
         """Return what a container said last."""
         command = ["docker", "logs", "--tail", str(lines), container.id]
         done = self.host.run(command, env=CLIENT, timeout_s=30)
-        return [plain(line) for line in f"{done.out}\n{done.err}".splitlines() if line.strip()]
+        return [_plain(line) for line in f"{done.out}\n{done.err}".splitlines() if line.strip()]
 
     def stop(self, container: Container) -> None:
         """Stop a container within the grace that its compose file gives it."""
@@ -217,3 +218,8 @@ class Docker:
         done = self.host.run(command, env=CLIENT, timeout_s=limits.STOP_S + STOP_MORE_S)
         if not done.is_good:
             raise Failed(f"A container cannot be {what}: {done.last_words}")
+
+
+def _plain(line: str) -> str:
+    """Return a line without what would move a terminal's cursor or colour it."""
+    return re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]", "", line)

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import signal
 import socket
 import ssl
@@ -38,7 +37,7 @@ class Ran:
     @property
     def last_words(self) -> str:
         """Return the end of what it said, for a person."""
-        return plain(" · ".join((self.err.strip() or self.out.strip()).splitlines()[-3:]))[-500:]
+        return " · ".join((self.err.strip() or self.out.strip()).splitlines()[-3:])
 
 
 @dataclass(frozen=True)
@@ -132,11 +131,6 @@ class Host:
         with open("/proc/net/tcp", encoding="ascii") as lines:
             rows = [line.split() for line in lines]
         return sum(row[2:4] == [f"0100007F:{port:04X}", ESTABLISHED] for row in rows)
-
-
-def plain(line: str) -> str:
-    """Return a line without what would move a terminal's cursor or colour it."""
-    return re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", line)
 
 
 def _environment(asks_aws: bool) -> dict[str, str]:
