@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from daybook.errors import SettingsError
-from daybook_release.generate import VARIABLES as RELEASE_VARIABLES
+from daybook_release import names
 
 NOTEBOOKS = ("notebooks", "runbooks")
 """Where the steps' notebooks are."""
@@ -48,9 +48,9 @@ DnsName = Annotated[
 ImageId = Annotated[str, _matching(r"|ami-[0-9a-f]+", "an image id such as ami-0abc, or empty")]
 
 
-def _not_of_the_release(name: str) -> str:
-    if name in RELEASE_VARIABLES:
-        raise ValueError(f"{name} is what a release says itself; choose another name")
+def _free_for_secrets(name: str) -> str:
+    if problem := names.problem_of(name):
+        raise ValueError(problem)
     return name
 
 
@@ -61,11 +61,7 @@ def _in_words(purpose: str) -> str:
     return purpose
 
 
-SecretName = Annotated[
-    str,
-    _matching(r"[A-Z][A-Z0-9_]{0,63}", "a name in capitals such as DATABASE_URL"),
-    AfterValidator(_not_of_the_release),
-]
+SecretName = Annotated[str, AfterValidator(_free_for_secrets)]
 Purpose = Annotated[str, AfterValidator(_in_words)]
 
 Repository = Annotated[

@@ -86,8 +86,8 @@ def test_says_where_there_is_no_project(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("token: lets the shop send mail", "'token' is not a name in capitals"),
-        ("APP_VERSION: what is released", "APP_VERSION is what a release says itself"),
+        ("token: lets the shop send mail", "a secret's name has up to 64 of A to Z"),
+        ("APP_VERSION: what is released", "APP_VERSION is set by every release"),
         ("TOKEN: tok_9f83hunter2", "say in two words or more what it is for"),
         ("TOKEN:", "Input should be a valid string"),
     ],

@@ -30,7 +30,10 @@ NAME = f"www.{APP}.test"
 ROLE = ROOT / "ansible/roles/release/files"
 TRUST = """{"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
   "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}"""
-PACKAGES = "docker.io docker-cli docker-compose iptables caddy awscli amazon-ecr-credential-helper"
+PACKAGES = (
+    "docker.io docker-cli docker-compose iptables caddy awscli amazon-ecr-credential-helper"
+    " python3-yaml"
+)
 CADDYFILE = 'import /etc/caddy/sites/*.caddy\nhttp:// {\n\trespond "Not here." 421\n}\n'
 TOKEN = "kept-2f8c41a7"
 SETTINGS = {
