@@ -81,7 +81,9 @@ def daybook() -> None:
 @click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Parameters in a file.")
 @click.option("--wait", default="", metavar="TIME", help="Wait for another run: 90s, 10m or 1h.")
 @click.option("--override-freeze", default="", metavar="REASON", help="Run in a freeze window.")
-@click.option("--override-git", default="", metavar="REASON", help="Run a commit that nobody reviewed.")
+@click.option(
+    "--override-git", default="", metavar="REASON", help="Run a commit that nobody reviewed."
+)
 @click.option("--resume", default="", metavar="RUN", help="Go on with a run: same parameters.")
 @click.option("--quiet", is_flag=True, help="Print only errors.")
 def run(
