@@ -103,9 +103,16 @@ def github_is_agreed(root: Path, env: str, chosen: Settings) -> Question:
 
 def branches(root: Path, env: str, chosen: Settings) -> list[str]:
     """Return the branches that the account's environments release: `["main", "staging"]`."""
+    return sorted({each.github.branch for each in of_account(root, env, chosen).values()})
+
+
+def of_account(root: Path, env: str, chosen: Settings) -> dict[str, Settings]:
+    """Return the application's environments in the account of this one, itself included."""
     shared = (chosen.app, chosen.account)
-    others = [theirs for _, theirs in _others(root, env) if (theirs.app, theirs.account) == shared]
-    return sorted({each.github.branch for each in (chosen, *others)})
+    others = {
+        name: each for name, each in _others(root, env) if (each.app, each.account) == shared
+    }
+    return dict(sorted({env: chosen, **others}.items()))
 
 
 def git_is(root: Path, wanted: str) -> Question:

@@ -368,7 +368,12 @@ def test_a_forged_object_is_not_read(checkout):
 @pytest.mark.parametrize(
     "url",
     [
-        *("ext::sh -c true", "--upload-pack=true", "-oProxyCommand=true", "ssh://-oProxyCommand=x/y"),
+        *(
+            "ext::sh -c true",
+            "--upload-pack=true",
+            "-oProxyCommand=true",
+            "ssh://-oProxyCommand=x/y",
+        ),
         *("https://user:word@example.com/a", "http://example.com/a", "git://example.com/a"),
         *("", "/srv/git", "file://../x", "https://example.com/a\n", "https://example.com/a b"),
         *("https://example.com/../x", "fd::3", "https://ex\u0430mple.com/a"),
