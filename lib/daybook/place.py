@@ -109,9 +109,7 @@ def branches(root: Path, env: str, chosen: Settings) -> list[str]:
 def of_account(root: Path, env: str, chosen: Settings) -> dict[str, Settings]:
     """Return the application's environments in the account of this one, itself included."""
     shared = (chosen.app, chosen.account)
-    others = {
-        name: each for name, each in _others(root, env) if (each.app, each.account) == shared
-    }
+    others = {name: each for name, each in _others(root, env) if (each.app, each.account) == shared}
     return dict(sorted({env: chosen, **others}.items()))
 
 

@@ -132,6 +132,13 @@ data "aws_iam_policy_document" "run" {
     resources = ["${local.ec2}::image/*", "${local.ec2}:${local.account}:image/*", "${local.ec2}:${local.account}:network-interface/*"]
   }
 
+  # Of an address that must be the environment's own all the same.
+  statement {
+    sid       = "Disassociate"
+    actions   = ["ec2:DisassociateAddress"]
+    resources = ["${local.ec2}:${local.account}:network-interface/*"]
+  }
+
   statement {
     sid       = "TagWhatIsMade"
     actions   = ["ec2:CreateTags"]
