@@ -117,6 +117,11 @@ class GitHub(_Model):
         """Return that repository as its address has it: `owner/name`."""
         return re.sub(r"@\d+", "", self.releases)
 
+    @property
+    def own_path(self) -> str:
+        """Return the infrastructure's own repository as its address has it: `owner/name`."""
+        return re.sub(r"@\d+", "", self.repository)
+
 
 class Freeze(_Model):
     """A window in which nothing is changed."""
@@ -159,7 +164,11 @@ class Settings(_Model):
     plan_hours: int = Field(default=24, ge=1, le=168)
     """How long a plan may wait for approval, hours."""
     git: Literal["any", "clean", "pushed"] = "any"
-    """What the project's git must be before a change: anything, clean, or clean and pushed."""
+    """What the checkout must be before a change: anything, clean (a commit, byte for byte), or
+    pushed (a commit of the reviewed repository's default branch, as its server says now)."""
+    git_remote: str = Field(default="", max_length=300)
+    """URL of the reviewed repository; github.repository on github.com unless set. Bootstrap
+    notes it in the account, and only what is noted there counts."""
     freezes: tuple[Freeze, ...] = ()
     """When nothing is changed."""
     protected: bool = False

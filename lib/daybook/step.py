@@ -19,7 +19,8 @@ from daybook.errors import (
 )
 from daybook.gates import gate, identity, statement
 from daybook.gates.desk import OVER, Desk
-from daybook.gates.turn import Turn
+from daybook.gates.turn import ACCOUNT, Turn
+from daybook.reviews import ANY, Review
 from daybook.run import Run
 
 
@@ -60,6 +61,8 @@ class Step(ABC):
         )
         self.env, self.root = env, self.run.root
         self.settings, self.target = self.run.settings, self.run.target
+        is_account = self.lock_name == ACCOUNT
+        self.review = Review(self.root, env, self.settings, self.target, is_account)
         self.turn = Turn(self.run, self.lock_name)
         self.desk = Desk(self.run, self.state, self.can_ask_others)
         self._plan: gate.Plan | None = None
@@ -112,6 +115,8 @@ class Step(ABC):
                 self.run.require_open()
                 return self._done
             with self.run.phase("apply"), self.turn.kept():
+                if self.settings.git != ANY or self.review.is_required:
+                    self.review.require_same_files()
                 self.run.write("apply", **self.desk.use(self._plan, self._approval))
                 result = self.apply_plan(self._plan)
             self._done = Done(f"{datetime.now(UTC):%H:%M:%S} UTC", result)
@@ -172,7 +177,10 @@ class Step(ABC):
         return {**here, **who}
 
     def _place_there(self) -> Mapping[str, checks.Question]:
-        return {} if self.is_read_only else place.there(self.settings, self.target)
+        if self.is_read_only:
+            return {}
+        reason = str(self.run.parameters.get("override_git", ""))
+        return place.there(self.settings, self.target, self.review, override_git=reason)
 
     def _decide(self, given: str) -> gate.Approval:
         try:

@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
     {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
-    | {"compose", "delivery", "dotenv", "origins", "scaffold", "signers", "team"},
+    | {"compose", "delivery", "dotenv", "git", "origins", "scaffold", "signers"},
     {"amis", "aws", "disks", "github", "leftovers", "orphans", "probe", "inventory", "images"}
-    | {"release", "secrets"}
+    | {"release", "reviews", "secrets", "team"}
     | {"terraform", "ansible"},
     {"checks", "place", "gates.gate", "gates.lock"}
     | {"record.journal", "record.patterns", "record.redact", "record.cell", "record.tee"},
