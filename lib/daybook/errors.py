@@ -65,7 +65,7 @@ class DaybookError(Exception):
 
 
 def printable(text: str, longest: int = 2_000) -> str:
-    """Return a text from outside as a terminal may get it: bounded, its control characters shown."""
+    """Return a text as a terminal may get it: bounded, and its control characters escaped."""
     text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
 

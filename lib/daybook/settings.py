@@ -118,8 +118,8 @@ class Settings(_Model):
     port: types.Port = 8000
     """Loopback port of the application on the host; a release beside it takes the one above."""
     secrets: dict[types.SecretName, types.Purpose] = Field(default={}, max_length=types.MAX_SECRETS)
-    """Names of the application's secrets, at most 100, and what each is for; values: daybook secrets
-    set."""
+    """Names of the application's secrets, at most 100, and what each is for; their values:
+    daybook secrets set."""
     approvals: Literal[0, 1] = 0
     """How many people besides the operator must approve a plan."""
     plan_hours: int = Field(default=24, ge=1, le=168)

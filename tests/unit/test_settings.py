@@ -91,7 +91,7 @@ def test_says_where_there_is_no_project(tmp_path, monkeypatch):
     [
         (
             "token: lets the shop send mail",
-            "expected a name in capitals such as DATABASE_URL, got 'token'",
+            "expected a name in capitals such as DATABASE_URL",
         ),
         ("APP_VERSION: what is released", "APP_VERSION is set by every release"),
         ("TOKEN: tok_9f83hunter2", "expected what it is for, in two words or more"),
@@ -121,7 +121,7 @@ def test_a_key_that_is_there_twice_is_a_mistake(root):
         ("deploy_via: ssh", "expected 'runner', 'ssm' or 'none', got 'ssh'"),
         (
             "github: {repository: a/b}\ndeploy_via: runner\ninstance: {count: 2}",
-            "for several choose ssm or none",
+            "several choose ssm",
         ),
         ("github: {repository: 'a/*'}", "expected a repository such as owner/name, got 'a/*'"),
         ("github: {branch: 'release/*'}", "expected one branch such as main, got 'release/*'"),
@@ -139,7 +139,7 @@ def test_a_repository_that_nobody_can_have_is_for_rehearsals(root):
     write(root, GOOD + lines)
     assert settings.load(root, "staging").github.path == "rehearsal--only/hello"
     write(root, (GOOD + lines).replace("sandbox", "'123456789012'"))
-    with pytest.raises(SettingsError, match="github.repository: expected a repository of yours"):
+    with pytest.raises(SettingsError, match=r"github\.repository: expected a repository of yours"):
         settings.load(root, "staging")
 
 
