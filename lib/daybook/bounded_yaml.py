@@ -159,7 +159,10 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES, follow: bool = True) ->
     except (OSError, ValueError) as err:
         raise Problem(getattr(err, "strerror", None) or "not a path") from None
     if len(raw) > max_bytes:
-        raise Problem(f"larger than {max_bytes // 1024} KiB")
+        text = raw.decode("utf-8", "replace")
+        line = text.count("\n") + 1
+        problem = f"the file is larger than {max_bytes // 1024} KiB, the most that is read"
+        raise Problem(problem, line, _key_near(text, line))
     return decode(raw)
 
 
@@ -170,22 +173,24 @@ def decode(raw: bytes) -> str:
     except UnicodeDecodeError as err:
         before = raw[: err.start].decode("utf-8")
         line = before.count("\n") + 1
-        raise Problem("not UTF-8 text", line, _key_near(before, line)) from None
+        raise Problem(
+            "not UTF-8 text; save the file as UTF-8", line, _key_near(before, line)
+        ) from None
 
 
 def _events(text: str) -> Iterator[yaml.Event]:
     """Give the parser's events, its errors as Problem: without the text, which they may quote."""
     if unseen := _UNSEEN.search(text):
         line = text.count("\n", 0, unseen.start()) + 1
-        raise Problem("a control or invisible character", line, _key_near(text, line))
+        raise Problem("a control or invisible character; remove it", line, _key_near(text, line))
     try:
         yield from yaml.parse(text, Loader=_Loader)
     except yaml.MarkedYAMLError as err:
         mark = err.problem_mark or err.context_mark
         line = min(mark.line, text.rstrip().count("\n")) + 1 if mark else 1
-        raise Problem(_without_text(err.problem), line, _key_near(text, line)) from None
+        raise Problem(_syntax(err.problem), line, _key_near(text, line)) from None
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise Problem("not YAML") from None
+        raise Problem("not valid YAML; write `key: value`") from None
 
 
 def _key_near(text: str, line: int) -> Key:
@@ -204,7 +209,7 @@ def _scalar(event: yaml.ScalarEvent, line: int, at: Key) -> Any:
     """Return a scalar's value."""
     text = event.value
     if "\r" in text or _UNSEEN.search(text):
-        raise Problem("a control or invisible character", line, at)
+        raise Problem("a control or invisible character; remove it", line, at)
     if not event.implicit[0]:
         return text
     kind = _kind(text)
@@ -236,9 +241,11 @@ def _number(text: str, line: int, at: Key) -> int | float:
     raise Problem(problem, line, at)
 
 
-def _without_text(problem: str | None) -> str:
+def _syntax(problem: str | None) -> str:
     """Return what is wrong without the characters that the parser quotes."""
-    return re.sub(r"\s*['\"].*['\"]", "", problem or "", flags=re.S).strip()[:100] or "not YAML"
+    plain = re.sub(r"\s*['\"].*['\"]", "", problem or "", flags=re.S).strip()[:100]
+    fix = "write `key: value`, and a value with special characters in quotes"
+    return f"not valid YAML ({plain}); {fix}" if plain else f"not valid YAML; {fix}"
 
 
 def _line(event: yaml.Event) -> int:

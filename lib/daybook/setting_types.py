@@ -92,7 +92,10 @@ def _app(name: str) -> str:
     return name
 
 
-def _not_of_the_release(name: str) -> str:
+def _secret_name(name: str) -> str:
+    """Refuse a name without repeating it: it may be a value, or `NAME=value`."""
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", name):
+        raise ValueError("expected a name in capitals such as DATABASE_URL")
     if name in RELEASE_VARIABLES:
         raise ValueError(f"{name} is set by every release; choose another name")
     return name
@@ -108,33 +111,30 @@ def _in_words(purpose: str) -> str:
     return purpose
 
 
-def _network(value: Any, expected: str) -> IPv4Network:
+def _network(value: Any, expected: str, widths: range) -> IPv4Network:
     """Return a range that is written as text, by its first address and with its length."""
     if isinstance(value, IPv4Network):
         return value
-    if not isinstance(value, str):
-        raise ValueError(f"expected {expected}, got {shown(value)}")
-    try:
-        if not re.fullmatch(r"[0-9.]{7,15}/[0-9]{1,2}", value):
-            raise ValueError
-        return IPv4Network(value)
-    except ValueError:
-        hint = _nearest_network(value)
-        raise ValueError(f"expected {expected}, got {shown(value)}{hint}") from None
+    near = _nearest_network(value) if isinstance(value, str) and len(value) <= 18 else None
+    if near is None or near.prefixlen not in widths or str(near) != value:
+        is_close = near and near.prefixlen in widths and str(near) != value
+        hint = f"; did you mean {near}?" if is_close else ""
+        raise ValueError(f"expected {expected}, got {shown(value)}{hint}")
+    return near
 
 
-def _nearest_network(value: str) -> str:
-    """Return "; did you mean …?" for an address without its length, or one inside the range."""
+def _nearest_network(text: str) -> IPv4Network | None:
+    """Return the range around an address."""
     try:
-        return f"; did you mean {IPv4Network(value, strict=False)}?" if len(value) <= 18 else ""
+        return IPv4Network(text, strict=False)
     except ValueError:
-        return ""
+        return None
 
 
 def _cidr(value: Any) -> IPv4Network:
     expected = "a private range from /16 to /20 such as 10.20.0.0/16"
-    network = _network(value, expected)
-    if not 16 <= network.prefixlen <= 20 or not any(map(network.subnet_of, PRIVATE)):
+    network = _network(value, expected, range(16, 21))
+    if not any(map(network.subnet_of, PRIVATE)):
         raise ValueError(f"expected {expected}, got {network}")
     if network.overlaps(DOCKER):
         raise ValueError(f"expected {expected}, got {network}, which is Docker's own on every host")
@@ -142,24 +142,28 @@ def _cidr(value: Any) -> IPv4Network:
 
 
 def _operator(value: Any) -> IPv4Network:
-    expected = "an IPv4 range of operators' addresses such as 203.0.113.7/32"
-    network = _network(value, expected)
-    if network.prefixlen < 8:
-        raise ValueError(f"expected {expected}, /8 at the widest, got {network}")
+    expected = "an IPv4 range from /8 to /32 such as 203.0.113.7/32"
+    network = _network(value, expected, range(8, 33))
     # Not `is_private`: an operator may come through a VPN.
     first = network.network_address
-    if first.is_loopback or first.is_multicast or first.is_link_local or first.is_reserved:
-        raise ValueError(f"expected {expected}, got {network}, from which nobody comes")
-    if first in IPv4Network("0.0.0.0/8"):
-        raise ValueError(f"expected {expected}, got {network}, from which nobody comes")
+    is_nowhere = first.is_loopback or first.is_multicast or first.is_link_local or first.is_reserved
+    if is_nowhere or first in IPv4Network("0.0.0.0/8"):
+        raise ValueError(f"expected {expected}, got {network}, from which nobody can connect")
     return network
 
 
 def _unique(values: tuple) -> tuple:
+    """Refuse a list with a value that is in it twice."""
     twice = [value for index, value in enumerate(values) if value in values[:index]]
     if twice:
         text = str(twice[0]) if isinstance(twice[0], IPv4Network) else shown(twice[0])
         raise ValueError(f"expected each once, got {text} twice")
+    return values
+
+
+def _not_empty(values: tuple) -> tuple:
+    if not values:
+        raise ValueError("expected at least one")
     return values
 
 
@@ -181,20 +185,27 @@ def _moment(value: Any) -> datetime:
         raise ValueError(f"expected {MOMENT}, got {shown(value)}") from None
 
 
+def whole(low: int, high: int) -> PlainValidator:
+    """Take a whole number from `low` to `high`, and no truth value for one."""
+
+    def check(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}, got {shown(value)}")
+        return value
+
+    return PlainValidator(check)
+
+
 def _port(port: int) -> int:
-    taken = [each for each in (port, port + 1) if each in TAKEN_PORTS]
-    if not 1024 <= port <= LAST_PORT or taken:
-        raise ValueError(
-            f"expected a port from 1024 to {LAST_PORT} that is free with the one above it, "
-            f"which is the second slot's, got {port}"
-            + (f"; {taken[0]} is {TAKEN_PORTS[taken[0]]}" if taken else "")
-        )
+    for taken in {port, port + 1} & TAKEN_PORTS.keys():
+        fix = "expected a port that is free together with the one above it, the second slot's"
+        raise ValueError(f"{fix}, got {port}: {taken} is {TAKEN_PORTS[taken]}")
     return port
 
 
 def _log_days(days: int) -> int:
     if days not in LOG_DAYS:
-        raise ValueError(f"expected {', '.join(map(str, LOG_DAYS))}, got {days}")
+        raise ValueError(f"expected {', '.join(map(str, LOG_DAYS[:-1]))} or {LOG_DAYS[-1]}")
     return days
 
 
@@ -241,7 +252,10 @@ Operators = Annotated[
     AfterValidator(_unique),
 ]
 Names = Annotated[
-    tuple[DnsName, ...], Field(min_length=1, max_length=MAX_NAMES), AfterValidator(_unique)
+    tuple[DnsName, ...],
+    Field(max_length=MAX_NAMES),
+    AfterValidator(_unique),
+    AfterValidator(_not_empty),
 ]
 InstanceType = Annotated[
     str,
@@ -250,14 +264,10 @@ InstanceType = Annotated[
 ImageId = Annotated[
     str, matching(r"|ami-[0-9a-f]{8,17}", "an image id such as ami-0123456789abcdef0, or empty")
 ]
-Port = Annotated[int, AfterValidator(_port)]
-LogDays = Annotated[int, AfterValidator(_log_days)]
+Port = Annotated[int, whole(1024, LAST_PORT), AfterValidator(_port)]
+LogDays = Annotated[int, whole(0, LOG_DAYS[-1]), AfterValidator(_log_days)]
 KeyFile = Annotated[Path, PlainValidator(_key_file)]
-SecretName = Annotated[
-    str,
-    matching(r"[A-Z][A-Z0-9_]{0,63}", "a name in capitals such as DATABASE_URL"),
-    AfterValidator(_not_of_the_release),
-]
+SecretName = Annotated[str, AfterValidator(_secret_name)]
 Purpose = Annotated[str, AfterValidator(_in_words)]
 Repository = Annotated[str, matching(rf"|{_REPOSITORY}", "a repository such as owner/name")]
 Branch = Annotated[

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -44,11 +44,11 @@ class Instance(_Model):
 
     type: types.InstanceType = "t3.small"
     """EC2 instance type."""
-    disk_gib: int = Field(default=20, ge=8, le=16384)
+    disk_gib: Annotated[int, types.whole(8, 16384)] = 20
     """Size of the encrypted gp3 root volume, GiB."""
     ami: types.ImageId = ""
     """Pinned image id; empty takes the newest Debian 13 at the first provision and keeps it."""
-    count: int = Field(default=1, ge=1, le=9)
+    count: Annotated[int, types.whole(1, 9)] = 1
     """How many hosts, spread over two zones."""
 
 
@@ -120,9 +120,9 @@ class Settings(_Model):
     secrets: dict[types.SecretName, types.Purpose] = Field(default={}, max_length=types.MAX_SECRETS)
     """Names of the application's secrets, at most 100, and what each is for; their values:
     daybook secrets set."""
-    approvals: Literal[0, 1] = 0
+    approvals: Annotated[int, types.whole(0, 1)] = 0
     """How many people besides the operator must approve a plan."""
-    plan_hours: int = Field(default=24, ge=1, le=168)
+    plan_hours: Annotated[int, types.whole(1, 168)] = 24
     """How long a plan may wait for approval, hours."""
     git: Literal["any", "clean", "pushed"] = "any"
     """What the project's git must be before a change: anything, clean, or clean and pushed."""
@@ -132,7 +132,7 @@ class Settings(_Model):
     """Instances have API termination protection, and teardown needs `allow_teardown`."""
     allow_teardown: bool = False
     """Committed for a teardown of a protected environment, and taken out again after it."""
-    snapshot_days: int = Field(default=0, ge=0, le=365)
+    snapshot_days: Annotated[int, types.whole(0, 365)] = 0
     """How long a daily snapshot of each disk is kept, days; 0 for none."""
     alarm_email: types.Email = ""
     """Where alarms about the hosts go; empty for none."""
@@ -192,7 +192,7 @@ def load(root: Path, env: str) -> Settings:
     try:
         document = _read(path)
         if not isinstance(document.tree, dict):
-            raise Problem("expected settings, one `key: value` a line")
+            raise Problem("expected settings, `key: value` each")
         # As JSON, because its strict mode takes text for an address and a list for a tuple.
         return Settings.model_validate_json(json.dumps(document.tree), strict=True)
     except Problem as problem:
@@ -268,14 +268,15 @@ def _text(error: dict, key: Key) -> str:
     if kind == "value_error":
         return str(context["error"])
     if kind == "missing":
-        return "required, but not set"
+        return f"required, but not set: {_model(key).model_fields[key[-1]].description}"
     if kind == "extra_forbidden":
-        hint = nearest_hint(str(key[-1]), _siblings(key))
-        return "no such setting" + (f"; {hint}" if hint else "")
+        known = list(_model(key).model_fields)
+        hint = nearest_hint(str(key[-1]), known) or f"expected {', '.join(known)}"
+        return f"no such setting; {hint}"
     show = types.kind_of if key[0] == "secrets" else types.shown
     value = show(error["input"])
     expected = _EXPECTED.get(kind, "").format(**context) or error["msg"]
-    if kind in ("too_long", "too_short"):
+    if kind == "too_long":
         return f"expected {expected}, got {context['actual_length']}"
     is_number = isinstance(error["input"], int | float)
     in_quotes = "; write it in quotes" if kind == "string_type" and is_number else ""
@@ -284,24 +285,19 @@ def _text(error: dict, key: Key) -> str:
 
 _EXPECTED = {
     "string_type": "text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
     "bool_type": "true or false",
     "literal_error": "{expected}",
     "model_type": "settings below this one, `key: value` each",
     "dict_type": "`NAME: what it is for` lines",
     "tuple_type": "a list",
-    "greater_than_equal": "{ge} or more",
-    "less_than_equal": "{le} or less",
     "too_long": "at most {max_length}",
-    "too_short": "at least {min_length}",
 }
 
 
-def _siblings(key: Key) -> list[str]:
-    """Return the settings that could stand where a key does."""
-    models = {"instance": Instance, "github": GitHub, "freezes": Freeze}
-    return list((models.get(key[0], Settings) if len(key) > 1 else Settings).model_fields)
+def _model(key: Key) -> type[BaseModel]:
+    """Return the model that a key is a field of."""
+    inner = {"instance": Instance, "github": GitHub, "freezes": Freeze}
+    return inner.get(key[0], Settings) if len(key) > 1 else Settings
 
 
 def _line_of(key: Key, lines: dict[Key, int]) -> int:
