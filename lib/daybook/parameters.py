@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import papermill
@@ -10,6 +11,10 @@ import yaml
 
 from daybook import settings
 from daybook.errors import SettingsError
+
+FILE_BYTES = 64 * 1024
+"""The most that one `-f FILE` or `-y YAML` may hold."""
+Pairs = Iterable[tuple[str, object]]
 
 
 def find_notebook(root: Path, name: str) -> Path:
@@ -27,18 +32,18 @@ def find_notebook(root: Path, name: str) -> Path:
     )
 
 
-def check(
-    notebook: Path, texts: Iterable[tuple[str, str]], values: dict[str, object]
-) -> dict[str, object]:
+def check(notebook: Path, texts: Pairs, values: Pairs) -> dict[str, object]:
     """Return the parameters a notebook is to run with, typed as the notebook declares them.
 
     texts: `-p NAME VALUE`, converted to the declared type. values: from YAML, checked only.
-    Raises SettingsError with every mistake.
+    Raises SettingsError with every mistake; a name given twice is one, wherever it came from.
     """
     declared = papermill.inspect_notebook(notebook)
-    problems: list[str] = []
+    given = [*values, *texts]
+    times = Counter(name for name, _ in given)
+    problems = [f"{name} is given {_often(n)}" for name, n in times.items() if n > 1]
     chosen: dict[str, object] = {}
-    for name, value in [*values.items(), *texts]:
+    for name, value in given:
         if name not in declared:
             hint = settings.nearest_hint(name, list(declared))
             problems.append(f"{name}: no such parameter" + (f"; {hint}" if hint else ""))
@@ -60,30 +65,47 @@ def check(
     return chosen
 
 
-def read_files(paths: Iterable[str], texts: Iterable[str]) -> dict[str, object]:
-    """Merge `-f FILE` and `-y YAML` into one mapping; later ones win."""
-    merged: dict[str, object] = {}
-    for source, text in [
-        *((path, _read(path)) for path in paths),
-        *(("-y", text) for text in texts),
-    ]:
-        try:
-            tree = yaml.safe_load(text)
-        except yaml.YAMLError as err:
-            raise SettingsError(f"{source} is not YAML.", details=[str(err)]) from err
-        if not isinstance(tree, dict):
+def read_files(paths: Iterable[str], texts: Iterable[str]) -> list[tuple[str, object]]:
+    """Return what `-f FILE` and `-y YAML` give, a name that is given twice twice."""
+    sources = [*((path, _read(path)) for path in paths), *(("-y", text) for text in texts)]
+    return [pair for source, text in sources for pair in _pairs(source, text)]
+
+
+def _pairs(source: str, text: str) -> Iterator[tuple[str, object]]:
+    """Give the names and values of a YAML mapping; one value each, so no anchors and no merges."""
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(_bounded(text))):
+            raise yaml.YAMLError("aliases are not allowed in parameters")
+        tree = yaml.compose(text)
+        if not isinstance(tree, yaml.MappingNode):
             raise SettingsError(f"{source} holds no parameters.", expected="NAME: VALUE lines")
-        merged |= {str(name): value for name, value in tree.items()}
-    return merged
+        loader = yaml.constructor.SafeConstructor()
+        for key, value in tree.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: a name is not plain text")
+            yield key.value, loader.construct_document(value)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as err:
+        raise SettingsError(f"{source} is not YAML.", details=[str(err)]) from err
+
+
+def _bounded(text: str) -> str:
+    if len(text) > FILE_BYTES:
+        raise yaml.YAMLError(f"more than {FILE_BYTES} characters")
+    return text
+
+
+def _often(times: int) -> str:
+    return "twice" if times == 2 else f"{times} times"
 
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise SettingsError(
-            f"The parameter file {path} cannot be read.", observed=str(err)
-        ) from err
+        with Path(path).open("rb") as file:
+            raw = file.read(FILE_BYTES + 1)
+        return raw.decode()
+    except (OSError, ValueError) as err:
+        reason = getattr(err, "strerror", None) or "not a text file"
+        raise SettingsError(f"The parameter file {path} cannot be read.", observed=reason) from err
 
 
 def _to_bool(value: object) -> bool:

@@ -62,6 +62,25 @@ def test_a_wrong_parameter_is_refused(daybook, root, args, expected):
     assert not (root / "runs").exists()
 
 
+@pytest.mark.attack("F6", "an option given twice hides which environment is meant")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "provision", "--wait", "1m", "--wait", "2m"),
+        ("run", "provision", "--resume", "a", "--resume", "b"),
+        ("run", "provision", "--override-freeze", "a", "-p", "override_freeze", "b"),
+        ("secrets", "list", "-e", "staging", "--env", "production"),
+        ("secrets", "set", "NAME", "-e", "staging", "-eproduction"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_given_twice_is_refused(daybook, root, words):
+    code, said = daybook(*words)
+    assert code == 2
+    assert "twice" in said or "2 times" in said
+    assert not (root / "runs").exists()
+
+
 def test_all_mistakes_come_at_once(daybook):
     wrong = ("-p", "evn", "staging", "-p", "rehearse", "maybe", "-y", "approve: 3")
     code, said = daybook("run", "provision", *wrong)

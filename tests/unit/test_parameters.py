@@ -23,13 +23,13 @@ def notebook(tmp_path):
 
 def test_converts_to_the_declared_types(notebook):
     texts = [("env", "1.10"), ("count", "3"), ("rehearse", "false")]
-    found = parameters.check(notebook, texts, {})
+    found = parameters.check(notebook, texts, [])
     assert found == {"env": "1.10", "count": 3, "rehearse": False}
 
 
 def test_lists_every_mistake_and_the_nearest_name(notebook):
     with pytest.raises(SettingsError) as caught:
-        parameters.check(notebook, [("evn", "x"), ("count", "1.5"), ("rehearse", "maybe")], {})
+        parameters.check(notebook, [("evn", "x"), ("count", "1.5"), ("rehearse", "maybe")], [])
     assert caught.value.details == (
         "evn: no such parameter; did you mean env?",
         "count: expected a whole number, got '1.5'",
@@ -41,7 +41,7 @@ def test_lists_every_mistake_and_the_nearest_name(notebook):
 @pytest.mark.parametrize("value", [1.5, True, None, [1]])
 def test_yaml_of_another_type_is_refused(notebook, value):
     with pytest.raises(SettingsError):
-        parameters.check(notebook, [], {"count": value})
+        parameters.check(notebook, [], [("count", value)])
 
 
 def test_finds_a_notebook_by_name_or_path(notebook, tmp_path):
@@ -52,9 +52,63 @@ def test_finds_a_notebook_by_name_or_path(notebook, tmp_path):
 
 
 def test_reads_files_and_yaml(tmp_path):
-    (tmp_path / "p.yml").write_text("env: staging\ncount: 2\n")
+    (tmp_path / "p.yml").write_text("env: staging\n")
     found = parameters.read_files([str(tmp_path / "p.yml")], ["count: 3"])
-    assert found == {"env": "staging", "count": 3}
+    assert found == [("env", "staging"), ("count", 3)]
+
+
+TWICE = {
+    "-p -p": {"texts": [("env", "staging"), ("env", "production")]},
+    "-p -y": {"texts": [("env", "staging")], "yamls": ["env: production"]},
+    "-p -f": {"texts": [("env", "staging")], "file": "env: production"},
+    "-f -y": {"file": "env: staging", "yamls": ["env: production"]},
+    "-y -y": {"yamls": ["env: staging", "env: production"]},
+    "one -y": {"yamls": ["{env: staging, env: production}"]},
+    "one -y, quoted": {"yamls": ["{env: staging, 'env': production}"]},
+    "one -y, tagged": {"yamls": ["{env: staging, !!str env: production}"]},
+    "one -y, escaped": {"yamls": ['{env: staging, "\\x65nv": production}']},
+    "one -f": {"file": "env: staging\ncount: 1\nenv: production\n"},
+    "the same value": {"texts": [("env", "staging"), ("env", "staging")]},
+}
+
+
+@pytest.mark.attack("F6", "a parameter given twice hides which environment is meant")
+@pytest.mark.parametrize("given", TWICE.values(), ids=TWICE)
+def test_a_parameter_given_twice_is_refused(notebook, tmp_path, given):
+    files = []
+    if "file" in given:
+        (tmp_path / "p.yml").write_text(given["file"])
+        files = [str(tmp_path / "p.yml")]
+    values = parameters.read_files(files, given.get("yamls", []))
+    with pytest.raises(SettingsError) as caught:
+        parameters.check(notebook, given.get("texts", []), values)
+    assert caught.value.details == ("env is given twice",)
+
+
+@pytest.mark.attack("F6", "YAML that means more than it shows")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{<<: {env: production}, env: staging}",
+        "a: &a {env: production}\n<<: *a",
+        "a: &a [1]\nb: [*a, *a]",
+        "env: 2026-02-30",
+        "{1: x}",
+        "{[a]: x}",
+        "env: staging\n---\nenv: production",
+        "env: !!python/name:os.system x",
+        "a: " + "[" * 5000,
+        "a: " + "x" * 100_000,
+    ],
+)
+def test_yaml_says_one_thing(text):
+    with pytest.raises(SettingsError):
+        parameters.read_files([], [text])
+
+
+def test_a_parameter_file_is_not_read_without_end():
+    with pytest.raises(SettingsError):
+        parameters.read_files(["/dev/zero"], [])
 
 
 @pytest.mark.parametrize("text", ["- a", "a: [", "text"])

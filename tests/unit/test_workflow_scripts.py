@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import papermill
 import pytest
 import yaml
 
@@ -81,30 +82,119 @@ def test_a_plan_is_a_comment_that_is_written_anew(github, tmp_path):
     ]
 
 
-DAYBOOK = """#!/bin/sh
-case "$1 $2" in
-  "github identity") touch "$4" ;;
-  "run deploy") exit 4 ;;
-  "runs show") echo '{"run": "r1", "status": "STATUS", "plan": {"digest": "plan-1"}}' ;;
-esac
+DAYBOOK = """#!/usr/bin/env python3
+import json, sys
+from pathlib import Path
+with Path("said").open("a") as said:
+    said.write(json.dumps(sys.argv[1:]) + "\\n")
+if sys.argv[1:3] == ["run", "deploy"]:
+    sys.exit(CODE)
+if sys.argv[1:3] == ["runs", "show"]:
+    print('{"run": "r1", "status": "STATUS", "plan": {"digest": "plan-1"}}')
 """
 
 
+@pytest.fixture
+def run_step(tmp_path):
+    """Return what runs .github/scripts/run beside a daybook that notes how it was called."""
+
+    def run(*, status: str = "succeeded", code: int = 0, **inputs: str):
+        for name, text in (
+            (".github/scripts/run", (SCRIPTS / "run").read_text()),
+            (".venv/bin/daybook", DAYBOOK.replace("STATUS", status).replace("CODE", str(code))),
+        ):
+            (tmp_path / name).parent.mkdir(parents=True)
+            (tmp_path / name).write_text(text)
+            (tmp_path / name).chmod(0o755)
+        given = {"STEP": "deploy", "ENVIRONMENT": "staging"} | inputs
+        given |= {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+        script = tmp_path / ".github/scripts/run"
+        return subprocess.run(
+            [script], env=os.environ | given, capture_output=True, text=True, timeout=30
+        )
+
+    return run
+
+
+def said(folder: Path) -> list[list[str]]:
+    """Return how daybook was called."""
+    file = folder / "said"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
 @pytest.mark.parametrize(("status", "code", "waits"), [("waiting", 0, True), ("failed", 4, False)])
-def test_a_plan_that_waits_ends_well_and_a_refused_approval_does_not(tmp_path, status, code, waits):
-    for name, text in (
-        (".github/scripts/run", (SCRIPTS / "run").read_text()),
-        (".venv/bin/daybook", DAYBOOK.replace("STATUS", status)),
-    ):
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
-    summary = tmp_path / "summary.md"
-    given = {"STEP": "deploy", "ENVIRONMENT": "staging", "GITHUB_STEP_SUMMARY": str(summary)}
-    done = subprocess.run([tmp_path / ".github/scripts/run"], env=os.environ | given, timeout=30)
-    assert done.returncode == code
-    assert ("waits for approval of | `plan-1`" in summary.read_text()) is waits
-    assert "exit code 4" in summary.read_text()
+def test_a_plan_that_waits_ends_well_and_a_refused_approval_does_not(
+    tmp_path, run_step, status, code, waits
+):
+    assert run_step(status=status, code=4).returncode == code
+    summary = (tmp_path / "summary.md").read_text()
+    assert ("waits for approval of | `plan-1`" in summary) is waits
+    assert "exit code 4" in summary
+
+
+def test_inputs_become_parameters(tmp_path, run_step):
+    digest = "plan-" + "0a" * 16
+    assert run_step(PARAMETERS="image staging\nconfirm a b\n", APPROVE=digest).returncode == 0
+    identity, run, _show = said(tmp_path)
+    assert identity[:3] == ["github", "identity", "staging"]
+    assert run == [
+        *("run", "deploy", "-p", "env", "staging", "-p", "approve", digest),
+        *("-p", "image", "staging", "-p", "confirm", "a b", "--wait", "10m"),
+    ]
+
+
+SMUGGLED = {
+    "another environment": {"PARAMETERS": "env production"},
+    "another environment after an innocent line": {"PARAMETERS": "image a\nenv production"},
+    "another environment behind a carriage return": {"PARAMETERS": "image a\renv production"},
+    "another environment behind a Unicode line break": {"PARAMETERS": "image a\u2028env production"},
+    "another environment behind a tab": {"PARAMETERS": "env\tproduction"},
+    "another environment in look-alike letters": {"PARAMETERS": "\u0435nv production"},
+    "another environment in full-width letters": {"PARAMETERS": "\uff45\uff4e\uff56 production"},
+    "another environment with capitals": {"PARAMETERS": "ENV production"},
+    "another target": {"PARAMETERS": "rehearse true"},
+    "an approval": {"PARAMETERS": "approve auto"},
+    "an approval of everything": {"APPROVE": "auto"},
+    "options in the approval": {"APPROVE": "plan-" + "0" * 32 + "\n-p env production"},
+    "a freeze overridden": {"PARAMETERS": "override_freeze because"},
+    "the review overridden": {"PARAMETERS": "override_git because"},
+    "an option as a name": {"PARAMETERS": "--resume 20261127T000000Z-deploy-000000"},
+    "an option as a value": {"PARAMETERS": "image --resume"},
+    "the option -p as a name": {"PARAMETERS": "-p env"},
+    "a parameter twice": {"PARAMETERS": "image a\nimage b"},
+    "a value without an end": {"PARAMETERS": "image " + "a" * 100_000},
+    "a flood of lines": {"PARAMETERS": "image a\n" * 1000},
+    "a name without a value": {"PARAMETERS": "image"},
+    "a path as the step": {"STEP": "../notebooks/teardown"},
+    "a notebook elsewhere as the step": {"STEP": "evil.ipynb"},
+    "an option as the step": {"STEP": "--help"},
+    "another environment in the environment": {"ENVIRONMENT": "staging -p env production"},
+    "an environment with a line break": {"ENVIRONMENT": "staging\n"},
+    "an environment in another folder": {"ENVIRONMENT": "../production"},
+}
+
+
+@pytest.mark.attack("F6", "a workflow input leads to another environment, target or approval")
+@pytest.mark.parametrize("inputs", SMUGGLED.values(), ids=SMUGGLED)
+def test_inputs_cannot_lead_elsewhere(tmp_path, run_step, inputs):
+    done = run_step(**inputs)
+    assert done.returncode == 2, done.stdout
+    assert "Nothing was changed." in done.stderr
+    assert said(tmp_path) == [], "nothing of Daybook ran"
+    assert "production" not in done.stdout + done.stderr
+
+
+def test_every_parameter_of_a_notebook_is_an_input_or_is_withheld_on_purpose():
+    script = (SCRIPTS / "run").read_text()
+    [allowed] = re.findall(r"^PARAMETERS = \((.*)\)$", script, re.M)
+    withheld = {"env", "rehearse", "approve", "override_freeze", "override_git", "repository"}
+    declared = {
+        name
+        for folder in ("notebooks", "runbooks")
+        for path in (ROOT / folder).glob("*.ipynb")
+        for name in papermill.inspect_notebook(path)
+    }
+    assert declared - withheld == set(re.findall(r"\w+", allowed))
 
 
 def test_drift_is_one_issue_that_ends_with_it(github):

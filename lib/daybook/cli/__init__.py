@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections import Counter
+from typing import Any
 
 import click
 
@@ -30,10 +32,40 @@ class _Commands(click.Group):
         return sorted([*super().list_commands(ctx), *LATER])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in LATER:
-            return super().get_command(ctx, name)
-        module, attribute = LATER[name]
-        return getattr(importlib.import_module(module), attribute)
+        if name in LATER:
+            module, attribute = LATER[name]
+            found = getattr(importlib.import_module(module), attribute)
+        else:
+            found = super().get_command(ctx, name)
+        return found and _refusing_repetition(found)
+
+
+def _refusing_repetition(command: click.Command) -> click.Command:
+    """Return the command and its sub-commands with an option given twice as an error.
+
+    click takes the last one: `-e staging … -e production` would act on another environment than
+    the one that a reader sees first.
+    """
+    make = type(command).make_parser
+
+    def make_parser(ctx: click.Context) -> Any:
+        parser = make(command, ctx)
+        parse = parser.parse_args
+
+        def parse_args(args: list[str]) -> tuple:
+            values, rest, order = parse(args)
+            for option, times in Counter(order).items():
+                if times > 1 and isinstance(option, click.Option) and not option.multiple:
+                    raise click.UsageError(f"{option.opts[-1]} is given {times} times.", ctx)
+            return values, rest, order
+
+        parser.parse_args = parse_args
+        return parser
+
+    command.make_parser = make_parser
+    for child in getattr(command, "commands", {}).values():
+        _refusing_repetition(child)
+    return command
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,9 +81,12 @@ def daybook() -> None:
 @click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Parameters in a file.")
 @click.option("--wait", default="", metavar="TIME", help="Wait for another run: 90s, 10m or 1h.")
 @click.option("--override-freeze", default="", metavar="REASON", help="Run in a freeze window.")
+@click.option("--override-git", default="", metavar="REASON", help="Run a commit that nobody reviewed.")
 @click.option("--resume", default="", metavar="RUN", help="Go on with a run: same parameters.")
 @click.option("--quiet", is_flag=True, help="Print only errors.")
-def run(step, texts, raws, yamls, files, wait, override_freeze, resume, quiet) -> None:
+def run(
+    step, texts, raws, yamls, files, wait, override_freeze, override_git, resume, quiet
+) -> None:
     """Run STEP, a notebook's name (provision) or path, without a browser.
 
     Exit codes: 0 succeeded, 2 settings or parameters, 3 preflight, 4 approval needed or wrong,
@@ -64,7 +99,8 @@ def run(step, texts, raws, yamls, files, wait, override_freeze, resume, quiet) -
 
     lock.seconds(wait)
     os.environ |= {turn.WAIT: wait} if wait else {}
-    texts += (("override_freeze", override_freeze),) if override_freeze else ()
+    overrides = {"override_freeze": override_freeze, "override_git": override_git}
+    texts += tuple((name, reason) for name, reason in overrides.items() if reason)
     root = settings.find_root()
     notebook = parameters.find_notebook(root, step)
     values = parameters.read_files(files, yamls)

@@ -11,7 +11,7 @@ from daybook.gates.gate import AUTO
 from daybook.gates.waiting import differences
 from daybook.record import archive, journal, provenance, record
 
-GIVEN_ANEW = ("approve", "confirm", "override_freeze")
+GIVEN_ANEW = ("approve", "confirm", "override_freeze", "override_git")
 """What an operator says of one run; every other parameter stays as it was."""
 
 
