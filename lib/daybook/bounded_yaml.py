@@ -26,7 +26,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TYPES = yaml.SafeLoader.yaml_implicit_resolvers
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\.[0-9]{1,18}")
-_UNSEEN = re.compile(
+UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
 """Control characters, surrogates, line separators, and what reverses the direction of a text."""
@@ -122,6 +122,8 @@ class _Builder:
     def _key(self, event: yaml.NodeEvent, line: int, parent: _Node) -> str:
         if not isinstance(event, yaml.ScalarEvent):
             raise Problem("a key must be text", line, parent.at)
+        if event.implicit[0] and _kind(event.value) == "merge":
+            raise Problem("merge keys (<<) are not read; write the values out", line, parent.at)
         key = _scalar(event, line, parent.at)
         if not isinstance(key, str):
             raise Problem("a key must be text; write it in quotes", line, parent.at)
@@ -180,7 +182,7 @@ def decode(raw: bytes) -> str:
 
 def _events(text: str) -> Iterator[yaml.Event]:
     """Give the parser's events, its errors as Problem: without the text, which they may quote."""
-    if unseen := _UNSEEN.search(text):
+    if unseen := UNSEEN.search(text):
         line = text.count("\n", 0, unseen.start()) + 1
         raise Problem("a control or invisible character; remove it", line, _key_near(text, line))
     try:
@@ -208,7 +210,7 @@ def _key_near(text: str, line: int) -> Key:
 def _scalar(event: yaml.ScalarEvent, line: int, at: Key) -> Any:
     """Return a scalar's value."""
     text = event.value
-    if "\r" in text or _UNSEEN.search(text):
+    if "\r" in text or UNSEEN.search(text):
         raise Problem("a control or invisible character; remove it", line, at)
     if not event.implicit[0]:
         return text

@@ -134,7 +134,7 @@ def _seal_problems(folder: Path, raw: bytes, said: Mapping[str, Any]) -> tuple[s
         "runs/" + record.REHEARSAL_SIGNERS if is_rehearsal else "environments/signers"
     )
     namespace = signing.REHEARSAL if is_rehearsal else signing.RECORD
-    when = "".join(c for c in str(said.get("end", ""))[:19] if c.isdigit()) + "Z"
+    when = "".join(c for c in str(said.get("end", ""))[:19] if c in "0123456789") + "Z"
     signature = path.read_text(encoding="utf-8", errors="replace")
     found = signing.check(raw, signature, signers, namespace, when=when)
     if not found.is_good:
