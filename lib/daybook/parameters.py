@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+from jsonschema import ValidationError
 
 from daybook import bounded_yaml, settings
 from daybook.bounded_yaml import Problem
@@ -20,6 +21,8 @@ from daybook.setting_types import shown
 
 LONGEST = 4_000
 """The most characters of a parameter's text."""
+_BROKEN = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What papermill and nbformat raise for JSON that is no notebook."""
 NOTEBOOK_BYTES = 8 * 2**20
 STEP = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 """What a notebook's file may be called: a run's folder is named after it."""
@@ -93,7 +96,7 @@ def declared_by(notebook: Path) -> dict[str, Any]:
         if not isinstance(json.loads(text).get("cells"), list):
             raise Problem("not a notebook")
         return papermill.inspect_notebook(notebook)
-    except (Problem, RecursionError, LookupError, TypeError, ValueError, AttributeError) as err:
+    except (Problem, ValidationError, *_BROKEN) as err:
         observed = err.problem if isinstance(err, Problem) else "not a notebook"
         raise SettingsError(
             f"The notebook {notebook.name} cannot be read.",
