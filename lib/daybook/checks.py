@@ -126,7 +126,7 @@ def tool_is(
         if not shutil.which(command[0], path=environ.get("PATH")):
             return Check(name, expected, "not on PATH", is_ok=False, fix=fix)
         result = start(command, env=environ, timeout_s=30, check=False)
-        found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", " ".join(result.tail))
+        found = re.search(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", " ".join(result.tail))
         if not found:
             return Check(name, expected, "a version that cannot be read", is_ok=False, fix=fix)
         version = tuple(int(part) for part in found.groups() if part)

@@ -15,9 +15,11 @@ DaybookError             1
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 NOTHING_CHANGED = "Nothing was changed."
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class DaybookError(Exception):
@@ -53,7 +55,7 @@ class DaybookError(Exception):
         lines += [f"  observed: {self.observed}"] if self.observed else []
         lines += [f"  {self.changed}"] if self.changed else []
         lines += [f"  Next: {self.next}"] if self.next else []
-        return lines
+        return [printable(line) for line in lines]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -61,6 +63,12 @@ class DaybookError(Exception):
     def _render_traceback_(self) -> list[str]:
         """Give IPython the message instead of a traceback; the journal keeps the traceback."""
         return [str(self)]
+
+
+def printable(text: str, longest: int = 2_000) -> str:
+    """Return a text as a terminal may get it: bounded, and its control characters escaped."""
+    text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
 
 
 class SettingsError(DaybookError):

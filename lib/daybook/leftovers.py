@@ -78,7 +78,7 @@ def _key_pairs(target: Target, name: str) -> Iterator[str]:
 
 
 def _records(target: Target, zone: str, names: Sequence[str], host: str) -> Iterator[str]:
-    own = re.compile(rf"{re.escape(host)}-\d\.{re.escape(zone)}")
+    own = re.compile(rf"{re.escape(host)}-[0-9]\.{re.escape(zone)}")
     if not (zone_id := aws.zone_id(target, zone)):
         return
     pages = aws.client(target, "route53").get_paginator("list_resource_record_sets")

@@ -29,7 +29,7 @@ class Setting:
 def resolve(root: Path, env: str, chosen: Settings, target: Target) -> list[Setting]:
     """Return every setting as a run would use it, in the order of the model."""
     file = root / "environments" / f"{env}.yml"
-    lines = settings.read(file)[1]
+    lines = settings.lines(root, env)
     instead = _overridden(chosen, target)
     return [
         Setting(".".join(at), *instead.get(at, (_text(value), _origin(at, file.name, lines))))

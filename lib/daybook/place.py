@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from daybook import aws, git, reviews, settings
 from daybook.checks import Check, Question
 from daybook.errors import PreflightFailed, SettingsError
+from daybook.setting_types import shown
 from daybook.settings import Settings
 from daybook.target import Target
 
@@ -76,10 +77,12 @@ def names_are_its_own(root: Path, env: str, chosen: Settings) -> Question:
     """Ask whether another environment of the application claims a DNS name or the network."""
 
     def question(name: str) -> Check:
-        claims = [claim for other in _others(root, env) for claim in _claimed(*other, chosen)]
+        others, unread = _others(root, env)
+        claims = [claim for other in others for claim in _claimed(*other, chosen)]
         fix = f"give {env} names and a cidr of its own in environments/{env}.yml"
         observed = "; ".join(claims) or ", ".join((*chosen.names, str(chosen.cidr)))
-        return Check(name, f"{env}'s alone", observed, not claims, fix)
+        # Only a warning: a mistake in staging's file must not stop a rollback of production.
+        return Check(name, f"{env}'s alone", observed + _not_compared(unread), not claims, fix)
 
     return question
 
@@ -89,9 +92,10 @@ def github_is_agreed(root: Path, env: str, chosen: Settings) -> Question:
 
     def question(name: str) -> Check:
         shared = (chosen.app, chosen.account)
-        other = [
+        others, unread = _others(root, env)
+        other = [f"{other}'s settings cannot be used" for other in unread] + [
             f"{other} has {_told(theirs)}"
-            for other, theirs in _others(root, env)
+            for other, theirs in others
             if (theirs.app, theirs.account) == shared and _told(theirs) != _told(chosen)
         ]
         fix = f"write the same repositories into environments/{env}.yml and the others"
@@ -109,7 +113,8 @@ def branches(root: Path, env: str, chosen: Settings) -> list[str]:
 def of_account(root: Path, env: str, chosen: Settings) -> dict[str, Settings]:
     """Return the application's environments in the account of this one, itself included."""
     shared = (chosen.app, chosen.account)
-    others = {name: each for name, each in _others(root, env) if (each.app, each.account) == shared}
+    found, _ = _others(root, env)
+    others = {name: each for name, each in found if (each.app, each.account) == shared}
     return dict(sorted({env: chosen, **others}.items()))
 
 
@@ -202,15 +207,21 @@ def no_freeze(chosen: Settings, *, override: str, now: datetime | None = None) -
     return question
 
 
-def _others(root: Path, env: str) -> list[tuple[str, Settings]]:
-    """Return the other environments; one whose settings cannot be used claims nothing."""
-    found = []
+def _others(root: Path, env: str) -> tuple[list[tuple[str, Settings]], list[str]]:
+    """Return the other environments, and the names of those whose settings cannot be used."""
+    found, unread = [], []
     for name in settings.environments(root):
         try:
             found += [(name, settings.load(root, name))] if name != env else []
         except SettingsError:
-            continue
-    return found
+            unread.append(name)
+    return found, unread
+
+
+def _not_compared(unread: list[str]) -> str:
+    """Return "; not compared: staging, see daybook env check"."""
+    names = ", ".join(map(shown, unread[:5]))
+    return f"; not compared with {names}: see daybook env check" if unread else ""
 
 
 def _claimed(other: str, theirs: Settings, ours: Settings) -> list[str]:

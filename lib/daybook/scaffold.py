@@ -13,11 +13,6 @@ import yaml
 from daybook import settings
 from daybook.errors import SettingsError
 
-NAME = r"[a-z][a-z0-9]{1,19}"
-RESERVED = frozenset({"account", "all", "default", "github", "localhost", "ungrouped"})
-"""What the shared lock, Terraform's first workspace, the parameters of GitHub's token and Ansible's
-own groups are called."""
-
 
 def files(root: Path, name: str, source: str) -> dict[Path, str]:
     """Return the files of a new environment and what is in them; nothing is written.
@@ -55,12 +50,7 @@ def free_network(taken: Iterable[IPv4Network], prefix: int) -> IPv4Network:
 
 
 def _require_new(root: Path, name: str) -> None:
-    if not re.fullmatch(NAME, name) or name in RESERVED:
-        raise SettingsError(
-            f"{name!r} cannot be an environment's name.",
-            expected="2 to 20 small letters and digits, a letter first, such as demo",
-            observed=f"{name} is taken by Daybook or its tools" if name in RESERVED else name,
-        )
+    settings.require_name(name)
     if name in settings.environments(root):
         raise SettingsError(f"{name} is there already.", next=f"edit environments/{name}.yml")
 

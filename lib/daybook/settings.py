@@ -3,76 +3,34 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
-from ipaddress import IPv4Network
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from daybook import bounded_yaml
+from daybook import setting_types as types
+from daybook.bounded_yaml import Key, Problem
 from daybook.errors import SettingsError
-from daybook_release import names
 
 NOTEBOOKS = ("notebooks", "runbooks")
 """Where the steps' notebooks are."""
-
-
-def _matching(pattern: str, says: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(f"{value!r} is not {says}")
-        return value
-
-    return AfterValidator(check)
-
-
-AppName = Annotated[str, _matching(r"[a-z][a-z0-9-]{0,24}", "a short name such as hello")]
-Account = Annotated[
-    str, _matching(r"sandbox|\d{12}", "sandbox or a 12-digit AWS account id (in quotes)")
-]
-Region = Annotated[str, _matching(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region such as us-east-1")]
-DnsName = Annotated[
-    str,
-    _matching(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", "a DNS name in lower case"),
-]
-ImageId = Annotated[str, _matching(r"|ami-[0-9a-f]+", "an image id such as ami-0abc, or empty")]
-
-
-def _free_for_secrets(name: str) -> str:
-    if problem := names.problem_of(name):
-        raise ValueError(problem)
-    return name
-
-
-def _in_words(purpose: str) -> str:
-    """Refuse a value that was put where its purpose belongs, without repeating it."""
-    if len(purpose.split()) < 2:
-        raise ValueError("say in two words or more what it is for; its value does not belong here")
-    return purpose
-
-
-SecretName = Annotated[str, AfterValidator(_free_for_secrets)]
-Purpose = Annotated[str, AfterValidator(_in_words)]
-
-Repository = Annotated[
-    str,
-    _matching(r"|[A-Za-z0-9-]+(@\d+)?/[A-Za-z0-9._-]+(@\d+)?", "a repository such as owner/name"),
-]
-Branch = Annotated[str, _matching(r"[A-Za-z0-9._/-]+", "one branch such as main")]
 NOBODY = "--"
 """No owner on GitHub has it in his name: such a repository is for rehearsals alone."""
-Label = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a label such as staging")]
-Email = Annotated[str, _matching(r"|[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address, or empty")]
+MAX_PROBLEMS = 20
+"""So many are listed; more are counted."""
+
+
+class _Conflict(ValueError):
+    """Settings that contradict each other: each key with what is wrong with it."""
+
+    def __init__(self, problems: dict[Key, str]) -> None:
+        super().__init__("; ".join(problems.values()))
+        self.problems = problems
 
 
 class _Model(BaseModel):
@@ -84,27 +42,27 @@ class _Model(BaseModel):
 class Instance(_Model):
     """The environment's EC2 instance."""
 
-    type: str = "t3.small"
+    type: types.InstanceType = "t3.small"
     """EC2 instance type."""
-    disk_gib: int = Field(default=20, ge=8, le=16384)
+    disk_gib: Annotated[int, types.whole(8, 16384)] = 20
     """Size of the encrypted gp3 root volume, GiB."""
-    ami: ImageId = ""
+    ami: types.ImageId = ""
     """Pinned image id; empty takes the newest Debian 13 at the first provision and keeps it."""
-    count: int = Field(default=1, ge=1, le=9)
+    count: Annotated[int, types.whole(1, 9)] = 1
     """How many hosts, spread over two zones."""
 
 
 class GitHub(_Model):
     """Whose workflows get a role in the account, and which of them release here."""
 
-    repository: Repository = ""
+    repository: types.Repository = ""
     """`owner/name`, or `owner@id/name@id` where GitHub says so; empty for nobody. A job of an
     environment of its may run Daybook. The same in every environment of the account."""
-    application: Repository = ""
+    application: types.Repository = ""
     """The application's own repository, where it has one; the same in every environment, too."""
-    branch: Branch = "main"
+    branch: types.Branch = "main"
     """The application's branch that may push images, and is released here."""
-    labels: tuple[Label, ...] = ()
+    labels: tuple[types.Label, ...] = Field(default=(), max_length=types.MAX_LABELS)
     """What a job asks for to get the runner of this environment; its name, unless given."""
 
     @property
@@ -115,53 +73,61 @@ class GitHub(_Model):
     @property
     def path(self) -> str:
         """Return that repository as its address has it: `owner/name`."""
-        return re.sub(r"@\d+", "", self.releases)
+        return re.sub(r"@[0-9]+", "", self.releases)
 
     @property
     def own_path(self) -> str:
         """Return the infrastructure's own repository as its address has it: `owner/name`."""
-        return re.sub(r"@\d+", "", self.repository)
+        return re.sub(r"@[0-9]+", "", self.repository)
 
 
 class Freeze(_Model):
     """A window in which nothing is changed."""
 
-    since: AwareDatetime
+    since: types.Moment
     """First moment, with its offset: 2026-12-20T00:00:00Z."""
-    until: AwareDatetime
+    until: types.Moment
     """First moment after it."""
-    reason: str = Field(min_length=1)
+    reason: types.Reason
     """What an operator is told."""
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> Freeze:
+        if self.until <= self.since:
+            after = self.since.isoformat()
+            raise _Conflict({("until",): f"expected a moment after {after}, its `since`"})
+        return self
 
 
 class Settings(_Model):
     """What one environment is; every key is explained here and commented in the YAML files."""
 
-    app: AppName
+    app: types.AppName
     """Short name of the application; every AWS name begins with it."""
-    account: Account
+    account: types.Account
     """`sandbox`, or the 12-digit AWS account id that the caller must be in."""
-    region: Region = "us-east-1"
+    region: types.Region = "us-east-1"
     """AWS region."""
-    zone: DnsName
+    zone: types.DnsName
     """DNS zone in Route53 that bootstrap makes."""
-    names: tuple[DnsName, ...] = Field(min_length=1)
-    """DNS names of the application, the first being the one to show."""
-    cidr: IPv4Network
-    """Private network of the VPC; each environment has its own."""
-    operators: tuple[IPv4Network, ...]
-    """Addresses that may use SSH."""
+    names: types.Names
+    """DNS names of the application, 1 to 20, in the zone; the first one is its URL."""
+    cidr: types.Cidr
+    """Private network of the VPC, /16 to /20; each environment has its own."""
+    operators: types.Operators
+    """IPv4 ranges that may use SSH, at most 58: AWS allows 60 rules in a security group."""
     instance: Instance = Instance()
     """The machine: its type, its disk, its image."""
-    ssh_key: Path = Path("~/.ssh/id_ed25519")
+    ssh_key: types.KeyFile = Path("~/.ssh/id_ed25519")
     """Private key of the operator (its public half lies beside it); DAYBOOK_SSH_KEY wins."""
-    port: int = Field(default=8000, ge=1024, le=65535)
-    """Loopback port of the application on the host."""
-    secrets: dict[SecretName, Purpose] = {}
-    """Names of the application's secrets, and what each is for; values: daybook secrets set."""
-    approvals: Literal[0, 1] = 0
+    port: types.Port = 8000
+    """Loopback port of the application on the host; a release beside it takes the one above."""
+    secrets: dict[types.SecretName, types.Purpose] = Field(default={}, max_length=types.MAX_SECRETS)
+    """Names of the application's secrets, at most 100, and what each is for; their values:
+    daybook secrets set."""
+    approvals: Annotated[int, types.whole(0, 1)] = 0
     """How many people besides the operator must approve a plan."""
-    plan_hours: int = Field(default=24, ge=1, le=168)
+    plan_hours: Annotated[int, types.whole(1, 168)] = 24
     """How long a plan may wait for approval, hours."""
     git: Literal["any", "clean", "pushed"] = "any"
     """What the checkout must be before a change: anything, clean (a commit, byte for byte), or
@@ -169,17 +135,17 @@ class Settings(_Model):
     git_remote: str = Field(default="", max_length=300)
     """URL of the reviewed repository; github.repository on github.com unless set. Bootstrap
     notes it in the account, and only what is noted there counts."""
-    freezes: tuple[Freeze, ...] = ()
+    freezes: tuple[Freeze, ...] = Field(default=(), max_length=types.MAX_FREEZES)
     """When nothing is changed."""
     protected: bool = False
     """Instances have API termination protection, and teardown needs `allow_teardown`."""
     allow_teardown: bool = False
     """Committed for a teardown of a protected environment, and taken out again after it."""
-    snapshot_days: int = Field(default=0, ge=0, le=365)
+    snapshot_days: Annotated[int, types.whole(0, 365)] = 0
     """How long a daily snapshot of each disk is kept, days; 0 for none."""
-    alarm_email: Email = ""
+    alarm_email: types.Email = ""
     """Where alarms about the hosts go; empty for none."""
-    flow_log_days: int = Field(default=0, ge=0, le=731)
+    flow_log_days: types.LogDays = 0
     """How long the VPC's flow logs are kept, days; 0 for none."""
     github: GitHub = GitHub()
     """Whose workflows on GitHub may push images, release here, and run Daybook."""
@@ -187,15 +153,25 @@ class Settings(_Model):
     """How a push is released: by a runner on the host, by Systems Manager, or by nobody."""
 
     @model_validator(mode="after")
-    def _can_be_deployed_to(self) -> Settings:
-        if self.deploy_via != "none" and not self.github.repository:
-            raise ValueError(f"deploy_via: {self.deploy_via} needs github.repository")
-        named = (self.github.repository, self.github.application)
-        if self.account != "sandbox" and NOBODY in "".join(named):
-            raise ValueError("github: write your own repositories, or take it and deploy_via out")
-        if self.deploy_via == "runner" and self.instance.count > 1:
-            raise ValueError("deploy_via: runner releases on one host; several take ssm")
+    def _agree(self) -> Settings:
+        if problems := dict(self._conflicts()):
+            raise _Conflict(problems)
         return self
+
+    def _conflicts(self) -> Iterator[tuple[Key, str]]:
+        """Give each key that does not fit another, and why."""
+        for index, name in enumerate(self.names):
+            if name != self.zone and not name.endswith(f".{self.zone}"):
+                fits = f"expected {self.zone} or a name that ends with .{self.zone}"
+                yield ("names", index), f"{fits}, got {types.shown(name)}"
+        if self.deploy_via != "none" and not self.github.repository:
+            yield ("deploy_via",), f"{self.deploy_via} needs github.repository; otherwise none"
+        if self.deploy_via == "runner" and self.instance.count > 1:
+            yield ("deploy_via",), "runner releases on one host; for several choose ssm or none"
+        for key in ("repository", "application"):
+            if self.account != "sandbox" and NOBODY in getattr(self.github, key):
+                fix = "expected a repository of yours, or no github and deploy_via: none"
+                yield ("github", key), f"{fix}; this one is for rehearsals alone"
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -221,78 +197,130 @@ def environments(root: Path) -> list[str]:
 
 def load(root: Path, env: str) -> Settings:
     """Read and check an environment's settings; SettingsError lists each mistake and line."""
-    path = root / "environments" / f"{env}.yml"
-    known = environments(root)
-    if env not in known:
-        raise SettingsError(
-            f"Unknown environment {env!r}.",
-            expected=" or ".join(known) or "a file in environments/",
-            next=nearest_hint(env, known)
-            or f"choose one of these, or write environments/{env}.yml",
-        )
-    tree, lines = read(path)
+    path = _path(root, env)
     try:
-        return Settings.model_validate(tree)
+        document = _read(path)
+        if not isinstance(document.tree, dict):
+            raise Problem("expected settings, `key: value` each")
+        # As JSON, because its strict mode takes text for an address and a list for a tuple.
+        return Settings.model_validate_json(json.dumps(document.tree), strict=True)
+    except Problem as problem:
+        details = [_at(path.name, problem.line, problem.key, problem.problem)]
     except ValidationError as err:
-        details = [_describe(path.name, lines, error) for error in err.errors()]
-        raise SettingsError(
-            f"The settings of {env} cannot be used.",
-            details=details,
-            next=f"mend environments/{path.name} and run the same command again",
-        ) from err
+        details = [
+            _at(path.name, _line_of(key, document.lines), key, text)
+            for error in err.errors(include_url=False)
+            for key, text in _problems(error)
+        ]
+    more = len(details) - MAX_PROBLEMS
+    raise SettingsError(
+        f"The settings of {env} cannot be used.",
+        details=details[:MAX_PROBLEMS] + ([f"and {more} more"] if more > 0 else []),
+        next=f"correct environments/{path.name} and run the same command again",
+    )
+
+
+def lines(root: Path, env: str) -> dict[Key, int]:
+    """Return the line of each setting that the file has: `{("instance", "type"): 12}`."""
+    return _read(_path(root, env)).lines
 
 
 def nearest_hint(wrong: str, known: list[str]) -> str | None:
     """Return "did you mean …?" for a mistyped name, or None."""
-    near = difflib.get_close_matches(wrong, known, n=1)
+    near = difflib.get_close_matches(wrong[:100], known, n=1)
     return f"did you mean {near[0]}?" if near else None
 
 
-def read(path: Path) -> tuple[object, dict[tuple, int]]:
-    """Return what a settings file says, and in which line: `{("instance", "type"): 12}`."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return yaml.safe_load(text), _line_numbers(yaml.compose(text))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        mark = getattr(err, "problem_mark", None)
-        where = f"environments/{path.name}" + (f":{mark.line + 1}" if mark else "")
-        problem = getattr(err, "problem", None) or getattr(err, "strerror", None) or str(err)
+def _path(root: Path, env: str) -> Path:
+    """Return the file of an environment that exists."""
+    known = environments(root)
+    if env not in known:
         raise SettingsError(
-            "The settings cannot be read.",
-            details=[f"{where}: {problem}"],
-            next=f"mend environments/{path.name} and run the same command again",
-        ) from err
+            f"Unknown environment {types.shown(env)}.",
+            expected=" or ".join(known[:10]) or "a file in environments/",
+            next=nearest_hint(env, known) or "choose one of these, or: daybook env new NAME",
+        )
+    require_name(env)
+    return root / "environments" / f"{env}.yml"
 
 
-def _line_numbers(node: yaml.Node | None, at: tuple = ()) -> dict[tuple, int]:
-    lines = {at: node.start_mark.line + 1} if node else {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if (*at, key.value) in lines:
-                problem = f"{key.value} a second time"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-            lines |= _line_numbers(value, (*at, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            lines |= _line_numbers(value, (*at, index))
-    return lines
+def require_name(env: str) -> None:
+    """Raise SettingsError when an environment cannot be called so."""
+    is_reserved = env in types.RESERVED_ENVIRONMENTS
+    if is_reserved or not re.fullmatch(types.ENVIRONMENT, env):
+        raise SettingsError(
+            f"{types.shown(env)} cannot be an environment's name.",
+            expected="2 to 20 lower-case letters and digits, a letter first, such as demo",
+            observed=f"{env} is reserved by Daybook or its tools" if is_reserved else None,
+            next="choose another name",
+        )
 
 
-def _describe(file: str, lines: dict[tuple, int], error: dict) -> str:
-    at = error["loc"]
-    while at and at not in lines:
-        at = at[:-1]
-    where = ".".join(str(part) for part in error["loc"] if part != "[key]") or "the file"
-    hint = (
-        nearest_hint(str(error["loc"][-1]), list(Settings.model_fields))
-        if _unknown(error)
-        else None
-    )
-    problem = "no such setting" if _unknown(error) else error["msg"].removeprefix("Value error, ")
-    return f"environments/{file}:{lines.get(at, 1)}: {where}: {problem}" + (
-        f"; {hint}" if hint else ""
-    )
+def _read(path: Path) -> bounded_yaml.Document:
+    # A link would lead out of what was reviewed.
+    return bounded_yaml.parse(bounded_yaml.read_text(path, follow=False))
 
 
-def _unknown(error: dict) -> bool:
-    return error["type"] == "extra_forbidden"
+def _problems(error: dict) -> Iterator[tuple[Key, str]]:
+    """Give what an error of pydantic's means for the operator, by key."""
+    key = tuple(part for part in error["loc"] if part != "[key]")
+    conflict = error.get("ctx", {}).get("error")
+    if isinstance(conflict, _Conflict):
+        yield from ((key + inner, text) for inner, text in conflict.problems.items())
+    else:
+        yield key, _text(error, key)
+
+
+def _text(error: dict, key: Key) -> str:
+    """Return what was expected and what was there; a secret's place is never quoted."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "missing":
+        return f"required, but not set: {_model(key).model_fields[key[-1]].description}"
+    if kind == "extra_forbidden":
+        known = list(_model(key).model_fields)
+        hint = nearest_hint(str(key[-1]), known) or f"expected {', '.join(known)}"
+        return f"no such setting; {hint}"
+    show = types.kind_of if key[0] == "secrets" else types.shown
+    value = show(error["input"])
+    expected = _EXPECTED.get(kind, "").format(**context) or error["msg"]
+    if kind == "too_long":
+        return f"expected {expected}, got {context['actual_length']}"
+    is_number = isinstance(error["input"], int | float)
+    in_quotes = "; write it in quotes" if kind == "string_type" and is_number else ""
+    return f"expected {expected}, got {value}{in_quotes}"
+
+
+_EXPECTED = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "literal_error": "{expected}",
+    "model_type": "settings below this one, `key: value` each",
+    "dict_type": "`NAME: what it is for` lines",
+    "tuple_type": "a list",
+    "too_long": "at most {max_length}",
+}
+
+
+def _model(key: Key) -> type[BaseModel]:
+    """Return the model that a key is a field of."""
+    inner = {"instance": Instance, "github": GitHub, "freezes": Freeze}
+    return inner.get(key[0], Settings) if len(key) > 1 else Settings
+
+
+def _line_of(key: Key, lines: dict[Key, int]) -> int:
+    """Return the line of a key, or of the nearest one around it that is in the file."""
+    while key and key not in lines:
+        key = key[:-1]
+    return lines.get(key, 1)
+
+
+def _at(file: str, line: int, key: Key, problem: str) -> str:
+    parts = [str(part) if re.fullmatch(_PLAIN, str(part)) else "…" for part in key]
+    where = ".".join(parts) or "the file"
+    return f"environments/{file}:{line}: {where}: {problem}"
+
+
+_PLAIN = r"[A-Za-z0-9_.-]{1,64}"
+"""What of a file an error names a key with; anything else is hostile, or misplaced."""

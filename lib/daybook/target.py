@@ -56,7 +56,8 @@ def resolve(
 
 def ssh_key(settings: Settings, target: Target) -> Path:
     """Return the operator's private key; DAYBOOK_SSH_KEY wins over the settings."""
-    return Path(target.environ.get("DAYBOOK_SSH_KEY") or settings.ssh_key).expanduser()
+    key = target.environ.get("DAYBOOK_SSH_KEY") or settings.ssh_key
+    return Path(os.path.expanduser(key))  # Path.expanduser raises where nobody's home is known.
 
 
 def _sandbox(settings: Settings, root: Path, environ: Mapping[str, str]) -> Target:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -69,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("how", choices=("on", "off"))
     made = command("logs", _logs, "show what a service said last", as_json=False)
     made.add_argument("service", nargs="?", help="the web service, unless given")
-    made.add_argument("--lines", type=int, default=50)
+    made.add_argument("--lines", type=_lines, default=50)
     command("stop", _stop, "end the release that is going on, which undoes it")
     command("repair", _repair, "finish or undo what was interrupted")
     command("prune", _prune, "remove images that no release to go back to needs")
@@ -186,9 +187,16 @@ def _add_who(made: argparse.ArgumentParser) -> None:
     made.add_argument("--run", default="", help="the run that it belongs to")
 
 
+def _lines(text: str) -> int:
+    """Return a number of lines; `int` alone would take Unicode digits, too."""
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", text):
+        raise argparse.ArgumentTypeError(f"{text!a} is not a number from 1 to 99999")
+    return int(text)
+
+
 def _pinned(text: str) -> tuple[str, int]:
     name, _, version = text.partition("=")
-    if not name or not version.isdecimal() or int(version) < 1:
+    if not name or not re.fullmatch(r"[1-9][0-9]{0,8}", version):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VERSION")
     return name, int(version)
 

@@ -6,6 +6,12 @@ variable "app" {
     condition     = can(regex("^[a-z][a-z0-9-]{0,23}[a-z0-9]$", var.app))
     error_message = "app: 2 to 25 lower-case letters, digits and hyphens, beginning with a letter, not \"${var.app}\"."
   }
+
+  # Parameter Store, Systems Manager, EC2 and S3 refuse names that begin so.
+  validation {
+    condition     = !can(regex("^(amazon|amzn|aws|sg-|sg$|ssm|sthree-|xn--)", var.app))
+    error_message = "app: a name that does not begin as AWS's own do, not \"${var.app}\"."
+  }
 }
 
 variable "region" {
@@ -13,7 +19,7 @@ variable "region" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
+    condition     = can(regex("^(us|us-gov|eu|ap|sa|ca|me|af|il|mx|cn)-(north|south|east|west|central|northeast|northwest|southeast|southwest)-[1-9]$", var.region))
     error_message = "region: an AWS region such as us-east-1, not \"${var.region}\"."
   }
 }
@@ -23,7 +29,7 @@ variable "zone" {
   type        = string
 
   validation {
-    condition     = can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.zone))
+    condition     = length(var.zone) <= 253 && can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+([a-z]{2,63}|xn--[a-z0-9-]{0,58}[a-z0-9])$", var.zone))
     error_message = "zone: a domain in lower case without a dot at the end, such as example.com, not \"${var.zone}\"."
   }
 }
@@ -103,12 +109,12 @@ variable "github" {
   # Newer repositories call themselves owner@1/name@2, with ids that are never given again.
   # https://github.blog/changelog/2026-04-23-immutable-subject-claims-for-github-actions-oidc-tokens/
   validation {
-    condition     = alltrue([for name in [var.github.repository, var.github.application] : can(regex("^$|^[A-Za-z0-9-]+(@[0-9]+)?/[A-Za-z0-9._-]+(@[0-9]+)?$", name))])
+    condition     = alltrue([for name in [var.github.repository, var.github.application] : can(regex("^$|^[A-Za-z0-9]([A-Za-z0-9-]{0,37}[A-Za-z0-9])?(@[0-9]{1,20})?/[A-Za-z0-9._-]{1,100}(@[0-9]{1,20})?$", name))])
     error_message = "github.repository, github.application: owner/name or owner@id/name@id, as GitHub says it in the token's subject, not \"${var.github.repository}\", \"${var.github.application}\"."
   }
 
   validation {
-    condition     = alltrue([for name in var.github.branches : can(regex("^[A-Za-z0-9._/-]+$", name))]) && length(var.github.branches) > 0
+    condition     = alltrue([for name in var.github.branches : can(regex("^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$", name)) && !can(regex("\\.\\.|//|/\\.|\\.lock(/|$)|[./]$|^HEAD$", name))]) && length(var.github.branches) > 0
     error_message = "github.branches: branches such as main, without a pattern, not ${jsonencode(var.github.branches)}."
   }
 }

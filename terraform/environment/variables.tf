@@ -6,6 +6,12 @@ variable "app" {
     condition     = can(regex("^[a-z][a-z0-9-]{0,23}[a-z0-9]$", var.app))
     error_message = "app: 2 to 25 lower-case letters, digits and hyphens, beginning with a letter, not \"${var.app}\"."
   }
+
+  # Parameter Store, Systems Manager, EC2 and S3 refuse names that begin so.
+  validation {
+    condition     = !can(regex("^(amazon|amzn|aws|sg-|sg$|ssm|sthree-|xn--)", var.app))
+    error_message = "app: a name that does not begin as AWS's own do, not \"${var.app}\"."
+  }
 }
 
 variable "environment" {
@@ -28,7 +34,7 @@ variable "region" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
+    condition     = can(regex("^(us|us-gov|eu|ap|sa|ca|me|af|il|mx|cn)-(north|south|east|west|central|northeast|northwest|southeast|southwest)-[1-9]$", var.region))
     error_message = "region: an AWS region such as us-east-1, not \"${var.region}\"."
   }
 }
@@ -38,7 +44,7 @@ variable "zone" {
   type        = string
 
   validation {
-    condition     = can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.zone))
+    condition     = length(var.zone) <= 253 && can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+([a-z]{2,63}|xn--[a-z0-9-]{0,58}[a-z0-9])$", var.zone))
     error_message = "zone: a domain in lower case without a dot at the end, such as example.com, not \"${var.zone}\"."
   }
 }
@@ -48,8 +54,13 @@ variable "names" {
   type        = list(string)
 
   validation {
-    condition     = length(var.names) > 0 && length(distinct(var.names)) == length(var.names)
-    error_message = "names: at least one name, and none twice, not ${jsonencode(var.names)}."
+    condition     = length(var.names) > 0 && length(var.names) <= 20 && length(distinct(var.names)) == length(var.names)
+    error_message = "names: 1 to 20 names, and none twice, not ${jsonencode(var.names)}."
+  }
+
+  validation {
+    condition     = alltrue([for name in var.names : length(name) <= 253 && can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+([a-z]{2,63}|xn--[a-z0-9-]{0,58}[a-z0-9])$", name))])
+    error_message = "names: DNS names in lower case, at most 63 characters between dots and 253 in all, not ${jsonencode(var.names)}."
   }
 
   validation {
@@ -71,6 +82,12 @@ variable "cidr" {
     condition     = try(cidrhost(var.cidr, 0) == split("/", var.cidr)[0], true)
     error_message = "cidr: the first address of the range, ${try(cidrhost(var.cidr, 0), "")}, not \"${var.cidr}\"."
   }
+
+  # 172.17.0.0/16 is Docker's own bridge on every host.
+  validation {
+    condition     = can(regex("^(10|172\\.(1[6-9]|2[0-9]|3[01])|192\\.168)\\.", var.cidr)) && !startswith(var.cidr, "172.17.")
+    error_message = "cidr: a private range such as 10.20.0.0/16, and not Docker's 172.17.0.0/16, not \"${var.cidr}\"."
+  }
 }
 
 variable "operators" {
@@ -78,8 +95,19 @@ variable "operators" {
   type        = list(string)
 
   validation {
-    condition     = alltrue([for range in var.operators : try(cidrhost(range, 0) == split("/", range)[0] && cidrnetmask(range) != "0.0.0.0", false)])
-    error_message = "operators: IPv4 ranges by their first address such as 203.0.113.7/32, and never everybody, not ${jsonencode(var.operators)}."
+    condition     = alltrue([for range in var.operators : try(cidrhost(range, 0) == split("/", range)[0] && tonumber(split("/", range)[1]) >= 8 && can(cidrnetmask(range)), false)])
+    error_message = "operators: IPv4 ranges from /8 to /32 by their first address such as 203.0.113.7/32, not ${jsonencode(var.operators)}."
+  }
+
+  validation {
+    condition     = alltrue([for range in var.operators : !can(regex("^(0|127|169\\.254|22[4-9]|2[3-5][0-9])\\.", range))])
+    error_message = "operators: ranges that somebody can connect from, not ${jsonencode(var.operators)}."
+  }
+
+  # AWS allows 60 inbound rules in a security group; two are for HTTP and HTTPS.
+  validation {
+    condition     = length(var.operators) <= 58 && length(distinct(var.operators)) == length(var.operators)
+    error_message = "operators: at most 58, and none twice, not ${length(var.operators)}."
   }
 }
 
@@ -108,7 +136,7 @@ variable "instance_type" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z0-9-]+\\.[a-z0-9-]+$", var.instance_type))
+    condition     = can(regex("^[a-z][a-z0-9-]{0,30}\\.[a-z0-9-]{1,30}$", var.instance_type))
     error_message = "instance_type: an EC2 instance type such as t3.small, not \"${var.instance_type}\"."
   }
 }
@@ -135,13 +163,13 @@ variable "ami" {
 }
 
 variable "port" {
-  description = "Loopback port of the application on a host; only handed on to Ansible."
+  description = "Loopback port of the application on a host, with the one above for a release beside it; only handed on to Ansible."
   type        = number
   default     = 8000
 
   validation {
-    condition     = var.port >= 1024 && var.port <= 65535 && floor(var.port) == var.port
-    error_message = "port: 1024 to 65535, not ${var.port}."
+    condition     = var.port >= 1024 && var.port <= 32766 && floor(var.port) == var.port && !contains([2018, 2019, 17499, 17500], var.port)
+    error_message = "port: 1024 to 32766, and neither it nor the one above 2019 (Caddy's admin API) or 17500 (db-lsp), not ${var.port}."
   }
 }
 
@@ -182,12 +210,12 @@ variable "github" {
   default = {}
 
   validation {
-    condition     = can(regex("^$|^[A-Za-z0-9-]+(@[0-9]+)?/[A-Za-z0-9._-]+(@[0-9]+)?$", var.github.repository))
+    condition     = can(regex("^$|^[A-Za-z0-9]([A-Za-z0-9-]{0,37}[A-Za-z0-9])?(@[0-9]{1,20})?/[A-Za-z0-9._-]{1,100}(@[0-9]{1,20})?$", var.github.repository))
     error_message = "github.repository: owner/name or owner@id/name@id, not \"${var.github.repository}\"."
   }
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9._/-]+$", var.github.branch))
+    condition     = can(regex("^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$", var.github.branch)) && !can(regex("\\.\\.|//|/\\.|\\.lock(/|$)|[./]$|^HEAD$", var.github.branch))
     error_message = "github.branch: one branch such as main, without a pattern, not \"${var.github.branch}\"."
   }
 

@@ -49,8 +49,8 @@ def daybook(root, monkeypatch, capsys):
         (("provision", "-p", "env", "stagin"), ["Unknown environment", "did you mean staging?"]),
         (("provision", "-p", "evn", "staging"), ["evn: no such parameter; did you mean env?"]),
         (("provision", "-p", "rehearse", "maybe"), ["rehearse: expected true or false"]),
-        (("provision", "-f", "none.yml"), ["The parameter file none.yml cannot be read."]),
-        (("provision", "-y", "{env: [}"), ["-y is not YAML."]),
+        (("provision", "-f", "none.yml"), ["The parameter file 'none.yml' cannot be read."]),
+        (("provision", "-y", "{env: [}"), ["-y cannot be used as YAML.", "line 1"]),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else "",
 )

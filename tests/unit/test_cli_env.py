@@ -45,7 +45,7 @@ def test_check_shows_each_environment_and_where_its_settings_come_from(root):
 
 def test_check_lists_what_is_wrong_with_all_of_them(root):
     production, staging = (root / f"environments/{env}.yml" for env in ("production", "staging"))
-    production.write_text(production.read_text().replace("10.30.0.0/16", "10.20.4.0/22"))
+    production.write_text(production.read_text().replace("10.30.0.0/16", "10.20.16.0/20"))
     staging.write_text(staging.read_text().replace("port: 8000", "prot: 80"))
     shutil.copy(production, root / "environments/demo.yml")
     with pytest.raises(SettingsError) as caught:
@@ -53,7 +53,7 @@ def test_check_lists_what_is_wrong_with_all_of_them(root):
     text = str(caught.value)
     assert "environments/staging.yml:13: prot: no such setting; did you mean port?" in text
     assert "demo: daybook.test is production's; www.daybook.test is production's" in text
-    assert "10.20.4.0/22 overlaps demo's 10.20.4.0/22" in text
+    assert "10.20.16.0/20 overlaps demo's 10.20.16.0/20" in text
     assert "demo: ansible/demo.yml is missing" in text
 
 

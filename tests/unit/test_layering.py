@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
+    {"bounded_yaml", "setting_types"},
     {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
     | {"compose", "delivery", "dotenv", "git", "origins", "scaffold", "signers"},
     {"amis", "aws", "disks", "github", "leftovers", "orphans", "probe", "inventory", "images"}

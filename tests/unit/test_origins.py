@@ -45,7 +45,7 @@ def test_every_setting_is_there_once_with_its_origin(root):
         "account": ("123456789012", "environments/staging.yml:2"),
         "region": ("us-east-1", "default"),
         "zone": ("daybook.test", "environments/staging.yml:3"),
-        "names": ("staging.daybook.test, www.daybook.test", "environments/staging.yml:5"),
+        "names": ("staging.daybook.test, www.daybook.test", "environments/staging.yml:4"),
         "cidr": ("10.20.0.0/16", "environments/staging.yml:7"),
         "operators": ("none", "environments/staging.yml:8"),
         "instance.type": ("t3.large", "environments/staging.yml:10"),
@@ -60,7 +60,7 @@ def test_every_setting_is_there_once_with_its_origin(root):
         "git": ("any", "default"),
         "freezes": (
             "2026-12-20T00:00:00+00:00 to 2027-01-02T00:00:00+00:00: the holidays",
-            "environments/staging.yml:14",
+            "environments/staging.yml:13",
         ),
         "protected": ("false", "default"),
         "allow_teardown": ("false", "default"),

@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from daybook import settings
-from daybook.errors import DaybookError
+from daybook import bounded_yaml, settings
+from daybook.cli import arguments
+from daybook.errors import DaybookError, printable
 
 LATER = {
     "approve": ("daybook.cli.approve", "approve"),
@@ -27,7 +28,29 @@ LATER = {
 """Commands that are imported when they are used: the sandbox is no part of the library."""
 
 
+MAX_ARGUMENT = 70_000
+"""The most characters of an argument: a little more than `-y YAML` may have."""
+
+
 class _Commands(click.Group):
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line; what click says of a wrong argument is bounded and printable."""
+        try:
+            return super().main(*args, **options)
+        except click.ClickException as err:
+            err.message = printable(err.message, 500)
+            raise
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse arguments that are no text: bytes that are not UTF-8, control characters."""
+        for number, text in enumerate(args, 1):
+            if len(text) > MAX_ARGUMENT:
+                raise click.UsageError(f"Argument {number} has {len(text):,} characters.", ctx)
+            if bounded_yaml.UNSEEN.search(text):
+                problem = "is not UTF-8 text, or has control characters"
+                raise click.UsageError(f"Argument {number} {problem}.", ctx)
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *LATER])
 
@@ -84,7 +107,9 @@ def daybook() -> None:
 @click.option(
     "--override-git", default="", metavar="REASON", help="Run a commit that nobody reviewed."
 )
-@click.option("--resume", default="", metavar="RUN", help="Go on with a run: same parameters.")
+@click.option(
+    "--resume", type=arguments.RUN, metavar="RUN", help="Go on with a run: same parameters."
+)
 @click.option("--quiet", is_flag=True, help="Print only errors.")
 def run(
     step, texts, raws, yamls, files, wait, override_freeze, override_git, resume, quiet

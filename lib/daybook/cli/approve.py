@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from daybook import aws, settings, signers, target, ui
+from daybook.cli import arguments
 from daybook.errors import ApprovalRefused, SettingsError
 from daybook.gates import approval
 from daybook.gates.approval import Office
@@ -15,11 +16,13 @@ from daybook.gates.statement import Party
 from daybook.gates.waiting import NEW_PLAN, Waiting
 from daybook.settings import Settings
 
+_KEY = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=arguments.RUN)
 @click.option("--decline", default=None, metavar="REASON", help="Say no, and why.")
-@click.option("--key", type=click.Path(path_type=Path), help="Your SSH key, if not the settings'.")
+@click.option("--key", type=_KEY, help="Your SSH key, if not the settings'.")
 @click.option("--rehearse", is_flag=True, help="The run was a rehearsal of a real environment.")
 def approve(run: str, decline: str | None, key: Path | None, rehearse: bool) -> None:
     """Read the pending plan of RUN, and sign that you approve or decline it.

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from daybook import origins, place, scaffold, settings, terraform, ui
+from daybook.cli import arguments
 from daybook.errors import PreflightFailed, SettingsError
 from daybook.settings import Settings
 from daybook.steps import common, infrastructure
@@ -31,21 +32,28 @@ def env() -> None:
 
 
 @env.command()
-@click.argument("name", metavar="[ENV]", default="")
-def check(name: str) -> None:
+@click.argument("name", metavar="[ENV]", type=arguments.ENV, required=False)
+def check(name: str | None) -> None:
     """Print the settings of ENV, or of every environment, and where each comes from.
 
     Exit code 2 when they cannot be used, with every mistake and its line.
     """
     root = settings.find_root()
+    names = [name] if name else settings.environments(root)
+    if not names:
+        raise SettingsError(
+            "There are no environments.",
+            expected="a file in environments/",
+            next="restore environments/staging.yml",
+        )
     wrong = []
-    for one in [name] if name else settings.environments(root):
+    for one in names:
         try:
             wrong += _check(root, one)
         except SettingsError as err:
             wrong += [err.message, *err.details]
     if wrong:
-        raise SettingsError("The settings cannot be used.", details=wrong, next="mend the above")
+        raise SettingsError("The settings cannot be used.", details=wrong, next="correct the above")
 
 
 @env.command()

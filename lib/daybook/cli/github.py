@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 from daybook import checks, delivery, process, settings, ui
 from daybook import github as api
+from daybook.cli import arguments
 from daybook.errors import SettingsError
 from daybook.steps.hosts import Place
 
@@ -32,9 +34,13 @@ def token(env: str, rehearse: bool) -> None:
     Administration, read and write.
     """
     place = _place(env, rehearse=rehearse)
-    asked = click.prompt("Token", hide_input=True) if sys.stdin.isatty() else sys.stdin.read()
-    if not (value := asked.strip()):
-        raise SettingsError("No token was given.", next=f"daybook github token {env} < FILE")
+    asked = click.prompt("Token", hide_input=True) if sys.stdin.isatty() else _piped()
+    if not re.fullmatch(r"[!-~]{1,1000}", value := asked.strip()):
+        raise SettingsError(
+            "No token was given.",
+            expected="one line of at most 1,000 ASCII characters",
+            next=f"daybook github token {env} < FILE",
+        )
     api.keep(place.target, env, place.settings, api.TOKEN, value)
     known = api.repository(place.target, env, place.settings).runners()
     click.echo(
@@ -66,6 +72,9 @@ def key(env: str, rehearse: bool) -> None:
 @click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
 def identity(env: str, file: Path, rehearse: bool) -> None:
     """Write that key to FILE and its public half beside it: for a workflow's own computer."""
+    arguments.require_writable(file)
+    if file.exists():
+        raise SettingsError(f"{file} exists already.", next="choose another path, or remove it")
     place = _place(env, rehearse=rehearse)
     value = api.read(place.target, env, place.settings, api.KEY)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -103,6 +112,11 @@ def workflow(env: str, folder: str, rehearse: bool) -> None:
     place = _place(env, rehearse=rehearse)
     for done in delivery.write(place.root, place.target, place.settings, folder):
         click.echo(done)
+
+
+def _piped() -> str:
+    """Return the beginning of what a pipe gives, which is more than any token has."""
+    return sys.stdin.buffer.read(4096).decode("utf-8", "replace")
 
 
 def _place(env: str, *, rehearse: bool) -> Place:

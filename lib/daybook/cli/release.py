@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from daybook import checks, settings, ui
+from daybook.cli import arguments
 from daybook.errors import SettingsError
 from daybook.steps import hosts, rollback
 from daybook.steps.hosts import Place, Serving
@@ -74,10 +75,10 @@ def current(env: str, found: list[Serving], as_json: bool) -> None:
 
 @release.command()
 @_on_hosts
-@click.argument("id", default="")
-def show(env: str, found: list[Serving], id: str, as_json: bool) -> None:
+@click.argument("id", type=arguments.RELEASE, required=False)
+def show(env: str, found: list[Serving], id: str | None, as_json: bool) -> None:
     """Show one release of ENV, the current one by default, and how its compose file was changed."""
-    serving = _of(found, id)
+    serving = _of(found, id or "")
     said = serving.host.show(id or serving.status.current)
     if as_json:
         _print_json(said)
@@ -89,11 +90,13 @@ def show(env: str, found: list[Serving], id: str, as_json: bool) -> None:
 
 @release.command()
 @_on_hosts
-@click.argument("before", default="")
-@click.argument("after", default="")
-def diff(env: str, found: list[Serving], before: str, after: str, as_json: bool) -> None:
+@click.argument("before", type=arguments.RELEASE, required=False)
+@click.argument("after", type=arguments.RELEASE, required=False)
+def diff(
+    env: str, found: list[Serving], before: str | None, after: str | None, as_json: bool
+) -> None:
     """Compare two releases of ENV: by default the one before the current one, and that one."""
-    serving = _of(found, after or before)
+    serving = _of(found, after or before or "")
     earlier = rollback.before(serving)
     first = _release(serving, before) if before else (earlier or [None])[0]
     second = _release(serving, after) if after else serving.current

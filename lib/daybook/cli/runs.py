@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from daybook import aws, settings, target, ui
+from daybook.cli import arguments
 from daybook.cli import runs_tables as tables
 from daybook.errors import CommandFailed, SettingsError, VerifyFailed
 from daybook.record import archive, audit, compare, journal, record, summary, upload
@@ -40,13 +41,13 @@ def _filtered(command: Callable) -> Callable:
 
     states = click.Choice(journal.STATUSES)
     options = [
-        click.option("-e", "--env", "environment"),
-        click.option("-s", "--step"),
+        click.option("-e", "--env", "environment", type=arguments.ENV),
+        click.option("-s", "--step", type=arguments.STEP),
         click.option("--status", type=states),
         click.option("--operator", help="A part of a name, an address or a user."),
         click.option("--since", metavar="TIME", help="2026-11-23, or 7d for seven days ago."),
         click.option("--until", metavar="TIME"),
-        click.option("-n", "--limit", default=50, show_default=True),
+        click.option("-n", "--limit", type=arguments.LIMIT, default=50, show_default=True),
     ]
     for option in reversed(options):
         call = option(call)
@@ -72,9 +73,9 @@ def search(text: tuple[str, ...], filters: Filters, limit: int, as_json: bool) -
 
 
 @runs.command()
-@click.argument("run", default="")
+@click.argument("run", type=arguments.RUN, required=False)
 @_as_json
-def show(run: str, as_json: bool) -> None:
+def show(run: str | None, as_json: bool) -> None:
     """Show one run's facts; the newest run where none is named."""
     folder = Archive(settings.find_root()).find(run)
     said = _load(folder)
@@ -90,9 +91,9 @@ def show(run: str, as_json: bool) -> None:
 
 
 @runs.command("open")
-@click.argument("run", default="")
+@click.argument("run", type=arguments.RUN, required=False)
 @_as_json
-def open_(run: str, as_json: bool) -> None:
+def open_(run: str | None, as_json: bool) -> None:
     """Open a run's report in the browser."""
     root = settings.find_root()
     page = Archive(root).find(run) / "report.html"
@@ -111,8 +112,8 @@ def open_(run: str, as_json: bool) -> None:
 
 
 @runs.command()
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", type=arguments.RUN)
+@click.argument("after", type=arguments.RUN)
 @_as_json
 def diff(before: str, after: str, as_json: bool) -> None:
     """Put two runs side by side, and say whether the notebook has changed."""
@@ -127,10 +128,10 @@ def diff(before: str, after: str, as_json: bool) -> None:
 
 
 @runs.command()
-@click.argument("run", default="")
+@click.argument("run", type=arguments.RUN, required=False)
 @click.option("--all", "all_", is_flag=True, help="Every run, and whether one is missing.")
 @_as_json
-def verify(run: str, all_: bool, as_json: bool) -> None:
+def verify(run: str | None, all_: bool, as_json: bool) -> None:
     """Check that records are what was sealed, by whom, and that what was applied was approved.
 
     Exit code 7 when a record is not, or something was not.
@@ -190,11 +191,12 @@ def push(environment: str, as_json: bool) -> None:
 
 
 @runs.command()
-@click.argument("names", metavar="[RUN]...", nargs=-1)
+@click.argument("names", metavar="[RUN]...", nargs=-1, type=arguments.RUN)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @_as_json
 def export(names: tuple[str, ...], output: Path, as_json: bool) -> None:
     """Pack runs (all where none is named), to be kept or checked elsewhere."""
+    arguments.require_writable(output)
     root = settings.find_root()
     index = Archive(root)
     folders = [index.find(name) for name in names] or sorted(record.runs_of(root))

@@ -9,18 +9,22 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import click
 
 from daybook import checks, dotenv, settings, target, ui
+from daybook.cli import arguments
 from daybook.errors import NOTHING_CHANGED, CommandFailed, SettingsError, status_of
 from daybook.gates.turn import Turn
 from daybook.record import provenance
 from daybook.run import Run
-from daybook.secrets import Store, Version, problem_of
+from daybook.secrets import LIMIT_BYTES, Store, Version, problem_of
+from daybook.setting_types import MAX_SECRETS
 from daybook.settings import Settings
 
+IMPORT_BYTES = 2 * MAX_SECRETS * LIMIT_BYTES
+"""The most that `import` reads: every secret at its longest, and comments."""
 NO_ARGUMENT = "A value is never an argument: it would stay in the shell's history."
 _SET = ui.good("set")
 
@@ -129,18 +133,19 @@ def set_(name: str, more: tuple[str, ...], file: Any, env: str, rehearse: bool) 
 
 
 @secrets.command("import")
-@click.argument("file", type=click.File(encoding="utf-8"))
+@click.argument("file", type=click.File("rb"))
 @_on_environment
-def import_(file: TextIO, env: str, rehearse: bool) -> None:
+def import_(file: BinaryIO, env: str, rehearse: bool) -> None:
     """Set every secret that FILE has, as NAME=value lines; - is stdin."""
-    values = dotenv.parse(file.read(), Path(file.name).name)
+    source = Path(str(getattr(file, "name", "stdin"))).name
+    values = dotenv.parse(_read_text(file, source, IMPORT_BYTES), source)
     place = _Place.find(env, rehearse=rehearse)
     place.require_declared(list(values))
     _put(place, "import", values)
 
 
 @secrets.command()
-@click.argument("name")
+@click.argument("name", type=arguments.SECRET)
 @_on_environment
 def unset(name: str, env: str, rehearse: bool) -> None:
     """Remove the value of NAME and its history; there is no way back."""
@@ -182,7 +187,7 @@ def diff(before: str, after: str, rehearse: bool, as_json: bool) -> None:
 
 
 @secrets.command()
-@click.argument("name")
+@click.argument("name", type=arguments.SECRET)
 @_on_environment
 @_as_json
 def history(name: str, env: str, rehearse: bool, as_json: bool) -> None:
@@ -204,12 +209,27 @@ def _read_value(name: str, file: Any) -> str:
     source = file or (None if sys.stdin.isatty() else sys.stdin.buffer)
     if source is None:
         return click.prompt(name, hide_input=True, confirmation_prompt=True)
+    # What is too long for the store is refused there, with its length.
+    text = _read_text(source, f"The value of {name}", 16 * LIMIT_BYTES)
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _read_text(file: BinaryIO, what: str, max_bytes: int) -> str:
+    """Read to the end, or raise SettingsError where there is none, or no text."""
+    raw = file.read(max_bytes + 1)
+    if len(raw) > max_bytes:
+        raise SettingsError(
+            f"{what} cannot be read.",
+            expected=f"at most {max_bytes // 1024} KiB",
+            observed="more",
+            next="look which file or pipe it comes from",
+        )
     try:
-        return source.read().decode().removesuffix("\n").removesuffix("\r")
+        return raw.decode()
     except UnicodeDecodeError:
         raise SettingsError(
-            f"The value of {name} is no text.",
-            expected="UTF-8",
+            f"{what} cannot be read.",
+            expected="UTF-8 text",
             next="encode it first, for example with base64",
         ) from None
 

@@ -26,6 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from daybook.errors import Locked, SettingsError
+from daybook.setting_types import shown
 
 TERM_S = 180.0
 """How long a dead holder's lock lasts."""
@@ -37,6 +38,7 @@ TRUSTED = 0.8
 _FAILURES = (BotoCoreError, ClientError)
 _REFUSED = (404, 409, 412)
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+MAX_WAIT_S = 86_400
 # A suspended computer must not believe that no time has passed.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -262,9 +264,13 @@ class Lock:
 
 def seconds(text: str) -> float:
     """Read a duration, "90s", "10m" or "1h"; empty is 0; SettingsError for anything else."""
-    found = re.fullmatch(r"(\d+)([smh])", text)
-    if found:
-        return float(found[1]) * _UNITS[found[2]]
+    found = re.fullmatch(r"([0-9]{1,5})([smh])", text)
+    if found and (wait_s := float(found[1]) * _UNITS[found[2]]) <= MAX_WAIT_S:
+        return wait_s
     if text in ("", "0"):
         return 0.0
-    raise SettingsError(f"{text!r} is no duration.", expected="such as 90s, 10m or 1h")
+    raise SettingsError(
+        f"{shown(text)} is no duration.",
+        expected="such as 90s, 10m or 1h, at most 24h",
+        next="give --wait such a time",
+    )

@@ -14,11 +14,12 @@ from typing import Any
 from daybook.errors import SettingsError
 from daybook.record import journal, provenance, record, summary
 from daybook.record.journal import Entries
+from daybook.setting_types import shown
 
 INDEX = ".index.sqlite"
 _VERSION = 1
 _TEXT_LIMIT = 60_000
-_AGO = re.compile(r"(\d+)([mhdw])")
+_AGO = re.compile(r"([0-9]{1,6})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SCHEMA = """
 CREATE TABLE runs(
@@ -101,14 +102,22 @@ class Archive:
             ORDER BY words.rowid DESC LIMIT ?"""
         return [Row(*row) for row in self._db.execute(query, [_match(text), *values, limit])]
 
-    def find(self, text: str = "") -> Path:
-        """Return the folder of the run meant by an id, its beginning or its end; else the newest.
+    def find(self, text: str | None = None) -> Path:
+        """Return the folder of the run meant by an id, its beginning or its end; None: the newest.
 
         SettingsError when there is none, or more than one.
         """
+        if text is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", text):
+            raise SettingsError(
+                f"{shown(text)} is no run's id.",
+                expected="one run's id, its beginning or its end",
+                next="daybook runs list",
+            )
         self.refresh()
-        query = "SELECT environment, run FROM runs WHERE run LIKE ? OR run LIKE ? ORDER BY id DESC"
-        found = self._db.execute(f"{query} LIMIT 6", [f"{text}%", f"%{text}"]).fetchall()
+        fits = r"run LIKE ? ESCAPE '\' OR run LIKE ? ESCAPE '\'"
+        query = f"SELECT environment, run FROM runs WHERE {fits} ORDER BY id DESC LIMIT 6"
+        part = (text or "").replace("_", r"\_")  # LIKE takes _ for any character.
+        found = self._db.execute(query, [f"{part}%", f"%{part}"]).fetchall()
         exact = [pair for pair in found if pair[1] == text]
         if not found or (text and len(found) > 1 and not exact):
             raise SettingsError(
@@ -187,16 +196,20 @@ _COLUMNS = ", ".join(f"runs.{name}" for name in list(Row.__dataclass_fields__)[:
 
 def moment(text: str) -> str:
     """Return the time that an operator means by `7d`, `12h`, `2026-11-23` or a full time."""
-    if ago := _AGO.fullmatch(text):
-        then = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        return then.isoformat()
     try:
-        then = datetime.fromisoformat(text)
-    except ValueError as err:
+        if ago := _AGO.fullmatch(text):
+            then = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        else:
+            then = datetime.fromisoformat(text)
+        if not 1970 < then.year < 9999:
+            raise ValueError
+        return (then if then.tzinfo else then.astimezone()).isoformat()
+    except (ValueError, OverflowError):
         raise SettingsError(
-            f"{text} is no time.", expected="2026-11-23, 2026-11-23T18:45 or 7d", next="try again"
-        ) from err
-    return (then if then.tzinfo else then.astimezone()).isoformat()
+            f"{shown(text)} is no time.",
+            expected="2026-11-23, 2026-11-23T18:45 or 7d, after 1970",
+            next="give --since or --until such a time",
+        ) from None
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:

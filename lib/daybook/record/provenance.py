@@ -105,7 +105,7 @@ def _version(args: tuple[str, ...]) -> str:
         return ""
     env = {**os.environ, "CHECKPOINT_DISABLE": "1"}
     done = subprocess.run(args, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
-    found = re.search(r"\d+\.[\w.]+", done.stdout + done.stderr)
+    found = re.search(r"[0-9]+\.[\w.]+", done.stdout + done.stderr)
     return found.group() if found else ""
 
 

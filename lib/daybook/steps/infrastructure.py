@@ -148,7 +148,7 @@ def provider_is_locked(step: Step, folder: str) -> checks.Question:
     lock = step.root / "terraform" / folder / ".terraform.lock.hcl"
 
     def question(name: str) -> checks.Check:
-        found = re.search(r'version\s*=\s*"(5\.(\d+)\.\d+|[^"]*)"', lock.read_text("utf-8"))
+        found = re.search(r'version\s*=\s*"(5\.([0-9]+)\.[0-9]+|[^"]*)"', lock.read_text("utf-8"))
         is_ok = bool(found and found[2]) and int(found[2]) >= 100
         observed = found[1] if found else "no version in .terraform.lock.hcl"
         fix = f"git checkout terraform/{folder}/.terraform.lock.hcl"

@@ -16,7 +16,7 @@ def forget(step: Step) -> None:
     """
     here = github.repository(step.target, step.env, step.settings)
     for runner in here.runners():
-        if re.fullmatch(rf"{common.prefix(step)}-\d+", runner.name):
+        if re.fullmatch(rf"{common.prefix(step)}-[0-9]+", runner.name):
             here.remove(runner)
             said = {"action": "deregistered", "what": f"{runner.name} of {here.path}"}
             step.run.write("change", tool="github", **said)

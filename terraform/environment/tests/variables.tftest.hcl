@@ -442,3 +442,133 @@ run "refuses_days_that_cloudwatch_does_not_know" {
 
   expect_failures = [var.flow_log_days]
 }
+
+run "refuses_an_app_named_like_a_security_group" {
+  command = plan
+
+  variables {
+    app = "sg-shop"
+  }
+
+  expect_failures = [var.app]
+}
+
+run "refuses_a_label_that_is_too_long" {
+  command = plan
+
+  variables {
+    names = ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example.com"]
+  }
+
+  expect_failures = [var.names]
+}
+
+run "refuses_a_public_range" {
+  command = plan
+
+  variables {
+    cidr = "8.8.0.0/16"
+  }
+
+  expect_failures = [var.cidr]
+}
+
+run "refuses_dockers_own_range" {
+  command = plan
+
+  variables {
+    cidr = "172.17.0.0/16"
+  }
+
+  expect_failures = [var.cidr]
+}
+
+run "refuses_half_of_the_internet" {
+  command = plan
+
+  variables {
+    operators = ["128.0.0.0/1"]
+  }
+
+  expect_failures = [var.operators]
+}
+
+run "refuses_an_operator_on_loopback" {
+  command = plan
+
+  variables {
+    operators = ["127.0.0.1/32"]
+  }
+
+  expect_failures = [var.operators]
+}
+
+run "refuses_an_operator_twice" {
+  command = plan
+
+  variables {
+    operators = ["203.0.113.7/32", "203.0.113.7/32"]
+  }
+
+  expect_failures = [var.operators]
+}
+
+run "refuses_more_operators_than_a_security_group_has_rules" {
+  command = plan
+
+  variables {
+    operators = [for n in range(59) : "203.0.113.${n}/32"]
+  }
+
+  expect_failures = [var.operators]
+}
+
+run "refuses_an_instance_type_with_a_command" {
+  command = plan
+
+  variables {
+    instance_type = "t3.small; id"
+  }
+
+  expect_failures = [var.instance_type]
+}
+
+run "refuses_caddys_admin_port" {
+  command = plan
+
+  variables {
+    port = 2019
+  }
+
+  expect_failures = [var.port]
+}
+
+run "refuses_a_port_without_room_for_the_second_slot" {
+  command = plan
+
+  variables {
+    port = 65535
+  }
+
+  expect_failures = [var.port]
+}
+
+run "refuses_a_branch_that_is_an_option" {
+  command = plan
+
+  variables {
+    github = { repository = "octo-org/hello", branch = "-x" }
+  }
+
+  expect_failures = [var.github]
+}
+
+run "refuses_a_branch_that_git_refuses" {
+  command = plan
+
+  variables {
+    github = { repository = "octo-org/hello", branch = "a..b" }
+  }
+
+  expect_failures = [var.github]
+}

@@ -1,0 +1,254 @@
+"""Read YAML that nobody has checked: in bounded time, as plain values, each with its line.
+
+Values are those of JSON. What YAML 1.1 reads in a surprising way is refused with the way to write
+it (`020` is 16 there, `1:20` is 80); a date stays text. The tree is built from parser events, so
+every limit holds before anything is composed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_BYTES = 64 * 1024
+MAX_DEPTH = 12
+MAX_NODES = 4_000
+
+Key = tuple[str | int, ...]
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TYPES = yaml.SafeLoader.yaml_implicit_resolvers
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+_FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\.[0-9]{1,18}")
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+"""Control characters, surrogates, line separators, and what reverses the direction of a text."""
+_KEY = re.compile(r"([ -]*)([A-Za-z0-9_.-]{1,64}):(?:\s|$)")
+
+
+class Problem(Exception):
+    """Why a text cannot be used: never with a part of it. line: counted from 1."""
+
+    def __init__(self, problem: str, line: int = 1, key: Key = ()) -> None:
+        super().__init__(problem)
+        self.problem, self.line, self.key = problem, line, key
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a text says. lines: `{("instance", "type"): 12}`, the root being `()`."""
+
+    tree: Any
+    lines: dict[Key, int]
+
+
+@dataclass
+class _Node:
+    """A mapping or list that is being read. key: the mapping's, until its value has come."""
+
+    value: dict | list
+    at: Key
+    key: str | None = None
+
+    def next_key(self) -> Key:
+        return (*self.at, self.key if isinstance(self.value, dict) else len(self.value))
+
+    def add(self, value: Any) -> None:
+        if isinstance(self.value, list):
+            self.value.append(value)
+        else:
+            self.value[self.key], self.key = value, None
+
+    @property
+    def wants_key(self) -> bool:
+        return isinstance(self.value, dict) and self.key is None
+
+
+@dataclass
+class _Builder:
+    """Puts events together, with a stack of its own instead of recursion."""
+
+    max_depth: int
+    max_nodes: int
+    tree: Any = None
+    lines: dict[Key, int] = field(default_factory=dict)
+    nodes: int = 0
+    stack: list[_Node] = field(default_factory=list)
+
+    def take(self, event: yaml.Event) -> None:
+        if isinstance(event, yaml.NodeEvent):
+            self._node(event)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self.stack.pop()
+        elif isinstance(event, yaml.DocumentStartEvent) and self.lines:
+            raise Problem("a second document; only one is read", _line(event))
+
+    def _node(self, event: yaml.NodeEvent) -> None:
+        line, parent = _line(event), self.stack[-1] if self.stack else None
+        at = (parent.at if parent.wants_key else parent.next_key()) if parent else ()
+        self.nodes += 1
+        if self.nodes > self.max_nodes:
+            raise Problem(f"more than {self.max_nodes:,} values", line)
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise Problem("anchors (&) and aliases (*) are not read; write the value out", line, at)
+        if event.tag is not None:
+            raise Problem("tags (!) are not read; write a plain value", line, at)
+        if parent and parent.wants_key:
+            parent.key = self._key(event, line, parent)
+            return
+        self.lines.setdefault(at, line)
+        if isinstance(event, yaml.ScalarEvent):
+            self._put(parent, _scalar(event, line, at))
+            return
+        if len(self.stack) == self.max_depth:
+            raise Problem(f"nested deeper than {self.max_depth} levels", line, at)
+        value: dict | list = {} if isinstance(event, yaml.MappingStartEvent) else []
+        self._put(parent, value)
+        self.stack.append(_Node(value, at))
+
+    def _put(self, parent: _Node | None, value: Any) -> None:
+        if parent is None:
+            self.tree = value
+        else:
+            parent.add(value)
+
+    def _key(self, event: yaml.NodeEvent, line: int, parent: _Node) -> str:
+        if not isinstance(event, yaml.ScalarEvent):
+            raise Problem("a key must be text", line, parent.at)
+        if event.implicit[0] and _kind(event.value) == "merge":
+            raise Problem("merge keys (<<) are not read; write the values out", line, parent.at)
+        key = _scalar(event, line, parent.at)
+        if not isinstance(key, str):
+            raise Problem("a key must be text; write it in quotes", line, parent.at)
+        at = (*parent.at, key)
+        if key in parent.value:
+            raise Problem("this key is set twice", line, at)
+        self.lines[at] = line
+        return key
+
+
+def parse(text: str, *, max_depth: int = MAX_DEPTH, max_nodes: int = MAX_NODES) -> Document:
+    """Return what a text says; Problem with its line when it is no YAML, or not within limits."""
+    builder = _Builder(max_depth, max_nodes)
+    for event in _events(text):
+        builder.take(event)
+    return Document(builder.tree, builder.lines)
+
+
+def read_text(path: Path, *, max_bytes: int = MAX_BYTES, follow: bool = True) -> str:
+    """Return a regular file's UTF-8 text; Problem when it is anything else, or larger.
+
+    follow: whether the file itself may be a symbolic link.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    try:
+        if not follow and os.path.islink(path):
+            raise Problem("a symbolic link; expected a regular file")
+        descriptor = os.open(path, flags)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Problem("not a regular file")
+            raw = file.read(max_bytes + 1)
+    except IsADirectoryError:
+        raise Problem("a directory; expected a regular file") from None
+    except (OSError, ValueError) as err:
+        raise Problem(getattr(err, "strerror", None) or "not a path") from None
+    if len(raw) > max_bytes:
+        text = raw.decode("utf-8", "replace")
+        line = text.count("\n") + 1
+        problem = f"the file is larger than {max_bytes // 1024} KiB, the most that is read"
+        raise Problem(problem, line, _key_near(text, line))
+    return decode(raw)
+
+
+def decode(raw: bytes) -> str:
+    """Return UTF-8 bytes as text; Problem names the line with the first byte that is not."""
+    try:
+        return raw.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as err:
+        before = raw[: err.start].decode("utf-8")
+        line = before.count("\n") + 1
+        raise Problem(
+            "not UTF-8 text; save the file as UTF-8", line, _key_near(before, line)
+        ) from None
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    """Give the parser's events, its errors as Problem: without the text, which they may quote."""
+    if unseen := UNSEEN.search(text):
+        line = text.count("\n", 0, unseen.start()) + 1
+        raise Problem("a control or invisible character; remove it", line, _key_near(text, line))
+    try:
+        yield from yaml.parse(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as err:
+        mark = err.problem_mark or err.context_mark
+        line = min(mark.line, text.rstrip().count("\n")) + 1 if mark else 1
+        raise Problem(_syntax(err.problem), line, _key_near(text, line)) from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise Problem("not valid YAML; write `key: value`") from None
+
+
+def _key_near(text: str, line: int) -> Key:
+    """Return the key that a line of block style belongs to, by indentation; () when unclear."""
+    found: list[str] = []
+    indent = 1_000
+    for each in reversed(text.split("\n")[:line]):
+        if (key := _KEY.match(each)) and len(key[1]) < indent:
+            found, indent = [key[2], *found], len(key[1])
+        if indent == 0:
+            break
+    return tuple(found)
+
+
+def _scalar(event: yaml.ScalarEvent, line: int, at: Key) -> Any:
+    """Return a scalar's value."""
+    text = event.value
+    if "\r" in text or UNSEEN.search(text):
+        raise Problem("a control or invisible character; remove it", line, at)
+    if not event.implicit[0]:
+        return text
+    kind = _kind(text)
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() in ("true", "yes", "on")
+    if kind in ("int", "float"):
+        return _number(text, line, at)
+    return text
+
+
+def _kind(text: str) -> str:
+    """Return what YAML 1.1 takes a plain scalar for: "int", "null", "str"…"""
+    resolvers = _TYPES.get(text[:1], ()) if text else _TYPES.get("", ())
+    tags = (tag for tag, pattern in [*resolvers, *_TYPES.get(None, ())] if pattern.match(text))
+    return next(tags, "str").rpartition(":")[2]
+
+
+def _number(text: str, line: int, at: Key) -> int | float:
+    if _INT.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _kind(text) == "int" and len(text) <= 18:
+        problem = f"YAML reads this as {yaml.safe_load(text)}; write that, or text in quotes"
+    else:
+        problem = "not a plain decimal number of at most 18 digits; write one, or text in quotes"
+    raise Problem(problem, line, at)
+
+
+def _syntax(problem: str | None) -> str:
+    """Return what is wrong without the characters that the parser quotes."""
+    plain = re.sub(r"\s*['\"].*['\"]", "", problem or "", flags=re.S).strip()[:100]
+    fix = "write `key: value`, and a value with special characters in quotes"
+    return f"not valid YAML ({plain}); {fix}" if plain else f"not valid YAML; {fix}"
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1
