@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from daybook import private
+
 FOLDER = ".alive"
 """In `runs/<env>/`: one file for each run that has not ended properly yet."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -53,7 +55,7 @@ def file_of(run_folder: Path) -> Path:
 
 def hold(path: Path) -> Life:
     """Begin to live."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private.make_folder(path.parent)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)
     return Life(path, fd)
@@ -71,26 +73,13 @@ def is_over(proof: Mapping[str, str]) -> bool:
         if fd is None:
             return False
         found = os.fstat(fd)
-        return f"{found.st_dev}:{found.st_ino}" == inode and _locks(fd, fcntl.LOCK_SH)
+        return f"{found.st_dev}:{found.st_ino}" == inode and _is_free(fd)
 
 
 def lives(path: Path) -> bool:
     """Tell whether somebody holds this file."""
     with _opened(path) as fd:
-        return fd is not None and not _locks(fd, fcntl.LOCK_SH)
-
-
-@contextmanager
-def buried(path: Path) -> Iterator[bool]:
-    """Be the only one to clear up after a run; False while it lives or another clears up.
-
-    A file that is gone hinders nobody. Where this gives True and ends well, the file goes.
-    """
-    with _opened(path) as fd:
-        is_free = fd is None or _locks(fd, fcntl.LOCK_EX)
-        yield is_free
-        if is_free:
-            path.unlink(missing_ok=True)
+        return fd is not None and not _is_free(fd)
 
 
 @contextmanager
@@ -106,9 +95,10 @@ def _opened(path: Path) -> Iterator[int | None]:
         os.close(fd)
 
 
-def _locks(fd: int, kind: int) -> bool:
+def _is_free(fd: int) -> bool:
+    """Tell whether nobody holds the file; a shared lock, so that two who ask do not meet."""
     try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

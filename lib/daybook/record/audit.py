@@ -57,6 +57,9 @@ def verify_all(root: Path, environment: str = "*") -> Iterator[Verdict]:
         chain = _Chain.of(home, folders)
         for folder in folders:
             yield _judge(folder, chain.problems(folder.name))
+        for folder in record.unbegun(root, home.name):
+            never = ("killed before its first line: daybook runs settle",)
+            yield Verdict(home.name, folder.name, OPEN, problems=never)
         for run, problem in chain.gone():
             yield Verdict(home.name, run, BROKEN, problems=(problem,))
 
@@ -80,6 +83,9 @@ def _judge(folder: Path, links: Iterable[str]) -> Verdict:
 
 
 def _judge_open(folder: Path) -> Verdict:
+    if not (folder / journal.NAME).exists():
+        never = ("killed before its first line: daybook runs settle",)
+        return Verdict(folder.parent.name, folder.name, OPEN, problems=never)
     entries = journal.read(folder / journal.NAME)
     if (folder / record.SIGNATURE).exists():
         gone = ("record.json: gone, its signature is there",)
