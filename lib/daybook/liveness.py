@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from daybook import private
+from daybook import private_files
 
 FOLDER = ".alive"
 """In `runs/<env>/`: one file for each run that has not ended properly yet."""
@@ -55,7 +55,7 @@ def file_of(run_folder: Path) -> Path:
 
 def hold(path: Path) -> Life:
     """Begin to live."""
-    private.make_folder(path.parent)
+    private_files.make_folder(path.parent)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)
     return Life(path, fd)

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
     {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
-    | {"liveness", "private", "keeper"}
+    | {"liveness", "private_files", "keeper"}
     | {"compose", "delivery", "dotenv", "origins", "scaffold"},
     {"amis", "aws", "disks", "github", "leftovers", "orphans", "probe", "inventory", "images"}
     | {"release", "secrets", "team"}

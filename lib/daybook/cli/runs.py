@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from daybook import aws, private, settings, target, ui
+from daybook import aws, private_files, settings, target, ui
 from daybook.cli import runs_tables as tables
 from daybook.errors import CommandFailed, SettingsError, VerifyFailed
 from daybook.record import archive, audit, compare, journal, record, summary, upload
@@ -198,7 +198,7 @@ def export(names: tuple[str, ...], output: Path, as_json: bool) -> None:
     extra = {root / "environments/signers", root / "runs" / record.REHEARSAL_SIGNERS}
     extra |= set() if names else {folder.parent / record.HEAD for folder in folders}
     with (
-        open(output, "wb", opener=private.opener) as file,
+        open(output, "wb", opener=private_files.opener) as file,
         tarfile.open(fileobj=file, mode="w:gz") as tar,
     ):
         for path in [*folders, *(path for path in extra if path.exists())]:

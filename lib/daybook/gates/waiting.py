@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from daybook import private
+from daybook import private_files
 from daybook.errors import ApprovalRefused
 from daybook.record import journal, provenance, record, summary
 
@@ -228,7 +228,7 @@ def _ticket(root: Path, environment: str, run: str) -> Path:
 
 
 def _write(ticket: Path, plan: Waiting) -> None:
-    private.make_folder(ticket.parent)
+    private_files.make_folder(ticket.parent)
     ticket.touch(0o600)
     ticket.write_bytes(plan.encode())
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from daybook import private
+from daybook import private_files
 from daybook.errors import SettingsError
 from daybook.record import journal, provenance, record, summary
 from daybook.record.journal import Entries
@@ -80,7 +80,7 @@ class Archive:
 
     def __init__(self, root: Path) -> None:
         self.home = root / "runs"
-        private.make_folder(self.home, 0o750)
+        private_files.make_folder(self.home, 0o750)
         self._db = _open(self.home / INDEX)
 
     def close(self) -> None:

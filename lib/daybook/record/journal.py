@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from daybook import private
+from daybook import private_files
 from daybook.errors import CommandFailed
 from daybook.record.redact import Redactor
 
@@ -62,7 +62,7 @@ class Journal:
         cls, folder: Path, header: Mapping[str, Any], redactor: Redactor | None = None
     ) -> Journal:
         """Start the journal of a new run in its folder."""
-        private.make_folder(folder)
+        private_files.make_folder(folder)
         _reserve(folder / _RESERVE)
         journal = cls(folder / NAME, redactor or Redactor())
         journal.write("header", **header)
@@ -234,7 +234,7 @@ def replace(path: Path, content: bytes) -> None:
     """Write a whole file or nothing, for its owner alone."""
     scratch = path.with_name(f".{path.name}.new")
     try:
-        private.write(scratch, content)
+        private_files.write(scratch, content)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
@@ -269,7 +269,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 def _reserve(path: Path) -> None:
     """Take up the room that the last lines need when there is no other left."""
-    with open(path, "wb", opener=private.opener) as file:
+    with open(path, "wb", opener=private_files.opener) as file:
         file.write(b"\0" * _RESERVE_BYTES)
         file.flush()
         os.fsync(file.fileno())

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook import liveness, private, settings, target
+from daybook import liveness, private_files, settings, target
 from daybook.errors import SettingsError
 from daybook.record import journal, provenance, render, signing, summary
 from daybook.record.journal import Journal
@@ -231,7 +231,7 @@ def _chain(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    with open(path, "w", opener=private.opener) as lock:
+    with open(path, "w", opener=private_files.opener) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -268,7 +268,7 @@ def scrub(path: Path, redactor: Redactor) -> int:
     count = redactor.found.total() - before
     if count:
         scratch = path.with_name(f".{path.name}.new")
-        with open(scratch, "wb", opener=private.opener) as file:
+        with open(scratch, "wb", opener=private_files.opener) as file:
             for piece in _clean_pieces(path, redactor):
                 file.write(piece.encode("utf-8", "surrogateescape"))
         scratch.replace(path)

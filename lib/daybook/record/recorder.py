@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from daybook import private
+from daybook import private_files
 from daybook.errors import CommandFailed
 from daybook.record import provenance, record, signing, story
 from daybook.record.journal import Journal
@@ -185,7 +185,7 @@ class Recorder:
             return
         stream = self.redactor.stream()
         path = self.folder / "attachments" / name
-        with open(path, "wb", buffering=0, opener=private.opener) as file:
+        with open(path, "wb", buffering=0, opener=private_files.opener) as file:
 
             def put(text: str) -> None:
                 """Write what there is room for: a full disk must not end the tool in the middle."""
@@ -220,9 +220,9 @@ class Recorder:
 def _make_folders(folder: Path) -> None:
     """Make a run's folders: its own for its owner alone, those above for the owner's group too."""
     for above in (folder.parent.parent, folder.parent):
-        private.make_folder(above, 0o750)
-    private.make_folder(folder)
-    private.make_folder(folder / "attachments")
+        private_files.make_folder(above, 0o750)
+    private_files.make_folder(folder)
+    private_files.make_folder(folder / "attachments")
 
 
 def _tee(writer: Journal, template: Mapping[str, Any]) -> tuple[Tee | None, bool]:
@@ -248,7 +248,7 @@ def _keep_template(
     notebook = json.loads(raw)
     clean = redactor.clean_value(notebook)
     kept = folder / "attachments" / record.TEMPLATE
-    private.write(kept, json.dumps(clean, indent=1, ensure_ascii=False).encode())
+    private_files.write(kept, json.dumps(clean, indent=1, ensure_ascii=False).encode())
     cells = [
         {"place": place, "id": cell.get("id", ""), "sha256": sha256(story.source_of(cell))}
         for place, cell in enumerate(notebook["cells"])

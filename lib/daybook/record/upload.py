@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from daybook import private
+from daybook import private_files
 from daybook.record import record
 
 _MARKS = ".pushed"
@@ -62,7 +62,7 @@ def push(folder: Path, bucket: str, s3: Any) -> None:
                 Bucket=bucket, Key=key, Body=body, ContentType=kind, ChecksumAlgorithm="SHA256"
             )
     mark = _mark(folder, bucket)
-    private.make_folder(mark.parent)
+    private_files.make_folder(mark.parent)
     mark.touch(0o600)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from python_terraform import IsFlagged
 from python_terraform import Terraform as PythonTerraform
 
-from daybook import private, process
+from daybook import private_files, process
 from daybook.errors import (
     NOTHING_CHANGED,
     ApplyFailed,
@@ -165,7 +165,7 @@ class Terraform:
         context: what else the digest is bound to: account, region, target.
         """
         path = path.absolute()
-        private.make_folder(path.parent)
+        private_files.make_folder(path.parent)
         # Terraform would make it readable for everybody.
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         path.chmod(0o600)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def opener(path: str, flags: int) -> int:
-    """Open a file for `open(…, opener=private.opener)`; one that it makes is its owner's."""
+    """Open a file for `open(…, opener=private_files.opener)`; one that it makes is its owner's."""
     return os.open(path, flags, 0o600)
 
 
