@@ -86,7 +86,7 @@ def lives(path: Path) -> bool:
 def _opened(path: Path) -> Iterator[int | None]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except OSError:
+    except (OSError, ValueError):
         yield None
         return
     try:

@@ -22,7 +22,7 @@ LAYERS = (
     {"record.story", "record.summary", "record.render", "record.provenance", "record.signing"},
     {"record.record", "record.recorder", "record.audit", "record.archive", "record.compare"}
     | {"record.history", "record.upload"}
-    | {"run", "gates.turn", "step", "survey", "gates.waiting", "gates.approval"}
+    | {"run", "gates.turn", "gates.rescue", "step", "survey", "gates.waiting", "gates.approval"}
     | {"gates.desk", "gates.resume"},
     {"steps"},
     {"parameters", "terminal", "driver", "headless", "developer", "demo", "cli"},

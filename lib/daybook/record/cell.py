@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import time
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ class Overflow:
         private_files.make_folder(folder)
         self.name = f"attachments/{name}"
         self._journal = journal
-        self._file = open(folder / name, "ab", buffering=0, opener=private_files.opener)
+        self._file = FileIO(folder / name, "ab", opener=private_files.opener)
         self._bytes = self._lost = 0
         self._tail = ""
 

@@ -132,6 +132,28 @@ def _settle(root: Path, folder: Path) -> list[Closed]:
     return [close(folder, status, reason=reason, key=key)]
 
 
+def is_over(folder: Path) -> bool:
+    """Tell whether nothing of a run works any more: neither its kernel nor a tool of it."""
+    if liveness.lives(liveness.file_of(folder)):
+        return False
+    if (folder / NAME).exists():
+        return True
+    path = folder / journal.NAME
+    header = journal.read(path).header if path.exists() else {}
+    return not provenance.is_alive(header.get("kernel", {}))
+
+
+def note(folder: Path, **said: Any) -> None:
+    """Add a note to the journal of a run whose kernel is gone, unless it is closed by now."""
+    path = folder / journal.NAME
+    with _alone(folder.parent / ".settling"):
+        if not path.exists() or (folder / NAME).exists() or journal.read(path).end:
+            return
+        writer = Journal.resume(path, _patterns_and_environment())
+        writer.write("note", **said)
+        writer.release()
+
+
 def _forget_dead(home: Path) -> None:
     """Remove what proves that a run is over, once no lock of its can need the proof any more."""
     for path in home.glob("*"):

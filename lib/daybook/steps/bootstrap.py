@@ -13,7 +13,7 @@ from daybook.settings import environments
 from daybook.step import Step
 from daybook.steps import infrastructure
 
-STATE = "account/terraform.tfstate"
+STATE = terraform.lock.state_key("account", "default")
 """The account's own state, in the bucket that it describes."""
 GITHUB_ROLES = ("plan", "push", "run")
 """Those of terraform/account/github.tf."""
