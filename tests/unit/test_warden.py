@@ -105,6 +105,16 @@ def test_a_tool_that_does_not_end_is_killed_after_the_grace():
     assert started.wait(10) == -signal.SIGKILL
 
 
+def test_a_tool_whose_warden_is_killed_gets_a_sigint(tmp_path):
+    file = tmp_path / "tool"
+    started = warden(*trapping(file))
+    assert started.stdout.readline() == "ready\n"
+    started.kill()
+    assert started.wait(10) == -signal.SIGKILL
+    until(lambda: "SIGINT" in file.read_text())
+    until(lambda: is_gone(int(file.read_text().split()[0])))
+
+
 def test_the_tool_gets_signals_as_they_are_by_default():
     # A caller in the background may have SIGINT ignored; the tool must not inherit that.
     script = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
