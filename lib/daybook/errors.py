@@ -7,6 +7,7 @@ DaybookError             1
  ├── ApprovalNeeded      4    nobody has approved this plan
  │    └── ApprovalRefused     what was approved is not this plan
  ├── CommandFailed       5    a tool ended with an error
+ │    └── ToolKilled          a tool, or what supervises it, was killed by a signal
  ├── ApplyFailed         6    a change began and did not end
  ├── VerifyFailed        7    the change ended, the result is not there
  ├── Locked              8    another run holds the environment
@@ -105,6 +106,10 @@ class CommandFailed(DaybookError):
     def __init__(self, message: str, *, result: object = None, **kwargs) -> None:
         super().__init__(message, **kwargs)
         self.result = result
+
+
+class ToolKilled(CommandFailed):
+    """A tool, or the process that supervises it, was killed: what it printed proves nothing."""
 
 
 class ApplyFailed(DaybookError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import shlex
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from daybook import aws, process, settings, target, ui
+from daybook import aws, liveness, process, settings, target, ui
 from daybook.errors import SettingsError, status_of
 from daybook.gates import waiting
 from daybook.record import record, upload
@@ -49,7 +50,7 @@ class Run:
 
     start: starts a tool as `process.run` does, and writes it into the record.
     hide: takes a name and a secret value, which from then on shows as `[redacted:NAME]`.
-    at_end: what is called when the record is closed.
+    at_end: what is called when the record is closed. life: held until all of that is done.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Run:
         self._waiting: BaseException | None = None
         self._done: tuple[str, ...] = ()
         self.at_end: list[Callable[[], None]] = [self._upload]
+        self.life = liveness.hold(liveness.file_of(self.folder))
         self.recorder = Recorder.start(
             self.root,
             self.folder,
@@ -79,7 +81,7 @@ class Run:
             key=record.operator_key(self.root, env, self.target.is_sandbox),
             on_closed=self._end,
         )
-        self.start = self.recorder.tool(process.run)
+        self.start = self.recorder.tool(functools.partial(process.run, life=self.life))
         self.write = self.recorder.write
         self.hide = self.recorder.redactor.add
 
@@ -147,6 +149,7 @@ class Run:
         self._stopped = self._stopped or (self._waiting if is_waiting else None) or over
         for action in self.at_end:
             action()
+        self.life.end()
 
     def _upload(self) -> None:
         """Keep closed records in the account's bucket; what fails is tried by the next run."""

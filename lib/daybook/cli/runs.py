@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from daybook import aws, settings, target, ui
+from daybook import aws, private_files, settings, target, ui
 from daybook.cli import arguments
 from daybook.cli import runs_tables as tables
 from daybook.errors import CommandFailed, SettingsError, VerifyFailed
@@ -202,7 +202,10 @@ def export(names: tuple[str, ...], output: Path, as_json: bool) -> None:
     folders = [index.find(name) for name in names] or sorted(record.runs_of(root))
     extra = {root / "environments/signers", root / "runs" / record.REHEARSAL_SIGNERS}
     extra |= set() if names else {folder.parent / record.HEAD for folder in folders}
-    with tarfile.open(output, "w:gz") as tar:
+    with (
+        open(output, "wb", opener=private_files.opener) as file,
+        tarfile.open(fileobj=file, mode="w:gz") as tar,
+    ):
         for path in [*folders, *(path for path in extra if path.exists())]:
             tar.add(path, path.relative_to(root))
     if as_json:
@@ -227,7 +230,8 @@ def _load(folder: Path) -> dict[str, Any]:
     """Return a run's record; of an open one, what its journal says by now."""
     said = record.load(folder)
     if said is None:
-        entries = journal.read(folder / journal.NAME)
+        path = folder / journal.NAME
+        entries = journal.read(path) if path.exists() else journal.Entries(())
         said = summary.summarise(entries) | {"status": archive.current(entries)}
     return said
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from daybook import private_files
 from daybook.errors import ApprovalRefused
 from daybook.gates import statement
 from daybook.record import journal, provenance, record, summary
@@ -265,7 +266,7 @@ def _ticket(root: Path, environment: str, run: str) -> Path:
 
 
 def _write(ticket: Path, plan: Waiting) -> None:
-    ticket.parent.mkdir(parents=True, exist_ok=True)
+    private_files.make_folder(ticket.parent)
     ticket.touch(0o600)
     ticket.write_bytes(plan.encode())
 

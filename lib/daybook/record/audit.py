@@ -60,7 +60,8 @@ def verify(folder: Path) -> Verdict:
 def verify_all(root: Path, environment: str = "*") -> Iterator[Verdict]:
     """Check every run, and of each environment that none was removed, added or exchanged."""
     for home in sorted((root / "runs").glob(environment)):
-        folders = sorted(record.runs_of(root, home.name)) if home.is_dir() else []
+        known = {*record.runs_of(root, home.name), *record.unbegun(root, home.name)}
+        folders = sorted(known) if home.is_dir() else []
         chain = _Chain.of(home, folders)
         for folder in folders:
             yield _judge(folder, chain.problems(folder.name))
@@ -91,7 +92,11 @@ def _judge(folder: Path, links: Iterable[str]) -> Verdict:
 
 
 def _judge_open(folder: Path) -> Verdict:
-    entries = journal.read(folder / journal.NAME)
+    path = folder / journal.NAME
+    if not path.exists() or not journal.read(path).lines:
+        never = ("killed before its first line: daybook runs settle",)
+        return Verdict(folder.parent.name, folder.name, OPEN, problems=never)
+    entries = journal.read(path)
     if (folder / record.SIGNATURE).exists():
         gone = ("record.json: gone, its signature is there",)
         return Verdict(folder.parent.name, folder.name, BROKEN, problems=gone)

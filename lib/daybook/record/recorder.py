@@ -23,6 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from daybook import private_files
 from daybook.errors import CommandFailed
 from daybook.record import provenance, record, signing, story
 from daybook.record.journal import Journal
@@ -84,7 +85,7 @@ class Recorder:
         redactor.add_environment({**os.environ, **environ})
         if key and key.is_file():
             redactor.add("SSH_KEY", key.read_bytes())
-        (folder / "attachments").mkdir(parents=True, exist_ok=True)
+        _make_folders(folder)
         known = _keep_template(template, folder, root, redactor)
         whole = {**header, **provenance.header(root), "template": known}
         if fingerprint := signing.fingerprint(signing.public_key(key)) if key else "":
@@ -184,7 +185,7 @@ class Recorder:
             return
         stream = self.redactor.stream()
         path = self.folder / "attachments" / name
-        with path.open("wb", buffering=0) as file:
+        with open(path, "wb", buffering=0, opener=private_files.opener) as file:
 
             def put(text: str) -> None:
                 """Write what there is room for: a full disk must not end the tool in the middle."""
@@ -218,6 +219,14 @@ class Recorder:
             self._last = "interrupted"
 
 
+def _make_folders(folder: Path) -> None:
+    """Make a run's folders: its own for its owner alone, those above for the owner's group too."""
+    for above in (folder.parent.parent, folder.parent):
+        private_files.make_folder(above, 0o750)
+    private_files.make_folder(folder)
+    private_files.make_folder(folder / "attachments")
+
+
 def _tee(writer: Journal, template: Mapping[str, Any]) -> tuple[Tee | None, bool]:
     """Return the tee of the kernel that this runs in, and whether somebody sits before it."""
     from IPython import get_ipython
@@ -241,7 +250,7 @@ def _keep_template(
     notebook = json.loads(raw)
     clean = redactor.clean_value(notebook)
     kept = folder / "attachments" / record.TEMPLATE
-    kept.write_text(json.dumps(clean, indent=1, ensure_ascii=False), encoding="utf-8")
+    private_files.write(kept, json.dumps(clean, indent=1, ensure_ascii=False).encode())
     cells = [
         {"place": place, "id": cell.get("id", ""), "sha256": sha256(story.source_of(cell))}
         for place, cell in enumerate(notebook["cells"])
