@@ -23,7 +23,7 @@ def printable(text: object, limit: int = 200) -> str:
     reading direction or make a table wider than `limit` characters.
     """
     text = str(text)
-    line = "".join(map(_shown, text[: limit + 1]))
+    line = "".join(map(_shown_in_cell, text[: limit + 1]))
     line = COMMAND.sub(_inert, line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
@@ -34,12 +34,17 @@ def printable_lines(text: object) -> str:
     return COMMAND.sub(_inert, "\n".join("".join(map(_shown, line)) for line in lines))
 
 
+def _shown_in_cell(char: str) -> str:
+    """Escape marks too: they have no width, and pile up over the lines above."""
+    return _escaped(char) if unicodedata.category(char).startswith("M") else _shown(char)
+
+
 def _shown(char: str) -> str:
-    if char == "\t":
-        return " "
-    if char.isprintable() and not unicodedata.category(char).startswith("M"):
-        return char
-    return char.encode("unicode_escape", "backslashreplace").decode()
+    return " " if char in "\t\xa0" else char if char.isprintable() else _escaped(char)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
 
 
 def _inert(found: re.Match[str]) -> str:
