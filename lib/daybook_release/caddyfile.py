@@ -200,6 +200,14 @@ def problems(statements: Sequence[Statement], names: Collection[str]) -> list[Pr
     return sorted(dict.fromkeys(found), key=lambda problem: problem.line)
 
 
+def check(text: str, names: Collection[str]) -> list[Problem]:
+    """Return every reason not to release a text, one that cannot be read included."""
+    try:
+        return problems(read(text), names)
+    except Unreadable as err:
+        return [err.problem]
+
+
 def write(statements: Sequence[Statement], depth: int = 1) -> Iterator[tuple[int, str]]:
     """Give the text of statements, each with the line that it came from."""
     indent = "\t" * depth
@@ -277,6 +285,9 @@ class _Check:
                 says = f"the placeholder {placeholder} is not allowed"
                 fix = "those of the request are allowed, such as {host}, {uri} and {header.Accept}"
                 yield Problem(word.line, says, fix)
+            if "`" in word.text and ('"' in word.text or word.text.endswith("\\")):
+                fix = "use one kind of quotes inside a word"
+                yield Problem(word.line, "the word holds quotes of both kinds", fix)
             if "@daybook" in word.text:
                 says = "names that begin with @daybook are the host's"
                 yield Problem(word.line, says, "choose another name")
@@ -420,9 +431,4 @@ def _quoted(word: Word) -> str:
     text = word.text.replace(UPSTREAM, SLOT)
     if re.fullmatch(r"(?:[A-Za-z0-9_@/.:*=+-]|\{[\w.-]+\})+", text):
         return text
-    if "`" not in text:
-        return f"`{text}`"
-    if '"' not in text and not text.endswith("\\"):
-        return f'"{text}"'
-    fix = "use one kind of quotes inside a word"
-    raise Unreadable(word.line, "the word holds quotes of both kinds", fix)
+    return f'"{text}"' if "`" in text else f"`{text}`"

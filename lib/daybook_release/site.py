@@ -140,19 +140,13 @@ def render(template: str, names: tuple[str, ...], app: str, port: int) -> Render
 
     Refused when the template says what an image may not say.
     """
-    try:
-        statements = caddyfile.read(template)
-        plain = {name.rpartition("://")[2] for name in names}
-        if found := caddyfile.problems(statements, plain):
-            raise _refused(found)
-        block = next(each.block for each in statements if each.name == NAMES)
-        written = list(caddyfile.write(block))
-    except caddyfile.Unreadable as err:
-        raise _refused([err.problem]) from err
+    if found := caddyfile.check(template, {name.rpartition("://")[2] for name in names}):
+        raise _refused(found)
+    statements = caddyfile.read(template)
+    site = next(each for each in statements if each.name == NAMES)
     leads = LEADS.format(folder=SLOTS, flag=flag(app, port), first=port, second=port + 1)
-    site_line = next(each.line for each in statements if each.name == NAMES)
-    pieces = [(site_line, HEAD), (site_line, ", ".join(names) + " {\n"), (site_line, leads)]
-    pieces += [*written, (site_line, "}\n")]
+    head = HEAD + ", ".join(names) + " {\n" + leads
+    pieces = [(site.line, head), *caddyfile.write(site.block), (site.line, "}\n")]
     return Rendered(
         "".join(text for _, text in pieces),
         tuple(line for line, text in pieces for _ in range(text.count("\n"))),
