@@ -199,16 +199,16 @@ class Workshop:
         self._run("ecr", "create_repository", repositoryName=APP)
         self._docker("login", "-u", "AWS", "--password-stdin", REGISTRY, text=password)
 
-    def push(self, version: str, texts: dict[str, str], mode: str = "good", **labels: str) -> str:
+    def push(self, tag: str, texts: dict[str, str], mode: str = "good", **labels: str) -> str:
         """Build and push an image that carries files as labels; return its name by digest.
 
         labels: others, by what their names end with: version="1.0".
         """
-        names = {"version": version} | labels
+        names = {"version": tag} | labels
         labels = {f"org.opencontainers.image.{key}": value for key, value in names.items()}
         labels |= {key: _packed(text) for key, text in texts.items()}
         flags = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
-        tag = f"{REPOSITORY}:{version}"
+        tag = f"{REPOSITORY}:{tag}"
         self._docker("build", "-t", tag, "--build-arg", f"MODE={mode}", *flags, str(HERE / "app"))
         self._docker("push", tag)
         return self._docker("inspect", "-f", "{{index .RepoDigests 0}}", tag).strip()

@@ -147,6 +147,26 @@ def test_a_good_caddyfile_serves(host, workshop, compose):
     assert "X-Ours" not in host.visit("/version").headers
 
 
+@pytest.mark.attack("F2", "an image's labels clear the terminal, fake a line or command the job")
+def test_labels_are_printed_as_short_lines_that_steer_nothing(host, workshop, compose):
+    version = "\x1b[2J\x1b[31mred\nDONE\r\u202e::error::x ##[set-output name=a]b" + "x" * 5000
+    host.images["labels"] = workshop.push(
+        "labels", {"daybook.compose": compose}, version=version, revision=f"\n{version}"
+    )
+    texts = [host.deploy("labels").said]
+    texts += [host.release(*words).said for words in (["list"], ["show"], ["status"])]
+    for text in texts:
+        lines = text.splitlines()
+        assert all(map(str.isprintable, (line.replace("\t", "") for line in lines))), text
+        assert not [line for line in lines if re.match(r"\s*(::|DONE)|.*##\[", line)], text
+        assert "x" * 200 not in text
+    assert r"\x1b[2J\x1b[31mred\nDONE\r" in texts[0]
+    table = texts[1].splitlines()
+    assert len({line.find("  ", 40) > 0 for line in table}) == 1
+    assert max(map(len, table)) < 150
+    host.deploy("one")
+
+
 @pytest.mark.attack("F2", "a rollback to a release whose Caddyfile was never checked")
 def test_a_release_from_before_these_checks_is_checked_when_it_is_gone_back_to(host):
     host.deploy("two")
