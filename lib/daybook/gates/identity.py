@@ -163,7 +163,14 @@ def _workflow(env: str, settings: Settings, target: Target) -> dict[str, str]:
     url, bearer = os.environ.get(TOKEN_URL, ""), os.environ.get(TOKEN, "")
     if not (url and bearer):
         return {}
-    arn = aws.caller(target)["arn"]
+    try:
+        arn = aws.caller(target)["arn"]
+    except aws.FAILURES as err:
+        raise PreflightFailed(
+            "AWS does not say whose credentials this job has.",
+            observed=str(err),
+            next="see that the job assumes its role before this step",
+        ) from err
     assumed, wanted = _ASSUMED.fullmatch(arn), workflow_role(settings.app, env)
     if not assumed or assumed[1] != wanted:
         raise PreflightFailed(
