@@ -143,8 +143,12 @@ def is_workflow(name: str) -> bool:
 
 
 def fingerprint(public: str) -> str:
-    """Return `SHA256:…` of `type base64`, as `ssh-keygen -l` does; "" of nothing."""
-    return fingerprint_of(base64.b64decode(public.split()[1])) if public else ""
+    """Return `SHA256:…` of `type base64`, as `ssh-keygen -l` does; "" of what is no key."""
+    words = public.split()
+    try:
+        return fingerprint_of(base64.b64decode(words[1], validate=True))
+    except (IndexError, ValueError):
+        return ""
 
 
 def fingerprint_of(blob: bytes) -> str:

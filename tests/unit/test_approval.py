@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from daybook import signers
+from daybook.cli import approve as cli
 from daybook.errors import ApprovalRefused
 from daybook.gates import approval, statement
 from daybook.gates.statement import APPLYING, APPROVED, PLANNED, Party, Signed
@@ -272,3 +273,11 @@ def test_a_workflow_s_key_and_its_job_belong_together(plan, keys, allowed):
     job = JOB | {"actor": "bob-x"}
     with pytest.raises(ApprovalRefused, match="is no workflow's key"):
         statement.sign(plan.about, PLANNED, keys["ann"], allowed, workflow=job)
+
+
+@pytest.mark.attack("F3", "a plan's text that hides a part of itself from the approver")
+def test_a_plan_s_text_cannot_hide_a_part_of_itself(plan, capsys):
+    text = "1 to destroy\x1b[1A\x1b[2K\r0 to destroy \u202egnihton\u200b ─ ✓"
+    cli._show(replace(plan, summary=text), ANN)
+    shown = capsys.readouterr().out
+    assert "1 to destroy\\x1b[1A\\x1b[2K\\r0 to destroy \\u202egnihton\\u200b ─ ✓" in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import jsonschema
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daybook import signers
+from daybook.gates import statement
 from daybook.record import audit, journal, record, signing
 
 SCHEMA = json.loads((Path(record.__file__).parent / "schemas/record.json").read_text())
@@ -207,3 +210,167 @@ def test_a_removed_record_json_is_not_an_open_run(closed_run):
     folder.chmod(0o755)
     (folder / record.NAME).unlink()
     assert audit.verify(folder).is_broken
+
+
+OLD, NEW = "plan-f86fd91c", "plan-7b630c2a"
+HOW = "by typing uxlab"
+
+
+def write(entries, writer) -> None:
+    """Add entries to a journal: `("plan", {"digest": …})`."""
+    for kind, data in entries:
+        writer.write(kind, **data)
+
+
+def planned(digest: str, **more) -> list:
+    start, end = ({"name": "plan", "state": state} for state in ("started", "ended"))
+    return [("phase", start), ("plan", {"digest": digest, "changes": []} | more), ("phase", end)]
+
+
+def displayed(digest: str, summary: str = "s") -> list:
+    return [("displayed", {"digest": digest, "summary": summary, "where": "plan"})]
+
+
+def approved(digest: str, how: str = HOW, **more) -> list:
+    return [("approval", {"digest": digest, "how": how, "by": []} | more)]
+
+
+def applied(*entries, state: str = "ended", changes: int = 2) -> list:
+    change = ("change", {"tool": "terraform", "action": "create", "what": "aws_vpc.this"})
+    start, end = ({"name": "apply", "state": state} for state in ("started", state))
+    return [("phase", start), *entries, *[change] * changes, ("phase", end)]
+
+
+def apply(digest: str, summary: str = "s", **more) -> tuple:
+    return ("apply", {"digest": digest, "summary": summary} | more)
+
+
+@pytest.fixture
+def verify(open_run, closed_run, key, tmp_path):
+    """Return what makes a signed record of these entries, and verifies it."""
+
+    def run(*parts: list, lines: list[str] = ()) -> audit.Verdict:
+        closed_run("before")
+        if lines:
+            (tmp_path / signers.FILE).write_text("\n".join(lines))
+        writer = open_run("r2")
+        write([entry for part in parts for entry in part], writer)
+        record.close(writer.path.parent, "succeeded", open_journal=writer, key=key)
+        return audit.verify(writer.path.parent)
+
+    return run
+
+
+@pytest.mark.attack(
+    "A1", "a record of an older version, in which an old gate approved a newer plan"
+)
+@pytest.mark.parametrize("state", ["ended", "failed"])
+def test_an_old_record_of_an_unapproved_plan_is_found(verify, state):
+    """As record 20261127T123152Z-provision-96629f, which passed for intact."""
+    changes = applied(state=state)
+    verdict = verify(planned(OLD), planned(NEW), approved(OLD), changes)
+    problem = f"approval: {NEW} was applied; {OLD} was approved"
+    assert (verdict.state, verdict.problems) == ("unapproved", (problem,))
+    assert verdict.signer == "ann@example.com"
+    assert verdict.is_broken
+
+
+OLD_AND_GOOD = {
+    "approved by its digest": [planned(NEW), approved(NEW, "by its digest"), applied()],
+    "planned again, and approved again": [
+        *(planned(OLD), approved(OLD), planned(NEW), approved(NEW), applied()),
+    ],
+    "nothing to do": [planned(NEW), approved(NEW, "not needed"), applied(changes=0)],
+    "declined": [planned(NEW), approved(NEW, "declined: no")],
+    "refused at apply": [planned(NEW), approved(NEW), applied(state="failed", changes=0)],
+    "looked only": [planned(NEW)],
+}
+
+
+@pytest.mark.parametrize("name", OLD_AND_GOOD)
+def test_other_records_of_an_older_version_stay_intact(verify, name):
+    assert verify(*OLD_AND_GOOD[name]).problems == ()
+
+
+NEW_AND_GOOD = [planned(NEW), displayed(NEW), approved(NEW)]
+UNAPPROVED = {
+    "without an approval": (
+        [planned(NEW), displayed(NEW), applied(apply(NEW))],
+        "nobody had approved",
+    ),
+    "approved before it was planned again": (
+        [*NEW_AND_GOOD, planned(NEW), displayed(NEW), applied(apply(NEW))],
+        "nobody had approved",
+    ),
+    "after a decline": (
+        [*NEW_AND_GOOD, approved(NEW, "declined by bob"), applied(apply(NEW))],
+        "after it was declined",
+    ),
+    "another than was approved": (
+        [planned(NEW), displayed(NEW), approved(OLD), applied(apply(NEW))],
+        f"{OLD} was approved",
+    ),
+    "another than was planned": (
+        [planned(NEW), displayed(OLD), displayed(NEW), approved(OLD), applied(apply(OLD))],
+        f"{OLD} was applied; {OLD} was approved",
+    ),
+    "not displayed": ([planned(NEW), approved(NEW), applied(apply(NEW))], "had not been displayed"),
+    "displayed with another text": (
+        [*NEW_AND_GOOD, applied(apply(NEW, "t"))],
+        "not been displayed",
+    ),
+    "without saying so": ([*NEW_AND_GOOD, applied()], "without an apply entry"),
+}
+
+
+@pytest.mark.attack("A1", "a record of a change that was not displayed, or not approved, by digest")
+@pytest.mark.parametrize("name", UNAPPROVED)
+def test_what_was_not_approved_as_it_was_displayed_is_found(verify, name):
+    parts, problem = UNAPPROVED[name]
+    verdict = verify(*parts)
+    assert verdict.state == "unapproved"
+    assert problem in "; ".join(verdict.problems)
+
+
+def test_what_was_displayed_and_approved_is_intact(verify):
+    assert verify(*NEW_AND_GOOD, applied(apply(NEW))).state == "intact"
+
+
+def test_a_journal_with_rubbish_in_its_facts_is_judged_all_the_same(verify):
+    rubbish = [("approval", {"digest": [], "how": 7, "by": 7}), ("plan", {"digest": {}})]
+    entry = ("apply", {"digest": None, "needs": 1, "planned": 7, "applying": [], "time": "x"})
+    assert verify(rubbish, applied(entry)).state == "unapproved"
+
+
+@pytest.mark.attack("F3", "a record whose second person is the operator, or whose signature is not")
+@pytest.mark.parametrize(
+    "name", ["good", "alone", "nobody", "forged", "not planned", "not applied"]
+)
+def test_the_signatures_of_a_change_are_verified_from_its_record(verify, tmp_path, key, name):
+    header = {"environment": "staging", "step": "provision", "account": "123456789012"}
+    header |= {"region": "us-east-1", "target": "aws", "commit": "0" * 40}
+    about = {"run": "r2", "digest": NEW, "summary": "s", "made": "2026-11-27T12:00:00Z"} | header
+    bob = tmp_path / "bob"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", bob], check=True)
+    both = 'namespaces="daybook-record,daybook-approval"'
+    lines = [f"ann@example.com {both} {signing.public_key(key)}"]
+    lines += [f"bob@example.com {both} {signing.public_key(bob)}\n"]
+    allowed = signers.parse("\n".join(lines), "signers")
+
+    def signed(decision, by):
+        return asdict(statement.sign(about, decision, by, allowed)[0])
+
+    approver = {"alone": key}.get(name, bob)
+    approval = signed("approved", approver) | {"name": "bob@example.com"}
+    if name == "forged":
+        approval["statement"] = approval["statement"].replace("approved", "approved ")
+    facts = {"made": about["made"], "made_by": "r2", "needs": 1}
+    facts |= {"planned": signed("planned", key), "applying": signed("applying", key)}
+    if name in ("not planned", "not applied"):
+        del facts["planned" if name == "not planned" else "applying"]
+    by = [] if name == "nobody" else [approval]
+
+    parts = [planned(NEW), displayed(NEW), approved(NEW, by=by)]
+    change = applied(apply(NEW, **facts))
+    verdict = verify(*parts, change, lines=lines)
+    assert verdict.state == ("intact" if name == "good" else "unapproved"), verdict

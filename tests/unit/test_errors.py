@@ -63,3 +63,8 @@ def test_what_was_changed_replaces_nothing_was_changed():
 def test_a_failed_command_keeps_its_result():
     result = object()
     assert CommandFailed("docker build failed.", result=result).result is result
+
+
+def test_a_refusal_after_apply_leaves_the_run_s_status_as_it_was():
+    assert errors.status_of("AlreadyApplied") == ""
+    assert errors.exit_code_of("AlreadyApplied") == 2

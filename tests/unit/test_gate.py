@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from daybook import ui
 from daybook.errors import ApprovalNeeded, ApprovalRefused
 from daybook.gates import gate
 
@@ -53,3 +54,91 @@ def test_the_digest_follows_tasks_and_basis():
 
 def test_a_digest_cannot_be_taken_for_a_number():
     assert PLAN.digest.startswith("plan-")
+
+
+class Pressed:
+    """Gates as a person sees them; what was pressed, and with which reason."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+
+    def gate(self, plan=PLAN) -> gate.Gate:
+        def approved(shown):
+            self.heard.append(("approved", shown.digest))
+            return ui.Notice("Approved")
+
+        def declined(shown, reason):
+            self.heard.append(("declined", reason))
+            return ui.Notice("Declined")
+
+        return gate.Gate(plan, "uxlab", "here", approved=approved, declined=declined)
+
+
+@pytest.fixture
+def pressed():
+    return Pressed()
+
+
+def press(shown: gate.Gate, button: str, text: str) -> None:
+    shown.typed.value = text
+    getattr(shown, button).click()
+
+
+def test_the_name_approves_the_digest_that_the_gate_shows_once(pressed):
+    shown = pressed.gate()
+    press(shown, "approve", " uxlab ")
+    press(shown, "approve", "uxlab")
+    press(shown, "decline", "too late")
+    assert pressed.heard == [("approved", PLAN.digest)]
+    assert all(each.disabled for each in (shown.typed, shown.approve, shown.decline))
+
+
+@pytest.mark.parametrize("text", ["", "ux", "uxlab2", "UXLAB", "production"])
+def test_anything_else_approves_nothing_and_says_what_to_type(pressed, text):
+    shown = pressed.gate()
+    assert not shown.approve.disabled, "a press is judged: Tab must not skip to Decline"
+    press(shown, "approve", text)
+    assert pressed.heard == []
+    assert "Type uxlab to approve" in shown.answer.value
+    press(shown, "approve", "uxlab")
+    assert pressed.heard == [("approved", PLAN.digest)]
+
+
+@pytest.mark.parametrize("text", ["", "u", "ux", "uxlab"])
+def test_a_half_typed_name_is_no_reason_to_decline(pressed, text):
+    shown = pressed.gate()
+    press(shown, "decline", text)
+    assert pressed.heard == []
+    assert "Nothing was changed yet" in shown.answer.value
+    press(shown, "approve", "typo")
+    press(shown, "decline", text)
+    assert pressed.heard == [], "the first press was taken back"
+    press(shown, "decline", text)
+    assert pressed.heard == [("declined", "")]
+
+
+def test_a_reason_declines_at_once(pressed):
+    press(pressed.gate(), "decline", " not on a Friday ")
+    assert pressed.heard == [("declined", "not on a Friday")]
+
+
+@pytest.mark.attack("A1", "a press on a gate that was closed")
+def test_a_closed_gate_hears_nothing_and_keeps_its_first_reason(pressed):
+    shown = pressed.gate()
+    shown.close(ui.Notice("A newer plan was made"))
+    shown.close(ui.Notice("This run is over"))
+    for button in ("approve", "decline", "decline"):
+        press(shown, button, "uxlab")
+    press(shown, "decline", "no")
+    assert pressed.heard == []
+    assert "A newer plan was made" in shown.answer.value
+
+
+def test_the_gate_says_where_what_is_destroyed_and_which_plan():
+    tasks = [gate.Task("destroy", f"disk {n}", "") for n in range(25)]
+    plan = gate.Proposal("A plan", (*tasks, TASK), {})
+    said = ui.text(gate.summary(plan, "teardown uxlab · AWS 123456789012, us-east-1"))
+    for part in ("AWS 123456789012", "25 to destroy, 1 to release", "destroy disk 19", plan.digest):
+        assert part in said
+    assert "destroy disk 20" not in said
+    assert "and 5 more" in said

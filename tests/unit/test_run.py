@@ -110,3 +110,27 @@ def test_when_its_record_is_closed_nothing_more_runs(begin):
     run.finish("go on")
     with pytest.raises(SettingsError, match="This run is over"), run.phase("approve"):
         pytest.fail("it ran")
+
+
+def test_a_finished_run_says_that_it_is_over_and_not_that_it_once_waited(begin):
+    run = begin()
+    pass_phases(run, "preflight", "plan")
+    with pytest.raises(ApprovalNeeded), run.phase("approve"):
+        raise ApprovalNeeded("Waiting for approval of plan-1.")
+    pass_phases(run, "approve", "apply")
+    assert not run.is_over
+    run.finish("go on")
+    assert run.is_over
+    with pytest.raises(SettingsError, match="This run is over") as caught:
+        run.require_open()
+    assert "Nothing was changed" not in str(caught.value)
+
+
+def test_a_run_that_was_closed_while_it_waited_says_what_it_waits_for(begin):
+    run = begin()
+    pass_phases(run, "preflight", "plan")
+    with pytest.raises(ApprovalNeeded), run.phase("approve"):
+        raise ApprovalNeeded("Waiting for approval of plan-1.")
+    run.recorder.close("waiting")
+    with pytest.raises(ApprovalNeeded, match="Waiting for approval"), run.phase("approve"):
+        pytest.fail("it ran")

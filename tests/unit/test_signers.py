@@ -55,6 +55,11 @@ def test_the_fingerprint_is_ssh_keygens(tmp_path):
     assert signers.fingerprint(public()) in said.stdout
 
 
+@pytest.mark.parametrize("text", ["", "ssh-ed25519", "ssh-ed25519 AAAA!", "\ufffd \ufffd"])
+def test_what_is_no_key_has_no_fingerprint(text):
+    assert signers.fingerprint(text) == ""
+
+
 def test_a_file_that_is_not_there_allows_nobody(tmp_path):
     assert signers.load(tmp_path) == signers.Signers()
 

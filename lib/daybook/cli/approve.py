@@ -87,7 +87,12 @@ def _show(plan: Waiting, planner: Party) -> None:
         ("commit", where["commit"] or "none"),
     ]
     click.echo(ui.text(ui.Table(f"{where['step']} {where['environment']}", ("", ""), rows)))
-    click.echo(f"\n{plan.summary}\n")
+    click.echo(f"\n{_visible(plan.summary)}\n")
+
+
+def _visible(text: str) -> str:
+    """Return a plan's text with nothing that could hide or reorder a part of it on a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _own_key(chosen: Settings) -> Path:

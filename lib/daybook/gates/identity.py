@@ -61,11 +61,14 @@ def find(root: Path, env: str, settings: Settings, target: Target) -> Identity:
     for key, mark in zip(candidates, marks, strict=True):
         if line := allowed.allowed(mark, RECORD):
             return _identity(line, key, workflow)
+    # Of several keys, speak of one that has a line, or at least of one that exists.
+    known = sorted(range(len(marks)), key=lambda at: (not allowed.of(marks[at]), not marks[at]))
+    key, mark = candidates[known[0]], marks[known[0]]
     raise PreflightFailed(
-        "Nobody here is known who may plan or apply with approvals: 1.",
+        f"With approvals: 1, a run needs a key that is registered in {signers.FILE}.",
         expected=f"a key that {signers.FILE} allows {RECORD}",
-        observed=allowed.refusal(marks[0], RECORD),
-        next=_line_to_add(candidates[0], root, allowed),
+        observed=allowed.refusal(mark, RECORD),
+        next=_line_to_add(key, root, allowed),
     )
 
 
@@ -160,7 +163,14 @@ def _workflow(env: str, settings: Settings, target: Target) -> dict[str, str]:
     url, bearer = os.environ.get(TOKEN_URL, ""), os.environ.get(TOKEN, "")
     if not (url and bearer):
         return {}
-    arn = aws.caller(target)["arn"]
+    try:
+        arn = aws.caller(target)["arn"]
+    except aws.FAILURES as err:
+        raise PreflightFailed(
+            "AWS does not say whose credentials this job has.",
+            observed=str(err),
+            next="see that the job assumes its role before this step",
+        ) from err
     assumed, wanted = _ASSUMED.fullmatch(arn), workflow_role(settings.app, env)
     if not assumed or assumed[1] != wanted:
         raise PreflightFailed(

@@ -56,7 +56,7 @@ def public_key(key: Path) -> str:
     """Return `type base64` of a key pair, "" when its public half cannot be read."""
     public = key.with_name(f"{key.name}.pub")
     if public.exists():
-        return " ".join(public.read_text(encoding="utf-8").split()[:2])
+        return " ".join(public.read_text(encoding="utf-8", errors="replace").split()[:2])
     done = _keygen("-y", "-P", "", "-f", str(key))
     return " ".join(done.stdout.decode().split()[:2]) if done.returncode == 0 else ""
 

@@ -143,6 +143,10 @@ def world(sandbox, copy_project, make_project):
     root = copy_project(APP)
     (root / ".sandbox").symlink_to(sandbox.root / ".sandbox")
     world = make_project(root)
+    # Production wants two people: the operator, who has the sandbox's key, is one of them.
+    kind, key, *_ = (root / ".sandbox/ssh/id_ed25519.pub").read_text().split()
+    with (root / "environments/signers").open("a") as signers:
+        signers.write(f'ann@example.com namespaces="daybook-record" {kind} {key}\n')
     for env, name in NAMES.items():
         own = {"app": APP, "zone": f"{APP}.test", "names": [name], "cidr": CIDRS[env]}
         own |= {"alarm_email": "ops@example.com"}
