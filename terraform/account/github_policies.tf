@@ -61,7 +61,7 @@ data "aws_iam_policy_document" "plan" {
   statement {
     sid       = "States"
     actions   = ["s3:GetObject"]
-    resources = ["${local.bucket_arns.state}/env:/*"]
+    resources = ["${local.bucket_arns.state}/env:/*", local.default_state]
   }
 }
 
@@ -296,6 +296,13 @@ data "aws_iam_policy_document" "run" {
     resources = [for path in ["approvals/${each.key}/*", "env:/${each.key}/*", "locks/${each.key}.json", "waiting/${each.key}/*"] : "${local.bucket_arns.state}/${path}"]
   }
 
+  # Terraform asks for the state of no workspace too, which is never there.
+  statement {
+    sid       = "DefaultState"
+    actions   = ["s3:GetObject"]
+    resources = [local.default_state]
+  }
+
   # A record is written once and never removed.
   statement {
     sid       = "Records"
@@ -505,6 +512,8 @@ locals {
     MakeCopies = { calls = ["ec2:CreateSnapshot"], kinds = ["snapshot"] }
     MakeHosts  = { calls = ["ec2:RunInstances"], kinds = ["instance", "volume"] }
   }
+
+  default_state = "${local.bucket_arns.state}/environment/terraform.tfstate"
 
   ec2        = "arn:${local.partition}:ec2:${var.region}"
   parameters = "arn:${local.partition}:ssm:${var.region}:${local.account}:parameter"
