@@ -206,7 +206,7 @@ def _iam(it: Request) -> Iterator[Call]:
     elif role:
         roles = {each.name: each for each in it.backend("iam").roles.values()}
         there = roles[role].permissions_boundary_arn if role in roles else None
-        limit = it.get("PermissionsBoundary") or there
+        limit = it.get("PermissionsBoundary") or (None if it.name == "CreateRole" else there)
         yield it.call(arn(f"role/{role}"), **({"iam:PermissionsBoundary": limit} if limit else {}))
     elif user := it.get("UserName"):
         yield it.call(arn(f"user/{user}"))

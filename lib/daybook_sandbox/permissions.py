@@ -22,15 +22,21 @@ ALWAYS = "sts:GetCallerIdentity"
 AGENT = ("ssm:UpdateInstanceInformation", "ssmmessages:OpenControlChannel")
 
 
-class UnauthorizedOperation(AccessDeniedError):
-    """EC2's refusal: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"""
+class Refusal(AccessDeniedError):
+    """A refusal in XML, which the protocols query, rest-xml and ec2 each write in a way."""
 
-    def __init__(self, user_arn: str, call: str) -> None:
+    def __init__(self, service: str, user_arn: str, call: str) -> None:
         super().__init__(user_arn, call)
-        self.error_type = "UnauthorizedOperation"
-        message = escape(f"You are not authorized to perform this operation. {self.message}")
-        error = f"<Error><Code>{self.error_type}</Code><Message>{message}</Message></Error>"
-        self.description = f"<Response><Errors>{error}</Errors><RequestID>1</RequestID></Response>"
+        message = escape(self.message)
+        if service == "ec2":
+            self.error_type = "UnauthorizedOperation"
+            message = f"You are not authorized to perform this operation. {message}"
+        error = f"<Code>{self.error_type}</Code><Message>{message}</Message>"
+        self.description = (
+            f"<Response><Errors><Error>{error}</Error></Errors><RequestID>1</RequestID></Response>"
+            if service == "ec2"
+            else f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error></ErrorResponse>"
+        )
 
 
 def patch() -> None:
@@ -86,9 +92,7 @@ def _denied(self: Any, who: str, call: Call) -> Exception:
     about = f"{call.action} on resource: {call.resource}"
     if self.service_name == "s3":
         return S3AccessDeniedError()
-    if self.service_name == "ec2":
-        return UnauthorizedOperation(who, about)
     if self.headers.get("X-Amz-Target"):
         said = f"User: {who} is not authorized to perform: {about}"
         return JsonRESTError("AccessDeniedException", said)
-    return AccessDeniedError(who, about)
+    return Refusal(self.service_name, who, about)

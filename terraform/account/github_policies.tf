@@ -139,6 +139,13 @@ data "aws_iam_policy_document" "run" {
     resources = ["${local.ec2}:${local.account}:network-interface/*"]
   }
 
+  # The rules that come with a group have no tags; the group must be the environment's own all the same.
+  statement {
+    sid       = "Revoke"
+    actions   = ["ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress"]
+    resources = ["${local.ec2}:${local.account}:security-group-rule/*"]
+  }
+
   statement {
     sid       = "TagWhatIsMade"
     actions   = ["ec2:CreateTags"]

@@ -113,6 +113,7 @@ def production(cloud: Cloud, account: Folder) -> dict[str, Any]:
     [host] = group["Instances"]
     groups = ec2.describe_security_groups(Filters=mine)["SecurityGroups"]
     [address] = ec2.describe_addresses(Filters=mine)["Addresses"]
+    policies = it.client("dlm").get_lifecycle_policies()["Policies"]
     return {
         "instance": host["InstanceId"],
         "subnet": host["SubnetId"],
@@ -123,7 +124,9 @@ def production(cloud: Cloud, account: Folder) -> dict[str, Any]:
         "default": next(each["GroupId"] for each in groups if each["GroupName"] == "default"),
         "address": address["AllocationId"],
         "association": address["AssociationId"],
-        "policy": it.client("dlm").get_lifecycle_policies()["Policies"][0]["PolicyId"],
+        "policy": next(
+            each["PolicyId"] for each in policies if "production" in each["Description"]
+        ),
         "zone": account.outputs()["zone_id"],
     }
 
