@@ -1,7 +1,7 @@
 """The AWS API without machines, for Terraform alone: prints its port and serves until killed.
 
-Administrators may do everything. For a role there is AssumeRoleWithWebIdentity, which takes JSON for
-GitHub's token; what it gives is held to what the role may do.
+Administrators may do everything. AssumeRoleWithWebIdentity takes JSON for GitHub's token, and what
+it gives is held to what the role may do.
 """
 
 import json
