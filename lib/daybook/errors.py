@@ -2,6 +2,7 @@
 
 DaybookError             1
  ├── SettingsError       2    settings or parameters are wrong
+ │    └── AlreadyApplied      the run's plan is applied; the run itself goes on
  ├── PreflightFailed     3    the world is not as the step needs it
  ├── ApprovalNeeded      4    nobody has approved this plan
  │    └── ApprovalRefused     what was approved is not this plan
@@ -68,6 +69,10 @@ class SettingsError(DaybookError):
     exit_code = 2
 
 
+class AlreadyApplied(SettingsError):
+    """The run has applied its plan, and cannot begin anew; it goes on as it was."""
+
+
 class PreflightFailed(DaybookError):
     """The world is not as the step needs it."""
 
@@ -125,7 +130,9 @@ def exit_code_of(name: str) -> int:
 
 
 def status_of(name: str) -> str:
-    """Return how a run ends whose last cell ended with this error class."""
+    """Return how a run ends whose last cell ended with this error class; "" for as before."""
+    if name == AlreadyApplied.__name__:
+        return ""
     code = exit_code_of(name)
     if name == "KeyboardInterrupt" or code == Interrupted.exit_code:
         return "interrupted"

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from daybook import aws, process, settings, target, ui
+from daybook import aws, process, settings, signers, target, ui
 from daybook.errors import SettingsError, status_of
 from daybook.gates import waiting
 from daybook.record import record, upload
@@ -50,6 +51,7 @@ class Run:
     start: starts a tool as `process.run` does, and writes it into the record.
     hide: takes a name and a secret value, which from then on shows as `[redacted:NAME]`.
     at_end: what is called when the record is closed.
+    load_signers: reads whose keys count, from the checkout unless a step says otherwise.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Run:
         self._stopped: BaseException | None = None
         self._waiting: BaseException | None = None
         self._done: tuple[str, ...] = ()
+        self.load_signers: Callable[[], signers.Signers] = partial(signers.load, self.root)
         self.at_end: list[Callable[[], None]] = [self._upload]
         self.recorder = Recorder.start(
             self.root,
@@ -77,7 +80,7 @@ class Run:
             status_of=status_of,
             environ=self.target.environ,
             key=record.operator_key(self.root, env, self.target.is_sandbox),
-            on_closed=lambda _closed: self._end(),
+            on_closed=self._end,
         )
         self.start = self.recorder.tool(process.run)
         self.write = self.recorder.write
@@ -96,8 +99,7 @@ class Run:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Run a phase in its order; after a failure the run refuses every further one."""
-        if self._stopped:
-            raise self._stopped
+        self.require_open()
         self._require_order(name)
         self.write("phase", name=name, state="started")
         try:
@@ -107,8 +109,18 @@ class Run:
             self._waiting, self._stopped = (err, None) if is_waiting else (None, err)
             self.write("phase", name=name, state="waiting" if is_waiting else "failed")
             raise
-        self._done = (*self._done, name)
+        self._done, self._waiting = (*self._done, name), None
         self.write("phase", name=name, state="ended")
+
+    @property
+    def is_over(self) -> bool:
+        """True when the run has failed or its record is closed: it changes nothing more."""
+        return self._stopped is not None
+
+    def require_open(self) -> None:
+        """Raise what stopped the run, if it is over."""
+        if self._stopped:
+            raise self._stopped
 
     def stop(self, reason: BaseException) -> None:
         """Refuse every further phase with this reason."""
@@ -127,17 +139,15 @@ class Run:
         self.recorder.finish()
         return Finished(self.title, str(self.folder.relative_to(self.root)), following)
 
-    def _end(self) -> None:
+    def _end(self, closed: record.Closed) -> None:
         """What is recorded is over: nothing more may be changed, whoever drives the kernel."""
-        self._stopped = (
-            self._stopped
-            or self._waiting
-            or SettingsError(
-                "This run is over: its record is closed.",
-                changed="",
-                next="run the step again from its first cell",
-            )
+        is_waiting = closed.status == "waiting" and not self.recorder.is_interactive
+        over = SettingsError(
+            "This run is over: its record is closed.",
+            changed="",
+            next="start the step again from its first cell",
         )
+        self._stopped = self._stopped or (self._waiting if is_waiting else None) or over
         for action in self.at_end:
             action()
 

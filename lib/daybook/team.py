@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
-from pathlib import Path
 
-# ann@example.com[,…] [options] type base64: man ssh-keygen, ALLOWED SIGNERS
-_LINE = re.compile(r"([^#\s]\S*)\s+(.*?)((?:ssh|ecdsa|sk)-\S+)\s+([A-Za-z0-9+/]+=*)")
-_UNTIL = re.compile(r'valid-before="?(\d{8})')
+from daybook.signers import WORKFLOWS, Signers
+
 _EC2_TAKES = ("ssh-ed25519 ", "ssh-rsa ")
 
 
-def public_keys(signers: Path) -> tuple[str, ...]:
-    """Return the keys of a signers file as authorized_keys has them: `("ssh-ed25519 AAAA… ann",)`.
+def public_keys(signers: Signers, hosts: str) -> tuple[str, ...]:
+    """Return the keys that are valid now, as authorized_keys has them: `("ssh-rsa AAAA ann",)`.
 
-    Certificate authorities and those whose time is over are left out.
+    hosts: what the hosts' names begin with, `hello-staging`. A key of workflows is let in by the
+    hosts of its own environment alone.
     """
-    if not signers.exists():
-        return ()
-    found = map(_LINE.match, signers.read_text(encoding="utf-8").splitlines())
-    today = f"{datetime.now(UTC):%Y%m%d}"
+    now = datetime.now(UTC)
     return tuple(
-        f"{kind} {key} {who}"
-        for who, options, kind, key in (line.groups() for line in found if line)
-        if "cert-authority" not in options and not _is_over(options, today)
+        f"{each.key} {each.name}"
+        for each in signers.lines
+        if each.is_valid_at(now) and (not each.is_workflow or each.name == f"{hosts}{WORKFLOWS}")
     )
 
 
@@ -37,8 +32,3 @@ def keys_for_hosts(own: str, team: tuple[str, ...]) -> list[str]:
     for key in filter(None, (*team, own.strip())):
         keys.setdefault(" ".join(key.split()[:2]), key)
     return sorted(keys.values(), key=lambda key: not key.startswith(_EC2_TAKES))
-
-
-def _is_over(options: str, today: str) -> bool:
-    until = _UNTIL.search(options)
-    return bool(until) and until[1] <= today

@@ -127,6 +127,18 @@ class Front:
             if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
                 return reply["content"]
 
+    def value(self, expression: str) -> str:
+        """Return what an expression is in the kernel, as text."""
+        content = {"code": "", "silent": True, "store_history": False, "allow_stdin": False}
+        content |= {"user_expressions": {"it": expression}, "stop_on_error": False}
+        message = self.client.session.msg("execute_request", content)
+        self.client.shell_channel.send(message)
+        while True:
+            reply = self.client.get_shell_msg(timeout=60)
+            if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+                found = reply["content"]["user_expressions"]["it"]
+                return found["data"]["text/plain"].strip("'") if "data" in found else str(found)
+
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Iterator[Workshop]:

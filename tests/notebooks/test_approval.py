@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -21,10 +22,21 @@ def git(root, *args):
 def keys(tmp_path_factory, aws):
     """Return each person's private key; Ann, the operator, has the one of the target."""
     found = {"ann": aws["DAYBOOK_SSH_KEY"]}
-    for name in ("bob", "stranger"):
+    for name in ("bob", "stranger", "hello-workflows"):
         found[name] = str(tmp_path_factory.mktemp(name) / "id_ed25519")
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", found[name]])
     return found
+
+
+def line(keys, name, who="", options='namespaces="daybook-record,daybook-approval"') -> str:
+    """Return a person's line of environments/signers."""
+    with open(f"{keys[name]}.pub") as public:
+        kind, key, *_ = public.read().split()
+    return f"{who or name + '@example.com'} {options} {kind} {key}\n"
+
+
+def register(root, *lines: str) -> None:
+    (root / "environments/signers").write_text("".join(lines))
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +44,7 @@ def ann(here, keys):
     """Return the operator's computer, with an account prepared for an environment of its own."""
     here.set(ENV, app="guarded", zone="guarded.test", cidr="10.78.0.0/16", approvals=1)
     here.set(ENV, names=[f"{ENV}.guarded.test"])
-    signers = ""
-    for name in ("ann", "bob"):
-        with open(f"{keys[name]}.pub") as public:
-            kind, key, *_ = public.read().split()
-        signers += f'{name}@example.com namespaces="daybook-approval" {kind} {key}\n'
-    (here.root / "environments/signers").write_text(signers)
+    register(here.root, line(keys, "ann"), line(keys, "bob"))
     git(here.root, "init", "-q")
     git(here.root, "config", "user.name", "Ann")
     git(here.root, "config", "user.email", "ann@home.example")
@@ -109,7 +116,9 @@ def test_the_operators_own_approval_is_not_enough_until_somebody_else_has_signed
     assert f"{digest} waits for a second person" in alone.stdout
     assert ann.record(ENV, "bootstrap")["status"] == "waiting"
 
+    git(ann.root, "config", "user.email", "somebody@else")
     own = ann.run("approve", run, "--key", keys["ann"])
+    git(ann.root, "config", "user.email", "ann@home.example")
     assert own.returncode == 4
     assert "ann@example.com is the operator of this plan" in own.stdout
     stranger = bob.run("approve", run, "--key", keys["stranger"])
@@ -119,7 +128,7 @@ def test_the_operators_own_approval_is_not_enough_until_somebody_else_has_signed
     seen = bob.succeed("approve", run, "--key", keys["bob"])
     assert "create   aws_ecr_lifecycle_policy.this" in seen
     assert digest in seen
-    assert "Ann <ann@home.example>" in seen
+    assert "ann@example.com" in seen
 
     done = bob.run("run", "bootstrap", "--resume", run)
     assert done.returncode == 2, "the run and its saved plan are on Ann's computer"
@@ -134,6 +143,81 @@ def test_the_operators_own_approval_is_not_enough_until_somebody_else_has_signed
     assert json.loads(approval["by"][0]["statement"])["digest"] == digest
     assert approval["by"][0]["signature"].startswith("-----BEGIN SSH SIGNATURE-----")
     assert (record["plan"]["digest"], record["plan"]["made_by"]) == (digest, run)
+    assert "intact" in ann.succeed("runs", "verify", record["run"])
+
+
+UNKNOWN = {
+    "no line": ("", "is not in environments/signers"),
+    "no namespaces": (("ann", "", ""), "has no namespaces"),
+    "approvals alone": (("ann", "", 'namespaces="daybook-approval"'), "do not have daybook-record"),
+    "a wildcard": (("ann", "*@example.com"), "a pattern where a name belongs"),
+    "expired": (
+        ("ann", "", 'namespaces="daybook-record",valid-before="20260101"'),
+        "not valid at this time",
+    ),
+    "a workflow's": (("ann", "guarded-workflows"), "no OIDC token"),
+}
+
+
+@pytest.mark.attack("F3", "plan with approvals: 1 and a key that proves nobody's name")
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_nobody_plans_who_is_not_registered(ann, keys, name):
+    given, observed = UNKNOWN[name]
+    kept = (ann.root / "environments/signers").read_text()
+    register(ann.root, line(keys, "bob"), line(keys, *given) if given else "")
+    try:
+        done = bootstrap(ann)
+    finally:
+        (ann.root / "environments/signers").write_text(kept)
+    assert done.returncode == 3, done.stdout
+    assert " ".join(observed.split()) in " ".join(done.stdout.split())
+    assert not (ann.root / "runs" / ENV / ".plans").exists() or plan_files(ann) == []
+
+
+@pytest.mark.attack("F3", "one person with two keys and two addresses plans and approves")
+def test_another_key_of_the_same_name_is_the_same_person(ann, keys, change):
+    kept = (ann.root / "environments/signers").read_text()
+    own = (line(keys, "ann"), line(keys, "stranger", "Ann@Example.com"), line(keys, "bob"))
+    register(ann.root, *own)
+    try:
+        digest, run = plan(ann)
+        second = ann.run("approve", run, "--key", keys["stranger"])
+        applied = bootstrap(ann, "-p", "approve", digest)
+    finally:
+        (ann.root / "environments/signers").write_text(kept)
+    assert second.returncode == 4
+    assert "ann@example.com is the operator of this plan" in second.stdout
+    assert applied.returncode == 4
+    assert "waits for a second person" in applied.stdout
+
+
+@pytest.mark.attack("F3", "who approves applies it too, with somebody else's plan")
+def test_who_approves_does_not_apply(ann, bob, keys, change):
+    digest, run = plan(ann)
+    bob.succeed("approve", run, "--key", keys["bob"])
+    own = bob.extra | {"DAYBOOK_SSH_KEY": keys["bob"]}
+    # Bob's own computer: his key comes first there, the sandbox's after it.
+    applied = replace(bob, extra=own).run(
+        "run", "bootstrap", "-p", "env", ENV, "-p", "approve", digest
+    )
+    assert applied.returncode == 4, applied.stdout
+    assert "bob@example.com is the operator of this plan" in applied.stdout
+    with pytest.raises(Exception, match="LifecyclePolicyNotFound"):
+        change()
+
+
+@pytest.mark.attack("F3", "a plan in the bucket that says somebody else made it")
+def test_a_plan_says_who_made_it_with_a_signature(ann, bob, keys, change, client):
+    _digest, run = plan(ann)
+    where = {"Bucket": "guarded-state-123456789012", "Key": f"approvals/{ENV}/{run}/request.json"}
+    asked = json.loads(client("s3").get_object(**where)["Body"].read())
+    content = json.loads(asked["planned"]["statement"])
+    for statement in (json.dumps(content | {"name": "eve"}), "{}", ""):
+        planned = asked["planned"] | {"statement": statement}
+        client("s3").put_object(**where, Body=json.dumps(asked | {"planned": planned}))
+        refused = bob.run("approve", run, "--key", keys["bob"])
+        assert refused.returncode == 4
+        assert "It is not known who made this plan." in refused.stdout
 
 
 def test_a_second_person_declines_with_a_reason(ann, bob, keys, change, client):
@@ -166,9 +250,9 @@ def test_a_plan_is_applied_on_another_computer_where_it_is_the_same(ann, bob, ch
     again = bootstrap(ann, "-p", "approve", digest)
     assert again.returncode == 4
     # The state has moved; where a change leaves it as it was, the bucket tells.
-    assert re.search("state: was serial|another computer has taken it", again.stdout)
+    assert re.search("state: was serial|another run has applied or discarded it", again.stdout)
     gone = bootstrap(bob, "-p", "approve", digest)
-    assert (gone.returncode, "No plan with this digest waits" in gone.stdout) == (4, True)
+    assert (gone.returncode, "No plan with this digest is pending" in gone.stdout) == (4, True)
 
 
 def test_an_approval_is_of_the_plan_that_was_shown(ann, change):
@@ -212,14 +296,20 @@ def test_all_that_has_changed_since_the_plan_is_named_together(ann, change, clie
     assert plan_files(ann) == []
 
 
-def press(front, description: str, text: str) -> None:
-    """Type into the widget and press a button, with the messages that JupyterLab sends."""
+def widgets_of(front) -> dict[str, str]:
+    """Return the comms of the gate that is shown next, by what stands on the widgets."""
     widgets = {}
     while "Decline" not in widgets:
         message = front.client.get_iopub_msg(timeout=30)
         if message["msg_type"] == "comm_open":
             state = message["content"]["data"]["state"]
             widgets[state.get("description")] = message["content"]["comm_id"]
+    return widgets
+
+
+def press(front, description: str, text: str, widgets: dict[str, str] | None = None) -> None:
+    """Type into the widget and press a button, with the messages that JupyterLab sends."""
+    widgets = widgets or widgets_of(front)
     for name, data in (
         ("Type here", {"method": "update", "state": {"value": text}, "buffer_paths": []}),
         (description, {"method": "custom", "content": {"event": "click"}}),
@@ -264,3 +354,116 @@ def test_in_a_notebook_a_decline_ends_the_run_and_the_record_says_why(ann, chang
     record = ann.record(ENV, "bootstrap")
     assert (record["status"], record["reason"]) == ("failed", "declined: not before the backup")
     assert plan_files(ann) == []
+
+
+def digest_of(front) -> str:
+    """Run the plan cell, and return the digest that it shows."""
+    reply = front.execute("step.plan()")
+    assert reply["status"] == "ok", reply
+    return front.value("step._plan.digest")
+
+
+@pytest.fixture
+def more(client):
+    """Have the world differ in one thing more, and say so: more()."""
+    where = {"repositoryName": "guarded"}
+    scan = {"imageScanningConfiguration": {"scanOnPush": False}}
+    done = []
+
+    def change_it():
+        done.append(client("ecr").put_image_scanning_configuration(**where, **scan))
+
+    yield change_it
+    if done:
+        scan["imageScanningConfiguration"]["scanOnPush"] = True
+        client("ecr").put_image_scanning_configuration(**where, **scan)
+
+
+@pytest.mark.attack("A1", "a gate left standing approves a newer plan")
+@pytest.mark.usefixtures("one_approves")
+def test_a_gate_approves_the_plan_that_it_shows_and_no_newer_one(ann, change, more, make_front):
+    front = make_front(ann.root)
+    until_the_gate(front)
+    gate = widgets_of(front)
+    shown = front.value("step._plan.digest")
+    more()
+    newer = digest_of(front)
+    assert newer != shown
+    press(front, "Approve", ENV, gate)
+    assert front.execute("step.apply()")["ename"] == "SettingsError"
+    assert front.value("step._approval") == "None"
+    with pytest.raises(Exception, match="LifecyclePolicyNotFound"):
+        change()
+    assert front.execute("step.approve()")["ename"] == "ApprovalNeeded"
+    press(front, "Approve", ENV)
+    for source in ("step.apply()", "step.verify()", "step.record()"):
+        reply = front.execute(source)
+        assert reply["status"] == "ok", reply
+    change()
+    record = ann.record(ENV, "bootstrap")
+    assert [each["digest"] for each in record["approvals"]] == [newer]
+    assert "intact" in ann.run("runs", "verify", record["run"]).stdout
+
+
+@pytest.mark.attack("A2", "apply, approve and plan again after the plan was applied")
+@pytest.mark.usefixtures("one_approves")
+def test_after_apply_every_cell_again_leaves_the_run_a_success(ann, change, make_front):
+    front = make_front(ann.root)
+    until_the_gate(front)
+    gate = widgets_of(front)
+    press(front, "Approve", ENV, gate)
+    assert front.execute("step.apply()")["status"] == "ok"
+    change()
+    for source in ("step.apply()", "step.approve()"):
+        reply = front.execute(source)
+        assert reply["status"] == "ok", reply
+    assert "Already applied at" in front.value("step.apply()")
+    for source in ("step.plan()", "step.preflight()", "step.approve('plan-1')"):
+        refused = front.execute(source)
+        assert refused["ename"] == "AlreadyApplied"
+        assert "has applied" in refused["evalue"]
+        assert "Nothing was changed" not in refused["evalue"]
+    for button in ("Approve", "Decline", "Decline"):
+        press(front, button, "", gate)
+    for source in ("step.verify()", "step.record()"):
+        reply = front.execute(source)
+        assert reply["status"] == "ok", reply
+    record = ann.record(ENV, "bootstrap")
+    assert record["status"] == "succeeded"
+    for source in ("step.apply()", "step.plan()", "step.approve()", "step.record()"):
+        over = front.execute(source)
+        assert "This run is over: its record is closed." in over["evalue"]
+        assert "Nothing was changed" not in over["evalue"]
+
+
+@pytest.mark.attack("A1", "the gate of a run that another tab of the kernel has closed")
+@pytest.mark.usefixtures("one_approves")
+def test_a_second_tab_closes_the_gate_of_the_first(ann, change, make_front):
+    front = make_front(ann.root)
+    until_the_gate(front)
+    gate = widgets_of(front)
+    front.execute("first, gate = step, step.desk._gate")
+    until_the_gate(front)
+    press(front, "Approve", ENV, gate)
+    assert "This run is over" in front.value("gate.answer.value")
+    for source in ("first.apply()", "step.apply()"):
+        assert front.execute(source)["ename"] == "SettingsError"
+    with pytest.raises(Exception, match="LifecyclePolicyNotFound"):
+        change()
+
+
+@pytest.mark.attack("A1", "the gate of a kernel that was restarted")
+@pytest.mark.usefixtures("one_approves")
+def test_a_gate_of_a_restarted_kernel_approves_nothing(ann, change, make_front):
+    front = make_front(ann.root)
+    until_the_gate(front)
+    gate = widgets_of(front)
+    front.manager.restart_kernel(now=True)
+    front.client.wait_for_ready(timeout=60)
+    press(front, "Approve", ENV, gate)
+    assert front.execute("step.apply()")["ename"] == "NameError"
+    until_the_gate(front)
+    press(front, "Approve", ENV, gate)
+    assert front.execute("step.apply()")["ename"] == "SettingsError"
+    with pytest.raises(Exception, match="LifecyclePolicyNotFound"):
+        change()

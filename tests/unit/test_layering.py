@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
     {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
-    | {"compose", "delivery", "dotenv", "git", "origins", "scaffold"},
+    | {"compose", "delivery", "dotenv", "git", "origins", "scaffold", "signers", "team"},
     {"amis", "aws", "disks", "github", "leftovers", "orphans", "probe", "inventory", "images"}
-    | {"release", "reviews", "secrets", "team"}
+    | {"release", "reviews", "secrets"}
     | {"terraform", "ansible"},
     {"checks", "place", "gates.gate", "gates.lock"}
     | {"record.journal", "record.patterns", "record.redact", "record.cell", "record.tee"},
@@ -22,7 +22,7 @@ LAYERS = (
     {"record.record", "record.recorder", "record.audit", "record.archive", "record.compare"}
     | {"record.history", "record.upload"}
     | {"run", "gates.turn", "step", "survey", "gates.waiting", "gates.approval"}
-    | {"gates.desk", "gates.resume"},
+    | {"gates.desk", "gates.resume", "gates.statement", "gates.identity", "gates.evidence"},
     {"steps"},
     {"parameters", "terminal", "driver", "headless", "developer", "demo", "cli"},
 )

@@ -131,7 +131,10 @@ def diff(before: str, after: str, as_json: bool) -> None:
 @click.option("--all", "all_", is_flag=True, help="Every run, and whether one is missing.")
 @_as_json
 def verify(run: str, all_: bool, as_json: bool) -> None:
-    """Check that records are what was sealed, and by whom; exit code 7 when one is not."""
+    """Check that records are what was sealed, by whom, and that what was applied was approved.
+
+    Exit code 7 when a record is not, or something was not.
+    """
     root = settings.find_root()
     found = list(audit.verify_all(root)) if all_ else [audit.verify(Archive(root).find(run))]
     if as_json:
@@ -141,7 +144,7 @@ def verify(run: str, all_: bool, as_json: bool) -> None:
     broken = [verdict.run for verdict in found if verdict.is_broken]
     if broken:
         raise VerifyFailed(
-            f"{len(broken)} of {len(found)} records are not what was sealed.",
+            f"{len(broken)} of {len(found)} records are broken, or show an unapproved change.",
             observed=", ".join(broken[:5]),
             changed="",
             next="compare with the bucket's copy, and ask who was on this machine",

@@ -4,7 +4,8 @@
     journal.write("phase", name="plan", state="started")
     journal.close("succeeded")
 
-Kinds: header · phase (name, state) · check (checks) · plan (digest, changes) · approval · change ·
+Kinds: header · phase (name, state) · check (checks) · plan (digest, changes) · displayed (digest,
+summary) · approval (digest, how, by) · apply (digest, written before the first change) · change ·
 outputs (values) · versions · cell_start · output · cell_end · tool_start · tool_end · status ·
 note · end. Every line but an `output` is on the disk when `write` returns.
 """

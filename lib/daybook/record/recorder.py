@@ -73,8 +73,8 @@ class Recorder:
 
         header: run, step, environment, target, account, region, caller_arn, parameters; who, what
         and from where is added here. status_of: the run's status after an error, by the name of
-        its class. environ: the tools' variables, whose credentials are secrets as the kernel's own
-        are. on_closed: what is called when the record is whole (upload).
+        its class, "" for as before. environ: the tools' variables, whose credentials are secrets
+        as the kernel's own are. on_closed: what is called when the record is whole (upload).
         """
         global _current
         if _current:
@@ -206,8 +206,10 @@ class Recorder:
 
     def _cell_ended(self, ended: Ended) -> None:
         if ended["status"] == "error":
-            self._last = self._status_of(ended["ename"])
-            self.write("status", status=self._last, ename=ended["ename"])
+            status = self._status_of(ended["ename"])
+            self._last = status or self._last
+            if status:
+                self.write("status", status=status, ename=ended["ename"])
             if not self.is_interactive:
                 self.close(self._last)
         elif self._asked:
