@@ -53,7 +53,9 @@ class Review:
 
     @cached_property
     def note(self) -> Note:
-        """Return what bootstrap has noted in the account."""
+        """Return what bootstrap has noted in the account; a sandbox that is down has no account."""
+        if not self.target.is_up:
+            return Note()
         return noted(self.target, self.settings.app)
 
     @cached_property
