@@ -125,6 +125,15 @@ def policy_arn(target: Target, name: str) -> str | None:
     return next((arn for arn in found if arn.endswith(f":policy/{name}")), None)
 
 
+def policy_exists(target: Target, name: str) -> bool:
+    """Tell whether the account has its own IAM policy of this name; asks for no other."""
+    iam = client(target, "iam")
+    try:
+        return bool(iam.get_policy(PolicyArn=f"arn:aws:iam::{target.account}:policy/{name}"))
+    except iam.exceptions.NoSuchEntityException:
+        return False
+
+
 def role_exists(target: Target, name: str) -> bool:
     """Tell whether IAM has the role."""
     iam = client(target, "iam")
