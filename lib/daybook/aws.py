@@ -127,9 +127,10 @@ def policy_arn(target: Target, name: str) -> str | None:
 
 def policy_exists(target: Target, name: str) -> bool:
     """Tell whether the account has its own IAM policy of this name; asks for no other."""
-    iam = client(target, "iam")
+    iam, partition = client(target, "iam"), caller(target)["arn"].split(":")[1]
     try:
-        return bool(iam.get_policy(PolicyArn=f"arn:aws:iam::{target.account}:policy/{name}"))
+        arn = f"arn:{partition}:iam::{target.account}:policy/{name}"
+        return bool(iam.get_policy(PolicyArn=arn))
     except iam.exceptions.NoSuchEntityException:
         return False
 
