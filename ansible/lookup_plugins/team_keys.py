@@ -12,7 +12,7 @@ DOCUMENTATION = """
     name: team_keys
     short_description: The public SSH keys that hosts let in
     description:
-      - Those of environments/signers, and the public half of the private key that this play logs in with.
+      - Those of environments/signers, and the public half of the key that this play logs in with.
     options:
       _terms:
         description: The project's folder.
@@ -31,7 +31,9 @@ class LookupModule(LookupBase):
             allowed = signers.load(Path(terms[0]))
         except SettingsError as err:
             raise AnsibleLookupError(str(err)) from err
-        return team.keys_for_hosts(_own(), team.public_keys(allowed))
+        # Hosts are called hello-staging-1: a key of workflows is for one environment.
+        hosts = variables["inventory_hostname"].rpartition("-")[0]
+        return team.keys_for_hosts(_own(), team.public_keys(allowed, hosts))
 
 
 def _own() -> str:

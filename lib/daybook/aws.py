@@ -125,6 +125,16 @@ def policy_arn(target: Target, name: str) -> str | None:
     return next((arn for arn in found if arn.endswith(f":policy/{name}")), None)
 
 
+def policy_exists(target: Target, name: str) -> bool:
+    """Tell whether the account has its own IAM policy of this name; asks for no other."""
+    iam, partition = client(target, "iam"), caller(target)["arn"].split(":")[1]
+    try:
+        arn = f"arn:{partition}:iam::{target.account}:policy/{name}"
+        return bool(iam.get_policy(PolicyArn=arn))
+    except iam.exceptions.NoSuchEntityException:
+        return False
+
+
 def role_exists(target: Target, name: str) -> bool:
     """Tell whether IAM has the role."""
     iam = client(target, "iam")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from daybook import aws, git
+from daybook import aws, git, signers
 from daybook.errors import PreflightFailed
 from daybook.settings import Settings
 from daybook.target import Target, ssh_key
@@ -52,7 +53,9 @@ class Review:
 
     @cached_property
     def note(self) -> Note:
-        """Return what bootstrap has noted in the account."""
+        """Return what bootstrap has noted in the account; a sandbox that is down has no account."""
+        if not self.target.is_up:
+            return Note()
         return noted(self.target, self.settings.app)
 
     @cached_property
@@ -94,6 +97,51 @@ class Review:
                 observed=str(self.code.parent),
                 next="make setup in this checkout, and run the daybook that it installs",
             )
+
+    def signers(self) -> signers.Signers:
+        """Return whose keys count: by the reviewed commit, where one is required.
+
+        Under an override that is the last one that changed this environment.
+        """
+        if not self.is_required:
+            return signers.load(self.root)
+        try:
+            text = git.read(self.root, self._signers_commit(), signers.FILE).decode()
+            return signers.parse(text, signers.FILE)
+        except FileNotFoundError:
+            return signers.Signers()
+        except (git.Unreadable, UnicodeDecodeError) as err:
+            raise PreflightFailed(
+                f"{signers.FILE} of the reviewed commit cannot be read.",
+                observed=str(err),
+                next="git fetch, then run this step again",
+            ) from err
+
+    def remember(self) -> None:
+        """Note in the state bucket which reviewed commit changes the environment now."""
+        if not self.is_required or not aws.bucket_exists(self.target, self._bucket):
+            return
+        with suppress(PreflightFailed):
+            body = self.commit.id.encode()
+            s3 = aws.client(self.target, "s3")
+            s3.put_object(Bucket=self._bucket, Key=self._key, Body=body)
+
+    def _signers_commit(self) -> str:
+        try:
+            return self.commit.id
+        except PreflightFailed as err:
+            last = aws.state_text(self.target, self._bucket, self._key)
+            if not last:
+                raise err
+            return last
+
+    @property
+    def _bucket(self) -> str:
+        return aws.state_bucket(self.target, self.settings.app)
+
+    @property
+    def _key(self) -> str:
+        return f"reviewed/{'account' if self.is_account else self.env}"
 
     def _remote(self) -> str:
         """Return the URL that the account has; bootstrap may be the first to note it."""

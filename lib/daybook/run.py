@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from daybook import aws, liveness, process, settings, target, ui
+from daybook import aws, liveness, process, settings, signers, target, ui
 from daybook.errors import SettingsError, status_of
 from daybook.gates import waiting
 from daybook.record import record, upload
@@ -51,6 +52,7 @@ class Run:
     start: starts a tool as `process.run` does, and writes it into the record.
     hide: takes a name and a secret value, which from then on shows as `[redacted:NAME]`.
     at_end: what is called when the record is closed. life: held until all of that is done.
+    load_signers: reads whose keys count, from the checkout unless a step says otherwise.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Run:
         self._stopped: BaseException | None = None
         self._waiting: BaseException | None = None
         self._done: tuple[str, ...] = ()
+        self.load_signers: Callable[[], signers.Signers] = partial(signers.load, self.root)
         self.at_end: list[Callable[[], None]] = [self._upload]
         self.life = liveness.hold(liveness.file_of(self.folder))
         self.recorder = Recorder.start(

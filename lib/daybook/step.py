@@ -63,6 +63,7 @@ class Step(ABC):
         self.settings, self.target = self.run.settings, self.run.target
         is_account = self.lock_name == ACCOUNT
         self.review = Review(self.root, env, self.settings, self.target, is_account)
+        self.run.load_signers = self.review.signers
         self.turn = Turn(self.run, self.lock_name)
         self.desk = Desk(self.run, self.state, self.can_ask_others)
         self._plan: gate.Plan | None = None
@@ -115,8 +116,7 @@ class Step(ABC):
                 self.run.require_open()
                 return self._done
             with self.run.phase("apply"), self.turn.kept():
-                if self.settings.git != ANY or self.review.is_required:
-                    self.review.require_same_files()
+                self._require_reviewed_files()
                 self.run.write("apply", **self.desk.use(self._plan, self._approval))
                 result = self.apply_plan(self._plan)
             self._done = Done(f"{datetime.now(UTC):%H:%M:%S} UTC", result)
@@ -181,6 +181,12 @@ class Step(ABC):
             return {}
         reason = str(self.run.parameters.get("override_git", ""))
         return place.there(self.settings, self.target, self.review, override_git=reason)
+
+    def _require_reviewed_files(self) -> None:
+        """Compare the files with the commit once more: they may have changed since preflight."""
+        if self.settings.git != ANY or self.review.is_required:
+            self.review.require_same_files()
+            self.review.remember()
 
     def _decide(self, given: str) -> gate.Approval:
         try:

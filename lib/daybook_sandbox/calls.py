@@ -139,10 +139,10 @@ def _touched(it: Request) -> Iterator[tuple[str, Mapping[str, str]]]:
     ec2 = it.backend("ec2")
     for id in dict.fromkeys(each for text in _texts(it.params) for each in _resolved(ec2, text)):
         yield _ec2_arn(it, _KINDS[id.partition("-")[0]], id), ec2.tags.get(id, {})
-    for pair in list(ec2.keypairs.values()):
-        is_named = pair.id == it.get("KeyPairId") or pair.name == it.get("KeyName")
+    for pair in list(ec2.key_pairs.values()):
+        is_named = pair.id == it.get("KeyPairId") or pair.key_name == it.get("KeyName")
         if is_named and it.name not in ("ImportKeyPair", "CreateKeyPair"):
-            yield _ec2_arn(it, "key-pair", pair.name), ec2.tags.get(pair.id, {})
+            yield _ec2_arn(it, "key-pair", pair.key_name), ec2.tags.get(pair.id, {})
 
 
 def _resolved(ec2: Any, text: str) -> Iterator[str]:
@@ -157,8 +157,8 @@ def _resolved(ec2: Any, text: str) -> Iterator[str]:
             )
     if text.startswith("rtbassoc-"):
         for table in list(ec2.route_tables.values()):
-            if text in table.associations:
-                yield from (table.id, table.associations[text])
+            if text in table._associations:
+                yield from (table.id, table._associations[text])
 
 
 def _roles_passed(it: Request) -> Iterator[Call]:
@@ -206,7 +206,7 @@ def _iam(it: Request) -> Iterator[Call]:
     elif role:
         roles = {each.name: each for each in it.backend("iam").roles.values()}
         there = roles[role].permissions_boundary_arn if role in roles else None
-        limit = it.get("PermissionsBoundary") or there
+        limit = it.get("PermissionsBoundary") or (None if it.name == "CreateRole" else there)
         yield it.call(arn(f"role/{role}"), **({"iam:PermissionsBoundary": limit} if limit else {}))
     elif user := it.get("UserName"):
         yield it.call(arn(f"user/{user}"))

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from xml.sax.saxutils import escape
 
 from moto.backends import get_backend
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto.core.exceptions import AccessDeniedError, JsonRESTError
-from moto.ec2.exceptions import EC2ClientError
 from moto.s3.exceptions import S3AccessDeniedError
 
 from daybook_sandbox import calls, webidentity
@@ -22,10 +22,21 @@ ALWAYS = "sts:GetCallerIdentity"
 AGENT = ("ssm:UpdateInstanceInformation", "ssmmessages:OpenControlChannel")
 
 
-class UnauthorizedOperation(EC2ClientError):
-    """EC2's refusal."""
+class Refusal(AccessDeniedError):
+    """A refusal in XML, which the protocols query, rest-xml and ec2 each write in a way."""
 
-    code = 403
+    def __init__(self, service: str, user_arn: str, call: str) -> None:
+        super().__init__(user_arn, call)
+        message = escape(self.message)
+        if service == "ec2":
+            self.error_type = "UnauthorizedOperation"
+            message = f"You are not authorized to perform this operation. {message}"
+        error = f"<Code>{self.error_type}</Code><Message>{message}</Message>"
+        self.description = (
+            f"<Response><Errors><Error>{error}</Error></Errors><RequestID>1</RequestID></Response>"
+            if service == "ec2"
+            else f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error></ErrorResponse>"
+        )
 
 
 def patch() -> None:
@@ -78,12 +89,10 @@ def is_held(session: Any) -> bool:
 
 def _denied(self: Any, who: str, call: Call) -> Exception:
     """Return the refusal in the words of the service's protocol."""
-    said = f"User: {who} is not authorized to perform: {call.action} on resource: {call.resource}"
+    about = f"{call.action} on resource: {call.resource}"
     if self.service_name == "s3":
         return S3AccessDeniedError()
-    if self.service_name == "ec2":
-        reason = f"You are not authorized to perform this operation. {said}"
-        return UnauthorizedOperation("UnauthorizedOperation", reason)
     if self.headers.get("X-Amz-Target"):
+        said = f"User: {who} is not authorized to perform: {about}"
         return JsonRESTError("AccessDeniedException", said)
-    return AccessDeniedError(who, f"{call.action} on resource: {call.resource}")
+    return Refusal(self.service_name, who, about)

@@ -61,7 +61,7 @@ data "aws_iam_policy_document" "plan" {
   statement {
     sid       = "States"
     actions   = ["s3:GetObject"]
-    resources = ["${local.bucket_arns.state}/env:/*"]
+    resources = ["${local.bucket_arns.state}/env:/*", local.default_state]
   }
 }
 
@@ -137,6 +137,13 @@ data "aws_iam_policy_document" "run" {
     sid       = "Disassociate"
     actions   = ["ec2:DisassociateAddress"]
     resources = ["${local.ec2}:${local.account}:network-interface/*"]
+  }
+
+  # The rules that come with a group have no tags; the group must be the environment's own all the same.
+  statement {
+    sid       = "Revoke"
+    actions   = ["ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress"]
+    resources = ["${local.ec2}:${local.account}:security-group-rule/*"]
   }
 
   statement {
@@ -293,7 +300,14 @@ data "aws_iam_policy_document" "run" {
   statement {
     sid       = "States"
     actions   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
-    resources = [for path in ["approvals/${each.key}/*", "env:/${each.key}/*", "locks/${each.key}.json", "waiting/${each.key}/*"] : "${local.bucket_arns.state}/${path}"]
+    resources = [for path in ["approvals/${each.key}/*", "env:/${each.key}/*", "locks/${each.key}.json", "reviewed/${each.key}", "waiting/${each.key}/*"] : "${local.bucket_arns.state}/${path}"]
+  }
+
+  # Terraform asks for the state of no workspace too, which is never there.
+  statement {
+    sid       = "DefaultState"
+    actions   = ["s3:GetObject"]
+    resources = [local.default_state]
   }
 
   # A record is written once and never removed.
@@ -505,6 +519,8 @@ locals {
     MakeCopies = { calls = ["ec2:CreateSnapshot"], kinds = ["snapshot"] }
     MakeHosts  = { calls = ["ec2:RunInstances"], kinds = ["instance", "volume"] }
   }
+
+  default_state = "${local.bucket_arns.state}/environment/terraform.tfstate"
 
   ec2        = "arn:${local.partition}:ec2:${var.region}"
   parameters = "arn:${local.partition}:ssm:${var.region}:${local.account}:parameter"

@@ -14,9 +14,9 @@ LAYERS = (
     {"bounded_yaml", "setting_types"},
     {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
     | {"liveness", "private_files", "keeper"}
-    | {"compose", "delivery", "dotenv", "git", "origins", "scaffold", "signers"},
+    | {"compose", "delivery", "dotenv", "git", "origins", "scaffold", "signers", "team"},
     {"amis", "aws", "disks", "github", "leftovers", "orphans", "probe", "inventory", "images"}
-    | {"release", "reviews", "secrets", "team"}
+    | {"release", "reviews", "secrets"}
     | {"terraform", "ansible"},
     {"checks", "place", "gates.gate", "gates.lock"}
     | {"record.journal", "record.patterns", "record.redact", "record.cell", "record.tee"},

@@ -158,6 +158,52 @@ def test_the_code_that_runs_is_the_codes_that_was_reviewed(project, tmp_path):
         other.require_same_files()
 
 
+PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
+ANN, EVE = (f'{name}@example.com namespaces="daybook-approval" ' for name in ("ann", "eve"))
+
+
+def names(review: reviews.Review) -> list[str]:
+    return [each.name for each in review.signers().lines]
+
+
+@pytest.mark.attack("F4", "a key that is only in the checkout's signers")
+def test_signers_are_those_of_the_reviewed_commit(project):
+    project.note(staging="pushed")
+    file = project.root / "environments/signers"
+    file.write_text(f"{ANN}{PUBLIC}\n")
+    project.commit()
+    git(project.root, "push")
+    file.write_text(f"{EVE}{PUBLIC}\n")
+    assert names(project.review()) == ["ann@example.com"]
+    project.note(staging="any")
+    project.write()
+    assert names(project.review()) == ["eve@example.com"], "nothing is required"
+
+
+@pytest.mark.attack("F4", "one's own key in signers, under an override")
+def test_under_an_override_signers_are_the_last_that_were_reviewed(project, tmp_path):
+    project.note(staging="pushed")
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="hello-state-123456789012")
+    file = project.root / "environments/signers"
+    file.write_text(f"{ANN}{PUBLIC}\n")
+    project.commit()
+    git(project.root, "push")
+    project.review().remember()
+    file.write_text(f"{EVE}{PUBLIC}\n")
+    project.commit()
+    (tmp_path / "team.git").rename(tmp_path / "gone.git")
+    project.review().remember()
+    assert names(project.review()) == ["ann@example.com"]
+
+
+@pytest.mark.attack("F4", "one's own key in signers, under an override and without a last commit")
+def test_without_any_reviewed_commit_nobody_approves(project, tmp_path):
+    project.note(staging="pushed")
+    (tmp_path / "team.git").rename(tmp_path / "gone.git")
+    with pytest.raises(PreflightFailed, match="cannot be looked up"):
+        project.review().signers()
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -47,6 +47,29 @@ def test_a_call_is_allowed_when_something_allows_it_and_nothing_denies(policies,
     assert decide(policies, None, GET) == decision
 
 
+NAMES = Call("route53:Change", "zone", {"names": ["a.test", "b.test"], "tag": "x"})
+
+
+@pytest.mark.parametrize(
+    ("condition", "decision"),
+    [
+        ({"ForAllValues:StringEquals": {"names": ["a.test", "b.test", "c.test"]}}, ALLOWED),
+        ({"ForAllValues:StringEquals": {"names": ["a.test"]}}, NOT_ALLOWED),
+        ({"ForAllValues:StringLike": {"names": ["?.test"]}}, ALLOWED),
+        ({"ForAllValues:StringEquals": {"none": ["a"]}}, ALLOWED),
+        ({"StringEqualsIfExists": {"none": "a"}}, ALLOWED),
+        ({"StringEqualsIfExists": {"tag": "y"}}, NOT_ALLOWED),
+        ({"StringLikeIfExists": {"tag": "?"}}, ALLOWED),
+        ({"Null": {"tag": "true"}}, NOT_ALLOWED),
+        ({"Null": {"none": "true"}}, ALLOWED),
+        ({"StringLike": {"none": "*"}}, NOT_ALLOWED),
+        ({"StringLike": {"tag": "[x]"}}, NOT_ALLOWED),
+    ],
+)
+def test_conditions_of_several_values_and_of_none(condition, decision):
+    assert decide([policy(allow("*", Condition=condition))], None, NAMES) == decision
+
+
 def test_nothing_is_allowed_beyond_the_boundary():
     everything = [policy(allow("*"))]
     assert decide(everything, policy(allow("s3:*")), GET) == ALLOWED

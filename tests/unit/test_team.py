@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from daybook import signers, team
 from daybook.record import signing
 
@@ -17,7 +19,18 @@ def test_every_key_that_is_valid_now_has_its_owner(key):
     for options in (*valid, *over):
         allowed = signers.parse(f"ann@x {options} {public}\tlaptop\n", "signers")
         expected = (f"{public} ann@x",) if options in valid else ()
-        assert team.public_keys(allowed) == expected, options
+        assert team.public_keys(allowed, "hello-staging") == expected, options
+
+
+@pytest.mark.attack("F6", "the SSH key of staging's workflows logs in to production")
+def test_a_key_of_workflows_is_for_the_hosts_of_its_own_environment(key):
+    public = signing.public_key(key)
+    for name in ("hello-staging-workflows", "hello-workflows", "hello-staging-1-workflows"):
+        line = f'{name} namespaces="daybook-record" {public}\n'
+        allowed = signers.parse(line, "signers")
+        expected = (f"{public} {name}",) if name == "hello-staging-workflows" else ()
+        assert team.public_keys(allowed, "hello-staging") == expected
+        assert team.public_keys(allowed, "hello-production") == ()
 
 
 def test_the_order_is_the_same_for_every_member_of_the_team():

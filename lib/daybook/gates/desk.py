@@ -190,7 +190,7 @@ class Desk:
         made = (journal.now(), self._basis(), self._operator())
         new = Waiting(run.id, plan.digest, *made, ui.text(plan))
         if self.needs_names:
-            me, allowed = self._identity(), signers.load(run.root)
+            me, allowed = self._identity(), run.load_signers()
             new = replace(new, operator={**new.operator, "signer": me.name})
             planned, _ = statement.sign(
                 new.about, statement.PLANNED, me.key, allowed, workflow=me.workflow
@@ -251,7 +251,7 @@ class Desk:
 
     def _judge(self, answers: list[Signed], applier: Party) -> approval.Judgement:
         """Sort answers, none of which may be from the plan's author or from who applies it."""
-        allowed = signers.load(self._run.root)
+        allowed = self._run.load_signers()
         operators = (approval.planned_by(self._waiting, allowed), applier)
         return approval.judge(answers, self._waiting.about, operators, allowed)
 
@@ -267,7 +267,7 @@ class Desk:
             pending.about,
             statement.APPLYING,
             me.key,
-            signers.load(self._run.root),
+            self._run.load_signers(),
             workflow=me.workflow,
         )
         judged = self._judge([Signed(each.statement, each.signature) for each in given.by], applier)

@@ -37,7 +37,8 @@ def context(step: Step) -> dict[str, str]:
 def team_keys(place: Place) -> list[str]:
     """Return the keys that hosts let in: those of environments/signers and the operator's own."""
     own = public_key(place).read_text(encoding="utf-8")
-    return team.keys_for_hosts(own, team.public_keys(signers.load(place.root)))
+    hosts = f"{place.settings.app}-{place.env}"
+    return team.keys_for_hosts(own, team.public_keys(signers.load(place.root), hosts))
 
 
 def public_key(place: Place) -> Path:

@@ -35,6 +35,7 @@ class TerraformStep(Step):
         return {
             "state bucket": checks.bucket_is(self.target, bucket, fix),
             "DNS zone": checks.zone_is(self.target, self.settings.zone, fix),
+            "IAM boundary": boundary_is_there(self, fix),
         }
 
     def make_plan(self, *, destroy: bool = False) -> terraform.Plan:
@@ -154,6 +155,17 @@ def provider_is_locked(step: Step, folder: str) -> checks.Question:
         observed = found[1] if found else "no version in .terraform.lock.hcl"
         fix = f"git checkout terraform/{folder}/.terraform.lock.hcl"
         return checks.Check(name, ">= 5.100, < 6", observed, is_ok, fix)
+
+    return question
+
+
+def boundary_is_there(step: Step, fix: str) -> checks.Question:
+    """Check for the policy that bounds the environment's roles, which bootstrap makes."""
+    policy = f"{common.prefix(step)}-boundary"
+
+    def question(name: str) -> checks.Check:
+        is_ok = aws.policy_exists(step.target, policy)
+        return checks.Check(name, policy, "there" if is_ok else "missing", is_ok, fix)
 
     return question
 
