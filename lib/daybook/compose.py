@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from daybook_release import rules
+from daybook_release import document, limits, rules
 
 
 @dataclass(frozen=True)
@@ -20,14 +18,13 @@ class Compose:
 
 def read(path: Path) -> Compose:
     """Read a compose file and hold it to the rules of a release."""
-    text = path.read_text(encoding="utf-8")
     try:
-        model = yaml.safe_load(text)
-    except yaml.YAMLError as err:
-        mark = getattr(err, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        return Compose((f"{path.name}{where}: {getattr(err, 'problem', err)}",), None)
-    if not isinstance(model, dict):
-        return Compose((f"{path.name} line 1: it is empty; give it services",), None)
-    found = tuple(problem.line(text) for problem in rules.problems(model))
-    return Compose(found, rules.wishes(model))
+        with path.open("rb") as file:
+            text = file.read(limits.FILE_BYTES + 1).decode()
+        read = document.read(text)
+    except UnicodeDecodeError:
+        return Compose((f"{path.name} line 1: this is not UTF-8; save it as UTF-8",), None)
+    except document.Unreadable as err:
+        return Compose((str(err),), None)
+    found = tuple(problem.line(read) for problem in rules.problems(read.tree))
+    return Compose(found, rules.wishes(read.tree))

@@ -1,6 +1,6 @@
 """What a single setting may be: each type refuses a value with the valid choice in its message.
 
-Patterns are ASCII: `\\d` and `str.isdigit` would let Unicode digits through, which AWS refuses.
+Patterns are ASCII: the digits and letters of other scripts, which AWS refuses, look the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainValidator
 
-from daybook_release.generate import VARIABLES as RELEASE_VARIABLES
+from daybook_release import names
 
 MAX_NAMES = 20
 """One certificate each, of the 50 a week that Let's Encrypt issues for a registered domain:
@@ -93,11 +93,8 @@ def _app(name: str) -> str:
 
 
 def _secret_name(name: str) -> str:
-    """Refuse a name without repeating it: it may be a value, or `NAME=value`."""
-    if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", name):
-        raise ValueError("expected a name in capitals such as DATABASE_URL")
-    if name in RELEASE_VARIABLES:
-        raise ValueError(f"{name} is set by every release; choose another name")
+    if problem := names.problem_of(name):
+        raise ValueError(problem)
     return name
 
 

@@ -9,15 +9,17 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from daybook_release import deploy, prune, settle, views
+from daybook_release import deploy, prune, settle, stop, views
 from daybook_release import ground as grounds
 from daybook_release.errors import Interrupted, Refused, ReleaseError, Usage
 from daybook_release.ground import Ground
 from daybook_release.host import Host
 from daybook_release.progress import Progress
+from daybook_release.signals import Signals
+from daybook_release.store import Holder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,16 +71,18 @@ def parser() -> argparse.ArgumentParser:
     made = command("logs", _logs, "show what a service said last", as_json=False)
     made.add_argument("service", nargs="?", help="the web service, unless given")
     made.add_argument("--lines", type=_lines, default=50)
+    command("stop", _stop, "end the release that is going on, which undoes it")
     command("repair", _repair, "finish or undo what was interrupted")
     command("prune", _prune, "remove images that no release to go back to needs")
     return whole
 
 
 def _deploy(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground):
+    with _lock(ground, "deploy") as signals:
         done = deploy.deploy(
             ground,
             options.image,
+            signals,
             by=options.by,
             run=options.run,
             pinned=dict(options.secrets),
@@ -87,8 +91,8 @@ def _deploy(ground: Ground, options: argparse.Namespace) -> None:
 
 
 def _rollback(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground):
-        done = deploy.rollback(ground, options.id, by=options.by, run=options.run)
+    with _lock(ground, "rollback") as signals:
+        done = deploy.rollback(ground, options.id, signals, by=options.by, run=options.run)
         _end(ground, done)
 
 
@@ -121,7 +125,7 @@ def _status(ground: Ground, options: argparse.Namespace) -> None:
 
 
 def _maintenance(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground):
+    with _lock(ground, "maintenance"):
         was_on = ground.store.in_maintenance
         ground.store.set_maintenance(options.how == "on")
         try:
@@ -144,33 +148,38 @@ def _logs(ground: Ground, options: argparse.Namespace) -> None:
         ground.progress.line(line)
 
 
+def _stop(ground: Ground, options: argparse.Namespace) -> None:
+    done = stop.stop(ground)
+    ground.progress.line(done)
+    for line in views.status_lines(views.status(ground)):
+        ground.progress.line(line)
+    ground.progress.result({"result": done})
+
+
 def _repair(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground):
+    with _lock(ground, "repair"):
         said = settle.repair(ground)
     ground.progress.line(said)
     ground.progress.result({"result": said})
 
 
 def _prune(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground):
+    with _lock(ground, "prune"):
         gone = prune.prune(ground)
     ground.progress.line(f"{len(gone)} images removed")
     ground.progress.result({"result": gone})
 
 
-class _lock:
-    """Hold the lock, also for the commands that are started meanwhile."""
-
-    def __init__(self, ground: Ground) -> None:
-        self.ground = ground
-        self.locked = ground.store.locked()
-
-    def __enter__(self) -> None:
-        self.ground.host.held.append(self.locked.__enter__())
-
-    def __exit__(self, *how) -> None:
-        self.ground.host.held.clear()
-        self.locked.__exit__(*how)
+@contextlib.contextmanager
+def _lock(ground: Ground, verb: str) -> Iterator[Signals]:
+    """Hold the lock, also for the commands that are started meanwhile; within the time limits."""
+    pid = os.getpid()
+    with ground.store.locked(Holder(pid, stop.started(pid), verb)) as descriptor, Signals() as it:
+        ground.host.held.append(descriptor)
+        try:
+            yield it
+        finally:
+            ground.host.held.clear()
 
 
 def _add_who(made: argparse.ArgumentParser) -> None:

@@ -14,7 +14,13 @@ from daybook_release.store import REPLACED, SERVED, Release
 
 
 def deploy(
-    ground: Ground, image: str, *, by: str, run: str = "", pinned: Mapping[str, int]
+    ground: Ground,
+    image: str,
+    signals: Signals,
+    *,
+    by: str,
+    run: str = "",
+    pinned: Mapping[str, int],
 ) -> Release:
     """Release an image; needs the lock."""
     prepare.check_reference(image, ground.settings)
@@ -22,44 +28,47 @@ def deploy(
     previous = _ready(ground)
     id, at = store.new_id(began, image), store.utc(began)
     release = Release(id, image, "", "", by, run, at, settings.digest(ground.settings_text))
-    with Signals() as signals:
-        rollout = Rollout(ground, signals, "deploy", by, run, began, release, previous)
-        ground.store.note(**rollout.state("prepare"))
-        try:
-            rollout.candidate = _prepare(ground, release, previous, pinned)
-            if _is_the_same(ground, rollout.candidate, previous):
-                ground.store.forget(id)
-                ground.store.note()
-                ground.progress.line("Nothing to do: this image serves, configured like this.")
-                return previous
-        except BaseException:
-            signals.hold()
+    rollout = Rollout(ground, signals, "deploy", by, run, began, release, previous)
+    ground.store.note(**rollout.state("prepare"))
+    try:
+        rollout.candidate = _prepare(ground, release, previous, pinned)
+        if _is_the_same(ground, rollout.candidate, previous):
             ground.store.forget(id)
             ground.store.note()
-            raise
-        return rollout.go()
+            ground.progress.line("Nothing to do: this image serves, configured like this.")
+            return previous
+    except BaseException:
+        signals.hold()
+        ground.store.forget(id)
+        ground.store.note()
+        raise
+    return rollout.go()
 
 
-def rollback(ground: Ground, id: str | None, *, by: str, run: str = "") -> Release:
+def rollback(
+    ground: Ground, id: str | None, signals: Signals, *, by: str, run: str = ""
+) -> Release:
     """Let an earlier release serve again, all of it; needs the lock."""
     began = ground.host.now()
     previous = _ready(ground)
     release = _earlier(ground, id, previous)
-    with Signals() as signals:
-        rollout = Rollout(ground, signals, "rollback", by, run, began, release, previous)
-        ground.store.note(**rollout.state("prepare"))
-        try:
-            with ground.progress.step("pull", _short(release.image)):
-                prepare.pull(ground, release.image)
-            values = _secrets(ground, ground.settings_of(release), release.secrets)[0]
-            rollout.candidate = prepare.place(ground, release, previous)
-            prepare.write_files(ground, rollout.candidate, values)
-            ground.store.write(rollout.candidate)
-        except BaseException:
-            signals.hold()
-            ground.store.note()
-            raise
-        return rollout.go()
+    rollout = Rollout(ground, signals, "rollback", by, run, began, release, previous)
+    ground.store.note(**rollout.state("prepare"))
+    try:
+        with ground.progress.step("pull", _short(release.image)):
+            prepare.pull(ground, release.image)
+        its = ground.settings_of(release)
+        # What was released before a rule was made has to keep it, too.
+        prepare.keep_model(ground, release.id, its)
+        values = _secrets(ground, its, release.secrets)[0]
+        rollout.candidate = prepare.place(ground, release, previous)
+        prepare.write_files(ground, rollout.candidate, values)
+        ground.store.write(rollout.candidate)
+    except BaseException:
+        signals.hold()
+        ground.store.note()
+        raise
+    return rollout.go()
 
 
 def _ready(ground: Ground) -> Release | None:

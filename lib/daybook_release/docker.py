@@ -7,16 +7,23 @@ import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from daybook_release import document, limits
 from daybook_release.errors import Failed, Refused
-from daybook_release.host import Host, Ran
+from daybook_release.host import ENGINE, Host, Ran
 
 ENGINE_S = 60.0
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"
 RELEASE = "daybook.release"
+STOP_MORE_S = 60
+CLIENT = {
+    "DOCKER_HOST": f"unix://{ENGINE}",
+    "DOCKER_CONFIG": "/nonexistent",
+    "HOME": "/nonexistent",
+}
+"""All that Docker's client and Compose get: no account, no context, no settings of root's."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,13 @@ class Docker:
         return Image(found["Config"].get("Labels") or {}, found["Size"])
 
     def pull(self, reference: str) -> None:
-        """Fetch an image."""
-        done = self.host.run(["docker", "pull", "--quiet", reference], timeout_s=1800)
+        """Fetch an image, with the registry's credentials."""
+        done = self.host.run(
+            ["docker", "pull", "--quiet", "--", reference],
+            env={"DOCKER_HOST": CLIENT["DOCKER_HOST"]},
+            asks_aws=True,
+            timeout_s=limits.PULL_S,
+        )
         if not done.is_good:
             full = "no space left" in done.err
             raise Refused(
@@ -140,7 +152,8 @@ class Docker:
 
     def last_lines(self, container: Container, lines: int = 5) -> list[str]:
         """Return what a container said last."""
-        done = self.host.run(["docker", "logs", "--tail", str(lines), container.id], timeout_s=30)
+        command = ["docker", "logs", "--tail", str(lines), container.id]
+        done = self.host.run(command, env=CLIENT, timeout_s=30)
         return [_plain(line) for line in f"{done.out}\n{done.err}".splitlines() if line.strip()]
 
     def stop(self, container: Container) -> None:
@@ -153,32 +166,38 @@ class Docker:
 
     def remove(self, container: Container) -> None:
         """Remove a container, running or not; its volumes stay."""
-        done = self.host.run(["docker", "rm", "--force", container.id], timeout_s=120)
+        done = self.host.run(["docker", "rm", "--force", container.id], env=CLIENT, timeout_s=120)
         if not done.is_good and self.look(container):
             raise Failed(f"{container.service} cannot be removed: {done.last_words}")
 
-    def read(self, folder: Path) -> dict[str, Any]:
-        """Return a folder's compose.yaml as Compose understands it, nothing filled in."""
-        command = ["docker", "compose", "--file", str(folder / "compose.yaml")]
-        command += ["--project-name", self.app, "config", "--no-interpolate", "--format", "json"]
-        done = self.host.run(command, timeout_s=30)
+    def config(self, made: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a file that is filled in as Compose understands it."""
+        done = self.compose(made, "config", "--format", "json", timeout_s=30)
         if not done.is_good:
             raise Refused(
-                f"docker compose does not take compose.yaml: {done.last_words}",
-                next="mend compose.yaml; docker compose config shows the same at home",
+                f"Compose does not accept compose.yaml: {done.last_words}",
+                next="correct compose.yaml; docker compose config shows the same on a laptop",
             )
         return json.loads(done.out)
 
-    def up(self, file: Path, env: Mapping[str, str], services: Sequence[str], *how: str) -> Ran:
-        """Create and start services of a generated file."""
-        flags = ("--detach", "--no-build", "--no-deps", "--quiet-pull", *how)
-        return self.compose(file, env, "up", *flags, *services)
+    def up(self, made: Mapping[str, Any], services: Sequence[str], *how: str) -> Ran:
+        """Create and start services of a file that is filled in; their images are here."""
+        flags = ("--detach", "--no-build", "--no-deps", "--pull", "never", *how)
+        return self.compose(made, "up", *flags, "--", *services)
 
-    def compose(self, file: Path, env: Mapping[str, str], *words: str, timeout_s=600) -> Ran:
-        """Run a command of Compose on a generated file; values come from the environment."""
-        command = ["docker", "compose", "--project-name", self.app, "--file", str(file)]
-        env = {**env, "COMPOSE_IGNORE_ORPHANS": "1"}  # the other slot is none
-        return self.host.run([*command, *words], env=env, timeout_s=timeout_s)
+    def compose(self, made: Mapping[str, Any], *words: str, timeout_s: float = 600) -> Ran:
+        """Run a command of Compose on a file that is filled in.
+
+        It gets the file on its standard input, as JSON of ours: no text of the image's, no file
+        with values, no variable. `timeout` ends it also when this process is gone, since it
+        keeps the lock until then.
+        """
+        command = ["timeout", "--kill-after=10", f"{timeout_s + 10:.0f}", "docker", "compose"]
+        command += ["--project-name", self.app, "--project-directory", "/"]
+        command += ["--env-file", "/dev/null", "--file", "-"]
+        env = {**CLIENT, "COMPOSE_IGNORE_ORPHANS": "1"}  # the other slot is none
+        text = document.as_json(made)
+        return self.host.run([*command, *words], env=env, text=text, timeout_s=timeout_s)
 
     def wait(self) -> None:
         """Wait until the engine answers."""
@@ -196,7 +215,7 @@ class Docker:
             self.host.sleep(0.2)
 
     def _must(self, command: list[str], what: str) -> None:
-        done = self.host.run(command, timeout_s=120)
+        done = self.host.run(command, env=CLIENT, timeout_s=limits.STOP_S + STOP_MORE_S)
         if not done.is_good:
             raise Failed(f"A container cannot be {what}: {done.last_words}")
 

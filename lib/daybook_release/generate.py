@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from daybook_release import rules
+from daybook_release.variables import mapping
 
 SLOTS = ("blue", "green")
-VARIABLES = ("APP_NAME", "APP_IMAGE", "APP_VERSION", "APP_ENVIRONMENT", "APP_HOST", "APP_PORT")
-"""What every release says to the application, besides the secrets."""
+LEFT_OUT = ("build", "env_file", "profiles", "pull_policy")
+"""Keys of a service that mean nothing on a host, or are done here."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +41,36 @@ def slot_service(web: str, slot: str) -> str:
 def generated(
     model: rules.Model, *, app: str, release: str, slot: str, port: int, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Return the file that starts a release in a slot; secrets are in it by `names` only."""
+    """Return the file that starts a release in a slot; values are in it by `names` only.
+
+    It has the keys that the rules know and no others. What has a short form of its own grammar
+    is written out, so that Compose has nothing to interpret.
+    """
     web = rules.wishes(model).web
     here = slot_service(web, slot)
-    made = {k: v for k, v in model.items() if not k.startswith("x-")} | {"name": app}
-    made["services"] = {}
+    made: dict[str, Any] = {"name": app, "services": {}}
+    for kind in ("volumes", "networks"):
+        if model.get(kind):
+            made[kind] = {name: _known(each or {}) for name, each in model[kind].items()}
     for name, said in model["services"].items():
-        service = {k: v for k, v in said.items() if k not in ("build", "env_file", "profiles")}
-        if "env_file" in said:
-            service["environment"] = _with_names(said.get("environment"), names)
-        if "depends_on" in said:
-            service["depends_on"] = _renamed(said["depends_on"], web, here)
+        service = _known({k: v for k, v in said.items() if k in rules.SERVICE or k == "image"})
+        service = {k: v for k, v in service.items() if k not in LEFT_OUT}
+        if "env_file" in said or "environment" in service:
+            known = dict.fromkeys(names) if said.get("env_file") else {}
+            service["environment"] = known | mapping(said.get("environment"))
+        if "depends_on" in service:
+            service["depends_on"] = _renamed(service["depends_on"], web, here)
+        if "volumes" in service:
+            service["volumes"] = [rules.long_mount(mount) for mount in service["volumes"]]
+        if "ports" in service and name != web:
+            service["ports"] = [rules.long_port(port) for port in service["ports"]]
         if rules.is_own(said):
-            service["labels"] = _mapping(said.get("labels")) | {"daybook.release": release}
+            service["labels"] = mapping(said.get("labels")) | {"daybook.release": release}
         if name == web:
-            inside = rules.web_port(said)
-            service |= {"ports": [f"127.0.0.1:{port}:{inside}"], "restart": "unless-stopped"}
-        made["services"][here if name == web else name] = service
+            inside = int(rules.web_port(said))
+            service["ports"] = [rules.long_port(f"127.0.0.1:{port}:{inside}")]
+            service["restart"] = "unless-stopped"
+        made["services"][here if name == web else name] = service | {"pull_policy": "never"}
     return made
 
 
@@ -67,17 +81,13 @@ def difference(model: rules.Model, made: rules.Model) -> str:
     return "\n".join(difflib.unified_diff(*sides, *names, lineterm=""))
 
 
-def _with_names(said: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Put every name where the file asks for .env; the values come from the starting process."""
-    return dict.fromkeys(names) | _mapping(said)
-
-
-def _mapping(said: Any) -> dict[str, Any]:
-    """Return what may be written as a list of NAME=value too."""
-    if isinstance(said, Mapping):
-        return dict(said)
-    pairs = (str(each).partition("=") for each in said or ())
-    return {name: value if equals else None for name, equals, value in pairs}
+def _known(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what says nothing, and extensions."""
+    return {
+        key: value
+        for key, value in entries.items()
+        if value is not None and not key.startswith("x-")
+    }
 
 
 def _renamed(said: Any, web: str, here: str) -> Any:

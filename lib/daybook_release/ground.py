@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from daybook_release import settings, site
+from daybook_release import settings, site, variables
 from daybook_release.docker import Container, Docker
+from daybook_release.errors import Failed
 from daybook_release.generate import slot_service
 from daybook_release.host import Answer, Host
 from daybook_release.progress import Progress
@@ -64,6 +67,17 @@ class Ground:
 
     def generated_of(self, release: Release) -> Path:
         return self.store.folder(release.id) / "generated.json"
+
+    def filled_in(self, release: Release, values: Mapping[str, str]) -> dict[str, Any]:
+        """Return the file that starts a release, with its values; it is kept nowhere."""
+        made = json.loads(self.generated_of(release).read_text(encoding="utf-8"))
+        try:
+            return variables.render(made, values)
+        except (KeyError, ValueError) as err:
+            raise Failed(
+                f"The file of {release.id} cannot be filled in.",
+                next=f"sudo release deploy {release.image}",
+            ) from err
 
     def ask(self, release: Release, path: str) -> Answer:
         """Ask a release's slot, past Caddy."""

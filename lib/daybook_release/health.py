@@ -9,8 +9,6 @@ from daybook_release.ground import Ground
 
 POLL_S = 0.1
 SOME_MORE_S = 30.0
-USUAL_S = {"interval": 30.0, "timeout": 30.0, "start_period": 0.0}
-"""Docker's own: https://docs.docker.com/reference/dockerfile/#healthcheck"""
 
 
 def wait(ground: Ground, service: str, said: rules.Model, *, may_end: bool = True) -> None:
@@ -18,7 +16,7 @@ def wait(ground: Ground, service: str, said: rules.Model, *, may_end: bool = Tru
 
     said: what the compose file says about it. may_end: to end with code 0 is well, too.
     """
-    deadline = ground.host.ticks() + patience_s(said)
+    deadline = ground.host.ticks() + rules.patience_s(said) + SOME_MORE_S
     while True:
         seen = ground.docker.find(service)
         if seen is None or seen.restarts or seen.state in ("restarting", "dead"):
@@ -33,14 +31,6 @@ def wait(ground: Ground, service: str, said: rules.Model, *, may_end: bool = Tru
         if seen.health == "unhealthy" or ground.host.ticks() > deadline:
             raise Failed(f"{service} does not become healthy: {last_words(ground, seen)}")
         ground.host.sleep(POLL_S)
-
-
-def patience_s(said: rules.Model) -> float:
-    """Return how long Docker itself may take to call a service unhealthy, and some more."""
-    check = said.get("healthcheck") or {}
-    times = {key: rules.seconds(check.get(key, "")) or USUAL_S[key] for key in USUAL_S}
-    rounds = int(check.get("retries") or 3)
-    return times["start_period"] + rounds * (times["interval"] + times["timeout"]) + SOME_MORE_S
 
 
 def last_words(ground: Ground, container: Container | None) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ENGINE = "/var/run/docker.sock"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ASK_S = 5.0
 LISTENING = "127.0.0.1"
 ESTABLISHED = "01"
@@ -64,22 +65,27 @@ class Host:
         command: Sequence[str],
         *,
         env: Mapping[str, str] | None = None,
+        text: str | None = None,
+        asks_aws: bool = False,
         timeout_s: float = 300,
     ) -> Ran:
-        """Run a command to its end; code 124 when it took too long."""
+        """Run a command to its end; code 124 when it took too long.
+
+        text: its standard input. asks_aws: it gets the AWS_ variables of this process.
+        """
         process = subprocess.Popen(
             command,
-            env=_plain_environment() | dict(env or {}),
-            stdin=subprocess.DEVNULL,
+            env=_environment(asks_aws) | dict(env or {}),
+            stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             start_new_session=True,
             pass_fds=self.held,
         )
         try:
-            out, err = process.communicate(timeout=timeout_s)
+            out, err = process.communicate(text, timeout=timeout_s)
         except subprocess.TimeoutExpired:
             out, err = _end(process)
             return Ran(124, out, f"{err}\nno end within {timeout_s:.0f} s")
@@ -127,10 +133,10 @@ class Host:
         return sum(row[2:4] == [f"0100007F:{port:04X}", ESTABLISHED] for row in rows)
 
 
-def _plain_environment() -> dict[str, str]:
-    """Return what commands get besides a release's own: nothing else may fill a compose file."""
-    kept = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("AWS_")}
-    return kept | {"HOME": "/root", "LANG": "C.UTF-8"}
+def _environment(asks_aws: bool) -> dict[str, str]:
+    """Return what every command gets: nothing of who started this, nothing of the application."""
+    kept = {k: v for k, v in os.environ.items() if asks_aws and k.startswith("AWS_")}
+    return kept | {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 
 
 def _ask(port: int, path: str, name: str, forwarded: str) -> Answer:

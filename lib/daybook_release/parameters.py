@@ -26,7 +26,9 @@ def fetch(
     versions: dict[str, int] = {}
     names = [f"{prefix}{n}" + (f":{wanted[n]}" if wanted[n] else "") for n in sorted(wanted)]
     for first in range(0, len(names), AT_ONCE):
-        done = host.run(command(region, names[first : first + AT_ONCE]), timeout_s=60)
+        done = host.run(
+            command(region, names[first : first + AT_ONCE]), asks_aws=True, timeout_s=60
+        )
         if not done.is_good:
             raise Refused(
                 f"The secrets cannot be read: {done.last_words}",

@@ -11,7 +11,17 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from daybook_release import generate, parameters, rules, settings, site, store
+from daybook_release import (
+    document,
+    generate,
+    names,
+    parameters,
+    rules,
+    settings,
+    site,
+    store,
+    variables,
+)
 from daybook_release.docker import Image
 from daybook_release.errors import Refused, Usage
 from daybook_release.ground import Ground
@@ -95,16 +105,45 @@ def keep_files(ground: Ground, id: str, image: Image) -> None:
     kept, text = ground.store, unpack(image.labels[COMPOSE])
     kept.put(id, "compose.yaml", text)
     kept.put(id, "settings.json", ground.settings_text)
-    model = ground.docker.read(kept.folder(id))
-    names = {*generate.VARIABLES, *ground.settings.secrets}
-    if found := rules.problems(model) + rules.unknown(model, names):
-        raise Refused(
-            "compose.yaml cannot be released:\n  " + "\n  ".join(p.line(text) for p in found),
-            next="mend compose.yaml and build the image again",
-        )
-    kept.put(id, "model.json", json.dumps(model, indent=1))
+    keep_model(ground, id, ground.settings)
     template = image.labels.get(CADDYFILE)
     kept.put(id, "site.template", unpack(template) if template else site.BUILT_IN)
+
+
+def keep_model(ground: Ground, id: str, its: Settings) -> None:
+    """Keep what a release's compose.yaml says as data; Refused when it breaks a rule."""
+    try:
+        read = document.read(ground.store.text(id, "compose.yaml"))
+    except document.Unreadable as err:
+        raise _cannot([str(err)]) from err
+    known = {*names.OWN, *its.secrets}
+    if found := rules.problems(read.tree) + rules.unknown(read.tree, known):
+        raise _cannot([problem.line(read) for problem in found])
+    ground.store.put(id, "model.json", json.dumps(read.tree, indent=1))
+
+
+def _cannot(lines: list[str]) -> Refused:
+    return Refused(
+        "compose.yaml cannot be released:\n  " + "\n  ".join(lines),
+        next="correct compose.yaml and build the image again",
+    )
+
+
+def check_as_compose_reads(ground: Ground, release: Release, filled_in: rules.Model) -> None:
+    """Hold what Compose itself makes of the file to the same rules."""
+    its = ground.settings_of(release)
+    web = ground.slot_of(release)
+    taken = (its.port, its.port + 1)
+    final = rules.Final(its.app, release.image, web, release.port, taken)
+    printed = ground.docker.config(filled_in)
+    found = [f"{'.'.join(map(str, p.path))}: {p.says}" for p in rules.problems(printed, final)]
+    if set(printed.get("services") or ()) != set(filled_in["services"]):
+        found.append("services: they are not those of compose.yaml")
+    if found:
+        raise Refused(
+            "Compose reads compose.yaml differently:\n  " + "\n  ".join(found),
+            next="correct compose.yaml and build the image again",
+        )
 
 
 def fetch_secrets(
@@ -113,10 +152,22 @@ def fetch_secrets(
     """Return values and versions of the declared secrets, each at its pinned version if any."""
     if unknown := sorted(set(pinned) - set(its.secrets)):
         raise Refused(f"This host does not know {', '.join(unknown)}.", next=settings.CONFIGURE)
+    if found := [problem for name in its.secrets if (problem := names.problem_of(name))]:
+        raise Refused(
+            "A secret has a name that it may not have: " + "; ".join(found),
+            next="rename it in the environment's settings, then: daybook run configure",
+        )
     if not its.secrets:
         return {}, {}
     wanted = {name: pinned.get(name) for name in its.secrets}
-    return parameters.fetch(ground.host, its.region, its.parameters, wanted)
+    values, versions = parameters.fetch(ground.host, its.region, its.parameters, wanted)
+    for name, value in values.items():
+        if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise Refused(
+                f"The value of {name} is not text that a variable can hold.",
+                next=f"daybook secrets set {name}",
+            )
+    return values, versions
 
 
 def place(ground: Ground, release: Release, previous: Release | None) -> Release:
@@ -151,6 +202,8 @@ def write_files(ground: Ground, release: Release, values: Mapping[str, str]) -> 
     )
     kept.put(release.id, "environment.json", json.dumps(environment), mode=0o600)
     kept.put(release.id, "generated.json", json.dumps(made, indent=1))
+    nothing_secret = dict.fromkeys(values, "value") | says
+    check_as_compose_reads(ground, release, variables.render(made, nothing_secret))
     rendered = site.render(kept.text(release.id, "site.template"), its.names, its.app, its.port)
     kept.put(release.id, "site.caddy", rendered)
     ground.caddy.validate(kept.folder(release.id) / "site.caddy")

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daybook_release import generate, health, rules, settle, store
+from daybook_release import generate, health, limits, rules, settle, store
 from daybook_release.errors import Failed, Interrupted, ReleaseError, WentBack
 from daybook_release.ground import Ground
-from daybook_release.host import Ran
 from daybook_release.signals import Signals
 from daybook_release.store import Release
 from daybook_release.views import version_in
@@ -63,7 +62,7 @@ class Rollout:
         running = {each.service for each in self.ground.docker.containers() if each.is_running}
         missing = [name for name in wanted if name not in running]
         if missing:
-            self._up(missing, "--no-recreate")
+            settle.start(self.ground, self.candidate, missing, "--no-recreate")
             for name in missing:
                 health.wait(self.ground, name, said[name])
         old = self.ground.model_of(self.previous)["services"] if self.previous else said
@@ -77,16 +76,19 @@ class Rollout:
         command = self._wishes.migrate
         if not command:
             return "none"
-        flags = ("--rm", "--no-deps", "--no-TTY", "--entrypoint", command[0])
-        words = ("run", *flags, self._slot, *command[1:])
-        done = self.ground.docker.compose(self._file, self._environment, *words, timeout_s=3600)
+        made = self.ground.filled_in(self.candidate, self._environment)
+        # In the file, not on the command line: an image's words are nobody's options.
+        first, *rest = (word.replace("$", "$$") for word in command)
+        made["services"][self._slot] |= {"entrypoint": [first], "command": rest}
+        words = ("run", "--rm", "--no-deps", "--no-TTY", "--", self._slot)
+        done = self.ground.docker.compose(made, *words, timeout_s=limits.MIGRATE_S)
         if not done.is_good:
             raise Failed(f"The migration ended with code {done.code}: {done.last_words}")
         return " ".join(command)
 
     def start(self) -> str:
         """Start the idle slot and wait until its health check is content."""
-        self._up([self._slot])
+        settle.start(self.ground, self.candidate, [self._slot])
         said = self._model["services"][self._wishes.web]
         health.wait(self.ground, self._slot, said, may_end=False)
         return f"{self._slot} is healthy"
@@ -133,7 +135,7 @@ class Rollout:
         """Replace the services that run once."""
         workers, said = self._kinds.workers, self._model["services"]
         if workers:
-            self._up(workers)
+            settle.start(self.ground, self.candidate, workers)
             self.ground.host.sleep(WORKER_S)
         for name in workers:
             health.wait(self.ground, name, said[name])
@@ -192,7 +194,7 @@ class Rollout:
             return err
         kind = WentBack if state["phase"] in SWITCHED[1:] else Failed
         message = str(err) if isinstance(err, ReleaseError) else f"{type(err).__name__}: {err}"
-        next = getattr(err, "next", "") or f"mend it and release again; {said.text}"
+        next = getattr(err, "next", "") or f"correct it and release again; {said.text}"
         return kind(message, next=next)
 
     def _keep_last_words(self) -> None:
@@ -209,12 +211,6 @@ class Rollout:
                 self.ground.docker.stop(each)
                 self.ground.docker.remove(each)
 
-    def _up(self, services: Sequence[str], *how: str) -> Ran:
-        done = self.ground.docker.up(self._file, self._environment, services, *how)
-        if not done.is_good:
-            raise Failed(f"{', '.join(services)} cannot be started: {done.last_words}")
-        return done
-
     @property
     def _model(self) -> rules.Model:
         return self.ground.model_of(self.candidate)
@@ -230,10 +226,6 @@ class Rollout:
     @property
     def _slot(self) -> str:
         return self.ground.slot_of(self.candidate)
-
-    @property
-    def _file(self):
-        return self.ground.generated_of(self.candidate)
 
     @property
     def _environment(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What a compose file must be to be released without downtime, and without being root's door.
 
-Read by the host and, before anything is built, by Daybook; so it takes a file both as people
-write it and as `docker compose config` prints it.
+Every level is an allow-list. The same rules hold the file as people write it, on a laptop and on
+the host, and as `docker compose config` prints it once everything is filled in; see `Final`.
 """
 
 from __future__ import annotations
@@ -11,45 +11,58 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from daybook_release import limits, variables
+from daybook_release.document import Path, shown
+from daybook_release.shape import (
+    NAME,
+    Final,
+    Problem,
+    any_text,
+    anything,
+    duration,
+    key_of,
+    list_of,
+    named,
+    names_of,
+    number,
+    one_of,
+    one_or_list_of,
+    pairs,
+    seconds,
+    table,
+    text,
+    wrong,
+)
+
 Model = Mapping[str, Any]
-Path = tuple[str, ...]
 
-IMAGE = re.compile(r"\$(APP_IMAGE\b|\{APP_IMAGE\b[^}]*\})")
-PORT = re.compile(r"(?:127\.0\.0\.1|\[::1\]):\$(?:APP_PORT|\{APP_PORT\b[^}]*\}):(\d+)(?:/tcp)?")
+IMAGE = re.compile(r"\$(?:APP_IMAGE|\{APP_IMAGE(?::?-[\w./:@-]*)?\})", re.ASCII)
+PORT = re.compile(
+    r"(?:127\.0\.0\.1|\[::1\]):\$(?:APP_PORT|\{APP_PORT(?::?-[0-9]+)?\}):([0-9]{1,5})(?:/tcp)?"
+)
 PORT_FIX = "write 127.0.0.1:${APP_PORT:-8000}:8000"
+USUAL_S = {"interval": 30.0, "timeout": 30.0, "start_period": 0.0}
+"""Docker's own: https://docs.docker.com/reference/dockerfile/#healthcheck"""
 
-HARMLESS = """
-    annotations cap_drop command configs container_name cpu_count cpu_percent cpu_shares cpus
-    cpuset depends_on deploy dns dns_opt dns_search domainname entrypoint environment expose
-    extra_hosts group_add healthcheck hostname image init labels links logging mem_limit
-    mem_reservation mem_swappiness memswap_limit networks oom_kill_disable oom_score_adj
-    pids_limit platform profiles pull_policy read_only restart scale secrets shm_size stdin_open
-    stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits user working_dir
-"""
-"""What a service may say freely; what is not here and has no rule of its own is refused."""
-
-DOCKER_GIVES = """
-    AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP
-    SETGID SETPCAP SETUID SYS_CHROOT
-"""
+DOCKER_GIVES = (
+    *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD"),
+    *("NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+)
 """Capabilities that a container has anyhow, so that dropping all and adding one is no gain."""
 
-VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:\}|:?\?))")
-"""A variable that must have a value: $NAME, ${NAME}, ${NAME?…}."""
-DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+PART = r"[a-z0-9]+(?:(?:_{1,2}|-+)[a-z0-9]+)*"
+PART_WITH_DOTS = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+REGISTRY = r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+(?!local/|localhost/|internal/)[a-z]{2,}"
+TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+PINNED = re.compile(
+    rf"(?!sha256:|localhost/)(?:{REGISTRY}/{PART_WITH_DOTS}|{PART}(?=/)|{PART_WITH_DOTS}(?!/))"
+    rf"(?:/{PART_WITH_DOTS})*(?::(?!latest$){TAG}|(?::{TAG})?@sha256:[0-9a-f]{{64}})"
+)
+"""An image by a tag that is not latest, or by digest.
 
-
-@dataclass(frozen=True)
-class Problem:
-    """One reason to refuse a file, where it is and how to mend it."""
-
-    path: Path
-    says: str
-    fix: str
-
-    def line(self, text: str) -> str:
-        """Return the problem as one line, with the line of the file that it is about."""
-        return f"compose.yaml line {line_of(text, self.path)}: {self.says}; {self.fix}"
+It is Docker Hub's, or of a registry with a name of its own: the engine asks it, and would ask an
+address of the host's just so.
+"""
 
 
 @dataclass(frozen=True)
@@ -65,12 +78,12 @@ class Wishes:
 
 def wishes(model: Model) -> Wishes:
     """Return a file's `x-release`, with what follows from the file itself; see `problems`."""
-    said = dict(model.get("x-release") or {})
-    drain = seconds(said.pop("drain", "30s"))
-    migrate = said.pop("migrate", ())
+    given = dict(_mapping(model.get("x-release")))
+    drain = seconds(given.pop("drain", "30s"))
+    migrate = given.pop("migrate", None) or ()
     migrate = ("sh", "-c", migrate) if isinstance(migrate, str) else tuple(map(str, migrate))
-    known = {key: str(said[key]) for key in ("health", "version") if said.get(key)}
-    web = str(said.get("web") or _only_web(model))
+    known = {key: str(given[key]) for key in ("health", "version") if given.get(key)}
+    web = str(given.get("web") or _only_web(model))
     return Wishes(web, migrate=migrate, drain_s=30.0 if drain is None else drain, **known)
 
 
@@ -79,170 +92,534 @@ def is_own(service: Model) -> bool:
     return bool(IMAGE.fullmatch(str(service.get("image", ""))))
 
 
-def problems(model: Model) -> list[Problem]:
+def problems(model: Model, final: Final | None = None) -> list[Problem]:
     """Return every reason not to release a file; none when it can be released."""
-    services = {name: said or {} for name, said in (model.get("services") or {}).items()}
-    found, web = list(_of_x_release(model)), wishes(model).web
-    if web not in services:
-        fix = "name the one to release: x-release: {web: …}"
-        found.append(Problem(("services",), f"there is no service {web!r}", fix))
-    for name, service in services.items():
-        path = ("services", name)
-        found += _of_service(path, service)
-        found += _of_web(path, service) if name == web else _of_ports(path, service)
-    return found + list(_of_volumes(model))
+    found = [] if final else list(_of_variables(model))
+    found += [*FILE(model, (), final), *_of_services(model, final)]
+    unique: dict[Path, Problem] = {}
+    for problem in found:
+        unique.setdefault(problem.path[:4], problem)
+    return list(unique.values())
 
 
 def unknown(model: Model, names: Collection[str]) -> list[Problem]:
-    """Return a problem for each `${NAME}` without a default that nobody gives a value."""
+    """Return a problem for each variable that needs a value and that nobody gives one."""
     found = []
-    for service, said in (model.get("services") or {}).items():
-        for name in sorted(_wanted(said) - set(names)):
+    for service, key, value in _environments(model):
+        wanted = {key} if value is None else _required(value)
+        for name in sorted(wanted - set(names)):
             fix = f"declare it under secrets: in the environment's settings, or write ${{{name}:-}}"
-            found.append(Problem(("services", service), f"nobody says what {name} is", fix))
+            path = ("services", service, "environment", key)
+            found.append(Problem(path, f"{shown(name)} has no value", fix))
     return found
 
 
-def _wanted(value: Any) -> set[str]:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list):
-        return set().union(*map(_wanted, value))
-    return {plain or braced for plain, braced in VARIABLE.findall(str(value).replace("$$", ""))}
+def long_mount(mount: Any) -> Any:
+    """Return a mount of the short form in the long one: data:/data:ro."""
+    if isinstance(mount, Mapping):
+        return mount
+    found = MOUNT.fullmatch(mount)
+    if found is None:
+        raise ValueError("not a mount of a volume")
+    made: dict[str, Any] = {"type": "volume", "target": found["target"] or found["anonymous"]}
+    how = (found["how"] or "").split(",")
+    return (
+        made
+        | ({"source": found["source"]} if found["source"] else {})
+        | ({"read_only": True} if "ro" in how else {})
+        | ({"volume": {"nocopy": True}} if "nocopy" in how else {})
+    )
+
+
+def long_port(port: Any) -> Any:
+    """Return a port of the short form in the long one: 127.0.0.1:5432:5432/tcp."""
+    if isinstance(port, Mapping):
+        return port
+    found = LOOPBACK.fullmatch(port)
+    if found is None:
+        raise ValueError("not a port of the loopback")
+    return {
+        "mode": "ingress",
+        "host_ip": found["address"].strip("[]"),
+        "published": found["published"],
+        "target": int(found["target"]),
+        "protocol": found["protocol"] or "tcp",
+    }
 
 
 def web_port(service: Model) -> str:
     """Return the port that the web service listens on in its container: "8000"."""
-    ports = service.get("ports") or [""]
+    ports = service.get("ports")
+    ports = ports if isinstance(ports, list) else []
     found = PORT.fullmatch(str(ports[0])) if len(ports) == 1 else None
-    return found[1] if found else ""
+    return found[1] if found and 0 < int(found[1]) < 65536 else ""
 
 
-def seconds(text: object) -> float | None:
-    """Return a duration as Compose writes it, such as 1m30s; None when it is none."""
-    found = DURATION.fullmatch(str(text))
-    if not found or not any(found.groups()):
-        return None
-    hours, minutes, rest = (float(group or 0) for group in found.groups())
-    return hours * 3600 + minutes * 60 + rest
+def patience_s(service: Model) -> float:
+    """Return how long Docker itself may take to call a service unhealthy."""
+    check = _mapping(service.get("healthcheck"))
+    given_s = {key: seconds(check.get(key)) for key in USUAL_S}
+    times_s = {key: given_s[key] or USUAL_S[key] for key in USUAL_S}
+    retries = check.get("retries")
+    rounds = int(retries) if re.fullmatch(r"[1-9][0-9]{0,5}", str(retries)) else 3
+    return times_s["start_period"] + rounds * (times_s["interval"] + times_s["timeout"])
 
 
-def line_of(text: str, path: Path) -> int:
-    """Return the line on which a key of a YAML text stands, or the nearest key above it."""
-    lines, at, indent = text.splitlines(), 0, -1
-    for key in path:
-        wanted = re.compile(rf"""^(\s*)["']?{re.escape(key)}["']?\s*:""")
-        for number in range(at, len(lines)):
-            found = wanted.match(lines[number])
-            if found and len(found[1]) > indent:
-                at, indent = number + 1, len(found[1])
-                break
-    return max(at, 1)
+def copies(service: Model) -> int:
+    """Return how many containers a service asks for."""
+    wanted = (_mapping(service.get("deploy")).get("replicas"), service.get("scale"))
+    numbers = [int(each) for each in wanted if re.fullmatch(r"[0-9]{1,9}", str(each))]
+    return max(numbers, default=1)
 
 
-def _only_web(model: Model) -> str:
-    services = (model.get("services") or {}).items()
-    found = [name for name, said in services if said and "healthcheck" in said and "ports" in said]
-    return found[0] if len(found) == 1 else "web"
+FLAG = one_of(True, False)
+COMMAND = one_or_list_of(any_text)
+SIZE = text(r"[0-9]{1,15}(?:\.[0-9]{1,3})?\s?(?:[bkmgtBKMGT][bB]?)?", "write a size such as 512m")
+SHARE = text(r"[0-9]{1,6}(?:\.[0-9]{1,9})?", "write a number such as 0.5")
+LABELS = pairs(
+    r"(?!(?i:com\.docker\.|io\.docker\.|org\.dockerproject\.|daybook\.))[A-Za-z0-9][\w./-]{0,127}",
+    "use a name of your own; com.docker. and daybook. are reserved",
+)
+OWN_LABEL = "daybook.release"
 
 
-def _of_x_release(model: Model) -> Iterator[Problem]:
-    said = model.get("x-release") or {}
-    for key in sorted(set(said) - {"web", "health", "version", "migrate", "drain"}):
-        fix = "it knows web, health, version, migrate and drain"
-        yield Problem(("x-release", key), f"x-release has no {key!r}", fix)
-    if "drain" in said and seconds(said["drain"]) is None:
-        yield Problem(("x-release", "drain"), f"{said['drain']!r} is no duration", "write 30s")
-    for key in ("health", "version"):
-        if said.get(key) and not re.fullmatch(r"/[!-~]*", str(said[key])):
-            yield Problem(("x-release", key), f"{said[key]!r} is no path", "begin it with /")
+def _labels(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    if final and isinstance(value, Mapping):
+        value = {key: each for key, each in value.items() if key != OWN_LABEL}
+    yield from LABELS(value, path, final)
 
 
-def _of_service(path: Path, service: Model) -> Iterator[Problem]:
-    if not service.get("image"):
-        yield Problem(path, "it has no image", "write image: ${APP_IMAGE}, build: elsewhere")
-    for key, value in service.items():
-        if key in HARMLESS.split() or key.startswith("x-") or key in ("ports", "build"):
-            continue
-        allowed, fix = _RULES.get(key, (lambda value: not value, "leave it out"))
-        if not allowed(value):
-            says = f"{key} of {path[-1]!r} would reach beyond its container"
-            yield Problem((*path, key), says, fix)
+def _project_s(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    """Check a network's or volume's name: the one that Compose makes up, and no other."""
+    if value is not None and not (final and value == f"{final.app}_{path[-2]}"):
+        yield wrong(path, "remove it: Compose names it after the application")
 
 
-def _of_web(path: Path, service: Model) -> Iterator[Problem]:
-    name = path[-1]
-    health = service.get("healthcheck") or {}
-    if not health.get("test") or health.get("disable"):
-        says = f"{name!r} has no health check, so nobody could tell when it is up"
-        yield Problem((*path, "healthcheck"), says, "give it a healthcheck with a test")
-    if not is_own(service):
-        says = f"the image of {name!r} is not the released one"
-        yield Problem((*path, "image"), says, "write image: ${APP_IMAGE}")
-    if not web_port(service):
-        yield Problem((*path, "ports"), "two copies could not run side by side", PORT_FIX)
-    copies = (service.get("deploy") or {}).get("replicas", service.get("scale", 1))
-    if str(copies) != "1":
-        says = f"{copies} copies of {name!r} cannot have one port"
-        yield Problem((*path, "deploy"), says, "leave out replicas and scale")
-    if service.get("container_name"):
-        says = "two copies cannot have one container_name"
-        yield Problem((*path, "container_name"), says, "leave it out")
+def _env_file(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    for each in value if isinstance(value, list) else [value]:
+        file = each.get("path") if isinstance(each, Mapping) else each
+        keys = set(each) if isinstance(each, Mapping) else set()
+        if each is not None and (file not in (".env", "./.env") or keys - {"path", "required"}):
+            yield wrong(path, "it may be .env alone, which stands for all secrets")
 
 
-def _of_ports(path: Path, service: Model) -> Iterator[Problem]:
-    for port in service.get("ports") or ():
-        address = port.get("host_ip", "") if isinstance(port, Mapping) else str(port)
-        if not address.startswith(("127.", "[::1]", "::1")):
-            says = f"a port of {path[-1]!r} would be open to everybody, past the firewall"
-            yield Problem((*path, "ports"), says, "begin it with 127.0.0.1:, or leave it out")
+def _capability(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    if str(value).upper().removeprefix("CAP_") not in DOCKER_GIVES:
+        yield wrong(path, f"it may add {', '.join(DOCKER_GIVES)}")
 
 
-def _of_volumes(model: Model) -> Iterator[Problem]:
-    """A volume, secret or configuration of the file may be a folder of the host in disguise."""
-    for kind, key in (("volumes", "driver_opts"), ("secrets", "file"), ("configs", "file")):
-        for name, said in (model.get(kind) or {}).items():
-            if (said or {}).get(key):
-                says = f"{name!r} is made of files of the host"
-                yield Problem((kind, name, key), says, "a release brings its image alone")
-    for key in sorted(set(model) & {"include"}):
-        yield Problem((key,), "it includes other files", "write them into this one")
+VOLUME_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{1,62}"
+MOUNT = re.compile(
+    rf"(?P<source>{VOLUME_NAME}):(?P<target>/[^\s:,$\\]*)(?::(?P<how>(?:ro|rw|nocopy)(?:,nocopy)?))?"
+    r"|(?P<anonymous>/[^\s:,$\\]*)",
+    re.ASCII,
+)
+"""A named volume, or one without a name; /data:ro would be the host's /data to Compose."""
+INSIDE = text(r"/[^\s:,$\\]*", "write an absolute path in the container")
+MOUNT_KEYS = {
+    "type": one_of("volume", "tmpfs"),
+    "source": text(VOLUME_NAME, "write the name of a volume"),
+    "target": INSIDE,
+    "read_only": FLAG,
+    "volume": table({"nocopy": FLAG}),
+    "tmpfs": table({"size": SIZE, "mode": number(0, 0o7777)}),
+}
 
 
-def _no_bind(mounts: Any) -> bool:
-    return all(_is_inside(mount) for mount in mounts or ())
+def _mount(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    if isinstance(value, Mapping) and value.get("type") in ("volume", "tmpfs"):
+        yield from table(MOUNT_KEYS)(value, path, final)
+    elif not (isinstance(value, str) and MOUNT.fullmatch(value)):
+        says = "a mount may reach the host's files"
+        yield Problem(path, says, "use a volume by its name, such as data:/data, or tmpfs")
 
 
-def _is_inside(mount: Any) -> bool:
-    if isinstance(mount, Mapping):
-        return mount.get("type") in ("volume", "tmpfs")
-    source, colon, _ = str(mount).partition(":")
-    return not colon or bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*", source))
+LOOPBACK = re.compile(
+    r"(?P<address>127\.0\.0\.1|\[::1\]):(?P<published>[0-9]{4,5})"
+    r":(?P<target>[0-9]{1,5})(?:/(?P<protocol>tcp|udp))?"
+)
+PORT_KEYS = {
+    "host_ip": one_of("127.0.0.1", "::1"),
+    "published": number(1024, 65535),
+    "target": number(1, 65535),
+    "protocol": one_of("tcp", "udp"),
+    "mode": one_of("host", "ingress"),
+    "name": text(NAME.pattern, "write a name"),
+    "app_protocol": text(NAME.pattern, "write a name"),
+}
+RESERVED_PORTS = (2019,)
+"""Caddy's own, which a program of root's may ask."""
 
 
-def _own_env_file(files: Any) -> bool:
-    files = [files] if isinstance(files, (str, Mapping)) else files or []
-    paths = [each.get("path", "") if isinstance(each, Mapping) else str(each) for each in files]
-    return all(path.rpartition("/")[2] == ".env" for path in paths)
+def _port(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    fix = "begin it with 127.0.0.1:, publish 1024 or higher, or remove it"
+    if isinstance(value, Mapping):
+        found = list(table(PORT_KEYS)(value, path, final))
+        published = value.get("published")
+        is_local = not found and value.get("host_ip") and value.get("target")
+        number = int(published) if is_local and re.fullmatch("[0-9]{1,5}", str(published)) else 0
+    else:
+        local = LOOPBACK.fullmatch(value) if isinstance(value, str) else None
+        number = int(local["published"]) if local and 0 < int(local["target"]) < 65536 else 0
+    if not 1024 <= number < 65536:
+        yield Problem(path, "this port would be open to everybody, past the firewall", fix)
+    elif number in RESERVED_PORTS or (final and number in final.taken):
+        yield Problem(path, f"port {number} of the host is taken", "publish another one")
 
 
-def _only_docker_s(names: Any) -> bool:
-    return {str(name).upper().removeprefix("CAP_") for name in names or ()} <= set(
-        DOCKER_GIVES.split()
+def _sibling(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    yield from names_of(
+        value,
+        path,
+        final,
+        {
+            "condition": one_of(
+                "service_started", "service_healthy", "service_completed_successfully"
+            ),
+            "required": FLAG,
+            "restart": FLAG,
+        },
     )
 
 
-def _confined(options: Any) -> bool:
-    return all(str(option).startswith("no-new-privileges") for option in options or ())
+def _joined(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    options = {"aliases": list_of(text(NAME.pattern, "write a name")), "priority": number(0, 1000)}
+    yield from names_of(value, path, final, options)
 
 
-_RULES = {
-    "volumes": (_no_bind, "use a named volume or tmpfs"),
-    "env_file": (_own_env_file, "it may be .env alone"),
-    "cap_add": (_only_docker_s, f"it may add {', '.join(DOCKER_GIVES.split())}"),
-    "security_opt": (_confined, "it may say no-new-privileges:true"),
-    "network_mode": (lambda mode: mode in ("bridge", "none", None), "leave it out"),
-    "cgroup": (lambda mode: mode in ("private", None), "leave it out"),
-    "ipc": (lambda mode: mode in ("private", "shareable", None), "leave it out"),
+def _option(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    """Check a logging driver's options; those of both drivers, and none that names a place."""
+    options = {
+        "max-size": text(r"[0-9]{1,6}[kmg]?", "write a size such as 10m"),
+        "max-file": number(1, 100),
+        "compress": text("true|false", 'write "true" or "false"'),
+        "mode": one_of("blocking", "non-blocking"),
+        "max-buffer-size": text(r"[0-9]{1,6}[kmg]?", "write a size such as 4m"),
+    }
+    yield from table(options)(value, path, final)
+
+
+SYSCTLS = (
+    "net.core.somaxconn",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_tw_reuse",
+)
+"""Those that a network namespace has to itself."""
+ULIMITS = re.compile("as|core|cpu|data|fsize|locks|memlock|msgqueue|nofile|nproc|sigpending|stack")
+"""Not nice, rtprio and rttime: they take the processor from everything else on the host."""
+BOUND = number(-1, 2**40)
+
+
+def _ulimit(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    is_pair = isinstance(value, Mapping)
+    yield from (table({"soft": BOUND, "hard": BOUND}) if is_pair else BOUND)(value, path, final)
+
+
+TMPFS_OPTION = (
+    "(?:ro|rw|exec|noexec|nosuid|nodev|noatime|(?:size|nr_inodes)=[0-9]{1,12}[kmgKMG%]?"
+    "|mode=[0-7]{3,4}|(?:uid|gid)=[0-9]{1,10})"
+)
+HEALTHCHECK = {
+    "test": COMMAND,
+    "interval": duration(limits.HEALTH_S),
+    "timeout": duration(limits.HEALTH_S),
+    "start_period": duration(limits.HEALTH_S),
+    "start_interval": duration(limits.HEALTH_S),
+    "retries": number(1, 1000),
+    "disable": FLAG,
 }
-"""Keys that are allowed with some values only; any other key must say nothing."""
+RESOURCES = {
+    "limits": table({"cpus": SHARE, "memory": SIZE, "pids": number(-1, 2**22)}),
+    "reservations": table({"cpus": SHARE, "memory": SIZE}),
+}
+DEPLOY = {
+    "mode": one_of("replicated"),
+    "replicas": number(0, limits.COPIES),
+    "resources": table(RESOURCES),
+    "restart_policy": table(
+        {
+            "condition": one_of("none", "on-failure", "any"),
+            "delay": duration(limits.HEALTH_S),
+            "max_attempts": number(0, 1000),
+            "window": duration(limits.HEALTH_S),
+        }
+    ),
+    "labels": _labels,
+}
+SERVICE = {
+    "attach": FLAG,
+    "build": anything,
+    "cap_add": list_of(_capability),
+    "cap_drop": list_of(text(r"[A-Za-z_]{1,40}", "write capabilities such as ALL")),
+    "cgroup": one_of("private"),
+    "command": COMMAND,
+    "container_name": text(NAME.pattern, "write a name"),
+    "cpu_shares": number(2, 262144),
+    "cpus": SHARE,
+    "cpuset": text(r"[0-9]+(?:[-,][0-9]+)*", "write CPUs such as 0-1"),
+    "depends_on": _sibling,
+    "deploy": table(DEPLOY),
+    "entrypoint": COMMAND,
+    "env_file": _env_file,
+    "environment": pairs(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", "write names such as LOG_LEVEL"),
+    "expose": list_of(text(r"[0-9]{1,5}(?:-[0-9]{1,5})?(?:/(?:tcp|udp))?", "write a port")),
+    "group_add": list_of(text(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "write a group")),
+    "healthcheck": table(HEALTHCHECK),
+    "hostname": text(NAME.pattern, "write a name"),
+    "init": FLAG,
+    "ipc": one_of("private"),
+    "labels": _labels,
+    "logging": table(
+        {"driver": one_of("json-file", "local"), "options": _option},
+    ),
+    "mem_limit": SIZE,
+    "mem_reservation": SIZE,
+    "mem_swappiness": number(0, 100),
+    "memswap_limit": text(r"-1|[0-9]{1,15}\s?[bkmgBKMG]?[bB]?", "write a size such as 1g"),
+    "network_mode": one_of("none"),
+    "networks": _joined,
+    "oom_score_adj": number(0, 1000),
+    "pids_limit": number(-1, 2**22),
+    "platform": text(r"linux/[a-z0-9]{1,16}(?:/v[0-9])?", "write one such as linux/amd64"),
+    "ports": list_of(_port, limits.PORTS),
+    "profiles": list_of(text(NAME.pattern, "write a name")),
+    "pull_policy": one_of("always", "missing", "if_not_present", "never"),
+    "read_only": FLAG,
+    "restart": text(
+        "no|always|unless-stopped|on-failure(?::[0-9]{1,4})?",
+        "write always, unless-stopped or on-failure",
+    ),
+    "scale": number(0, limits.COPIES),
+    "security_opt": list_of(
+        text("no-new-privileges(?:[:=]true)?", "it may say no-new-privileges:true")
+    ),
+    "shm_size": SIZE,
+    "stdin_open": FLAG,
+    "stop_grace_period": duration(limits.STOP_S),
+    "stop_signal": text(r"(?:SIG)?[A-Z0-9+-]{1,12}|[0-9]{1,2}", "write one such as SIGTERM"),
+    "sysctls": pairs("|".join(map(re.escape, SYSCTLS)), f"it may set {', '.join(SYSCTLS)}"),
+    "tmpfs": one_or_list_of(
+        text(rf"/[^\s:,$\\]*(?::{TMPFS_OPTION}(?:,{TMPFS_OPTION})*)?", "write one such as /tmp")
+    ),
+    "tty": FLAG,
+    "ulimits": named(ULIMITS, _ulimit),
+    "user": text(r"[A-Za-z0-9_.-]{1,32}(?::[A-Za-z0-9_.-]{1,32})?", "write one such as 1000:1000"),
+    "volumes": list_of(_mount),
+    "working_dir": INSIDE,
+}
+"""What a service may say. Anything else could reach beyond its container, or is not known yet."""
+
+
+FILE = table(
+    {
+        "name": any_text,
+        "version": any_text,
+        "services": named(NAME, anything, limits.SERVICES),
+        "x-release": table(
+            {
+                "web": text(NAME.pattern, "write the name of a service"),
+                "health": text(r"/[!-~]{0,200}", "begin it with /"),
+                "version": text(r"/[!-~]{0,200}", "begin it with /"),
+                "migrate": COMMAND,
+                "drain": duration(limits.DRAIN_S),
+            }
+        ),
+        "volumes": named(
+            NAME,
+            table(
+                {
+                    "name": _project_s,
+                    "driver": one_of("local"),
+                    "labels": _labels,
+                    "external": one_of(False, fix="remove it: a release brings its own"),
+                }
+            ),
+            limits.SERVICES,
+        ),
+        "networks": named(
+            NAME,
+            table(
+                {
+                    "name": _project_s,
+                    "driver": one_of("bridge"),
+                    "internal": FLAG,
+                    "labels": _labels,
+                    "external": one_of(False, fix="remove it: a release brings its own"),
+                }
+            ),
+            limits.SERVICES,
+        ),
+    },
+    extensions=True,
+)
+
+
+def _of_services(model: Model, final: Final | None) -> Iterator[Problem]:
+    services = _mapping(model.get("services"))
+    web = final.web if final else wishes(model).web
+    if web not in services:
+        fix = "name the one to release: x-release: {web: …}"
+        yield Problem(("services",), f"there is no service {shown(web)}", fix)
+    for name, service in services.items():
+        path = ("services", name)
+        if not isinstance(service, Mapping):
+            yield wrong(path, "write a mapping of image, command and so on")
+            continue
+        rules = {**SERVICE, "ports": anything} if name == web else SERVICE
+        yield from _image(service.get("image"), path, final)
+        yield from table({**rules, "image": anything}, extensions=True)(service, path, final)
+        yield from _of_web(path, service, final) if name == web else ()
+        yield from _of_names(path, service, model)
+        if name in (f"{web}-blue", f"{web}-green") and not final:
+            yield Problem(path, f"{name} is the name of a slot", "choose another name")
+        if patience_s(service) > limits.HEALTH_S:
+            says = f"start_period + retries * (interval + timeout) is over {limits.HEALTH_S} s"
+            yield Problem((*path, "healthcheck"), says, "lower them")
+    if sum(map(copies, filter(_is_mapping, services.values()))) > limits.SERVICES:
+        says = f"all services together have more than {limits.SERVICES} containers"
+        yield Problem(("services",), says, "lower replicas or scale")
+
+
+def _image(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    if not isinstance(value, str) or not value:
+        yield Problem(path, "it has no image", "write image: ${APP_IMAGE}, build: elsewhere")
+        return
+    is_released = value == final.image if final else IMAGE.fullmatch(value)
+    if not is_released and not PINNED.fullmatch(value):
+        says = "this is neither the released image nor one that is pinned"
+        fix = "write ${APP_IMAGE}, or name:tag with a tag other than latest, or name@sha256:…"
+        yield Problem((*path, "image"), says, fix)
+
+
+def _of_web(path: Path, service: Model, final: Final | None) -> Iterator[Problem]:
+    health = _mapping(service.get("healthcheck"))
+    if health.get("test") in (None, "", [], "NONE", ["NONE"]) or health.get("disable"):
+        says = f"{shown(path[-1])} has no health check, so nothing shows when it is up"
+        yield Problem((*path, "healthcheck"), says, "give it a healthcheck with a test")
+    image = service.get("image")
+    if image and not (image == final.image if final else is_own(service)):
+        says = f"the image of {shown(path[-1])} is not the released one"
+        yield Problem((*path, "image"), says, "write image: ${APP_IMAGE}")
+    if not (_is_slot_s(service.get("ports"), final) if final else web_port(service)):
+        yield Problem((*path, "ports"), "two copies could not run side by side", PORT_FIX)
+    if copies(service) != 1:
+        key = "scale" if "scale" in service else "deploy"
+        yield Problem((*path, key), "several copies cannot have one port", "leave it at one")
+    if service.get("container_name"):
+        says = "two copies cannot have one container_name"
+        yield Problem((*path, "container_name"), says, "remove it")
+    if service.get("network_mode"):
+        yield Problem((*path, "network_mode"), "Caddy could not reach it", "remove it")
+
+
+def _is_slot_s(ports: Any, final: Final) -> bool:
+    """Tell whether these are the slot's own port and nothing else, as Compose prints it."""
+    if not isinstance(ports, list) or len(ports) != 1 or not _is_mapping(ports[0]):
+        return False
+    port = ports[0]
+    where = port.get("host_ip"), str(port.get("published")), port.get("protocol", "tcp")
+    return where == ("127.0.0.1", str(final.port), "tcp") and not list(
+        table(PORT_KEYS)(port, (), final)
+    )
+
+
+def _of_names(path: Path, service: Model, model: Model) -> Iterator[Problem]:
+    """Refuse a name that the file does not have; Compose might take it from elsewhere."""
+    volumes = [
+        mount.get("source") if isinstance(mount, Mapping) else _source(str(mount))
+        for mount in _list(service.get("volumes"))
+    ]
+    named = {
+        "depends_on": (service.get("depends_on"), model.get("services"), ()),
+        "networks": (service.get("networks"), model.get("networks"), ("default",)),
+        "volumes": ([name for name in volumes if name], model.get("volumes"), ()),
+    }
+    for key, (names, known, more) in named.items():
+        for name in names if isinstance(names, (list, Mapping)) else ():
+            if isinstance(name, str) and name not in _mapping(known) and name not in more:
+                kind = {"depends_on": "services"}.get(key, key)
+                yield Problem(
+                    (*path, key), f"{shown(name)} is not in this file", f"add it to {kind}:"
+                )
+
+
+def _of_variables(model: Model) -> Iterator[Problem]:
+    """Refuse ${…} but in an environment, the released image and the web service's port."""
+    web = wishes(model).web
+    for name, service in _mapping(model.get("services")).items():
+        for key, value in _mapping(service).items():
+            path = ("services", name, key)
+            if key in ("environment", "image", "build") or key.startswith("x-"):
+                continue
+            if not (key == "ports" and name == web):
+                yield from _plain(value, path)
+    for service, key, value in _environments(model):
+        try:
+            variables.parse(value or "")
+        except ValueError:
+            path = ("services", service, "environment", key)
+            says = f"the variable in {shown(key)} is malformed"
+            yield Problem(path, says, "write ${NAME}, ${NAME:-default}, or $$ for a plain $")
+    for key in ("volumes", "networks", "x-release"):
+        yield from _plain(model.get(key), (key,))
+
+
+def _plain(value: Any, path: Path) -> Iterator[Problem]:
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _plain(each, (*path, key))
+            yield from _plain(key, (*path, key))
+    elif isinstance(value, list):
+        for at, each in enumerate(value):
+            yield from _plain(each, (*path, at))
+    elif isinstance(value, str) and variables.has_any(value):
+        says = f"a variable in {key_of(path)} would be filled in by the host"
+        fix = "use it in environment:, and write $$ here for a $ of the container's shell"
+        yield Problem(path, says, fix)
+
+
+def _environments(model: Model) -> Iterator[tuple[str, str, str | None]]:
+    """Give each variable of each service's environment: (service, name, value or None)."""
+    for name, service in _mapping(model.get("services")).items():
+        given = _mapping(service).get("environment")
+        if not isinstance(given, (list, Mapping)):
+            continue
+        for key, value in variables.mapping(given).items():
+            yield name, key, None if value is None else str(value)
+
+
+def _required(value: str) -> set[str]:
+    try:
+        return variables.required(value)
+    except ValueError:
+        return set()  # Reported by _of_variables.
+
+
+def _only_web(model: Model) -> str:
+    services = _mapping(model.get("services")).items()
+    found = [n for n, s in services if _is_mapping(s) and "healthcheck" in s and "ports" in s]
+    return found[0] if len(found) == 1 else "web"
+
+
+def _source(mount: str) -> str:
+    found = MOUNT.fullmatch(mount)
+    return (found["source"] or "") if found else ""
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from daybook_release import generate
 from daybook_release.docker import Container
-from daybook_release.errors import Failed
+from daybook_release.errors import Failed, Refused
 from daybook_release.ground import Ground
 from daybook_release.store import FAILED, REPLACED, ROLLED_BACK, SERVED, SERVING, Release
 
@@ -98,16 +98,31 @@ def see_workers(ground: Ground, release: Release | None, away: Release | None) -
 
 
 def start(ground: Ground, release: Release, services: Sequence[str], *how: str) -> None:
-    """Start services of a release with the environment that is kept for it."""
+    """Start services of a release with the environment that is kept for it.
+
+    Their images are pulled here: Compose has no credentials.
+    """
     env = ground.store.environment(release.id)
     if env is None:
         raise Failed(
             f"The environment of {release.id} is not kept here any more.",
             next=f"sudo release deploy {release.image}",
         )
-    done = ground.docker.up(ground.generated_of(release), env, services, *how)
+    made = ground.filled_in(release, env)
+    for image in sorted({made["services"][name]["image"] for name in services}):
+        if ground.docker.image(image) is None:
+            _pull(ground, image)
+    done = ground.docker.up(made, services, *how)
     if not done.is_good:
         raise Failed(f"{', '.join(services)} cannot be started: {done.last_words}")
+
+
+def _pull(ground: Ground, image: str) -> None:
+    try:
+        ground.docker.pull(image)
+    except Refused as err:
+        # Without the registry's own words: an image may name any registry, or what looks like one.
+        raise Failed(f"{image} cannot be pulled.", next=f"sudo docker pull {image}") from err
 
 
 def drain(ground: Ground, release: Release) -> bool:

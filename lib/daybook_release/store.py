@@ -24,6 +24,7 @@ from daybook_release.errors import Locked
 
 SERVING, REPLACED, FAILED, ROLLED_BACK = "serving", "replaced", "failed", "rolled back"
 SERVED = (SERVING, REPLACED, ROLLED_BACK)
+BUSY = "wait for it: sudo release status; or end it: sudo release stop"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,15 @@ class Release:
     def became(self, result: str, **changes: Any) -> Release:
         """Return it with another result."""
         return replace(self, result=result, **changes)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that has the lock, as it says itself. started: see `stop.started`."""
+
+    pid: int
+    started: int
+    verb: str
 
 
 class Store:
@@ -147,14 +157,16 @@ class Store:
         _sync(self.root)
 
     @contextmanager
-    def locked(self) -> Iterator[int]:
-        """Hold the lock; yields its descriptor. Locked when somebody else has it."""
+    def locked(self, holder: Holder) -> Iterator[int]:
+        """Hold the lock; yields its descriptor. Locked when another command has it."""
         descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as err:
-                raise Locked(self._who_holds_it(), next="sudo release status") from err
+                raise Locked(self._who_holds_it(), next=BUSY) from err
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
             yield descriptor
         finally:
             os.close(descriptor)
@@ -170,10 +182,17 @@ class Store:
         device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}"
         return f" {device}:{file.st_ino} " in Path("/proc/locks").read_text()
 
+    def holder(self) -> Holder | None:
+        """Return what the lock's last holder wrote; None when it wrote nothing."""
+        try:
+            return Holder(**json.loads(self.lock_path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
     def _who_holds_it(self) -> str:
-        state = self.state
+        state, holder = self.state, self.holder()
         if not state:
-            return "Another release command is going on."
+            return f"release {holder.verb if holder else 'with another command'} is running."
         return f"{state['id']} is being released since {state['since']} by {state['by']}."
 
 

@@ -123,6 +123,7 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         lines.append("maintenance is on; next: sudo release maintenance off")
     if busy := status["deploying"]:
         lines.append(f"{busy['id']} is being released: {busy['phase']}, since {busy['since']}")
+        lines.append("to end it: sudo release stop")
     if broken := status["interrupted"]:
         lines.append(
             f"{broken['candidate']} was interrupted in {broken['phase']}; next: sudo release repair"

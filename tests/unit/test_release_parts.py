@@ -43,21 +43,22 @@ class Scripted(Host):
 
     def __init__(self, *ends: Ran) -> None:
         super().__init__()
-        self.ends, self.commands, self.environments = list(ends), [], []
+        self.ends, self.commands, self.environments, self.texts = list(ends), [], [], []
 
-    def run(self, command, *, env=None, timeout_s=0.0):
+    def run(self, command, *, env=None, text=None, asks_aws=False, timeout_s=0.0):
         self.commands.append(list(command))
         self.environments.append(dict(env or {}))
+        self.texts.append(text)
         return self.ends.pop(0)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_it_needs_the_standard_library_alone(path):
+def test_it_needs_the_standard_library_and_yaml_alone(path):
     nodes = list(ast.walk(ast.parse(path.read_text())))
     names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
     names |= {n.module for n in nodes if isinstance(n, ast.ImportFrom)}
     tops = {name.partition(".")[0] for name in names}
-    assert tops <= set(sys.stdlib_module_names) | {"daybook_release"}
+    assert tops <= set(sys.stdlib_module_names) | {"daybook_release", "yaml"}
 
 
 def test_it_is_packed_into_one_file_that_runs_and_is_the_same_each_time(tmp_path):
@@ -224,17 +225,28 @@ def test_a_secret_without_value_is_named():
     assert refused.value.next == "daybook secrets set MAIL_TOKEN"
 
 
-def test_secrets_reach_compose_by_its_environment_and_not_by_its_command_line(tmp_path):
+@pytest.mark.attack("F8", "a secret's value becomes a variable of a program that root runs")
+def test_secrets_reach_compose_on_its_standard_input_alone():
     host = Scripted(Ran(0, "", ""))
-    Docker(host, "shop").up(tmp_path / "generated.json", {"TOKEN": "hush"}, ["web-blue"])
+    made = {"services": {"web-blue": {"environment": {"LD_PRELOAD": "hush\u2028"}}}}
+    Docker(host, "shop").up(made, ["web-blue"])
     assert host.commands == [
         [
-            *("docker", "compose", "--project-name", "shop"),
-            *("--file", str(tmp_path / "generated.json")),
-            *("up", "--detach", "--no-build", "--no-deps", "--quiet-pull", "web-blue"),
+            *("timeout", "--kill-after=10", "610", "docker", "compose"),
+            *("--project-name", "shop", "--project-directory", "/"),
+            *("--env-file", "/dev/null", "--file", "-"),
+            *("up", "--detach", "--no-build", "--no-deps", "--pull", "never", "--", "web-blue"),
         ]
     ]
-    assert host.environments[0]["TOKEN"] == "hush"
+    assert host.environments == [
+        {
+            "DOCKER_HOST": "unix:///var/run/docker.sock",
+            "DOCKER_CONFIG": "/nonexistent",
+            "HOME": "/nonexistent",
+            "COMPOSE_IGNORE_ORPHANS": "1",
+        }
+    ]
+    assert json.loads(host.texts[0]) == made
 
 
 def test_a_full_disk_is_told_with_what_makes_room():
@@ -250,9 +262,19 @@ def test_a_command_that_takes_too_long_is_ended():
     assert "no end within" in done.err
 
 
-def test_commands_get_no_variable_but_those_they_need(monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", "somebody's own")
-    assert "DATABASE_URL" not in Host().run(["env"]).out
+@pytest.mark.attack("F8", "a variable of who calls sudo reaches a program that root runs")
+def test_commands_get_no_variable_but_those_they_need(monkeypatch, tmp_path):
+    for name in ("DATABASE_URL", "LD_BIND_NOW", "DOCKER_HOST", "AWS_REGION"):
+        monkeypatch.setenv(name, "somebody's own")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    variables = dict(line.split("=", 1) for line in Host().run(["env"]).out.splitlines())
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    assert variables == {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
+    assert "AWS_REGION=somebody's own" in Host().run(["env"], asks_aws=True).out
+
+
+def test_a_command_reads_its_input():
+    assert Host().run(["cat"], text="ä\n").out == "ä\n"
 
 
 def test_nobody_listening_is_an_answer_too(port):

@@ -10,9 +10,10 @@ import pytest
 
 from daybook_release import store
 from daybook_release.errors import Locked
-from daybook_release.store import Release, Store
+from daybook_release.store import Holder, Release, Store
 
 IMAGE = f"registry/shop@sha256:{'0f1fb3d2' * 8}"
+HOLDER = Holder(1, 2, "deploy")
 MOMENT = 1_795_475_400.0
 
 
@@ -80,10 +81,17 @@ def test_a_half_written_file_is_never_seen(kept, tmp_path):
 def test_the_lock_is_held_by_one_and_outlives_a_kill_with_the_commands_started_under_it(kept):
     kept.root.mkdir()
     kept.note(id="1-a", since="now", by="bob")
-    with kept.locked() as descriptor:
+    with kept.locked(HOLDER) as descriptor:
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, pass_fds=[descriptor])
         with pytest.raises(Locked, match="1-a is being released since now by bob"):
-            kept.locked().__enter__()
+            kept.locked(HOLDER).__enter__()
     assert kept.is_locked()
+    assert kept.holder() == HOLDER
     child.communicate(b"\n")
     assert not kept.is_locked()
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", '{"pid": 1}'])
+def test_a_lock_without_a_holder_s_words_has_none(kept, text):
+    kept.lock_path.write_text(text)
+    assert kept.holder() is None

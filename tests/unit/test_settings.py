@@ -99,7 +99,7 @@ def test_says_where_there_is_no_project(tmp_path, monkeypatch):
     [
         (
             "token: lets the shop send mail",
-            "expected a name in capitals such as DATABASE_URL",
+            "a secret's name has up to 64 of A to Z",
         ),
         ("APP_VERSION: what is released", "APP_VERSION is set by every release"),
         ("TOKEN: tok_9f83hunter2", "expected what it is for, in two words or more"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import yaml
-
 from daybook import aws, checks, probe, release, secrets, ui
 from daybook.errors import DaybookError, Interrupted, VerifyFailed
 from daybook.gates import gate
@@ -14,9 +12,10 @@ from daybook.record import provenance
 from daybook.step import Step
 from daybook.steps import common, hosts, playbooks, whereabouts
 from daybook.steps.hosts import Serving
-from daybook_release import rules
+from daybook_release import document, rules
 
 ANSWER_S = 60
+STOP = "sudo release stop"
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,7 +132,7 @@ class ReleaseStep(Step):
         states = {host.name: host.status() for host in hosts.of(self, self.run.start)}
         busy = [f"{host} is being released" for host, state in states.items() if state.deploying]
         said = [f"{host} serves {s.serving_version or 'nothing'}" for host, s in states.items()]
-        fix = "wait for it: daybook release current " + self.env
+        fix = f"wait for it: daybook release current {self.env}; or on the host: {STOP}"
         return checks.Check(name, "answers, idle", ", ".join(busy or said), not busy, fix)
 
     def _telling(self, host: release.Host, progress: ui.Progress) -> release.OnProgress:
@@ -178,7 +177,8 @@ class ReleaseStep(Step):
 
     def _seen_from_outside(self, serving: Serving) -> tuple[str, str]:
         """Return what was asked, and which version answered, or the one that cannot be asked."""
-        wishes = rules.wishes(yaml.safe_load(serving.host.show(serving.current.id)["compose"]))
+        text = serving.host.show(serving.current.id)["compose"]
+        wishes = rules.wishes(document.read(text).tree)
         url = f"https://{self.settings.names[0]}{wishes.version or wishes.health}"
 
         def ask() -> str:

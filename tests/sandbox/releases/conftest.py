@@ -30,7 +30,10 @@ NAME = f"www.{APP}.test"
 ROLE = ROOT / "ansible/roles/release/files"
 TRUST = """{"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
   "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}"""
-PACKAGES = "docker.io docker-cli docker-compose iptables caddy awscli amazon-ecr-credential-helper"
+PACKAGES = (
+    "docker.io docker-cli docker-compose iptables caddy awscli amazon-ecr-credential-helper"
+    " python3-yaml"
+)
 CADDYFILE = 'import /etc/caddy/sites/*.caddy\nhttp:// {\n\trespond "Not here." 421\n}\n'
 TOKEN = "kept-2f8c41a7"
 SETTINGS = {
@@ -157,15 +160,19 @@ class Host:
 
 
 @pytest.fixture(scope="session")
-def images(sandbox, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def workshop(sandbox, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(sandbox.env, tmp_path_factory.mktemp("docker"))
+
+
+@pytest.fixture(scope="session")
+def images(workshop: Workshop) -> dict[str, str]:
     """Return images by what is the matter with them: {"one": "REPOSITORY@sha256:…"}."""
-    workshop = Workshop(sandbox.env, tmp_path_factory.mktemp("docker"))
     store = workshop.push("store", {})
     compose = (HERE / "app/compose.yaml").read_text().replace("STORE", store)
     good = {name: workshop.push(name, {"daybook.compose": compose}) for name in ("one", "two")}
     bad = {
         mode: workshop.push(mode, {"daybook.compose": compose}, mode)
-        for mode in ("exits", "sick", "hides", "lies", "stuck", "large")
+        for mode in ("exits", "sick", "hides", "lies", "stuck", "large", "endless")
     }
     fixed = compose.replace("127.0.0.1:${APP_PORT:-8000}", "80")
     site = "{$NAMES} {\n\treverse_proxies {$UPSTREAM}\n}\n"

@@ -129,7 +129,7 @@ def test_of_two_at_once_the_second_is_refused(host):
         assert (done.code, "by bob" in done.said, done.next) == (
             8,
             True,
-            "Next: sudo release status",
+            "Next: wait for it: sudo release status; or end it: sudo release stop",
         )
         assert host.status["deploying"]["by"] == "bob"
         assert host.status["interrupted"] is None

@@ -1,0 +1,44 @@
+"""Upper limits of everything that an image can ask for; docs/releases.md shows this table."""
+
+from __future__ import annotations
+
+FILE_BYTES = 64 * 1024
+DEPTH = 20
+NODES = 5000
+"""Values of the file, each alias counted with all that it stands for."""
+ALIASES = 100
+SERVICES = 20
+COPIES = 10
+PORTS = 10
+HEALTH_S = 600
+DRAIN_S = 300
+STOP_S = 120
+PULL_S = 1200
+MIGRATE_S = 1800
+RELEASE_S = 2700
+LOCK_S = 3540
+"""Less than an hour, so that whatever is running then can be killed within it."""
+
+TABLE = (
+    ("size of `compose.yaml`", FILE_BYTES, "bytes"),
+    ("nesting of `compose.yaml`", DEPTH, "levels"),
+    ("values in `compose.yaml`, aliases expanded", NODES, "values"),
+    ("aliases in `compose.yaml`", ALIASES, "aliases"),
+    ("services, networks and volumes, of each", SERVICES, "entries"),
+    ("`scale` or `deploy.replicas` of a worker or an accessory", COPIES, "containers"),
+    ("containers of all services together", SERVICES, "containers"),
+    ("`ports` of a service", PORTS, "entries"),
+    ("`start_period` + `retries` * (`interval` + `timeout`)", HEALTH_S, "seconds"),
+    ("`x-release.drain`", DRAIN_S, "seconds"),
+    ("`stop_grace_period`", STOP_S, "seconds"),
+    ("pull of one image", PULL_S, "seconds"),
+    ("`x-release.migrate`", MIGRATE_S, "seconds"),
+    ("a release before its switch is final; it is undone then", RELEASE_S, "seconds"),
+    ("any command that holds the lock; it is ended then", LOCK_S, "seconds"),
+)
+
+
+def table() -> list[str]:
+    """Return the limits as the lines of a Markdown table."""
+    rows = [f"| {what} | {value:,} {unit} |" for what, value, unit in TABLE]
+    return ["| what | at most |", "|---|---|", *rows]

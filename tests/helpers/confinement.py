@@ -1,0 +1,227 @@
+"""What a compose file gives its containers of the host's, judged apart from the release's rules.
+
+Written after the Compose specification, as a list of what is dangerous; the rules are lists of
+what is allowed. Takes a file that is filled in, or what `docker compose config` prints of it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+HOST_KEYS = [
+    "annotations",
+    "blkio_config",
+    "build",
+    "cgroup",
+    "cgroup_parent",
+    "configs",
+    "cpu_period",
+    "cpu_quota",
+    "cpu_rt_period",
+    "cpu_rt_runtime",
+    "credential_spec",
+    "develop",
+    "device_cgroup_rules",
+    "devices",
+    "dns",
+    "dns_opt",
+    "dns_search",
+    "domainname",
+    "env_file",
+    "extends",
+    "external_links",
+    "extra_hosts",
+    "gpus",
+    "ipc",
+    "isolation",
+    "label_file",
+    "links",
+    "mac_address",
+    "models",
+    "oom_kill_disable",
+    "pid",
+    "post_start",
+    "pre_stop",
+    "privileged",
+    "provider",
+    "runtime",
+    "secrets",
+    "storage_opt",
+    "userns_mode",
+    "uts",
+    "volumes_from",
+]
+USUAL = {"private", "", None, False}
+CAPABILITIES = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+]
+
+
+def gains(file: Mapping[str, Any], *, app: str, image: str) -> list[str]:
+    """Return what the containers of a file would get of the host's; nothing when it is safe."""
+    return [
+        *(f"top-level {key}" for key in set(file) - {"name", "services", "volumes", "networks"}),
+        *_unfilled(file),
+        *_of_project(file, app),
+        *(
+            f"{name}: {gain}"
+            for name, service in file["services"].items()
+            for gain in _of_service(name, service, file, image)
+        ),
+    ]
+
+
+def _unfilled(file: Mapping[str, Any]) -> Iterator[str]:
+    if "$" in json.dumps(file).replace("$$", ""):
+        yield "something is left to be filled in"
+
+
+def _of_project(file: Mapping[str, Any], app: str) -> Iterator[str]:
+    if file.get("name") != app:
+        yield "another project"
+    for kind, drivers in (("volumes", ("local", None)), ("networks", ("bridge", None))):
+        for key, entry in (file.get(kind) or {}).items():
+            entry = entry or {}
+            if entry.get("external") or entry.get("driver_opts"):
+                yield f"{kind} {key}: made of what is the host's"
+            if (entry.get("ipam") or {}).get("config") or entry.get("driver") not in drivers:
+                yield f"{kind} {key}: another driver or address"
+            if entry.get("name") not in (None, f"{app}_{key}"):
+                yield f"{kind} {key}: another one's name"
+            if any(entry.get(word) for word in ("attachable", "enable_ipv6", "config_only")):
+                yield f"{kind} {key}: open to others"
+            yield from _labels(entry.get("labels"))
+
+
+def _of_service(
+    name: str, service: Mapping[str, Any], file: Mapping[str, Any], image: str
+) -> Iterator[str]:
+    if not re.match(r"[A-Za-z0-9]", name):
+        yield "its name is an option or a path"
+    for key in HOST_KEYS:
+        value = service.get(key)
+        if value not in ([], {}) and value not in USUAL:
+            yield f"{key}: {value!r}"
+    if service.get("network_mode") not in (None, "none"):
+        yield "another's network"
+    for network in service.get("networks") or ():
+        if network != "default" and network not in (file.get("networks") or {}):
+            yield "a network of somebody else"
+    for options in dict(service.get("networks") or {}).values() if _is_map(service) else ():
+        if set(options or ()) - {"aliases", "priority"}:
+            yield "an address of its own choice"
+    yield from _image(str(service.get("image")), image)
+    yield from _mounts(service, file)
+    yield from _ports(service)
+    yield from _labels(service.get("labels"))
+    yield from _rights(service)
+    yield from _bounds(service)
+
+
+def _is_map(service: Mapping[str, Any]) -> bool:
+    return isinstance(service.get("networks"), Mapping)
+
+
+def _image(reference: str, released: str) -> Iterator[str]:
+    if reference == released:
+        return
+    first, slash, _ = reference.partition("/")
+    if slash and (":" in first or "." in first or first == "localhost"):
+        host = first.partition(":")[0]
+        try:
+            ipaddress.ip_address(host)
+            yield f"image of an address: {reference}"
+        except ValueError:
+            if host.rpartition(".")[2] in ("localhost", "local", "internal") or ":" in first:
+                yield f"image of a local name: {reference}"
+    if not re.search(r"[^:]+:(?!latest$)[\w.-]+$|@sha256:[0-9a-f]{64}$", reference):
+        yield f"image that may change: {reference}"
+
+
+def _mounts(service: Mapping[str, Any], file: Mapping[str, Any]) -> Iterator[str]:
+    for mount in service.get("volumes") or ():
+        if not isinstance(mount, Mapping) or mount.get("type") not in ("volume", "tmpfs"):
+            yield f"mount {mount!r}"
+        elif mount.get("source") and mount["source"] not in (file.get("volumes") or {}):
+            yield f"a volume of somebody else: {mount!r}"
+        elif (mount.get("volume") or {}).get("subpath") or mount.get("bind"):
+            yield f"mount {mount!r}"
+
+
+def _ports(service: Mapping[str, Any]) -> Iterator[str]:
+    for port in service.get("ports") or ():
+        if not isinstance(port, Mapping) or port.get("host_ip") not in ("127.0.0.1", "::1"):
+            yield f"port {port!r} is open to the world"
+        elif not re.fullmatch(r"[0-9]+", str(port.get("published"))):
+            yield f"port {port!r} is several"
+        elif int(port["published"]) < 1024 or int(port["published"]) == 2019:
+            yield f"port {port!r} belongs to the host"
+
+
+def _labels(labels: Any) -> Iterator[str]:
+    names = labels if isinstance(labels, Mapping) else [str(each) for each in labels or ()]
+    for name in names:
+        is_reserved = name.lower().startswith(("com.docker.", "io.docker.", "daybook."))
+        if is_reserved and name != "daybook.release":
+            yield f"label {name}"
+
+
+def _rights(service: Mapping[str, Any]) -> Iterator[str]:
+    for capability in service.get("cap_add") or ():
+        if str(capability).upper().removeprefix("CAP_") not in CAPABILITIES:
+            yield f"capability {capability}"
+    for option in service.get("security_opt") or ():
+        if not re.fullmatch(r"no-new-privileges([:=]true)?", str(option)):
+            yield f"security option {option}"
+    if int(service.get("oom_score_adj") or 0) < 0:
+        yield "others are killed first"
+    if {"nice", "rtprio"} & set(service.get("ulimits") or ()):
+        yield "more of the processor than others"
+    sysctls = service.get("sysctls") or ()
+    for name in sysctls:
+        if not name.startswith("net.") or name.startswith("net.ipv4.conf"):
+            yield f"kernel setting {name}"
+    logging = service.get("logging") or {}
+    if logging.get("driver") not in (None, "json-file", "local"):
+        yield f"logging {logging}"
+    if any(not re.fullmatch(r"[\w-]+", str(value)) for value in _mapped(logging.get("options"))):
+        yield f"logging {logging}"
+    resources = (service.get("deploy") or {}).get("resources") or {}
+    if any((part or {}).get("devices") for part in resources.values()):
+        yield "a device"
+    environment = service.get("environment") or {}
+    if not isinstance(environment, Mapping) or None in environment.values():
+        yield "a variable of the process that starts it"
+
+
+def _bounds(service: Mapping[str, Any]) -> Iterator[str]:
+    deploy = service.get("deploy") or {}
+    if max(int(service.get("scale") or 1), int(deploy.get("replicas") or 1)) > 10:
+        yield "hundreds of containers"
+    check = service.get("healthcheck") or {}
+    for key in ("start_period", "interval", "timeout"):
+        if re.search(r"[0-9]{3,}(\.[0-9]+)?m(?!s)|[1-9][0-9.]*h", str(check.get(key))):
+            yield f"hours of {key}"
+    if re.search(r"[0-9]{3,}m(?!s)|[1-9][0-9.]*h", str(service.get("stop_grace_period"))):
+        yield "hours to stop"
+
+
+def _mapped(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, Mapping) else []

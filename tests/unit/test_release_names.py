@@ -1,0 +1,99 @@
+"""What a secret may be called."""
+
+from __future__ import annotations
+
+import pytest
+
+from daybook_release import names
+
+
+@pytest.mark.attack("F8", "a secret's name is a variable that root's programs read")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "PATH",
+        "HOME",
+        "IFS",
+        "ENV",
+        "BASH_ENV",
+        "SHELL",
+        "USER",
+        "TMPDIR",
+        "DOCKER_HOST",
+        "DOCKER_CONFIG",
+        "DOCKER_CONTEXT",
+        "COMPOSE_FILE",
+        "COMPOSE_PROFILES",
+        "COMPOSE_ENV_FILES",
+        "BUILDKIT_HOST",
+        "BUILDX_CONFIG",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_ENDPOINT_URL",
+        "AWS_CONFIG_FILE",
+        "AWS_PROFILE",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "PYTHON_EGG_CACHE",
+        "GODEBUG",
+        "GOTRACEBACK",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "XDG_CONFIG_HOME",
+        "GLIBC_TUNABLES",
+        "GCONV_PATH",
+        "SYSTEMD_PAGER",
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "SUDO_ASKPASS",
+        "LC_ALL",
+        "RES_OPTIONS",
+        "APP_IMAGE",
+        "APP_PORT",
+        "APP_HOST",
+    ],
+)
+def test_what_programs_of_the_host_act_upon_is_refused(name):
+    assert name in names.problem_of(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DATABASE_URL",
+        "MAIL_TOKEN",
+        "SECRET_KEY_BASE",
+        "RAILS_MASTER_KEY",
+        "S3_ACCESS_KEY_ID",
+        "GOOGLE_API_KEY",
+        "GITHUB_TOKEN",
+        "PGPASSWORD",
+        "REDIS_URL",
+        "STRIPE_KEY",
+        "SENTRY_DSN",
+        "LDAP_PASSWORD",
+        "PATHS",
+        "HOMEPAGE_TOKEN",
+        "APP_SECRET",
+        "ENVOY_KEY",
+        "GOCARDLESS_TOKEN",
+        "LCD_KEY",
+        "PROXY_PASSWORD",
+        "USERNAME",
+    ],
+)
+def test_what_applications_call_their_secrets_is_allowed(name):
+    assert names.problem_of(name) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "token", "TOKEN\n", "TOKEN=x", "--X", "1X", "_X", "TÖKEN", "T\u0661", "T" * 65, "A B"],
+)
+def test_what_is_no_name_is_refused(name):
+    assert "such as DATABASE_URL" in names.problem_of(name)
