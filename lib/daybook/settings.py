@@ -168,8 +168,16 @@ class Settings(_Model):
 def find_root(start: Path | None = None) -> Path:
     """Return the project's root: DAYBOOK_ROOT, or the nearest parent that looks like one."""
     if configured := os.environ.get("DAYBOOK_ROOT"):
-        return Path(configured).resolve()
-    here = (start or Path.cwd()).resolve()
+        root = Path(os.path.realpath(configured))
+        if os.path.isdir(root):
+            return root
+        raise SettingsError(
+            "DAYBOOK_ROOT is no folder.",
+            expected="the folder that holds environments/ and terraform/",
+            observed=types.shown(configured),
+            next="correct DAYBOOK_ROOT, or unset it in the project's folder",
+        )
+    here = Path(os.path.realpath(start or "."))
     for folder in (here, *here.parents):
         if (folder / "environments").is_dir() and (folder / "terraform").is_dir():
             return folder

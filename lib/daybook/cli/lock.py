@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from daybook import settings, target, ui
+from daybook.cli import arguments
 from daybook.errors import SettingsError
 from daybook.gates import turn
 from daybook.gates.lock import Seen
@@ -41,7 +42,12 @@ def show(env: str, rehearse: bool, as_json: bool) -> None:
 
 @lock.command("break", epilog=ACCOUNT)
 @click.argument("env")
-@click.option("--reason", required=True, help="Why; the holder and the record are told.")
+@click.option(
+    "--reason",
+    required=True,
+    type=arguments.REASON,
+    help="Why; the holder and the record are told.",
+)
 @_rehearsed
 def break_(env: str, reason: str, rehearse: bool) -> None:
     """Take ENV's lock from its holder, who stops before its next change; this is recorded."""
