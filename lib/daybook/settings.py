@@ -177,7 +177,12 @@ def find_root(start: Path | None = None) -> Path:
             observed=types.shown(configured),
             next="correct DAYBOOK_ROOT, or unset it in the project's folder",
         )
-    here = Path(os.path.realpath(start or "."))
+    try:
+        here = Path(os.path.realpath(start or Path.cwd()))
+    except OSError as err:
+        raise SettingsError(
+            "The current folder does not exist any more.", next="change into the project"
+        ) from err
     for folder in (here, *here.parents):
         if (folder / "environments").is_dir() and (folder / "terraform").is_dir():
             return folder

@@ -82,6 +82,12 @@ REFUSED = {
     "the year 1": (("runs", "list", "--since", "0001-01-01"), "is no time"),
     "the year 9999": (("runs", "list", "--until", "9999-12-31T23:59:59"), "is no time"),
     "Unicode digits of a time": (("runs", "list", "--since", "\u0661d"), "is no time"),
+    "a long operator": (("runs", "list", "--operator", "x" * 60_000), "at most 200 characters"),
+    "a long reason": (("lock", "break", "staging", "--reason", LONG), "at most 500 characters"),
+    "a value as a secret's name": (
+        ("secrets", "set", "hunter2", "-e", "staging"),
+        "no secret's name",
+    ),
     "no runs": (("runs", "list", "-n", "0"), "is not in the range"),
     "more runs than there are numbers": (("runs", "list", "-n", "9" * 30), "is not in the range"),
     "an empty environment": (("runs", "list", "-e", ""), "the name of an environment"),
