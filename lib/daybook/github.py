@@ -1,7 +1,7 @@
 """GitHub's API, as far as a self-hosted runner needs it: registered, seen, removed.
 
-The token that may do that is in SSM Parameter Store, `/<app>/github/token`, where no host may read
-it. A host gets what registers one runner, for an hour.
+The token that may do that is in SSM Parameter Store, `/<app>/github/<env>/token`, where no host and
+no other environment's workflow may read it. A host gets what registers one runner, for an hour.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TIMEOUT_S = 20
 TOKEN, KEY = "token", "key"
 PURPOSES = {
     TOKEN: "May register and remove runners of the application's repository",
-    KEY: "SSH key of the workflows that run Daybook",
+    KEY: "SSH key of the workflows that run Daybook for the environment",
 }
 NEXT = {
     401: "make a new token: docs/delivery.md, then daybook github token {env}",
@@ -115,10 +115,10 @@ def repository(target: Target, env: str, chosen: Settings) -> Repository:
     return Repository(chosen.github.path, api.rstrip("/"), env, token)
 
 
-def keep(target: Target, chosen: Settings, name: str, value: str) -> None:
+def keep(target: Target, env: str, chosen: Settings, name: str, value: str) -> None:
     """Put the TOKEN or the KEY into the parameter store, in place of any that is there."""
     aws.client(target, "ssm").put_parameter(
-        Name=parameter(chosen, name),
+        Name=parameter(chosen, env, name),
         Value=value,
         Type="SecureString",
         Overwrite=True,
@@ -130,19 +130,24 @@ def read(target: Target, env: str, chosen: Settings, name: str) -> str:
     """Return the TOKEN or the KEY; PreflightFailed when the parameter store has none."""
     ssm = aws.client(target, "ssm")
     try:
-        found = ssm.get_parameter(Name=parameter(chosen, name), WithDecryption=True)
+        found = ssm.get_parameter(Name=parameter(chosen, env, name), WithDecryption=True)
     except ssm.exceptions.ParameterNotFound as err:
         raise PreflightFailed(
             f"There is no {name} for {chosen.github.path} in the parameter store.",
-            expected=parameter(chosen, name),
+            expected=parameter(chosen, env, name),
             next=f"daybook github {name} {env}",
         ) from err
     return found["Parameter"]["Value"]
 
 
-def parameter(chosen: Settings, name: str) -> str:
+def parameter(chosen: Settings, env: str, name: str) -> str:
     """Return where something is kept: beside the environments, so that no host may read it."""
-    return f"/{chosen.app}/github/{name}"
+    return f"/{chosen.app}/github/{env}/{name}"
+
+
+def workflow_name(chosen: Settings, env: str) -> str:
+    """Return the name of an environment's workflows in environments/signers."""
+    return f"{chosen.app}-{env}-workflows"
 
 
 def _runner(found: Mapping[str, Any]) -> Runner:

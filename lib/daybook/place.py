@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from botocore.exceptions import ClientError
 
-from daybook import aws, settings
+from daybook import aws, git, reviews, settings
 from daybook.checks import Check, Question
-from daybook.errors import SettingsError
+from daybook.errors import PreflightFailed, SettingsError
 from daybook.setting_types import shown
 from daybook.settings import Settings
 from daybook.target import Target
@@ -38,10 +35,16 @@ def here(
     }
 
 
-def there(chosen: Settings, target: Target) -> dict[str, Question]:
+def there(
+    chosen: Settings, target: Target, review: reviews.Review, *, override_git: str
+) -> dict[str, Question]:
     """Return the checks of every changing step that ask the target."""
     bucket = aws.state_bucket(target, chosen.app)
-    return {"clock": clock_is_right(target), "state's region": bucket_is_in_region(target, bucket)}
+    return {
+        "clock": clock_is_right(target),
+        "state's region": bucket_is_in_region(target, bucket),
+        "review": is_reviewed(review, override=override_git),
+    }
 
 
 def region_is(target: Target) -> Question:
@@ -104,30 +107,57 @@ def github_is_agreed(root: Path, env: str, chosen: Settings) -> Question:
 
 def branches(root: Path, env: str, chosen: Settings) -> list[str]:
     """Return the branches that the account's environments release: `["main", "staging"]`."""
+    return sorted({each.github.branch for each in of_account(root, env, chosen).values()})
+
+
+def of_account(root: Path, env: str, chosen: Settings) -> dict[str, Settings]:
+    """Return the application's environments in the account of this one, itself included."""
     shared = (chosen.app, chosen.account)
-    others = [
-        theirs for _, theirs in _others(root, env)[0] if (theirs.app, theirs.account) == shared
-    ]
-    return sorted({each.github.branch for each in (chosen, *others)})
+    others, _unread = _others(root, env)
+    own = {name: each for name, each in others if (each.app, each.account) == shared}
+    return dict(sorted({env: chosen, **own}.items()))
 
 
 def git_is(root: Path, wanted: str) -> Question:
-    """Ask for the state of the project's git that the environment asks for."""
-    expected = {"any": "anything", "clean": "clean", "pushed": "clean and pushed"}[wanted]
+    """Check that the files are those of the commit that is checked out, byte for byte."""
+    expected = "anything" if wanted == reviews.ANY else "a commit, unchanged"
 
     def question(name: str) -> Check:
-        status = _git(root, "status", "--porcelain", "--untracked-files=all")
-        commit = _git(root, "rev-parse", "--short", "HEAD")
-        if status is None or commit is None:
+        commit = git.head(root)
+        if not commit:
             fix = "run from the team's checkout of the project"
-            return Check(name, expected, "no commit", wanted == "any", fix)
-        changed = [line[3:] for line in status.splitlines()]
+            return Check(name, expected, "no commit", wanted == reviews.ANY, fix)
+        changed = reviews.files_changed(root, commit)
         if changed:
-            observed = f"{commit} and {len(changed)} changed: {', '.join(changed[:3])}"
-            return Check(name, expected, observed, wanted == "any", "git commit, or git stash")
-        if _git(root, "branch", "--remotes", "--contains", "HEAD"):
-            return Check(name, expected, f"{commit}, pushed", is_ok=True)
-        return Check(name, expected, f"{commit}, not pushed", wanted != "pushed", "git push")
+            observed = f"{commit[:12]} and {len(changed)} changed: {', '.join(changed[:3])}"
+            fix = "git commit, git stash, or remove what is not in the commit"
+            return Check(name, expected, observed, wanted == reviews.ANY, fix)
+        return Check(name, expected, f"{commit[:12]}, unchanged", is_ok=True)
+
+    return question
+
+
+def is_reviewed(review: reviews.Review, *, override: str = "") -> Question:
+    """Check that the commit is in the reviewed repository's default branch, as its server says.
+
+    override: why a commit that is not, or that cannot be looked up, may run this time. The files
+    must be those of a commit all the same, so that the record says what ran.
+    """
+    expected = "a commit of the reviewed branch"
+
+    def question(name: str) -> Check:
+        if not review.is_required:
+            return Check(name, "not required", "not required", is_ok=True)
+        review.require_same_files()
+        try:
+            commit = review.commit
+        except PreflightFailed as err:
+            observed = "; ".join(filter(None, (err.message.rstrip("."), err.observed)))
+            if override.strip():
+                observed += f"; overridden: {override.strip()}"
+            fix = f"{err.next}; or give a reason that is recorded: --override-git REASON"
+            return Check(name, expected, observed, bool(override.strip()), fix)
+        return Check(name, expected, f"{commit.id[:12]} of {commit.branch or 'it'}", is_ok=True)
 
     return question
 
@@ -205,18 +235,3 @@ def _claimed(other: str, theirs: Settings, ours: Settings) -> list[str]:
 def _told(chosen: Settings) -> str:
     github = chosen.github
     return ", ".join(filter(None, (github.repository, github.application))) or "nobody"
-
-
-def _git(root: Path, *args: str) -> str | None:
-    """Ask git; None where there is no git, no repository or no commit."""
-    if not shutil.which("git"):
-        return None
-    environ: Mapping[str, str] = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    done = subprocess.run(
-        ["git", "-C", str(root), *args],
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.rstrip("\n") if done.returncode == 0 else None

@@ -272,6 +272,14 @@ Branch = Annotated[
     matching(r"[A-Za-z0-9._/-]{1,200}", "one branch such as main"),
     AfterValidator(_branch),
 ]
+GitRemote = Annotated[
+    str,
+    matching(
+        r"|(https?|ssh|file)://[A-Za-z0-9/][\w.@:/~-]*|([A-Za-z0-9][\w.-]*@)?[A-Za-z0-9][\w.-]*:[\w./~-]+",
+        "the URL of a git repository such as https://github.com/owner/name, or empty",
+        300,
+    ),
+]
 Label = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a label such as staging")]
 Email = Annotated[
     str,

@@ -75,6 +75,11 @@ class GitHub(_Model):
         """Return that repository as its address has it: `owner/name`."""
         return re.sub(r"@[0-9]+", "", self.releases)
 
+    @property
+    def own_path(self) -> str:
+        """Return the infrastructure's own repository as its address has it: `owner/name`."""
+        return re.sub(r"@[0-9]+", "", self.repository)
+
 
 class Freeze(_Model):
     """A window in which nothing is changed."""
@@ -125,7 +130,11 @@ class Settings(_Model):
     plan_hours: Annotated[int, types.whole(1, 168)] = 24
     """How long a plan may wait for approval, hours."""
     git: Literal["any", "clean", "pushed"] = "any"
-    """What the project's git must be before a change: anything, clean, or clean and pushed."""
+    """What the checkout must be before a change: anything, clean (a commit, byte for byte), or
+    pushed (a commit of the reviewed repository's default branch, as its server says now)."""
+    git_remote: types.GitRemote = ""
+    """URL of the reviewed repository; github.repository on github.com unless set. Bootstrap
+    notes it in the account, and only what is noted there counts."""
     freezes: tuple[Freeze, ...] = Field(default=(), max_length=types.MAX_FREEZES)
     """When nothing is changed."""
     protected: bool = False

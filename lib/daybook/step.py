@@ -11,7 +11,8 @@ from daybook import checks, place, ui
 from daybook.errors import ApprovalNeeded, ApprovalRefused, DaybookError, SettingsError
 from daybook.gates import gate
 from daybook.gates.desk import Desk
-from daybook.gates.turn import Turn
+from daybook.gates.turn import ACCOUNT, Turn
+from daybook.reviews import ANY, Review
 from daybook.run import Run
 
 
@@ -40,6 +41,8 @@ class Step(ABC):
         )
         self.env, self.root = env, self.run.root
         self.settings, self.target = self.run.settings, self.run.target
+        is_account = self.lock_name == ACCOUNT
+        self.review = Review(self.root, env, self.settings, self.target, is_account)
         self.turn = Turn(self.run, self.lock_name)
         self.desk = Desk(self.run, self.state, self.can_ask_others)
         self._plan: gate.Plan | None = None
@@ -77,6 +80,8 @@ class Step(ABC):
     def apply(self) -> ui.Shown:
         """Apply the approved plan and nothing else."""
         with self.run.phase("apply"), self.turn.kept():
+            if self.settings.git != ANY or self.review.is_required:
+                self.review.require_same_files()
             self.desk.use()
             return self.apply_plan(self._plan)
 
@@ -130,7 +135,10 @@ class Step(ABC):
         return place.here(self.root, self.env, self.settings, self.target, override_freeze=reason)
 
     def _place_there(self) -> Mapping[str, checks.Question]:
-        return {} if self.is_read_only else place.there(self.settings, self.target)
+        if self.is_read_only:
+            return {}
+        reason = str(self.run.parameters.get("override_git", ""))
+        return place.there(self.settings, self.target, self.review, override_git=reason)
 
     def _decide(self, given: str) -> gate.Approval:
         try:

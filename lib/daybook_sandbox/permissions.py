@@ -1,26 +1,36 @@
 """IAM at work for hosts and workflows: what their role does not allow is refused, as on AWS.
 
-Whoever calls with the target's own keys is the account's administrator and may do everything.
+Callers with the target's own keys are the account's administrators and may do everything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
+from xml.sax.saxutils import escape
 
 from moto.backends import get_backend
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto.core.exceptions import AccessDeniedError, JsonRESTError
 from moto.s3.exceptions import S3AccessDeniedError
 
-from daybook_sandbox import runcommand, webidentity
+from daybook_sandbox import calls, webidentity
 from daybook_sandbox.simulator import ALLOWED, Call, decide, policies_of
 
 ALWAYS = "sts:GetCallerIdentity"
-OF_S3 = {"HeadBucket": "ListBucket"}
-"""Calls of S3 that IAM knows by another name."""
 # What the agent of Systems Manager on a host has to be allowed, to be reached at all.
 AGENT = ("ssm:UpdateInstanceInformation", "ssmmessages:OpenControlChannel")
+
+
+class UnauthorizedOperation(AccessDeniedError):
+    """EC2's refusal: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"""
+
+    def __init__(self, user_arn: str, call: str) -> None:
+        super().__init__(user_arn, call)
+        self.error_type = "UnauthorizedOperation"
+        message = escape(f"You are not authorized to perform this operation. {self.message}")
+        error = f"<Error><Code>{self.error_type}</Code><Message>{message}</Message></Error>"
+        self.description = f"<Response><Errors>{error}</Errors><RequestID>1</RequestID></Response>"
 
 
 def patch() -> None:
@@ -33,16 +43,25 @@ def allows(iam: Any, role: Any, call: Call) -> bool:
     return decide(*policies_of(iam, role), call) == ALLOWED
 
 
-def _authorize(self: Any, _: type, resource: str = "*") -> None:
-    session = _session(self)
+def refused(account: str, access_key: str, asked: Iterable[Call]) -> tuple[str, Call] | None:
+    """Return who is refused, and the first call that is; None where all may be."""
+    session = _session(account, access_key)
     if session is None:
-        return
-    iam = get_backend("iam")[self.current_account]["aws"]
+        return None
+    iam = get_backend("iam")[account]["aws"]
     role = iam.get_role_by_arn(session.role_arn)
-    action = _action(self)
-    calls = _calls(self, action, resource)
-    if action != ALWAYS and not all(allows(iam, role, call) for call in calls):
-        raise _denied(self, session.arn, action)
+    denied = next((call for call in asked if not allows(iam, role, call)), None)
+    return (session.arn, denied) if denied else None
+
+
+def _authorize(self: Any, _: type, resource: str = "*") -> None:
+    if _session(self.current_account, self.access_key) is None:
+        return
+    request = calls.Request.of(self, resource)
+    if request.action == ALWAYS:
+        return
+    if found := refused(self.current_account, self.access_key, calls.asked(request)):
+        raise _denied(self, *found)
 
 
 def is_managed(iam: Any, role: Any | None) -> bool:
@@ -50,10 +69,10 @@ def is_managed(iam: Any, role: Any | None) -> bool:
     return bool(role) and all(allows(iam, role, Call(action, "*", {})) for action in AGENT)
 
 
-def _session(self: Any) -> Any | None:
+def _session(account: str, access_key: str) -> Any | None:
     """Return the session of a host's or a workflow's role that a call is signed with."""
-    sessions = get_backend("sts")[self.current_account]["aws"].assumed_roles
-    mine = (each for each in sessions if each.access_key_id == self.access_key)
+    sessions = get_backend("sts")[account]["aws"].assumed_roles
+    mine = (each for each in sessions if each.access_key_id == access_key)
     return next((each for each in mine if is_held(each)), None)
 
 
@@ -62,57 +81,14 @@ def is_held(session: Any) -> bool:
     return session.session_name.startswith("i-") or webidentity.is_one(session)
 
 
-def _action(self: Any) -> str:
-    """Return what IAM calls an action."""
-    if self.service_name != "s3":
-        return f"{self.service_name}:{self._get_action()}"
-    name = self.data.get("Action", "ListAllMyBuckets")
-    return f"s3:{OF_S3.get(name, name)}"
-
-
-def _calls(self: Any, action: str, resource: str) -> Iterator[Call]:
-    """Give what has to be allowed for a call; a command is one call for each machine too."""
-    if action == "ssm:SendCommand":
-        yield from _sending(self, action)
-        return
-    context = {
-        "aws:RequestedRegion": self.region,
-        "cloudwatch:namespace": self._get_param("Namespace") or "",
-    }
-    for each in _resources(self, resource):
-        yield Call(action, each, context)
-
-
-def _sending(self: Any, action: str) -> Iterator[Call]:
-    """https://docs.aws.amazon.com/systems-manager/latest/userguide/run-command-setting-up.html"""
-    name = self._get_param("DocumentName")
-    owner = "" if name.startswith("AWS-") else self.current_account
-    yield Call(action, f"arn:aws:ssm:{self.region}:{owner}:document/{name}", {})
-    machines = get_backend("ec2")[self.current_account][self.region].all_instances()
-    named, filters = self._get_param("InstanceIds") or [], self._get_param("Targets") or []
-    for each in runcommand.chosen(machines, named, filters):
-        where = f"arn:aws:ec2:{self.region}:{self.current_account}:instance/{each.id}"
-        tags = {f"ssm:resourceTag/{tag['key']}": tag["value"] for tag in each.get_tags()}
-        yield Call(action, where, tags)
-
-
-def _resources(self: Any, resource: str) -> Sequence[str]:
-    """Return what a call is about, where a policy may speak of it."""
-    where = f"{self.region}:{self.current_account}"
-    if self.service_name == "ssm":
-        names = self._get_param("Names") or [self._get_param("Name") or self._get_param("Path")]
-        return [f"arn:aws:ssm:{where}:parameter/{str(name).strip('/')}" for name in names]
-    if self.service_name == "ecr":
-        named = self._get_param("repositoryNames") or [self._get_param("repositoryName")]
-        return [f"arn:aws:ecr:{where}:repository/{name}" if name else resource for name in named]
-    return [resource]
-
-
-def _denied(self: Any, who: str, action: str) -> Exception:
+def _denied(self: Any, who: str, call: Call) -> Exception:
     """Return the refusal in the words of the service's protocol."""
+    about = f"{call.action} on resource: {call.resource}"
     if self.service_name == "s3":
         return S3AccessDeniedError()
+    if self.service_name == "ec2":
+        return UnauthorizedOperation(who, about)
     if self.headers.get("X-Amz-Target"):
-        said = f"User: {who} is not authorized to perform: {action}"
+        said = f"User: {who} is not authorized to perform: {about}"
         return JsonRESTError("AccessDeniedException", said)
-    return AccessDeniedError(who, action)
+    return AccessDeniedError(who, about)

@@ -15,7 +15,21 @@ from typing import Any
 from flask import Flask, abort, jsonify, request
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
+from daybook_sandbox import calls, permissions
+from daybook_sandbox.simulator import Call
+
 _SIGNED = re.compile(r"/(?P<region>[a-z0-9-]+)/dlm/aws4_request")
+_ABOUT = {
+    ("POST", "policies", False): "CreateLifecyclePolicy",
+    ("GET", "policies", False): "GetLifecyclePolicies",
+    ("GET", "policies", True): "GetLifecyclePolicy",
+    ("PATCH", "policies", True): "UpdateLifecyclePolicy",
+    ("DELETE", "policies", True): "DeleteLifecyclePolicy",
+    ("GET", "tags", True): "ListTagsForResource",
+    ("POST", "tags", True): "TagResource",
+    ("DELETE", "tags", True): "UntagResource",
+}
+"""What IAM calls a request: by method, first part of the path, and whether it names something."""
 KEPT = ("Description", "State", "ExecutionRoleArn", "PolicyDetails")
 
 
@@ -38,6 +52,14 @@ def application(account: str) -> Flask:
     """Return a web application that keeps an account's policies in memory."""
     app, policies = Flask(__name__), {}
     app.url_map.strict_slashes = False
+
+    @app.before_request
+    def authorize() -> Any:
+        at = _ABOUT.get((request.method, request.path.split("/")[1], request.path.count("/") > 1))
+        policy = policies.get(request.path.rpartition("/")[2])
+        asked = calls.dlm(account, _region(), at or "Unknown", policy, request.get_data())
+        found = permissions.refused(account, _access_key(), asked)
+        return _denied(*found) if found else None
 
     @app.post("/policies")
     def create() -> Any:
@@ -99,6 +121,18 @@ def _policy(account: str, region: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _region() -> str:
     return _SIGNED.search(request.headers["Authorization"])["region"]
+
+
+def _access_key() -> str:
+    return request.headers["Authorization"].partition("Credential=")[2].partition("/")[0]
+
+
+def _denied(who: str, call: Call) -> Any:
+    message = f"User: {who} is not authorized to perform: {call.action}"
+    answer = jsonify(Message=message)
+    answer.status_code = 403
+    answer.headers["x-amzn-ErrorType"] = "AccessDeniedException"
+    return answer
 
 
 def _missing(name: str) -> Any:

@@ -6,9 +6,9 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-l
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import product
 from typing import Any
 from urllib.parse import unquote
@@ -17,11 +17,8 @@ from moto.core.responses import ActionResult
 from moto.iam.responses import IamResponse
 
 ALLOWED, DENIED, NOT_ALLOWED = "allowed", "explicitDeny", "implicitDeny"
-_TESTS = {
-    "StringEquals": lambda value, wanted: value in wanted,
-    "StringLike": lambda value, wanted: any(fnmatchcase(value or "", each) for each in wanted),
-    "StringNotEquals": lambda value, wanted: value not in wanted,
-}
+Value = str | Sequence[str]
+"""Of a condition key: one value, or all values of a multivalued key."""
 Statement = Mapping[str, Any]
 
 
@@ -31,7 +28,7 @@ class Call:
 
     action: str
     resource: str
-    context: Mapping[str, str]
+    context: Mapping[str, Value]
 
 
 def decide(policies: Sequence[str], boundary: str | None, call: Call) -> str:
@@ -77,7 +74,7 @@ def _custom(self: IamResponse) -> ActionResult:
 
 def _answer(self: IamResponse, policies: Sequence[str], boundary: str | None) -> ActionResult:
     given = self._get_param("ContextEntries") or ()
-    context = {each["ContextKeyName"]: each["ContextKeyValues"][0] for each in given}
+    context = {each["ContextKeyName"]: _value(each["ContextKeyValues"]) for each in given}
     asked = product(self._get_param("ActionNames"), self._get_param("ResourceArns") or ["*"])
     results = [
         {
@@ -88,6 +85,10 @@ def _answer(self: IamResponse, policies: Sequence[str], boundary: str | None) ->
         for action, resource in asked
     ]
     return ActionResult({"EvaluationResults": results, "IsTruncated": False})
+
+
+def _value(given: list[str]) -> Value:
+    return given[0] if len(given) == 1 else given
 
 
 def _document(backend: Any, arn: str) -> str:
@@ -106,14 +107,44 @@ def _statements(policy: str) -> Iterator[Statement]:
 def _concerns(statement: Statement, call: Call) -> bool:
     action = call.action.lower()
     return (
-        any(fnmatchcase(action, each.lower()) for each in _list(statement["Action"]))
-        and any(fnmatchcase(call.resource, each) for each in _list(statement["Resource"]))
+        any(_matches(action, each.lower()) for each in _list(statement["Action"]))
+        and any(_matches(call.resource, each) for each in _list(statement["Resource"]))
         and all(
-            _TESTS[test](call.context.get(key), _list(wanted))
+            _holds(test, call.context.get(key), _list(wanted))
             for test, pairs in statement.get("Condition", {}).items()
             for key, wanted in pairs.items()
         )
     )
+
+
+def _holds(test: str, value: Value | None, wanted: list[str]) -> bool:
+    """Tell whether a condition holds for a key's value, None where the call has no such key.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+    """
+    if test == "Null":
+        return (value is None) is (wanted == ["true"])
+    if test.startswith("ForAllValues:"):
+        each_holds = _TESTS[test.removeprefix("ForAllValues:")]
+        return all(each_holds(each, wanted) for each in _list(value or []))
+    if test.endswith("IfExists"):
+        return value is None or _TESTS[test.removesuffix("IfExists")](value, wanted)
+    return _TESTS[test](value, wanted)
+
+
+def _matches(value: str, pattern: str) -> bool:
+    """Match as IAM does, which knows * and ? alone."""
+    parts = ({"*": ".*", "?": "."}.get(each, re.escape(each)) for each in pattern)
+    return re.fullmatch("".join(parts), value, re.DOTALL) is not None
+
+
+_TESTS = {
+    "StringEquals": lambda value, wanted: value in wanted,
+    "StringLike": lambda value, wanted: (
+        value is not None and any(_matches(value, each) for each in wanted)
+    ),
+    "StringNotEquals": lambda value, wanted: value not in wanted,
+}
 
 
 def _list(value: Any) -> list[Any]:

@@ -25,8 +25,14 @@ import {
 }
 
 import {
-  for_each = var.adopt.boundary[*]
-  to       = aws_iam_policy.boundary
+  for_each = var.adopt.boundaries
+  to       = aws_iam_policy.environment[each.key]
+  id       = each.value
+}
+
+import {
+  for_each = var.adopt.review[*]
+  to       = aws_ssm_parameter.review
   id       = each.value
 }
 

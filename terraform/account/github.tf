@@ -6,19 +6,23 @@ locals {
 
   github_application = coalesce(var.github.application, var.github.repository, "nobody")
 
-  # Who may be whom: anybody on a branch that is released pushes images, a pull request of the
-  # repository's own looks, a job of an environment runs Daybook.
-  github_subjects = local.has_github ? {
-    push = [for name in var.github.branches : "repo:${local.github_application}:ref:refs/heads/${name}"]
-    plan = ["repo:${var.github.repository}:pull_request"]
-    run  = [for name in var.github.environments : "repo:${var.github.repository}:environment:${name}"]
-  } : {}
+  # Who may be whom: a branch that is released pushes images, a pull request of the repository's own
+  # looks, and a job of an environment runs Daybook there and nowhere else.
+  github_subjects = local.has_github ? merge(
+    {
+      push = [for name in var.github.branches : "repo:${local.github_application}:ref:refs/heads/${name}"]
+      plan = ["repo:${var.github.repository}:pull_request"]
+    },
+    { for env in local.environments : "run-${env}" => ["repo:${var.github.repository}:environment:${env}"] },
+  ) : {}
 
-  github_policies = {
-    push = one(data.aws_iam_policy_document.push[*].json)
-    plan = one(data.aws_iam_policy_document.plan[*].json)
-    run  = one(data.aws_iam_policy_document.run[*].json)
-  }
+  github_policies = merge(
+    {
+      push = one(data.aws_iam_policy_document.push[*].json)
+      plan = one(data.aws_iam_policy_document.plan[*].json)
+    },
+    { for env, document in data.aws_iam_policy_document.run : "run-${env}" => document.json },
+  )
 }
 
 # An account has one for all its applications.

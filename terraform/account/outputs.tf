@@ -29,6 +29,6 @@ output "name_servers" {
 }
 
 output "github_roles" {
-  description = "ARNs of the roles for GitHub's workflows: plan, push and run; empty without a repository."
+  description = "ARNs of the roles for GitHub's workflows: plan, push, and run- with each environment's name; empty without a repository."
   value       = { for key, role in aws_iam_role.github : key => role.arn }
 }

@@ -47,20 +47,61 @@ variable "adopt" {
     records_bucket = optional(string)
     repository     = optional(string)
     zone           = optional(string)
-    boundary       = optional(string)
+    boundaries     = optional(map(string), {}) # by environment
+    review         = optional(string)
     provider       = optional(string)
-    github_roles   = optional(list(string), []) # "plan", "push", "run"
+    github_roles   = optional(list(string), []) # "plan", "push", "run-staging"
   })
   default = {}
 }
 
+variable "environments" {
+  description = "The account's environments: their DNS names, which bound what their workflows may change, and what they require of a commit."
+  type = map(object({
+    names       = list(string)
+    require_git = optional(string, "any") # any, clean or pushed
+  }))
+  default = { staging = { names = [] }, production = { names = [] } }
+
+  # Locks, parameters and roles of the account's own have these names.
+  validation {
+    condition     = alltrue([for name in keys(var.environments) : can(regex("^[a-z][a-z0-9-]{0,18}[a-z0-9]$", name)) && !contains(["account", "github"], name)]) && length(var.environments) > 0
+    error_message = "environments: names of environments, at least one, neither account nor github, not ${jsonencode(keys(var.environments))}."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for each in values(var.environments) : [for name in each.names : can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", name))]]))
+    error_message = "environments: names are DNS names in lower case, without a pattern."
+  }
+
+  validation {
+    condition     = length(distinct(flatten(values(var.environments)[*].names))) == length(flatten(values(var.environments)[*].names))
+    error_message = "environments: no DNS name belongs to two of them."
+  }
+
+  validation {
+    condition     = alltrue([for each in values(var.environments) : contains(["any", "clean", "pushed"], each.require_git)])
+    error_message = "environments: require_git is any, clean or pushed."
+  }
+}
+
+variable "review_remote" {
+  description = "URL of the repository whose default branch is reviewed; empty for none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^$|^(https|ssh|file|http)://[A-Za-z0-9@._~:/-]+$", var.review_remote))
+    error_message = "review_remote: a URL without a password, or empty."
+  }
+}
+
 variable "github" {
-  description = "Who on GitHub gets a role here: anybody on a branch of the application may push images, a pull request of the repository may look, a job of an environment of its may run Daybook. Without a repository nobody does."
+  description = "Who on GitHub gets a role here: anybody on a branch of the application may push images, a pull request of the repository may look, a job of an environment may run Daybook for that environment. Without a repository nobody does."
   type = object({
     repository     = optional(string, "")
     application    = optional(string, "") # where it is not the same
     branches       = optional(list(string), ["main"])
-    environments   = optional(list(string), ["staging", "production"])
     makes_provider = optional(bool, true) # false where the account has somebody else's
   })
   default = {}
@@ -75,11 +116,6 @@ variable "github" {
   validation {
     condition     = alltrue([for name in var.github.branches : can(regex("^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$", name)) && !can(regex("\\.\\.|//|/\\.|\\.lock(/|$)|[./]$|^HEAD$", name))]) && length(var.github.branches) > 0
     error_message = "github.branches: branches such as main, without a pattern, not ${jsonencode(var.github.branches)}."
-  }
-
-  validation {
-    condition     = alltrue([for name in var.github.environments : can(regex("^[a-z][a-z0-9-]*$", name))]) && length(var.github.environments) > 0
-    error_message = "github.environments: names of environments, at least one, not ${jsonencode(var.github.environments)}."
   }
 }
 

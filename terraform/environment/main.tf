@@ -21,8 +21,8 @@ locals {
   account    = data.aws_caller_identity.this.account_id
   parameters = "arn:${data.aws_partition.this.partition}:ssm:${var.region}:${local.account}:parameter/${var.app}/${var.environment}"
 
-  # What no role of an environment can be more than; terraform/account makes it.
-  boundary = "arn:${data.aws_partition.this.partition}:iam::${local.account}:policy/${var.app}-boundary"
+  # The most that a role of this environment can do; terraform/account makes it.
+  boundary = "arn:${data.aws_partition.this.partition}:iam::${local.account}:policy/${local.name}-boundary"
 }
 
 data "aws_availability_zones" "this" {

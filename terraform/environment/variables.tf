@@ -24,8 +24,8 @@ variable "environment" {
   }
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,18}[a-z0-9]$", var.environment))
-    error_message = "environment: 2 to 20 lower-case letters, digits and hyphens, beginning with a letter, not \"${var.environment}\"."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,18}[a-z0-9]$", var.environment)) && !contains(["account", "github"], var.environment)
+    error_message = "environment: 2 to 20 lower-case letters, digits and hyphens, beginning with a letter, neither account nor github, not \"${var.environment}\"."
   }
 }
 

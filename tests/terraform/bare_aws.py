@@ -1,4 +1,8 @@
-"""The AWS API without machines, for Terraform alone: prints its port and serves until killed."""
+"""The AWS API without machines, for Terraform alone: prints its port and serves until killed.
+
+Administrators may do everything. For a role there is AssumeRoleWithWebIdentity, which takes JSON for
+GitHub's token; what it gives is held to what the role may do.
+"""
 
 import json
 import os
@@ -33,12 +37,23 @@ def main() -> None:
         os.environ["MOTO_AMIS_PATH"] = str(amis)  # read when moto is imported
         from moto.server import ThreadedMotoServer
 
-        from daybook_sandbox import conditional, instances, policies, scheduler, simulator, trail
+        from daybook_sandbox import (
+            conditional,
+            instances,
+            permissions,
+            policies,
+            scheduler,
+            simulator,
+            trail,
+            webidentity,
+        )
 
         policies.patch()
         conditional.patch()
         instances.patch()
         simulator.patch()
+        permissions.patch()
+        webidentity.patch(json.loads)
         scheduler.patch("123456789012")
         trail.patch()
         server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)

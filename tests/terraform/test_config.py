@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import boto3
@@ -32,13 +34,13 @@ class Call:
 
     action: str
     resource: str = "*"
-    context: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, str | list[str]] = field(default_factory=dict)
 
     @property
     def question(self) -> dict[str, object]:
         """Return it as IAM's policy simulator is asked."""
         entries = [
-            {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
+            {"ContextKeyName": key, "ContextKeyValues": _values(value), "ContextKeyType": "string"}
             for key, value in self.context.items()
         ]
         asked = {"ActionNames": [self.action], "ResourceArns": [self.resource]}
@@ -48,9 +50,14 @@ class Call:
 REPOSITORY = f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository/hello"
 PARAMETERS = f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter"
 ROLES = f"arn:aws:iam::{ACCOUNT}:role"
-BOUNDARY = {"iam:PermissionsBoundary": f"arn:aws:iam::{ACCOUNT}:policy/hello-boundary"}
-HERE = {"aws:RequestedRegion": "us-east-1", "aws:ResourceTag/app": "hello"}
-TO_EC2 = {"iam:PassedToService": "ec2.amazonaws.com"}
+POLICIES = f"arn:aws:iam::{ACCOUNT}:policy"
+ENVIRONMENTS = {
+    "staging": {"names": ["staging.daybook.test"]},
+    "production": {"names": ["daybook.test"], "require_git": "pushed"},
+    # Names that begin with another's.
+    "stag": {"names": ["stag.daybook.test"]},
+    "staging-1": {"names": ["staging-1.daybook.test"]},
+}
 HOST_MAY = (
     Call("ecr:GetAuthorizationToken"),
     Call("ecr:BatchGetImage", REPOSITORY),
@@ -70,43 +77,204 @@ HOST_MAY_NOT = (
     Call("ssm:GetParameter", f"{PARAMETERS}/hello/staging2/TOKEN"),
     Call("ssm:PutParameter", f"{PARAMETERS}/hello/staging/TOKEN"),
     Call("ssm:DescribeParameters"),
-    Call("ssm:GetParameter", f"{PARAMETERS}/hello/github/token"),
+    Call("ssm:GetParameter", f"{PARAMETERS}/hello/github/staging/token"),
+    Call("ssm:GetParameter", f"{PARAMETERS}/hello/account/review"),
     Call("ssm:SendCommand", f"arn:aws:ssm:us-east-1:{ACCOUNT}:document/hello-staging-release"),
     Call("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "hello/production"}),
     Call("ec2:DescribeInstances"),
     Call("ec2:CreateSnapshot", "arn:aws:ec2:us-east-1::snapshot/*"),
     Call("s3:GetObject", f"arn:aws:s3:::{BUCKET}/env:/staging/environment/terraform.tfstate"),
     Call("iam:PassRole", f"{ROLES}/hello-staging-host"),
-    Call("sts:AssumeRole", f"{ROLES}/hello-github-run"),
+    Call("sts:AssumeRole", f"{ROLES}/hello-github-run-staging"),
 )
 PUSH_MAY = (Call("ecr:GetAuthorizationToken"), Call("ecr:PutImage", REPOSITORY))
-RUN_MAY = (
-    Call("ec2:RunInstances", context=HERE),
-    Call("ec2:TerminateInstances", context=HERE),
-    Call("iam:CreateRole", f"{ROLES}/hello-staging-host", BOUNDARY),
+EC2 = f"arn:aws:ec2:us-east-1:{ACCOUNT}"
+ALARMS = f"arn:aws:cloudwatch:us-east-1:{ACCOUNT}:alarm"
+LOGS = f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group"
+ZONE = "arn:aws:route53:::hostedzone/ZONE"
+CHANGED_NAMES = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
+TYPES = "route53:ChangeResourceRecordSetsRecordTypes"
+
+
+def tags(env: str, kind: str = "Resource", app: str = "hello") -> dict[str, str]:
+    """Return the condition keys of a resource's tags, or of a request's."""
+    return {f"aws:{kind}Tag/app": app, f"aws:{kind}Tag/environment": env}
+
+
+def run_may(env: str) -> tuple[Call, ...]:
+    """Return calls that the workflows of an environment make, and no other's may."""
+    name, alarms = f"hello-{env}", f"arn:aws:sns:us-east-1:{ACCOUNT}:hello-{env}-alarms"
+    boundary = {"iam:PermissionsBoundary": f"{POLICIES}/{name}-boundary"}
+    own, made = tags(env), tags(env, "Request")
+    existing = {
+        "ec2:TerminateInstances": "instance/i-1",
+        "ec2:StopInstances": "instance/i-1",
+        "ec2:StartInstances": "instance/i-1",
+        "ec2:RebootInstances": "instance/i-1",
+        "ec2:ModifyInstanceAttribute": "instance/i-1",
+        "ec2:GetConsoleOutput": "instance/i-1",
+        "ec2:ReleaseAddress": "elastic-ip/eipalloc-1",
+        "ec2:AssociateAddress": "elastic-ip/eipalloc-1",
+        "ec2:DisassociateAddress": "elastic-ip/eipalloc-1",
+        "ec2:AuthorizeSecurityGroupIngress": "security-group/sg-1",
+        "ec2:RevokeSecurityGroupIngress": "security-group/sg-1",
+        "ec2:CreateSubnet": "vpc/vpc-1",
+        "ec2:CreateRoute": "route-table/rtb-1",
+        "ec2:CreateFlowLogs": "vpc/vpc-1",
+        "ec2:CreateSnapshot": "volume/vol-1",
+        "ec2:DeleteVolume": "volume/vol-1",
+        "ec2:DeleteVpc": "vpc/vpc-1",
+        "ec2:DeleteTags": "instance/i-1",
+        "ec2:CreateTags": "instance/i-1",
+    }
+    return (
+        *(Call(action, f"{EC2}:{resource}", own) for action, resource in existing.items()),
+        Call("ec2:RunInstances", f"{EC2}:subnet/subnet-1", own | made),
+        Call("ec2:RunInstances", f"{EC2}:instance/*", made),
+        Call("ec2:CreateVpc", f"{EC2}:vpc/*", made),
+        Call("ec2:CreateTags", f"{EC2}:vpc/*", made | {"ec2:CreateAction": "CreateVpc"}),
+        Call("ec2:CreateTags", f"{EC2}:security-group/sg-1", made),
+        Call("ec2:DeleteSnapshot", "arn:aws:ec2:us-east-1::snapshot/snap-1", own),
+        *(
+            Call(f"s3:{verb}Object", f"arn:aws:s3:::{BUCKET}/{path}")
+            for verb in ("Get", "Put", "Delete")
+            for path in (
+                f"env:/{env}/environment/terraform.tfstate",
+                f"locks/{env}.json",
+                f"waiting/{env}/plan.json",
+                f"approvals/{env}/run/request.json",
+            )
+        ),
+        Call("s3:ListBucket", f"arn:aws:s3:::{BUCKET}", {"s3:prefix": f"approvals/{env}/"}),
+        Call("s3:PutObject", f"arn:aws:s3:::{RECORDS}/{env}/run/record.json"),
+        Call("s3:GetObject", f"arn:aws:s3:::{RECORDS}/{env}/run/record.json"),
+        Call("ssm:PutParameter", f"{PARAMETERS}/hello/{env}/TOKEN"),
+        Call("ssm:GetParameter", f"{PARAMETERS}/hello/{env}/TOKEN"),
+        Call("ssm:GetParametersByPath", f"{PARAMETERS}/hello/{env}"),
+        Call("ssm:GetParameter", f"{PARAMETERS}/hello/github/{env}/key"),
+        Call("ssm:GetDocument", f"arn:aws:ssm:us-east-1:{ACCOUNT}:document/{name}-release"),
+        *(
+            Call(action, f"{ROLES}/{name}-{kind}", boundary)
+            for action in ("iam:CreateRole", "iam:PutRolePolicy")
+            for kind in ("host", "flow", "release", "snapshots")
+        ),
+        Call("iam:DeleteRole", f"{ROLES}/{name}-host"),
+        Call("iam:UpdateAssumeRolePolicy", f"{ROLES}/{name}-host"),
+        Call("iam:PassRole", f"{ROLES}/{name}-host", {"iam:PassedToService": "ec2.amazonaws.com"}),
+        Call("iam:GetPolicy", f"{POLICIES}/{name}-boundary"),
+        Call(
+            "cloudwatch:PutMetricAlarm",
+            f"{ALARMS}:{name}-1-cpu",
+            {"cloudwatch:AlarmActions": [alarms, "arn:aws:automate:us-east-1:ec2:recover"]},
+        ),
+        Call("cloudwatch:DeleteAlarms", f"{ALARMS}:{name}-1-cpu"),
+        Call("sns:Subscribe", alarms),
+        Call("logs:DeleteLogGroup", f"{LOGS}:{name}-flow:*"),
+        Call("dlm:CreateLifecyclePolicy", context=made),
+        Call("dlm:DeleteLifecyclePolicy", f"arn:aws:dlm:us-east-1:{ACCOUNT}:policy/policy-1", own),
+        *(
+            Call("route53:ChangeResourceRecordSets", ZONE, {CHANGED_NAMES: [name], TYPES: ["A"]})
+            for name in (*ENVIRONMENTS[env]["names"], f"hello-{env}-1.daybook.test")
+        ),
+    )
+
+
+STAGING, PRODUCTION = tags("staging"), tags("production")
+MADE_IN_STAGING = tags("staging", "Request")
+MIXED = PRODUCTION | MADE_IN_STAGING
+RUN_MAY = (*run_may("staging"), Call("ssm:GetParameter", f"{PARAMETERS}/hello/account/review"))
+# What the workflows of staging may not, by whatever way.
+SNEAKING = (
+    Call("ec2:CreateTags", f"{EC2}:instance/i-1", MIXED),
+    Call("ec2:CreateTags", f"{EC2}:security-group/sg-1", MIXED),
+    Call("ec2:CreateTags", f"{EC2}:instance/i-1", STAGING | tags("production", "Request")),
+    Call("ec2:CreateTags", f"{EC2}:instance/i-1", MADE_IN_STAGING),
     Call(
-        "iam:PassRole", f"{ROLES}/hello-staging-host", {"iam:PassedToService": "ec2.amazonaws.com"}
+        "ec2:AuthorizeSecurityGroupIngress",
+        f"{EC2}:security-group/sg-1",
+        MIXED,
     ),
-    Call("s3:PutObject", f"arn:aws:s3:::{BUCKET}/env:/staging/environment/terraform.tfstate"),
-    Call("s3:DeleteObject", f"arn:aws:s3:::{BUCKET}/locks/staging.json"),
-    Call("s3:PutObject", f"arn:aws:s3:::{RECORDS}/staging/run/record.json"),
-    Call("ssm:PutParameter", f"{PARAMETERS}/hello/staging/TOKEN"),
+    Call("ec2:CreateSubnet", f"{EC2}:vpc/vpc-1", MIXED),
+    Call("ec2:CreateFlowLogs", f"{EC2}:vpc/vpc-1", MIXED),
+    Call("ec2:CreateFlowLogs", f"{EC2}:subnet/subnet-1", MIXED),
+    Call("ec2:RunInstances", f"{EC2}:subnet/subnet-1", MIXED),
+    Call("ec2:RunInstances", f"{EC2}:instance/*", tags("production", "Request")),
+    Call("ec2:RunInstances", f"{EC2}:instance/*"),
+    Call("ec2:AssociateAddress", f"{EC2}:network-interface/eni-1"),
+    Call("ec2:ImportKeyPair", f"{EC2}:key-pair/hello-production", MADE_IN_STAGING),
+    Call("ec2:CreateSnapshot", f"{EC2}:volume/vol-1", MIXED),
+    Call("ec2:ModifySnapshotAttribute", "arn:aws:ec2:us-east-1::snapshot/snap-1", STAGING),
+    Call("ec2:TerminateInstances", f"{EC2}:instance/i-1", tags("staging", app="other")),
+    Call("ec2:TerminateInstances", f"{EC2}:instance/i-1"),
+    Call(
+        "route53:ChangeResourceRecordSets",
+        ZONE,
+        {CHANGED_NAMES: ["staging.daybook.test", "daybook.test"], TYPES: ["A"]},
+    ),
+    Call(
+        "route53:ChangeResourceRecordSets",
+        ZONE,
+        {CHANGED_NAMES: ["staging.daybook.test"], TYPES: ["NS"]},
+    ),
+    Call(
+        "cloudwatch:PutMetricAlarm",
+        f"{ALARMS}:hello-staging-1-cpu",
+        {"cloudwatch:AlarmActions": ["arn:aws:automate:us-east-1:ec2:terminate"]},
+    ),
+    Call(
+        "iam:CreateRole",
+        f"{ROLES}/hello-staging-host",
+        {"iam:PermissionsBoundary": f"{POLICIES}/hello-production-boundary"},
+    ),
+    Call(
+        "iam:PutRolePermissionsBoundary",
+        f"{ROLES}/hello-staging-host",
+        {"iam:PermissionsBoundary": f"{POLICIES}/hello-production-boundary"},
+    ),
+    Call("s3:ListBucket", f"arn:aws:s3:::{BUCKET}", {"s3:prefix": "approvals/"}),
+    Call("s3:PutObject", f"arn:aws:s3:::{BUCKET}/locks/account.json"),
+    Call("s3:GetObject", f"arn:aws:s3:::{BUCKET}/account/terraform.tfstate"),
+    Call("ssm:PutParameter", f"{PARAMETERS}/hello/account/review"),
+    Call("ssm:GetParametersByPath", f"{PARAMETERS}/hello"),
+    Call("ssm:GetParametersByPath", f"{PARAMETERS}/hello/github"),
+    Call("sts:AssumeRole", f"{ROLES}/hello-github-run-production"),
 )
+BOUNDED = {"iam:PermissionsBoundary": f"{POLICIES}/hello-staging-boundary"}
 NOBODY_MAY = (
     Call("ecr:BatchDeleteImage", REPOSITORY),
     Call("ecr:PutImage", f"{REPOSITORY}-other"),
-    Call("ec2:TerminateInstances", context={"aws:RequestedRegion": "us-east-1"}),
-    Call("ec2:RunInstances", context={"aws:RequestedRegion": "eu-west-1"}),
+    Call("ec2:RunInstances", f"arn:aws:ec2:eu-west-1:{ACCOUNT}:instance/*", MADE_IN_STAGING),
     Call("iam:CreateRole", f"{ROLES}/hello-staging-host"),
-    Call("iam:CreateRole", f"{ROLES}/admin", BOUNDARY),
-    Call("iam:PutRolePolicy", f"{ROLES}/hello-github-run", BOUNDARY),
-    Call("iam:DeleteRolePermissionsBoundary", f"{ROLES}/hello-staging-host", BOUNDARY),
-    Call("iam:CreatePolicyVersion", BOUNDARY["iam:PermissionsBoundary"]),
+    Call("iam:CreateRole", f"{ROLES}/admin", BOUNDED),
+    Call("iam:PutRolePolicy", f"{ROLES}/hello-github-run-staging", BOUNDED),
+    Call("iam:DeleteRolePermissionsBoundary", f"{ROLES}/hello-staging-host", BOUNDED),
+    Call("iam:CreatePolicyVersion", BOUNDED["iam:PermissionsBoundary"]),
     Call("iam:CreateUser", f"arn:aws:iam::{ACCOUNT}:user/eve"),
     Call("s3:PutObject", f"arn:aws:s3:::{BUCKET}/account/terraform.tfstate"),
     Call("s3:DeleteObject", f"arn:aws:s3:::{RECORDS}/staging/run/record.json"),
     Call("s3:BypassGovernanceRetention", f"arn:aws:s3:::{RECORDS}/staging/run"),
     Call("ssm:GetParameter", f"{PARAMETERS}/other/production/TOKEN"),
+)
+# What a role under the boundary of staging cannot do, even if its own policy allows everything.
+BEYOND_THE_BOUNDARY = (
+    Call("ssm:GetParameter", f"{PARAMETERS}/hello/production/TOKEN"),
+    Call("ssm:GetParametersByPath", f"{PARAMETERS}/hello"),
+    Call("ssm:GetParameter", f"{PARAMETERS}/hello/github/staging/token"),
+    Call("ssm:SendCommand", f"arn:aws:ssm:us-east-1:{ACCOUNT}:document/hello-production-release"),
+    Call("ssm:SendCommand", "arn:aws:ssm:us-east-1::document/AWS-RunShellScript"),
+    Call(
+        "ssm:SendCommand",
+        f"{EC2}:instance/i-1",
+        {"ssm:resourceTag/app": "hello", "ssm:resourceTag/environment": "production"},
+    ),
+    Call("ec2:CreateTags", "arn:aws:ec2:us-east-1::snapshot/snap-1", PRODUCTION),
+    Call("ec2:DeleteSnapshot", "arn:aws:ec2:us-east-1::snapshot/snap-1", PRODUCTION),
+    Call("ec2:DeleteSnapshot", "arn:aws:ec2:us-east-1::snapshot/snap-1"),
+    Call("ec2:CreateSnapshot", f"{EC2}:volume/vol-1", PRODUCTION),
+    Call("ec2:TerminateInstances", f"{EC2}:instance/i-1", STAGING),
+    Call("logs:PutLogEvents", f"{LOGS}:hello-production-flow:*"),
+    Call("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "hello/production"}),
+    Call("s3:GetObject", f"arn:aws:s3:::{BUCKET}/env:/staging/environment/terraform.tfstate"),
 )
 
 pytestmark = [
@@ -114,7 +282,7 @@ pytestmark = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Folder:
     """One of the project's Terraform folders, in one workspace."""
 
@@ -197,12 +365,12 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 @pytest.fixture(scope="module")
 def account(cloud: Cloud) -> Folder:
     """Bootstrap a new account: local state first, because the bucket is not there yet."""
-    first = cloud.folder("account", "first", github=GITHUB)
+    first = cloud.folder("account", "first", github=GITHUB, environments=ENVIRONMENTS)
     (first.path / "backend.tf").unlink()
     first.terraform("init", "-input=false")
     assert set(map(tuple, first.plan().values())) == {("create",)}
     first.apply()
-    account = cloud.folder("account", "account", github=GITHUB)
+    account = cloud.folder("account", "account", github=GITHUB, environments=ENVIRONMENTS)
     account.init()
     account.terraform("state", "push", str(first.path / "terraform.tfstate"))
     return account
@@ -246,9 +414,10 @@ def test_a_lost_state_is_adopted_and_nothing_made_twice(cloud: Cloud, account: F
         "records_bucket": RECORDS,
         "repository": "hello",
         "zone": zone,
-        "boundary": BOUNDARY["iam:PermissionsBoundary"],
+        "boundaries": {env: f"{POLICIES}/hello-{env}-boundary" for env in ENVIRONMENTS},
+        "review": "/hello/account/review",
         "provider": f"arn:aws:iam::{ACCOUNT}:oidc-provider/token.actions.githubusercontent.com",
-        "github_roles": ["plan", "push", "run"],
+        "github_roles": ["plan", "push", *(f"run-{env}" for env in ENVIRONMENTS)],
     }
     plan = account.plan(adopt=adopt)
     imported = {address for address, actions in plan.items() if actions == ["import"]}
@@ -257,11 +426,10 @@ def test_a_lost_state_is_adopted_and_nothing_made_twice(cloud: Cloud, account: F
         "aws_s3_bucket.records",
         "aws_ecr_repository.this",
         "aws_iam_openid_connect_provider.github[0]",
-        "aws_iam_policy.boundary",
-        'aws_iam_role.github["plan"]',
-        'aws_iam_role.github["push"]',
-        'aws_iam_role.github["run"]',
+        *(f'aws_iam_policy.environment["{env}"]' for env in ENVIRONMENTS),
+        *(f'aws_iam_role.github["{key}"]' for key in adopt["github_roles"]),
         "aws_route53_zone.this[0]",
+        "aws_ssm_parameter.review",
     }
     assert {tuple(plan[address]) for address in plan.keys() - imported} == {("create",)}
     account.apply()
@@ -269,7 +437,7 @@ def test_a_lost_state_is_adopted_and_nothing_made_twice(cloud: Cloud, account: F
     assert account.outputs()["zone_id"] == zone
 
 
-def test_one_branch_and_two_environments_on_github_get_a_role(account: Folder) -> None:
+def test_one_branch_and_each_environment_on_github_get_a_role(account: Folder) -> None:
     trusts = {key: role["assume_role_policy"] for key, role in _of_github(account, "role").items()}
     conditions = {
         key: json.loads(trust)["Statement"][0]["Condition"]["StringEquals"]
@@ -277,24 +445,67 @@ def test_one_branch_and_two_environments_on_github_get_a_role(account: Folder) -
     }
     audience, subject = (f"token.actions.githubusercontent.com:{key}" for key in ("aud", "sub"))
     assert {each[audience] for each in conditions.values()} == {"sts.amazonaws.com"}
-    assert conditions["plan"][subject] == "repo:octo-org/hello:pull_request"
-    assert conditions["push"][subject] == "repo:octo-org/hello:ref:refs/heads/main"
-    assert set(conditions["run"][subject]) == {
-        "repo:octo-org/hello:environment:production",
-        "repo:octo-org/hello:environment:staging",
+    assert {key: each[subject] for key, each in conditions.items()} == {
+        "plan": "repo:octo-org/hello:pull_request",
+        "push": "repo:octo-org/hello:ref:refs/heads/main",
+        **{f"run-{env}": f"repo:octo-org/hello:environment:{env}" for env in ENVIRONMENTS},
     }
 
 
 def test_github_may_push_images_and_run_daybook_but_not_become_more(
     cloud: Cloud, account: Folder
 ) -> None:
-    policies = {key: each["policy"] for key, each in _of_github(account, "role_policy").items()}
-    assert _refused(cloud, policies["push"], PUSH_MAY) == set()
-    assert _refused(cloud, policies["push"], RUN_MAY) == set(RUN_MAY)
-    assert _refused(cloud, policies["run"], (*PUSH_MAY, *RUN_MAY)) == set()
-    assert _refused(cloud, policies["plan"], (*PUSH_MAY, *RUN_MAY)) == {*PUSH_MAY, *RUN_MAY}
+    policies, run_calls = _policies(account), _in_zone(account, RUN_MAY)
+    assert _refused(cloud, policies["push"], PUSH_MAY) == []
+    assert _refused(cloud, policies["push"], run_calls) == run_calls
+    assert _refused(cloud, policies["run-staging"], (*PUSH_MAY, *run_calls)) == []
+    assert _refused(cloud, policies["plan"], PUSH_MAY) == [*PUSH_MAY]
     for policy in policies.values():
-        assert _refused(cloud, policy, NOBODY_MAY) == set(NOBODY_MAY)
+        assert _refused(cloud, policy, NOBODY_MAY) == [*NOBODY_MAY]
+
+
+@pytest.mark.attack("F6", "the role of one environment touches another")
+@pytest.mark.parametrize(("env", "other"), list(itertools.permutations(ENVIRONMENTS, 2)))
+def test_the_role_of_an_environment_touches_no_other(
+    cloud: Cloud, account: Folder, env: str, other: str
+) -> None:
+    policy, calls = _policies(account)[f"run-{env}"], _in_zone(account, run_may(other))
+    assert _refused(cloud, policy, calls) == calls
+    assert _refused(cloud, policy, _in_zone(account, run_may(env))) == []
+
+
+@pytest.mark.attack("F6", "the role of staging reaches production by tags, roles, names or alarms")
+def test_the_role_of_an_environment_takes_no_way_around(cloud: Cloud, account: Folder) -> None:
+    calls = _in_zone(account, SNEAKING)
+    assert _refused(cloud, _policies(account)["run-staging"], calls) == calls
+
+
+@pytest.mark.attack("F6", "a role made by staging's workflow reaches production")
+def test_a_role_under_the_boundary_of_an_environment_reaches_no_other(
+    cloud: Cloud, account: Folder
+) -> None:
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
+    limit = _resources(account)['aws_iam_policy.environment["staging"]']["policy"]
+    refused = _refused(cloud, policy, BEYOND_THE_BOUNDARY, limit)
+    assert refused == [*BEYOND_THE_BOUNDARY]
+    assert _refused(cloud, policy, HOST_MAY, limit) == []
+
+
+def test_policies_are_within_what_iam_takes(account: Folder) -> None:
+    """IAM counts no white space: 10,240 of a role's own, 6,144 of a managed one."""
+    sizes = {key: len(re.sub(r"\s", "", each)) for key, each in _policies(account).items()}
+    assert all(size <= 9_500 for size in sizes.values()), sizes
+    for env in ENVIRONMENTS:
+        limit = _resources(account)[f'aws_iam_policy.environment["{env}"]']["policy"]
+        assert len(re.sub(r"\s", "", limit)) <= 6_144
+
+
+def test_the_account_notes_what_is_reviewed(account: Folder) -> None:
+    assert json.loads(_resources(account)["aws_ssm_parameter.review"]["value"]) == {
+        "remote": "",
+        "require_git": dict.fromkeys(ENVIRONMENTS, "any") | {"production": "pushed"},
+    }
 
 
 def test_a_pushed_state_is_never_written_over(account: Folder) -> None:
@@ -440,9 +651,16 @@ def _actions(change: dict) -> list[str]:
 
 def _of_github(folder: Folder, kind: str) -> dict[str, dict]:
     """Return GitHub's IAM resources by their key: {"push": {"name": …}, "run": …}."""
-    resources = json.loads(folder.terraform("show", "-json"))["values"]["root_module"]["resources"]
-    found = [each for each in resources if each["type"] == f"aws_iam_{kind}"]
-    return {each["index"]: each["values"] for each in found if each["name"] == "github"}
+    begin = f'aws_iam_{kind}.github["'
+    found = _resources(folder).items()
+    return {at[len(begin) : -2]: each for at, each in found if at.startswith(begin)}
+
+
+@functools.cache
+def _resources(folder: Folder) -> dict[str, dict]:
+    """Return what is in a folder's state, by address."""
+    shown = json.loads(folder.terraform("show", "-json"))["values"]["root_module"]["resources"]
+    return {each["address"]: each["values"] for each in shown if each["mode"] == "managed"}
 
 
 def _host_may(cloud: Cloud, call: Call) -> bool:
@@ -451,11 +669,31 @@ def _host_may(cloud: Cloud, call: Call) -> bool:
     return answer["EvaluationResults"][0]["EvalDecision"] == "allowed"
 
 
-def _refused(cloud: Cloud, policy: str, calls: Iterable[Call]) -> set[Call]:
-    """Return which of the calls a policy by itself does not allow."""
-    ask = functools.partial(cloud.client("iam").simulate_custom_policy, PolicyInputList=[policy])
-    answers = {call: ask(**call.question)["EvaluationResults"][0] for call in calls}
-    return {call for call, said in answers.items() if said["EvalDecision"] != "allowed"}
+def _refused(
+    cloud: Cloud, policy: str, calls: Iterable[Call], boundary: str | None = None
+) -> list[Call]:
+    """Return which of the calls a policy by itself does not allow, within a boundary."""
+    limits = {"PermissionsBoundaryPolicyInputList": [boundary]} if boundary else {}
+    ask = functools.partial(
+        cloud.client("iam").simulate_custom_policy, PolicyInputList=[policy], **limits
+    )
+    answers = ((call, ask(**call.question)["EvaluationResults"][0]) for call in calls)
+    return [call for call, said in answers if said["EvalDecision"] != "allowed"]
+
+
+def _policies(account: Folder) -> dict[str, str]:
+    """Return the policies of GitHub's roles by their keys."""
+    return {key: each["policy"] for key, each in _of_github(account, "role_policy").items()}
+
+
+def _in_zone(account: Folder, calls: Iterable[Call]) -> list[Call]:
+    """Return the calls with the id of the account's zone in place of ZONE."""
+    zone = ZONE.replace("ZONE", _resources(account)["aws_route53_zone.this[0]"]["zone_id"])
+    return [replace(call, resource=call.resource.replace(ZONE, zone)) for call in calls]
+
+
+def _values(value: str | list[str]) -> list[str]:
+    return value if isinstance(value, list) else [value]
 
 
 def _names(folder: Folder, what: str = "plan") -> set[str]:

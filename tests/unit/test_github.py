@@ -76,7 +76,7 @@ def test_without_a_token_in_the_store_the_next_step_is_named(monkeypatch):
         pass
 
     def get_parameter(*, Name, WithDecryption):
-        assert (Name, WithDecryption) == ("/hello/github/token", True)
+        assert (Name, WithDecryption) == ("/hello/github/staging/token", True)
         raise ParameterNotFound
 
     exceptions = SimpleNamespace(ParameterNotFound=ParameterNotFound)

@@ -13,9 +13,9 @@ LAYERS = (
     {"errors"},
     {"bounded_yaml", "setting_types"},
     {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
-    | {"compose", "delivery", "dotenv", "origins", "scaffold"},
+    | {"compose", "delivery", "dotenv", "git", "origins", "scaffold"},
     {"amis", "aws", "disks", "github", "leftovers", "orphans", "probe", "inventory", "images"}
-    | {"release", "secrets", "team"}
+    | {"release", "reviews", "secrets", "team"}
     | {"terraform", "ansible"},
     {"checks", "place", "gates.gate", "gates.lock"}
     | {"record.journal", "record.patterns", "record.redact", "record.cell", "record.tee"},

@@ -147,9 +147,7 @@ SMUGGLED = {
     "another environment": {"PARAMETERS": "env production"},
     "another environment after an innocent line": {"PARAMETERS": "image a\nenv production"},
     "another environment behind a carriage return": {"PARAMETERS": "image a\renv production"},
-    "another environment behind a Unicode line break": {
-        "PARAMETERS": "image a\u2028env production"
-    },
+    "another environment behind a Unicode break": {"PARAMETERS": "image a\u2028env production"},
     "another environment behind a tab": {"PARAMETERS": "env\tproduction"},
     "another environment in look-alike letters": {"PARAMETERS": "\u0435nv production"},
     "another environment in full-width letters": {"PARAMETERS": "\uff45\uff4e\uff56 production"},

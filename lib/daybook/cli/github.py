@@ -28,7 +28,7 @@ def github() -> None:
 @click.argument("env")
 @click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
 def token(env: str, rehearse: bool) -> None:
-    """Keep the token that may register runners; asked for and not shown, or read from stdin.
+    """Keep the token that may register runners of ENV: asked for and not shown, or from stdin.
 
     A fine-grained one of the application's repository alone, with the permission
     Administration, read and write.
@@ -41,11 +41,11 @@ def token(env: str, rehearse: bool) -> None:
             expected="one line of at most 1,000 ASCII characters",
             next=f"daybook github token {env} < FILE",
         )
-    api.keep(place.target, place.settings, api.TOKEN, value)
+    api.keep(place.target, env, place.settings, api.TOKEN, value)
     known = api.repository(place.target, env, place.settings).runners()
     click.echo(
-        f"{api.parameter(place.settings, api.TOKEN)} has a token for {place.settings.github.path}, "
-        f"which has {len(known)} runners."
+        f"{api.parameter(place.settings, env, api.TOKEN)} has a token for "
+        f"{place.settings.github.path}, which has {len(known)} runners."
     )
 
 
@@ -53,14 +53,14 @@ def token(env: str, rehearse: bool) -> None:
 @click.argument("env")
 @click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
 def key(env: str, rehearse: bool) -> None:
-    """Make an SSH key for workflows that run Daybook, and keep it in the parameter store."""
+    """Make an SSH key for the workflows that run Daybook for ENV, in the parameter store."""
     place = _place(env, rehearse=rehearse)
     with tempfile.TemporaryDirectory(prefix="daybook-") as folder:
         file = Path(folder, "key")
-        who = f"{place.settings.app}-workflows"
+        who = api.workflow_name(place.settings, env)
         make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", who, "-f", str(file)]
         process.run(make, timeout_s=30)
-        api.keep(place.target, place.settings, api.KEY, file.read_text(encoding="ascii"))
+        api.keep(place.target, env, place.settings, api.KEY, file.read_text(encoding="ascii"))
         public = file.with_name("key.pub").read_text(encoding="ascii").rsplit(" ", 1)[0]
     click.echo("Kept. Add this line to environments/signers, commit it, and configure the hosts:")
     click.echo(f'{who} namespaces="daybook-record" {public}')

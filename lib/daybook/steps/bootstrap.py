@@ -6,17 +6,16 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from daybook import aws, checks, place, terraform, ui
+from daybook import aws, checks, place, reviews, terraform, ui
 from daybook.errors import VerifyFailed
 from daybook.gates import turn
-from daybook.settings import environments
 from daybook.step import Step
 from daybook.steps import infrastructure
 
 STATE = "account/terraform.tfstate"
 """The account's own state, in the bucket that it describes."""
-GITHUB_ROLES = ("plan", "push", "run")
-"""Those of terraform/account/github.tf."""
+SHARED_ROLES = ("plan", "push")
+"""Those of terraform/account/github.tf that no environment has for itself."""
 
 
 class Bootstrap(Step):
@@ -117,8 +116,17 @@ class Bootstrap(Step):
             "region": self.target.region,
             "zone": settings.zone,
             "adopt": {} if has_state else self._existing(zone if is_ours else None),
+            "environments": self._environments(),
+            "review_remote": reviews.remote(settings, self.target),
             "github": self._github(),
             **({"zone_id": zone} if zone and not is_ours else {}),
+        }
+
+    def _environments(self) -> dict[str, dict[str, object]]:
+        """Return what the account knows of each environment: its names, and what it requires."""
+        known = place.of_account(self.root, self.env, self.settings)
+        return {
+            env: {"names": list(each.names), "require_git": each.git} for env, each in known.items()
         }
 
     def _github(self) -> dict[str, object]:
@@ -129,7 +137,6 @@ class Bootstrap(Step):
             "repository": github.repository,
             "application": github.application,
             "branches": place.branches(self.root, self.env, self.settings),
-            "environments": environments(self.root),
             "makes_provider": tags is None or self._are_ours(tags),
         }
 
@@ -155,13 +162,19 @@ class Bootstrap(Step):
         return {name: value for name, value in found.items() if value}
 
     def _existing_in_iam(self) -> dict[str, object]:
-        """Return the boundary, and what GitHub comes by where the settings still want it."""
-        app = self.settings.app
-        boundary = {"boundary": aws.policy_arn(self.target, f"{app}-boundary")}
+        """Return the boundaries, and what GitHub comes by where the settings still want it."""
+        app, envs = self.settings.app, self._environments()
+        review = reviews.parameter(app)
+        arns = {env: aws.policy_arn(self.target, f"{app}-{env}-boundary") for env in envs}
+        found = {
+            "boundaries": {env: arn for env, arn in arns.items() if arn},
+            "review": review if reviews.noted(self.target, app) != reviews.Note() else None,
+        }
         if not self.settings.github.repository:
-            return boundary
+            return found
         tags = aws.github_provider_tags(self.target)
         is_ours = tags is not None and self._are_ours(tags)
-        roles = [k for k in GITHUB_ROLES if aws.role_exists(self.target, f"{app}-github-{k}")]
+        keys = [*SHARED_ROLES, *(f"run-{env}" for env in envs)]
+        roles = [key for key in keys if aws.role_exists(self.target, f"{app}-github-{key}")]
         provider = aws.github_provider_arn(self.target) if is_ours else None
-        return {**boundary, "provider": provider, "github_roles": roles}
+        return {**found, "provider": provider, "github_roles": roles}

@@ -47,9 +47,11 @@ run "lets_one_repository_in" {
     condition = { for key, subjects in local.github_subjects : key => toset(subjects) } == {
       plan = toset(["repo:octo-org@1/hello@2:pull_request"])
       push = toset(["repo:octo-org@1/hello@2:ref:refs/heads/main"])
-      run  = toset(["repo:octo-org@1/hello@2:environment:staging", "repo:octo-org@1/hello@2:environment:production"])
+
+      run-production = toset(["repo:octo-org@1/hello@2:environment:production"])
+      run-staging    = toset(["repo:octo-org@1/hello@2:environment:staging"])
     }
-    error_message = "The branch pushes images, pull requests look, the environments run Daybook."
+    error_message = "The branch pushes images, pull requests look, each environment runs Daybook for itself."
   }
 
   assert {
@@ -73,7 +75,7 @@ run "lets_the_application_push_where_it_has_a_repository_of_its_own" {
   }
 
   assert {
-    condition     = !strcontains(jsonencode(local.github_subjects.run), "octo-org/hello")
+    condition     = !strcontains(jsonencode([local.github_subjects.run-production, local.github_subjects.run-staging]), "octo-org/hello")
     error_message = "The application runs nothing of Daybook's."
   }
 }
@@ -86,7 +88,7 @@ run "uses_a_provider_that_is_there" {
   }
 
   assert {
-    condition     = length(aws_iam_openid_connect_provider.github) == 0 && length(aws_iam_role.github) == 3
+    condition     = length(aws_iam_openid_connect_provider.github) == 0 && length(aws_iam_role.github) == 4
     error_message = "Somebody else's provider is used, not made."
   }
 }
@@ -111,14 +113,74 @@ run "refuses_a_pattern_of_branches" {
   expect_failures = [var.github]
 }
 
-run "refuses_a_run_from_no_environment" {
+run "refuses_no_environment" {
   command = plan
 
   variables {
-    github = { repository = "octo-org/hello", environments = [] }
+    environments = {}
   }
 
-  expect_failures = [var.github]
+  expect_failures = [var.environments]
+}
+
+run "refuses_an_environment_with_the_name_of_what_all_share" {
+  command = plan
+
+  variables {
+    environments = { github = { names = [] } }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "refuses_an_environment_by_a_pattern" {
+  command = plan
+
+  variables {
+    environments = { "stag*" = { names = [] } }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "refuses_a_name_by_a_pattern" {
+  command = plan
+
+  variables {
+    environments = { staging = { names = ["*.example.com"] } }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "refuses_a_name_of_two_environments" {
+  command = plan
+
+  variables {
+    environments = { staging = { names = ["example.com"] }, production = { names = ["example.com"] } }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "refuses_a_requirement_that_nothing_checks" {
+  command = plan
+
+  variables {
+    environments = { staging = { names = [], require_git = "reviewed" } }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "refuses_a_url_that_runs_a_program" {
+  command = plan
+
+  variables {
+    review_remote = "ext::sh -c true"
+  }
+
+  expect_failures = [var.review_remote]
 }
 
 run "looks_a_given_zone_up" {

@@ -78,8 +78,8 @@ run "binds_every_role_to_the_boundary" {
   }
 
   assert {
-    condition     = toset([aws_iam_role.host.permissions_boundary, aws_iam_role.flow["flow"].permissions_boundary, aws_iam_role.snapshots["snapshots"].permissions_boundary]) == toset(["arn:aws:iam::111122223333:policy/hello-boundary"])
-    error_message = "No role of an environment can be more than the account's boundary."
+    condition     = toset([aws_iam_role.host.permissions_boundary, aws_iam_role.flow["flow"].permissions_boundary, aws_iam_role.snapshots["snapshots"].permissions_boundary]) == toset(["arn:aws:iam::111122223333:policy/hello-default-boundary"])
+    error_message = "No role of an environment can do more than the environment's boundary."
   }
 }
 

@@ -1,0 +1,13 @@
+# Which repository is reviewed, and which environments run nothing else. Daybook reads it here because
+# a checkout cannot vouch for itself; no host and no workflow may write it.
+resource "aws_ssm_parameter" "review" {
+  # checkov:skip=CKV2_AWS_34:a URL and three words are no secret
+  name        = "/${var.app}/account/review"
+  description = "The reviewed repository of ${var.app}, and what each environment requires"
+  type        = "String"
+
+  value = jsonencode({
+    remote      = var.review_remote
+    require_git = { for name, each in var.environments : name => each.require_git }
+  })
+}
