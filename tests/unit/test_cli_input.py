@@ -373,6 +373,11 @@ def test_every_command_that_takes_an_argument_is_attacked():
     assert attacked - covered - left_out == set()
 
 
+def test_help_that_nobody_asked_for_is_whole(daybook):
+    code, said = daybook("runs")
+    assert (code, "  verify " in said) == (2, True)
+
+
 def test_an_error_of_any_size_is_bounded_and_printable():
     error = DaybookError("x" * 10_000, observed="\x1b[2Jgone\r\u202e", next="a\nb")
     text = str(error)
