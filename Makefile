@@ -45,7 +45,7 @@ test-attack: setup ## every attack that docs/security.md says is stopped, and a 
 	@pytest -m attack --install
 
 test-faults: setup ## the long and random tests
-	@pytest -m faults --install
+	@DAYBOOK_KILLS=$${DAYBOOK_KILLS:-102} pytest -m "faults or kills" -rA --install
 
 lint: setup .cache/checkov/.made .cache/workflows/.made ## ruff, notebooks, ansible-lint, terraform, workflows
 	ruff check $(wildcard $(PYTHON_FILES))

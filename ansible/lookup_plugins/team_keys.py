@@ -12,10 +12,10 @@ DOCUMENTATION = """
     name: team_keys
     short_description: The public SSH keys that hosts let in
     description:
-      - Those of a signers file, and the public half of the private key that this play logs in with.
+      - Those of environments/signers, and the public half of the private key that this play logs in with.
     options:
       _terms:
-        description: The signers file.
+        description: The project's folder.
         required: true
 """
 
@@ -24,9 +24,14 @@ class LookupModule(LookupBase):
     """Returns the keys as authorized_keys has them: ["ssh-ed25519 AAAA… ann@example.com"]."""
 
     def run(self, terms, variables=None, **kwargs):
-        from daybook import team
+        from daybook import signers, team
+        from daybook.errors import SettingsError
 
-        return team.keys_for_hosts(_own(), team.public_keys(Path(terms[0])))
+        try:
+            allowed = signers.load(Path(terms[0]))
+        except SettingsError as err:
+            raise AnsibleLookupError(str(err)) from err
+        return team.keys_for_hosts(_own(), team.public_keys(allowed))
 
 
 def _own() -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daybook import aws, process, secrets, ui
-from daybook.errors import DaybookError, PreflightFailed
+from daybook.errors import DaybookError, PreflightFailed, ToolKilled
 from daybook.settings import Settings
 from daybook.target import Target
 
@@ -89,6 +89,8 @@ def _answer(name: str, question: Question) -> Check:
     """A question that cannot be answered is a failed check, not the end of the preflight."""
     try:
         return question(name)
+    except ToolKilled:
+        raise
     except (DaybookError, OSError, *aws.FAILURES) as err:
         reason = str(err).splitlines()[0]
         return Check(name, "an answer", reason, is_ok=False, fix=getattr(err, "next", None) or "")
@@ -127,7 +129,7 @@ def tool_is(
             return Check(name, expected, "not on PATH", is_ok=False, fix=fix)
         result = start(command, env=environ, timeout_s=30, check=False)
         found = re.search(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", " ".join(result.tail))
-        if not found:
+        if result.returncode or not found:
             return Check(name, expected, "a version that cannot be read", is_ok=False, fix=fix)
         version = tuple(int(part) for part in found.groups() if part)
         is_ok = version >= at_least and (below is None or version < below)

@@ -36,6 +36,8 @@ class Host:
     state: str
     is_protected: bool
     disks: tuple[Disk, ...]
+    reason: str = ""
+    """Why it is in this state, as EC2 says: `Client.UserInitiatedShutdown: …`."""
 
 
 def hosts(target: Target, app: str, env: str) -> tuple[Host, ...]:
@@ -65,6 +67,26 @@ def stop(target: Target, ids: list[str]) -> None:
     ec2 = aws.client(target, "ec2")
     ec2.stop_instances(InstanceIds=ids)
     ec2.get_waiter("instance_stopped").wait(InstanceIds=ids, WaiterConfig=STOP)
+
+
+def start(target: Target, ids: list[str]) -> None:
+    """Start stopped instances, also those that still stop; wait until they run."""
+    ec2 = aws.client(target, "ec2")
+    ec2.get_waiter("instance_stopped").wait(InstanceIds=ids, WaiterConfig=STOP)
+    ec2.start_instances(InstanceIds=ids)
+    ec2.get_waiter("instance_running").wait(InstanceIds=ids, WaiterConfig=STOP)
+
+
+def health(target: Target, id: str) -> str:
+    """Return what EC2 says of an instance: `running; system ok, instance impaired`."""
+    ec2 = aws.client(target, "ec2")
+    answer = ec2.describe_instances(InstanceIds=[id])
+    [found] = [each for group in answer["Reservations"] for each in group["Instances"]]
+    said = [": ".join(filter(None, [found["State"]["Name"], _reason(found)]))]
+    for each in ec2.describe_instance_status(InstanceIds=[id])["InstanceStatuses"]:
+        system, instance = each["SystemStatus"]["Status"], each["InstanceStatus"]["Status"]
+        said.append(f"system {system}, instance {instance}")
+    return "; ".join(said)
 
 
 def snapshot(target: Target, host: Host, disk: Disk, tags: Mapping[str, str]) -> str:
@@ -111,7 +133,14 @@ def _host(ec2: Any, found: Mapping[str, Any]) -> Host:
         found["State"]["Name"],
         attribute["DisableApiTermination"]["Value"],
         tuple(_disks(ec2, found["InstanceId"], found["LaunchTime"] if is_still else None)),
+        _reason(found),
     )
+
+
+def _reason(found: Mapping[str, Any]) -> str:
+    said = found.get("StateReason", {})
+    facts = (said.get("Code"), said.get("Message"), found.get("StateTransitionReason"))
+    return "; ".join(dict.fromkeys(filter(None, facts)))
 
 
 def _disks(ec2: Any, instance: str, still_since: datetime | None) -> Iterator[Disk]:

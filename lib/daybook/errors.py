@@ -2,10 +2,12 @@
 
 DaybookError             1
  ├── SettingsError       2    settings or parameters are wrong
+ │    └── AlreadyApplied      the run's plan is applied; the run itself goes on
  ├── PreflightFailed     3    the world is not as the step needs it
  ├── ApprovalNeeded      4    nobody has approved this plan
  │    └── ApprovalRefused     what was approved is not this plan
  ├── CommandFailed       5    a tool ended with an error
+ │    └── ToolKilled          a tool, or what supervises it, was killed by a signal
  ├── ApplyFailed         6    a change began and did not end
  ├── VerifyFailed        7    the change ended, the result is not there
  ├── Locked              8    another run holds the environment
@@ -80,6 +82,10 @@ class SettingsError(DaybookError):
     exit_code = 2
 
 
+class AlreadyApplied(SettingsError):
+    """The run has applied its plan, and cannot begin anew; it goes on as it was."""
+
+
 class PreflightFailed(DaybookError):
     """The world is not as the step needs it."""
 
@@ -104,6 +110,10 @@ class CommandFailed(DaybookError):
     def __init__(self, message: str, *, result: object = None, **kwargs) -> None:
         super().__init__(message, **kwargs)
         self.result = result
+
+
+class ToolKilled(CommandFailed):
+    """A tool, or the process that supervises it, was killed: what it printed proves nothing."""
 
 
 class ApplyFailed(DaybookError):
@@ -137,7 +147,9 @@ def exit_code_of(name: str) -> int:
 
 
 def status_of(name: str) -> str:
-    """Return how a run ends whose last cell ended with this error class."""
+    """Return how a run ends whose last cell ended with this error class; "" for as before."""
+    if name == AlreadyApplied.__name__:
+        return ""
     code = exit_code_of(name)
     if name == "KeyboardInterrupt" or code == Interrupted.exit_code:
         return "interrupted"

@@ -113,9 +113,9 @@ def branches(root: Path, env: str, chosen: Settings) -> list[str]:
 def of_account(root: Path, env: str, chosen: Settings) -> dict[str, Settings]:
     """Return the application's environments in the account of this one, itself included."""
     shared = (chosen.app, chosen.account)
-    others, _unread = _others(root, env)
-    own = {name: each for name, each in others if (each.app, each.account) == shared}
-    return dict(sorted({env: chosen, **own}.items()))
+    found, _ = _others(root, env)
+    others = {name: each for name, each in found if (each.app, each.account) == shared}
+    return dict(sorted({env: chosen, **others}.items()))
 
 
 def git_is(root: Path, wanted: str) -> Question:

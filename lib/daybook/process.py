@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -16,10 +17,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from daybook.errors import CommandFailed
+import psutil
+
+from daybook.errors import CommandFailed, ToolKilled
+from daybook.liveness import Life
 
 WARDEN = Path(__file__).with_name("warden.py")
 TAIL_LINES = 10
+MARK = "DAYBOOK_TOOL"
+"""Set for each tool and all that it starts, so that they can be found when their warden is gone."""
+ORPHAN_GRACE_S = 10.0
+"""How long a tool may take to end whose warden was killed; it was interrupted at that moment."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ def run(
     grace_s: float = 60.0,
     check: bool = True,
     private: bool = False,
+    life: Life | None = None,
 ) -> Result:
     """Run a tool to its end; stdout and stderr come line by line, together, as they appear.
 
@@ -60,18 +69,24 @@ def run(
     anybody else. stdin: what the tool reads, a secret for example; nothing otherwise.
     timeout_s: then it is interrupted. grace_s: how long an interrupted tool may take to end.
     private: the output holds secrets: it is not kept in the result, and whoever wraps this
-    function must not keep it either.
+    function must not keep it either. life: of the run that the tool belongs to, which is not over
+    before the tool has ended.
 
     A Ctrl-C in the main thread interrupts the tool once; KeyboardInterrupt follows when the
     tool has ended. Raises CommandFailed when the tool is missing, takes too long, or (with
-    check) ends with another code than 0.
+    check) ends with another code than 0; ToolKilled, whatever check says, when a signal that did
+    not come from here ended it or its warden.
     """
     command = tuple(os.fspath(arg) for arg in args)
     _require(command, env)
     started = time.monotonic()
     tail: deque[str] = deque(maxlen=TAIL_LINES)
+    mark = f"{life.path.name if life else ''}.{secrets.token_hex(8)}"
+    marked = {**(os.environ if env is None else env), MARK: mark}
     with (
-        _warden(command, env=env, cwd=cwd, log=log, stdin=stdin, grace_s=grace_s) as warden,
+        _warden(
+            command, env=marked, cwd=cwd, log=log, stdin=stdin, grace_s=grace_s, life=life
+        ) as warden,
         warden.ends_after(timeout_s),
         warden.ends_on_sigint(),
     ):
@@ -80,13 +95,18 @@ def run(
             if on_line:
                 on_line(line)
         returncode = warden.wait()
+    signum = max(0, -returncode)
+    if signum:
+        _end_orphans(mark)
     result = Result(
         args=command,
-        returncode=returncode,
+        returncode=128 + signum if signum else returncode,
         duration_s=time.monotonic() - started,
         tail=() if private and returncode == 0 else tuple(tail),
         interrupted=bool(warden.reasons),
     )
+    if signum and not warden.reasons:
+        raise _killed(result, signum)
     return _judge(result, warden.reasons, timeout_s, check)
 
 
@@ -117,6 +137,35 @@ def _judge(result: Result, reasons: list[str], timeout_s: float | None, check: b
             changed="",
         )
     return result
+
+
+def _killed(result: Result, signum: int) -> ToolKilled:
+    return ToolKilled(
+        f"{result.command} was killed: {signal.strsignal(signum)} (signal {signum}).",
+        result=result,
+        details=result.tail,
+        changed="",
+        next="run this step again; `journalctl -k` tells whether memory ran out",
+    )
+
+
+def _end_orphans(mark: str) -> None:
+    """End what a killed warden left: its tool and all that the tool started."""
+    deadline = time.monotonic() + ORPHAN_GRACE_S
+    while orphans := [each for each in psutil.process_iter() if _is_marked(each, mark)]:
+        if time.monotonic() > deadline:
+            for each in orphans:
+                with suppress(psutil.Error):
+                    each.kill()
+        psutil.wait_procs(orphans, timeout=0.1)
+
+
+def _is_marked(process: psutil.Process, mark: str) -> bool:
+    try:
+        is_marked = process.environ().get(MARK) == mark
+        return is_marked and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 class _Warden:
@@ -176,6 +225,7 @@ def _warden(
     log: Path | None,
     stdin: bytes | None,
     grace_s: float,
+    life: Life | None,
 ) -> Iterator[_Warden]:
     lifeline, ours = os.pipe()
     feed, feeder = os.pipe() if stdin is not None else (None, None)
@@ -190,7 +240,7 @@ def _warden(
             stdin=lifeline,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=() if feed is None else (feed,),
+            pass_fds=[fd for fd in (feed, life and life.fd) if fd is not None],
             cwd=cwd,
             env=env,
             start_new_session=True,

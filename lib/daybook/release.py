@@ -21,12 +21,16 @@ from daybook.errors import (
     SettingsError,
     VerifyFailed,
 )
+from daybook_release.printable import LABEL_CHARS, printable, printable_lines
 
 ERRORS = {
     error.exit_code: error
     for error in (SettingsError, PreflightFailed, ApplyFailed, VerifyFailed, Locked, Interrupted)
 }
 """What an exit code of the host's program means: both sides use the same numbers."""
+TEXTS = ("compose", "difference", "settings_text", "site", "said")
+"""What a host tells of a release in several lines; whoever shows it makes it printable."""
+ANSWER_CHARS = 1000
 SSH_FAILED = 255
 LOOK_S = 60
 END_S = 900
@@ -120,7 +124,8 @@ class Host:
 
     def show(self, id: str) -> dict[str, Any]:
         """Return all that the host keeps of a release, its compose file included."""
-        return self._ask("show", id)
+        shown = self._ask("show", id)
+        return {k: v if k in TEXTS else _clean(v) for k, v in shown.items()}
 
     def deploy(
         self,
@@ -219,19 +224,29 @@ class _Heard:
         except ValueError:
             said = line
         if not isinstance(said, dict):
-            self.lines.append(line)
+            self.lines.append(printable(line, ANSWER_CHARS))
         elif "step" in said:
             self.steps.append(_read(Progress, said))
             if self._on_progress:
                 self._on_progress(self.steps[-1])
         elif "result" in said:
-            self.result, self.error = said["result"], said.get("error") or {}
+            self.result, error = said["result"], said.get("error") or {}
+            self.error = {key: printable_lines(each) for key, each in error.items()}
 
 
 def _read(kind: type, found: Mapping[str, Any]) -> Any:
     """Return a dataclass of what a host said; a newer host may say more."""
     known = {each.name for each in fields(kind)}
-    return kind(**{k: v for k, v in found.items() if k in known and v is not None})
+    return kind(**{k: _clean(v, k) for k, v in found.items() if k in known and v is not None})
+
+
+def _clean(value: Any, name: str = "") -> Any:
+    """Return a value of a host's with each text on one short line: images and users wrote it."""
+    if isinstance(value, str):
+        return printable(value, LABEL_CHARS if "version" in name else ANSWER_CHARS)
+    if isinstance(value, dict):
+        return {_clean(key): _clean(each) for key, each in value.items()}
+    return [_clean(each) for each in value] if isinstance(value, list) else value
 
 
 def _failure(host: str, result: process.Result, heard: _Heard) -> DaybookError:

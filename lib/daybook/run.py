@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import shlex
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from daybook import aws, process, settings, target, ui
+from daybook import aws, liveness, process, settings, target, ui
 from daybook.errors import SettingsError, status_of
 from daybook.gates import waiting
 from daybook.record import record, upload
@@ -49,7 +50,7 @@ class Run:
 
     start: starts a tool as `process.run` does, and writes it into the record.
     hide: takes a name and a secret value, which from then on shows as `[redacted:NAME]`.
-    at_end: what is called when the record is closed.
+    at_end: what is called when the record is closed. life: held until all of that is done.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Run:
         self._waiting: BaseException | None = None
         self._done: tuple[str, ...] = ()
         self.at_end: list[Callable[[], None]] = [self._upload]
+        self.life = liveness.hold(liveness.file_of(self.folder))
         self.recorder = Recorder.start(
             self.root,
             self.folder,
@@ -77,9 +79,9 @@ class Run:
             status_of=status_of,
             environ=self.target.environ,
             key=record.operator_key(self.root, env, self.target.is_sandbox),
-            on_closed=lambda _closed: self._end(),
+            on_closed=self._end,
         )
-        self.start = self.recorder.tool(process.run)
+        self.start = self.recorder.tool(functools.partial(process.run, life=self.life))
         self.write = self.recorder.write
         self.hide = self.recorder.redactor.add
 
@@ -96,8 +98,7 @@ class Run:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Run a phase in its order; after a failure the run refuses every further one."""
-        if self._stopped:
-            raise self._stopped
+        self.require_open()
         self._require_order(name)
         self.write("phase", name=name, state="started")
         try:
@@ -107,8 +108,18 @@ class Run:
             self._waiting, self._stopped = (err, None) if is_waiting else (None, err)
             self.write("phase", name=name, state="waiting" if is_waiting else "failed")
             raise
-        self._done = (*self._done, name)
+        self._done, self._waiting = (*self._done, name), None
         self.write("phase", name=name, state="ended")
+
+    @property
+    def is_over(self) -> bool:
+        """True when the run has failed or its record is closed: it changes nothing more."""
+        return self._stopped is not None
+
+    def require_open(self) -> None:
+        """Raise what stopped the run, if it is over."""
+        if self._stopped:
+            raise self._stopped
 
     def stop(self, reason: BaseException) -> None:
         """Refuse every further phase with this reason."""
@@ -127,19 +138,18 @@ class Run:
         self.recorder.finish()
         return Finished(self.title, str(self.folder.relative_to(self.root)), following)
 
-    def _end(self) -> None:
+    def _end(self, closed: record.Closed) -> None:
         """What is recorded is over: nothing more may be changed, whoever drives the kernel."""
-        self._stopped = (
-            self._stopped
-            or self._waiting
-            or SettingsError(
-                "This run is over: its record is closed.",
-                changed="",
-                next="run the step again from its first cell",
-            )
+        is_waiting = closed.status == "waiting" and not self.recorder.is_interactive
+        over = SettingsError(
+            "This run is over: its record is closed.",
+            changed="",
+            next="start the step again from its first cell",
         )
+        self._stopped = self._stopped or (self._waiting if is_waiting else None) or over
         for action in self.at_end:
             action()
+        self.life.end()
 
     def _upload(self) -> None:
         """Keep closed records in the account's bucket; what fails is tried by the next run."""

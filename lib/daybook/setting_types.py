@@ -93,6 +93,7 @@ def _app(name: str) -> str:
 
 
 def _secret_name(name: str) -> str:
+    """Refuse a name without repeating it: it may be a value, or `NAME=value`."""
     if problem := names.problem_of(name):
         raise ValueError(problem)
     return name

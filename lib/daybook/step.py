@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from daybook import checks, place, ui
-from daybook.errors import ApprovalNeeded, ApprovalRefused, DaybookError, SettingsError
-from daybook.gates import gate
-from daybook.gates.desk import Desk
+from daybook.errors import (
+    AlreadyApplied,
+    ApprovalNeeded,
+    ApprovalRefused,
+    DaybookError,
+    SettingsError,
+)
+from daybook.gates import gate, identity, statement
+from daybook.gates.desk import OVER, Desk
 from daybook.gates.turn import ACCOUNT, Turn
 from daybook.reviews import ANY, Review
 from daybook.run import Run
+
+
+@dataclass(frozen=True, repr=False)
+class Done(ui.Shown):
+    """What was applied, shown again. at: when."""
+
+    at: str
+    result: ui.Shown
+
+    def view(self) -> ui.Stack:
+        lines = ("Nothing was applied again. Next: run the verify cell.",)
+        return ui.Stack((self.result, ui.Notice(f"Already applied at {self.at}", ui.OK, lines)))
 
 
 class Step(ABC):
@@ -47,9 +67,13 @@ class Step(ABC):
         self.desk = Desk(self.run, self.state, self.can_ask_others)
         self._plan: gate.Plan | None = None
         self._approval: gate.Approval | None = None
+        self._done: Done | None = None
+        # A press on a button may come in a thread of its own, in the middle of a cell.
+        self._busy = threading.RLock()
 
     def preflight(self) -> checks.Checks:
         """Ask everything that must be true; PreflightFailed lists all that is not."""
+        self._require_unapplied()
         with self.run.phase("preflight"):
             here = {**self._place_here(), **self.questions_here()}
             there = {**self._place_there(), **self.questions_there()}
@@ -59,31 +83,44 @@ class Step(ABC):
 
     def plan(self) -> gate.Plan:
         """Find out what would change; nothing is changed."""
-        with self.run.phase("plan"), self.turn.begun():
-            self._approval = None
+        self._require_unapplied()
+        with self._busy, self.run.phase("plan"), self.turn.begun():
+            self._approval = self._plan = None
+            self.desk.clear_away()
             self.desk.take_up()
             self._plan = self.make_plan()
             self.desk.lay(self._plan)
             changes = [f"{change.action} {change.address}" for change in self._plan.changes]
             made_by = self.desk.made_by or self.run.id
             self.run.write("plan", digest=self._plan.digest, changes=changes, made_by=made_by)
+            self._note_displayed("plan")
             return self._plan
 
     def approve(self, given: str = "") -> gate.Approval:
         """Pass only for this plan: by its digest, by `auto` in the sandbox, or by hand."""
-        with self.run.phase("approve"):
-            approval = self._approval or self._decide(given)
-            self.run.write("approval", **asdict(approval))
-            self._approval = approval
-            return approval
+        with self._busy:
+            if self._done:
+                return self._approved_before(given)
+            with self.run.phase("approve"):
+                is_known = self._approval and given in ("", self._approval.digest)
+                approval = self._approval if is_known else self._decide(given)
+                self.run.write("approval", **asdict(approval))
+                self._approval = approval
+                return approval
 
     def apply(self) -> ui.Shown:
-        """Apply the approved plan and nothing else."""
-        with self.run.phase("apply"), self.turn.kept():
-            if self.settings.git != ANY or self.review.is_required:
-                self.review.require_same_files()
-            self.desk.use()
-            return self.apply_plan(self._plan)
+        """Apply the approved plan and nothing else; once applied, show the result again."""
+        with self._busy:
+            if self._done:
+                self.run.require_open()
+                return self._done
+            with self.run.phase("apply"), self.turn.kept():
+                if self.settings.git != ANY or self.review.is_required:
+                    self.review.require_same_files()
+                self.run.write("apply", **self.desk.use(self._plan, self._approval))
+                result = self.apply_plan(self._plan)
+            self._done = Done(f"{datetime.now(UTC):%H:%M:%S} UTC", result)
+            return result
 
     def verify(self) -> ui.Shown:
         """Look from outside, with a deadline; VerifyFailed says what was seen instead."""
@@ -132,7 +169,12 @@ class Step(ABC):
         if self.is_read_only:
             return {}
         reason = str(self.run.parameters.get("override_freeze", ""))
-        return place.here(self.root, self.env, self.settings, self.target, override_freeze=reason)
+        here = place.here(self.root, self.env, self.settings, self.target, override_freeze=reason)
+        who = {"signers": identity.signers_are_usable(self.root)}
+        if self.desk.needs_names:
+            known = identity.is_known(self.root, self.env, self.settings, self.target)
+            who = {"operator": known}
+        return {**here, **who}
 
     def _place_there(self) -> Mapping[str, checks.Question]:
         if self.is_read_only:
@@ -145,18 +187,75 @@ class Step(ABC):
             return self.desk.decide(self._plan, given)
         except ApprovalRefused:
             raise
-        except ApprovalNeeded:
-            if not given and gate.somebody_is_there() and not self.desk.is_approved_by_hand:
-                gate.ask_in_notebook(self._plan, self.env, self._take, self.desk.decline)
-            raise
+        except ApprovalNeeded as needed:
+            if given or self.desk.is_approved_by_hand or not gate.somebody_is_there():
+                raise
+            self.desk.ask(self._plan, self._press_approve, self._press_decline)
+            self._note_displayed("gate")
+            raise ApprovalNeeded(
+                needed.message,
+                details=needed.details,
+                next="approve or decline in the gate above, then run the next cell",
+            ) from None
 
-    def _take(self, approval: gate.Approval) -> ui.Notice:
-        self.desk.approve_by_hand(approval)
-        try:
-            self.approve()
-        except DaybookError as err:
-            return ui.Notice(err.message, ui.warn("waiting"), err.lines()[1:])
-        return ui.Notice("Approved. Run the next cell", ui.good("approved"))
+    def _press_approve(self, shown: gate.Gate) -> ui.Notice:
+        """Approve the plan that a gate shows, if that is the plan at hand."""
+        with self._busy:
+            if objection := self._objection(shown):
+                return objection
+            self.desk.approve_by_hand(gate.Approval(shown.digest, f"by typing {self.env}"))
+            try:
+                self.approve()
+            except ApprovalRefused as err:
+                return ui.Notice(err.message, ui.bad("refused"), err.lines()[1:])
+            except ApprovalNeeded as err:
+                lines = (*err.lines()[1:], "Then run the approve cell again.")
+                return ui.Notice(err.message, ui.warn("waiting"), lines)
+            except DaybookError as err:
+                return ui.Notice(err.message, ui.bad("not approved"), err.lines()[1:])
+            return ui.Notice("Approved. Run the next cell", ui.good("approved"))
+
+    def _press_decline(self, shown: gate.Gate, reason: str) -> ui.Notice:
+        """Decline the plan that a gate shows, if that is the plan at hand."""
+        with self._busy:
+            if objection := self._objection(shown):
+                return objection
+            self.desk.decline(reason)
+            return ui.Notice("Declined. Nothing was changed", ui.warn("declined"))
+
+    def _objection(self, shown: gate.Gate) -> ui.Notice | None:
+        if self.run.is_over:
+            return OVER
+        if self._done:
+            lines = ("Nothing was approved or declined. Next: run the verify cell.",)
+            return ui.Notice(f"Already applied at {self._done.at}", ui.quiet("applied"), lines)
+        return self.desk.objection(shown)
+
+    def _note_displayed(self, where: str) -> None:
+        summary = statement.sha256(ui.text(self._plan))
+        self.run.write("displayed", digest=self._plan.digest, summary=summary, where=where)
+
+    def _require_unapplied(self) -> None:
+        """Refuse to begin anew in a run that has applied its plan; the run goes on to verify."""
+        if self._done:
+            self.run.require_open()
+            raise AlreadyApplied(
+                f"This run has applied its plan, at {self._done.at}.",
+                changed="This cell changed nothing.",
+                next="run the verify cell; for another change, start from the first cell",
+            )
+
+    def _approved_before(self, given: str) -> gate.Approval:
+        self.run.require_open()
+        if given not in ("", gate.AUTO, self._approval.digest):
+            raise AlreadyApplied(
+                f"This run has applied another plan, at {self._done.at}.",
+                expected=self._approval.digest,
+                observed=given,
+                changed="This cell changed nothing.",
+                next="run the verify cell; for another change, start from the first cell",
+            )
+        return self._approval
 
 
 def _truth(value: bool | str) -> bool:

@@ -6,9 +6,11 @@ Standard input is a lifeline: when its other end closes, because the caller asks
 gone, or when a signal comes, the tool gets one SIGINT. One only: Terraform takes a second for
 "quit now" and loses its state. After GRACE_S it is killed. What the tool prints goes to the
 log first, then to standard output. At the end nothing the tool started is left (where the
-system has no subreaper, as on macOS: nothing in its process group).
+system has no subreaper, as on macOS: nothing in its process group). When the warden itself is
+killed, the tool gets a SIGINT from the system (Linux).
 
-Exit code: the tool's; 128+n when signal n ended it; 127 when it cannot be started.
+Exit code: the tool's; 127 when it cannot be started. When a signal ended the tool, the warden ends
+by the same one: an exit code of 137 may also be what ssh says of the other side.
 Standard library only, one thread, so that little can go wrong here.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import sys
@@ -46,24 +49,50 @@ def main(grace_s: str, log: str, stdin_fd: str, *tool: str) -> int:
     signal.setitimer(signal.ITIMER_REAL, 0)
     end_leftovers(pid)
     relay.drain()
-    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    if os.WIFSIGNALED(status):
+        end_by(os.WTERMSIG(status))
+    return os.waitstatus_to_exitcode(status)
+
+
+def end_by(signum: int) -> None:
+    """End this process by a signal, without a core dump."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if signum != signal.SIGKILL:
+        signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
 
 
 def spawn(tool: tuple[str, ...], stdin: int, stdout: int) -> int:
-    """Start the tool in a session of its own, with signals as a fresh process has them."""
-    return os.posix_spawnp(
-        tool[0],
-        tool,
-        os.environ,
-        file_actions=[
-            (os.POSIX_SPAWN_DUP2, stdin, 0),
-            (os.POSIX_SPAWN_DUP2, stdout, 1),
-            (os.POSIX_SPAWN_DUP2, stdout, 2),
-        ],
-        setsid=True,
-        setsigmask=(),
-        setsigdef=(*INTERRUPTS, signal.SIGPIPE, signal.SIGXFSZ),
-    )
+    """Start the tool in a session of its own, with signals as a fresh process has them.
+
+    By fork, for posix_spawn cannot ask for a signal at the parent's death.
+    """
+    failed, failure = os.pipe()
+    warden = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            die_with_parent()
+            if os.getppid() != warden:
+                os._exit(127)
+            for fd, stream in ((stdin, 0), (stdout, 1), (stdout, 2)):
+                os.dup2(fd, stream)
+            for signum in (*INTERRUPTS, signal.SIGPIPE, signal.SIGXFSZ):
+                signal.signal(signum, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.execvp(tool[0], tool)
+        except OSError as err:
+            os.write(failure, str(err.errno).encode())
+        finally:
+            os._exit(127)
+    os.close(failure)
+    with open(failed, "rb") as pipe:
+        errno = pipe.read()
+    if errno:
+        os.waitpid(pid, 0)
+        raise OSError(int(errno), os.strerror(int(errno)))
+    return pid
 
 
 def catch_signals(pid: int, grace_s: float) -> int:
@@ -181,11 +210,21 @@ def tell(send, pid: int, signum: int) -> None:
 
 def become_subreaper() -> None:
     """Make orphans of the tool children of ours, where the system can (Linux)."""
+    PR_SET_CHILD_SUBREAPER = 36
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """Have the system interrupt this process when its parent is gone, where it can (Linux)."""
+    PR_SET_PDEATHSIG = 1
+    prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def prctl(option: int, value: int) -> None:
     with contextlib.suppress(Exception):
         import ctypes
 
-        PR_SET_CHILD_SUBREAPER = 36
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(option, int(value), 0, 0, 0)
 
 
 if __name__ == "__main__":

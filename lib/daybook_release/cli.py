@@ -17,6 +17,7 @@ from daybook_release import ground as grounds
 from daybook_release.errors import Interrupted, Refused, ReleaseError, Usage
 from daybook_release.ground import Ground
 from daybook_release.host import Host
+from daybook_release.printable import printable, printable_lines
 from daybook_release.progress import Progress
 from daybook_release.signals import Signals
 from daybook_release.store import Holder
@@ -183,8 +184,9 @@ def _lock(ground: Ground, verb: str) -> Iterator[Signals]:
 
 
 def _add_who(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--by", default=os.environ.get("SUDO_USER", "root"), help="who does it")
-    made.add_argument("--run", default="", help="the run that it belongs to")
+    user = os.environ.get("SUDO_USER", "root")
+    made.add_argument("--by", default=user, type=printable, help="who does it")
+    made.add_argument("--run", default="", type=printable, help="the run that it belongs to")
 
 
 def _lines(text: str) -> int:
@@ -202,7 +204,7 @@ def _pinned(text: str) -> tuple[str, int]:
 
 
 def _show_as(options: argparse.Namespace, said: Any, lines: Sequence[str]) -> None:
-    text = json.dumps(said, indent=1) if options.json else "\n".join(lines)
+    text = json.dumps(said, indent=1) if options.json else printable_lines("\n".join(lines))
     print(text)
 
 
@@ -210,7 +212,7 @@ def _tell(err: ReleaseError, progress: Progress) -> int:
     said = {"message": err.message, "next": err.next, "code": err.exit_code}
     progress.result({"result": None, "error": said})
     with contextlib.suppress(OSError):
-        print(err.message, file=sys.stderr)
+        print(printable_lines(err.message), file=sys.stderr)
         if err.next:
-            print(f"Next: {err.next}", file=sys.stderr)
+            print(printable_lines(f"Next: {err.next}"), file=sys.stderr)
     return err.exit_code

@@ -98,8 +98,8 @@ def _prepare(
     values, versions = _secrets(ground, ground.settings, pinned)
     release = store.replace(
         release,
-        version=image.labels.get(prepare.VERSION) or release.id.rpartition("-")[2],
-        commit=image.labels.get(prepare.REVISION, ""),
+        version=prepare.label(image, prepare.VERSION) or release.id.rpartition("-")[2],
+        commit=prepare.label(image, prepare.REVISION),
         secrets=versions,
     )
     release = prepare.place(ground, release, previous)

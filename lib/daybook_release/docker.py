@@ -12,6 +12,7 @@ from typing import Any
 from daybook_release import document, limits
 from daybook_release.errors import Failed, Refused
 from daybook_release.host import ENGINE, Host, Ran
+from daybook_release.printable import printable
 
 ENGINE_S = 60.0
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
@@ -221,5 +222,5 @@ class Docker:
 
 
 def _plain(line: str) -> str:
-    """Return a line without what would move a terminal's cursor or colour it."""
-    return re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]", "", line)
+    """Return a line without colours, and with whatever else moves a terminal's cursor escaped."""
+    return printable(re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", line.rstrip("\r\n")), 1000)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from daybook_release.printable import printable
+
 ENGINE = "/var/run/docker.sock"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ASK_S = 5.0
@@ -37,7 +39,8 @@ class Ran:
     @property
     def last_words(self) -> str:
         """Return the end of what it said, for a person."""
-        return " · ".join((self.err.strip() or self.out.strip()).splitlines()[-3:])
+        lines = (self.err.strip() or self.out.strip()).splitlines()
+        return " · ".join(printable(line) for line in lines[-3:])
 
 
 @dataclass(frozen=True)

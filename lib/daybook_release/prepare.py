@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import gzip
 import json
 import re
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from daybook_release import (
 from daybook_release.docker import Image
 from daybook_release.errors import Refused, Usage
 from daybook_release.ground import Ground
+from daybook_release.printable import LABEL_CHARS, printable
 from daybook_release.settings import Settings
 from daybook_release.store import Release
 
@@ -32,6 +32,8 @@ REFERENCE = re.compile(r"([^@\s]+)@sha256:[0-9a-f]{64}")
 VERSION = "org.opencontainers.image.version"
 REVISION = "org.opencontainers.image.revision"
 COMPOSE, CADDYFILE = "daybook.compose", "daybook.caddyfile"
+LABEL_BYTES = 1024**2
+"""The most that a label's file may hold, unpacked."""
 DOCKER_FILES = Path("/var/lib/docker")
 SPARE = 256 * 1024**2
 """Bytes that must be left on disk, and in memory, besides what the second copy takes."""
@@ -90,14 +92,24 @@ def pull(ground: Ground, reference: str) -> Image:
     return image
 
 
+def label(image: Image, name: str) -> str:
+    """Return what a label says, as one short line: it is shown, kept and compared like this."""
+    return printable(image.labels.get(name) or "", LABEL_CHARS)
+
+
 def unpack(label: str) -> str:
     """Return the text of a label: base64 of gzip."""
     try:
-        return gzip.decompress(base64.b64decode(label, validate=True)).decode()
-    except (binascii.Error, OSError, EOFError, UnicodeDecodeError) as err:
+        packed = zlib.decompressobj(wbits=31)
+        text = packed.decompress(base64.b64decode(label, validate=True), LABEL_BYTES).decode()
+    except (ValueError, zlib.error) as err:
         raise Refused(
             "A label of the image is damaged.", next="build the image again with Daybook"
         ) from err
+    if not packed.eof:
+        says = f"A label of the image is cut, or holds more than {LABEL_BYTES // 1024} KiB."
+        raise Refused(says, next="shorten the file, and build the image again with Daybook")
+    return text
 
 
 def keep_files(ground: Ground, id: str, image: Image) -> None:
@@ -205,5 +217,5 @@ def write_files(ground: Ground, release: Release, values: Mapping[str, str]) -> 
     nothing_secret = dict.fromkeys(values, "value") | says
     check_as_compose_reads(ground, release, variables.render(made, nothing_secret))
     rendered = site.render(kept.text(release.id, "site.template"), its.names, its.app, its.port)
-    kept.put(release.id, "site.caddy", rendered)
-    ground.caddy.validate(kept.folder(release.id) / "site.caddy")
+    ground.caddy.check(rendered)
+    kept.put(release.id, "site.caddy", rendered.text)

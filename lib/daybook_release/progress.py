@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from daybook_release.printable import printable, printable_lines
+
 
 class Step:
     """One step while it is done; `text` is what its line will say."""
@@ -47,14 +49,14 @@ class Progress:
     def line(self, text: str) -> None:
         """Say a line to a person."""
         if not self.as_json:
-            self._write(text)
+            self._write(printable_lines(text))
 
     def _tell(self, name: str, state: str, text: str, seconds: float) -> None:
         if self.as_json:
             said = {"step": name, "state": state, "text": text, "seconds": round(seconds, 3)}
             self._write(json.dumps(said))
         elif state == "done":
-            self._write(f"{name:<12}{text:<56} {seconds:5.1f} s")
+            self._write(f"{name:<12}{printable(text):<56} {seconds:5.1f} s")
         elif state == "failed":
             self._write(f"{name:<12}failed after {seconds:.1f} s")
 

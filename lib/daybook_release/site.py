@@ -7,19 +7,26 @@ visitor sends the next request on one.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from daybook_release import caddyfile, caddyjson
+from daybook_release.caddyfile import NAMES, UPSTREAM, Problem, Statement
 from daybook_release.errors import Failed, Refused
-from daybook_release.host import Host
+from daybook_release.host import Host, Ran
+from daybook_release.printable import printable
 from daybook_release.store import remove, write
 
 CADDYFILE = Path("/etc/caddy/Caddyfile")
 SITES = Path("/etc/caddy/sites")
 SLOTS = Path("/etc/caddy/slots")
-NAMES, UPSTREAM = "{$NAMES}", "{$UPSTREAM}"
+RUN = Path("/run")
 HEAD = "# Written by release; a change here is lost with the next one.\n"
 BUILT_IN = f"""{NAMES} {{
 \tencode gzip
@@ -40,10 +47,56 @@ LEADS = """\t# The second slot serves while this file is there.
 \tvars daybook_slot 127.0.0.1:{first}
 \tvars @daybook_second daybook_slot 127.0.0.1:{second}
 """
-OPENING = re.compile(r"^(?!\s*#)(.*\s)?\{[ \t]*\n", re.MULTILINE)
-"""The line that opens a block of a Caddyfile."""
 LOOK = "look: journalctl -u caddy -n 20; systemctl status caddy"
 CLOSED = f'{NAMES} {{\n\theader Retry-After 60\n\trespond "%s" 503\n}}\n'
+
+
+CONFINED = {
+    "DynamicUser": "yes",
+    "Environment": "HOME=/nonexistent",
+    "MountAPIVFS": "no",
+    # Debian's Caddy is linked to libraries; these folders hold packages' files alone.
+    "BindReadOnlyPaths": "/usr/bin/caddy /usr/lib /usr/lib:/lib -/usr/lib64:/lib64",
+    "PrivateNetwork": "yes",
+    "PrivateDevices": "yes",
+    "PrivateIPC": "yes",
+    "PrivateUsers": "yes",
+    "ProtectClock": "yes",
+    "ProtectControlGroups": "yes",
+    "ProtectHome": "yes",
+    "ProtectHostname": "yes",
+    "ProtectKernelLogs": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelTunables": "yes",
+    "ProtectProc": "invisible",
+    "ProtectSystem": "strict",
+    "CapabilityBoundingSet": "",
+    "LockPersonality": "yes",
+    "NoNewPrivileges": "yes",
+    "RestrictAddressFamilies": "AF_UNIX",
+    "RestrictNamespaces": "yes",
+    "RestrictRealtime": "yes",
+    "RestrictSUIDSGID": "yes",
+    "SystemCallArchitectures": "native",
+    "SystemCallFilter": "@system-service",
+    "UMask": "0077",
+    "LimitCORE": "0",
+    "LimitCPU": "10",
+    "LimitDATA": "512M",
+    "LimitFSIZE": "0",
+    "LimitNOFILE": "64",
+    "MemoryMax": "512M",
+    "TasksMax": "64",
+    "RuntimeMaxSec": "20",
+}
+"""What takes a process's rights, network, view of the host, and its patience.
+
+https://www.freedesktop.org/software/systemd/man/257/systemd.exec.html
+"""
+ADAPT_S = 60
+REFUSED = "The image's Caddyfile cannot be released:"
+MOST = 10
+CORRECT = "correct the application's Caddyfile and build the image again"
 
 
 @dataclass(frozen=True)
@@ -55,27 +108,72 @@ class Site:
     is_second: bool = False
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """A site made of an image's Caddyfile. lines: of the image's file, one for each of the text."""
+
+    text: str
+    lines: tuple[int, ...]
+    statements: tuple[Statement, ...]
+    names: tuple[str, ...]
+    leads: tuple[Mapping[str, Any], ...]
+
+    def line_near(self, texts: Sequence[str]) -> int:
+        """Return the line of the image's file that has most of these texts in it."""
+        pieces = {piece for text in texts for piece in re.findall(r"[\w-]{2,}", text)}
+
+        def score(statement: Statement) -> int:
+            words = " ".join(word.text for word in statement.words if word.text != UPSTREAM)
+            return sum(len(piece) for piece in pieces if piece in words)
+
+        every = [each for statement in self.statements for each in statement.all()]
+        return max(every, key=score).line
+
+
 def flag(app: str, port: int) -> str:
     """Return the name of the flag of an application whose slots are at `port` and the next."""
     return f"{app}.{port + 1}"
 
 
-def render(template: str, names: tuple[str, ...], app: str, port: int) -> str:
-    """Return the site that leads to the slots, at `port` and the next."""
-    for word in (NAMES, UPSTREAM):
-        if word not in template:
-            raise Refused(
-                f"The image's Caddyfile has no {word}, so it cannot be led to a slot.",
-                next=f"write {word} where the application's names and its address belong",
-            )
+def render(template: str, names: tuple[str, ...], app: str, port: int) -> Rendered:
+    """Return the site that leads to the slots, at `port` and the next.
+
+    Refused when the template says what an image may not say.
+    """
+    if found := caddyfile.check(template, {name.rpartition("://")[2] for name in names}):
+        raise _refused(found)
+    statements = caddyfile.read(template)
+    site = next(each for each in statements if each.name == NAMES)
     leads = LEADS.format(folder=SLOTS, flag=flag(app, port), first=port, second=port + 1)
-    text = "".join(
-        OPENING.sub(lambda opening: opening[0] + leads, block, count=1)
-        if UPSTREAM in block
-        else block
-        for block in _blocks(template)
+    head = HEAD + ", ".join(names) + " {\n" + leads
+    pieces = [(site.line, head), *caddyfile.write(site.block), (site.line, "}\n")]
+    return Rendered(
+        "".join(text for _, text in pieces),
+        tuple(line for line, text in pieces for _ in range(text.count("\n"))),
+        statements,
+        names,
+        _leads(app, port),
     )
-    return HEAD + text.replace(NAMES, ", ".join(names)).replace(UPSTREAM, "{vars.daybook_slot}")
+
+
+def _leads(app: str, port: int) -> tuple[dict[str, Any], ...]:
+    """Return LEADS as Caddy adapts it."""
+    slots = [{"handler": "vars", "daybook_slot": f"127.0.0.1:{n}"} for n in (port, port + 1)]
+    file = {"root": str(SLOTS), "try_files": [f"/{flag(app, port)}"]}
+    return {"handle": slots[:1]}, {"handle": slots[1:], "match": [{"file": file}]}
+
+
+def confined(folder: Path) -> list[str]:
+    """Return the command that adapts and tries FOLDER/Caddyfile, which is all that it sees.
+
+    systemd gives it a user of its own, and nothing of the host but Caddy and its libraries.
+    """
+    properties = CONFINED | {"RootDirectory": str(folder)}
+    flags = [f"--property={name}={value}" for name, value in properties.items()]
+    start = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", *flags]
+    start.append("--description=Check of an image's Caddyfile")
+    adapt = ["/usr/bin/caddy", "adapt", "--adapter", "caddyfile", "--config", "/Caddyfile"]
+    return [*start, "--", *adapt, "--validate"]
 
 
 def closed(names: tuple[str, ...], says: str) -> str:
@@ -90,15 +188,23 @@ class Caddy:
         self.host = host
         self.path = SITES / f"{app}.caddy"
 
-    def validate(self, file: Path) -> None:
-        """Refuse a site that Caddy does not take, before anything is switched."""
-        command = ["caddy", "validate", "--adapter", "caddyfile", "--config", str(file)]
-        done = self.host.run(command, timeout_s=30)
+    def check(self, site: Rendered) -> None:
+        """Refuse a site that Caddy does not take, or that would do what no site may.
+
+        Caddy reads it without any right; the Caddy that serves has never seen it before.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="daybook-caddy-", dir=RUN))
+        try:
+            folder.chmod(0o755)
+            write(folder / "Caddyfile", site.text)
+            done = self.host.run(confined(folder), timeout_s=ADAPT_S)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        found = _findings(done, site)
         if not done.is_good:
-            raise Refused(
-                f"Caddy does not take the site: {_complaint(done.err)}",
-                next="mend app/Caddyfile; caddy validate shows the same at home",
-            )
+            found = found or [_of_caddy(done, site)]
+        if found:
+            raise _refused(found)
 
     def is_running(self) -> bool:
         return self.host.run(["systemctl", "is-active", "--quiet", "caddy"]).is_good
@@ -167,20 +273,49 @@ class Caddy:
         return self.host.run(command, timeout_s=60)
 
 
+def _refused(found: Sequence[Problem]) -> Refused:
+    lines = [str(problem) for problem in found[:MOST]]
+    lines += [f"and {len(found) - MOST} more"] if len(found) > MOST else []
+    return Refused("\n  ".join([REFUSED, *lines]), next=CORRECT)
+
+
+def _findings(done: Ran, site: Rendered) -> list[Problem]:
+    """Return what is not allowed in the configuration that Caddy printed, if it did."""
+    try:
+        config = json.loads(done.out)
+    except (ValueError, RecursionError):
+        if done.is_good:
+            raise _unchecked(done) from None
+        return []
+    fix = "leave it out; docs/releases.md lists what a Caddyfile may say"
+    found = caddyjson.findings(config, site.names, site.leads)
+    return [Problem(site.line_near(each.near), each.says, fix) for each in found]
+
+
+def _of_caddy(done: Ran, site: Rendered) -> Problem:
+    """Return Caddy's own complaint, with the line of the image's file and no word of it."""
+    says = done.err.rpartition("Error: ")[2] if "Error: " in done.err else ""
+    if not says:
+        raise _unchecked(done)
+    where = re.search(r"Caddyfile:(\d+)", says)
+    if where and 0 < int(where[1]) <= len(site.lines):
+        line = site.lines[int(where[1]) - 1]
+    else:
+        line = site.line_near([says])
+    says = re.split(r"Error during parsing: |Caddyfile:\d+:? ?|provision \S+: ", says)[-1]
+    says = re.sub(r"'[^']*'|`[^`]*`|\"[^\"]*\"", "…", says.strip())
+    fix = "caddy validate says the same at home, with {$NAMES} and {$UPSTREAM} set"
+    return Problem(line, f"Caddy does not accept it: {says}", fix)
+
+
+def _unchecked(done: Ran) -> Refused:
+    return Refused(
+        f"The image's Caddyfile cannot be checked: {printable(done.last_words) or 'no answer'}",
+        next="journalctl -n 20 says why systemd-run does not start caddy",
+    )
+
+
 def _complaint(said: str) -> str:
     """Return Caddy's last line without its log's dressing."""
     lines = [line for line in said.splitlines() if line.strip() and '"level"' not in line]
-    return (lines or said.splitlines() or ["it said nothing"])[-1].strip()
-
-
-def _blocks(caddyfile: str) -> Iterator[str]:
-    """Give a Caddyfile's top-level blocks, each with what stands before it."""
-    depth, block = 0, ""
-    for line in caddyfile.splitlines(keepends=True):
-        block += line
-        closes = line.strip() == "}"
-        depth += bool(OPENING.match(line)) - closes
-        if closes and depth == 0:
-            yield block
-            block = ""
-    yield block
+    return printable((lines or said.splitlines() or ["it said nothing"])[-1].strip())

@@ -9,8 +9,11 @@ from typing import Any
 
 from daybook_release import generate, settings
 from daybook_release.ground import Ground
+from daybook_release.printable import LABEL_CHARS, printable
 from daybook_release.store import Release
 
+CELL = 32
+"""The widest that a column may become by what an image or a person says."""
 WORDS = 50
 """Lines of a failed release's log that are shown."""
 
@@ -38,10 +41,10 @@ def table(releases: Sequence[Mapping[str, Any]]) -> list[str]:
         (
             "*" if each["current"] else "",
             each["id"],
-            each["version"],
+            printable(each["version"], CELL),
             each["result"],
             f"{each['seconds']:.1f}",
-            each["by"],
+            printable(each["by"], CELL),
             "here" if each["image_here"] else "pruned",
         )
         for each in releases
@@ -69,7 +72,7 @@ def shown(ground: Ground, release: Release) -> dict[str, Any]:
 def page(shown: Mapping[str, Any]) -> list[str]:
     """Return one release as lines for a person."""
     facts = ("id", "image", "version", "commit", "at", "by", "run", "seconds", "result", "error")
-    lines = [f"{name:<9}{shown[name]}" for name in facts if shown[name]]
+    lines = [f"{name:<9}{printable(shown[name], 1000)}" for name in facts if shown[name]]
     lines += [f"secrets  {name} at version {v}" for name, v in shown["secrets"].items()]
     lines += [f"again    {each['at']} by {each['by']}" for each in shown["again"]]
     lines += ["", *shown["difference"].splitlines(), "", *shown["site"].splitlines()]
@@ -134,6 +137,6 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
 def version_in(body: str) -> str:
     """Return the version that an application says, or that it says none."""
     try:
-        return str(json.loads(body)["version"])
-    except (ValueError, KeyError, TypeError):
+        return printable(json.loads(body)["version"], LABEL_CHARS)
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "nothing that has a version"

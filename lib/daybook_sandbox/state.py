@@ -103,7 +103,8 @@ class Home:
     def make(self) -> None:
         """Make the folder and the demo's SSH key."""
         self.ssh_key.parent.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
+        for folder in (self.folder, self.ssh_key.parent):
+            folder.chmod(0o700)
         if not self.ssh_key.exists():
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "daybook-sandbox"]
             subprocess.run([*command, "-f", str(self.ssh_key)], check=True)

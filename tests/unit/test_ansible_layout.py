@@ -130,6 +130,7 @@ def test_caddy_reads_the_sites_and_serves_no_other_name():
     rendered = render("caddy", "Caddyfile.j2", caddy_names=["a.test"], caddy_peers=[])
     assert "acme-challenge" not in rendered
     assert "\nimport /etc/caddy/sites/*.caddy\n" in rendered
+    assert "\n\tadmin unix//run/caddy/admin.sock\n" in rendered
     assert 'http:// {\n\trespond "Nothing is served under this name." 421\n}' in rendered
 
 
@@ -167,6 +168,31 @@ def test_what_roles_ask_of_another_role_is_passed_on(suffix: str, variable: str)
     asked = {name for file in files for name in load(file) if name.endswith(suffix)}
     asked -= {"tools_packages", "tools_role_packages"}
     assert asked == set(re.findall(rf"\w+{suffix}", play["vars"][variable]))
+
+
+def test_the_firewall_is_up_before_what_it_protects_and_whom_it_keeps_out():
+    (play,) = load(ANSIBLE / "hosts.yml")
+    roles = [entry["role"] for entry in play["roles"]]
+    after = ("docker", "caddy", "app", "release", "github_runner")
+    assert [role for role in after if roles.index(role) < roles.index("firewall")] == []
+
+
+def test_the_firewall_lets_only_named_users_through():
+    rules = render(
+        "firewall",
+        "firewall.nft.j2",
+        firewall_metadata_users=["metrics"],
+        firewall_slot_ports=[9000, 9001],
+        firewall_ssh_users=["admin", "ann"],
+    )
+    by_name = re.findall(r"meta skuid (\{.*?\}|\S+) (.*)", rules)
+    assert by_name == [
+        ('"caddy"', "tcp dport { 9000, 9001 } accept"),
+        ('{ "admin", "ann" }', "tcp dport 22 accept"),
+        ('"root"', "accept"),
+        ('"metrics"', "ip daddr 169.254.169.254 tcp dport 80 accept"),
+        ('"metrics"', "ip6 daddr fd00:ec2::254 tcp dport 80 accept"),
+    ]
 
 
 def test_services_are_looked_at_when_all_is_written_and_then_the_certificates():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
+from daybook import signers
 from daybook.errors import ApprovalRefused
-from daybook.gates import approval
+from daybook.gates import approval, statement
+from daybook.gates.statement import APPLYING, APPROVED, PLANNED, Party, Signed
 from daybook.gates.waiting import Waiting
 from daybook.record import signing
 
@@ -22,127 +24,251 @@ BASIS = {
     "commit": "3fa9c2",
     "state": "serial 7 of 3f2a",
 }
+BOTH = 'namespaces="daybook-record,daybook-approval"'
+RECORDS = 'namespaces="daybook-record"'
+JOB = {"role": "hello-github-run-production", "subject": "repo:o/r:environment:production"}
+ANN = Party("ann@example.com")
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
-    """Return a private key for each person."""
+    """Return a private key for each person, and one for workflows."""
     folder = tmp_path_factory.mktemp("keys")
-    for name in ("ann", "bob", "eve"):
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name],
-            check=True,
-        )
-    return {name: folder / name for name in ("ann", "bob", "eve")}
+    names = ("ann", "bob", "bobs-other", "eve", "hello-workflows")
+    for name in names:
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name]
+        subprocess.run(command, check=True)
+    return {name: folder / name for name in names}
+
+
+def allow(keys, *lines: str) -> signers.Signers:
+    """Return what a signers file of these lines allows: `"ann@x {both} {ann}"`."""
+    public = {name: signing.public_key(key) for name, key in keys.items()}
+    text = "\n".join(lines).format(both=BOTH, records=RECORDS, **public)
+    return signers.parse(text, signers.FILE)
 
 
 @pytest.fixture
-def root(tmp_path, keys):
-    """Return a project in which Ann and Bob may approve."""
-    (tmp_path / "environments").mkdir()
-    lines = [
-        f'{name}@example.com namespaces="daybook-record,daybook-approval" '
-        f"{signing.public_key(keys[name])}\n"
-        for name in ("ann", "bob")
-    ]
-    (tmp_path / "environments/signers").write_text("# who may sign\n" + "".join(lines))
-    return tmp_path
+def allowed(keys):
+    """Return the signers of a project in which Ann and Bob plan and approve, and workflows plan."""
+    return allow(
+        keys,
+        "ann@example.com {both} {ann} github:ann-x",
+        "bob@example.com {both} {bob} github:bob-x",
+        "bob@example.com {both} {bobs-other}",
+        "hello-workflows {records} {hello-workflows}",
+    )
+
+
+def made_by(key, allowed, **workflow) -> Waiting:
+    """Return a pending plan with the signed statement of who made it."""
+    plan = Waiting("r1", "plan-1", "2026-11-23T18:00:00Z", BASIS, {"name": "Ann"}, "1 to destroy")
+    job = JOB | workflow if workflow else None
+    planned, _ = statement.sign(plan.about, PLANNED, key, allowed, workflow=job)
+    return replace(plan, planned=asdict(planned))
 
 
 @pytest.fixture
-def plan(keys):
+def plan(keys, allowed):
     """Return a plan of Ann's."""
-    operator = {"name": "Ann", "email": "ann@home.example", "user": "ann"}
-    operator["key"] = signing.fingerprint(signing.public_key(keys["ann"]))
-    return Waiting("r1", "plan-1", "2026-11-23T18:00:00Z", BASIS, operator, "1 to destroy")
+    return made_by(keys["ann"], allowed)
 
 
-def judge(answers, plan, root, operator=None):
-    operators = approval.identities(operator or plan.operator, root)
-    return approval.judge(answers, plan, root, operators)
+def approve(plan, key, allowed, decision=APPROVED, about=None, reason="") -> Signed:
+    """Return an answer as a changed program would send it: without a look at who made the plan."""
+    return statement.sign(about or plan.about, decision, key, allowed, reason=reason)[0]
 
 
-def test_another_persons_signature_approves(root, plan, keys):
-    answer = approval.sign(plan, keys["bob"], root, is_declined=False)
-    judged = judge([answer], plan, root)
+def judge(answers, plan, allowed, applier=ANN) -> approval.Judgement:
+    operators = (approval.planned_by(plan, allowed), applier)
+    return approval.judge(answers, plan.about, operators, allowed)
+
+
+def test_another_persons_signature_approves(plan, keys, allowed):
+    answer = approval.sign(plan, keys["bob"], allowed, is_declined=False)
+    judged = judge([answer], plan, allowed)
     assert judged == approval.Judgement({"bob@example.com": answer}, {}, ())
-    assert answer.said["digest"] == "plan-1"
-    assert answer.said["time"]
+    assert answer.content["digest"] == "plan-1"
+    assert answer.content["time"]
 
 
-def test_declining_says_why_and_approves_nothing(root, plan, keys):
-    answer = approval.sign(plan, keys["bob"], root, reason="not today", is_declined=True)
-    judged = judge([answer], plan, root)
+def test_declining_says_why_and_approves_nothing(plan, keys, allowed):
+    answer = approval.sign(plan, keys["bob"], allowed, reason="not today", is_declined=True)
+    judged = judge([answer], plan, allowed)
     assert (judged.approved, list(judged.declined)) == ({}, ["bob@example.com"])
-    assert answer.said["reason"] == "not today"
+    assert answer.content["reason"] == "not today"
 
 
+@pytest.mark.attack("F3", "the operator, or a stranger, approves with daybook approve")
 @pytest.mark.parametrize(
     ("who", "problem"), [("ann", "is the operator"), ("eve", "is not in environments/signers")]
 )
-def test_who_does_not_count_is_told_before_anything_is_sent(root, plan, keys, who, problem):
+def test_an_answer_that_would_not_count_is_refused_before_it_is_sent(
+    plan, keys, allowed, who, problem
+):
     with pytest.raises(ApprovalRefused, match=problem):
-        approval.sign(plan, keys[who], root, is_declined=False)
+        approval.sign(plan, keys[who], allowed, is_declined=False)
 
 
-def test_a_key_for_records_alone_approves_nothing(root, plan, keys):
-    signers = root / "environments/signers"
-    signers.write_text(signers.read_text().replace(",daybook-approval", ""))
-    with pytest.raises(ApprovalRefused, match="is not in environments/signers"):
-        approval.sign(plan, keys["bob"], root, is_declined=False)
+ALONE = {
+    "the plan's author": ("ann", "ann", "bob", "is the operator of this plan"),
+    "who applies it": ("ann", "bob", "bob", "is the operator of this plan"),
+    "another key of who applies it": ("ann", "bob", "bobs-other", "is the operator of this plan"),
+    "another key of the author": ("bobs-other", "ann", "bob", "is the operator of this plan"),
+}
 
 
-@pytest.mark.parametrize(
-    "operator", [{"email": "BOB@example.com"}, {"key": "bob's"}], ids=["address", "key"]
-)
-def test_nobody_approves_what_they_apply_themselves(root, plan, keys, operator):
-    answer = approval.sign(plan, keys["bob"], root, is_declined=False)
-    if "key" in operator:
-        operator = {"key": signing.fingerprint(signing.public_key(keys["bob"]))}
-    judged = judge([answer], plan, root, operator)
+@pytest.mark.attack("F3", "one person plans, approves and applies, with one key or with two")
+@pytest.mark.parametrize("name", ALONE)
+def test_nobody_approves_what_they_plan_or_apply(keys, allowed, name):
+    planner, applier, approver, problem = ALONE[name]
+    if name == "the plan's author":
+        planner = approver
+    plan = made_by(keys[planner], allowed)
+    _, party = statement.sign(plan.about, APPLYING, keys[applier], allowed)
+    judged = judge([approve(plan, keys[approver], allowed)], plan, allowed, party)
     assert not judged.approved
-    assert "bob@example.com is the operator of this plan" in judged.ignored[0]
+    assert problem in judged.ignored[0]
 
 
+@pytest.mark.attack("F3", "another git user.email, or none, hides who made a plan")
+@pytest.mark.parametrize("email", ["", "somebody@else", "bob@example.com", " ann@example.com"])
+def test_git_s_identity_plays_no_part(plan, keys, allowed, email):
+    renamed = replace(plan, operator={"name": "Bob", "email": email, "key": ""})
+    own = judge([approve(plan, keys["ann"], allowed)], renamed, allowed)
+    assert not own.approved
+    assert judge([approve(plan, keys["bob"], allowed)], renamed, allowed).approved
+
+
+@pytest.mark.attack("F3", "a plan without its author's signature, or with a foreign one")
+@pytest.mark.parametrize(
+    "kind", ["none", "rubbish", "of another plan", "of a stranger", "approved"]
+)
+def test_a_plan_whose_author_is_not_proven_is_approved_by_nobody(plan, keys, allowed, kind):
+    open_ = allow(keys, "ann@example.com {both} {ann}", "eve@example.com {both} {eve}")
+    planned = {
+        "none": {},
+        "rubbish": {"statement": "[]", "signature": "x"},
+        "of another plan": made_by(keys["bob"], allowed).planned,
+        "of a stranger": made_by(keys["eve"], open_).planned,
+        "approved": asdict(approve(plan, keys["bob"], allowed)),
+    }[kind]
+    about = {"digest": "plan-2"} if kind == "of another plan" else {}
+    forged = replace(plan, planned=planned, **about)
+    with pytest.raises(ApprovalRefused, match="It is not known who made this plan"):
+        approval.sign(forged, keys["bob"], allowed, is_declined=False)
+    with pytest.raises(ApprovalRefused, match="It is not known who made this plan"):
+        judge([], forged, allowed)
+
+
+@pytest.mark.attack("F3", "a signers line that may not approve")
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("bob@example.com {records} {bob}", "do not have daybook-approval"),
+        ("bob@example.com {bob}", "has no namespaces"),
+        ('bob@example.com namespaces="file" {bob}', "do not have daybook-approval"),
+        ('bob@example.com {both},valid-before="20260101" {bob}', "not valid at this time"),
+        ("", "is not in environments/signers"),
+    ],
+)
+def test_a_key_approves_only_while_its_line_says_so(plan, keys, allowed, line, problem):
+    answer = approve(plan, keys["bob"], allowed)
+    now = allow(keys, "ann@example.com {both} {ann}", line)
+    judged = judge([answer], plan, now)
+    assert not judged.approved
+    assert problem in judged.ignored[0]
+    with pytest.raises(ApprovalRefused, match=problem):
+        approval.sign(plan, keys["bob"], now, is_declined=False)
+
+
+@pytest.mark.attack("F3", "an answer about another plan, run, text, place or time")
 @pytest.mark.parametrize(
     ("other", "named"),
     [
         ({"digest": "plan-2"}, "digest"),
         ({"run": "r2"}, "run"),
         ({"summary": "2 to destroy"}, "summary"),
-        ({"basis": BASIS | {"environment": "staging", "commit": "77b0"}}, "environment and commit"),
-        ({"basis": BASIS | {"target": "sandbox"}}, "target"),
-        ({"basis": BASIS | {"account": "210987654321"}}, "account"),
+        ({"made": "2026-11-22T18:00:00Z"}, "made"),
+        ({"environment": "staging", "commit": "77b0"}, "environment and commit"),
+        ({"target": "sandbox"}, "target"),
+        ({"account": "210987654321"}, "account"),
     ],
 )
-def test_an_answer_about_another_plan_does_not_count(root, plan, keys, other, named):
-    answer = approval.sign(replace(plan, **other), keys["bob"], root, is_declined=False)
-    judged = judge([answer], plan, root)
+def test_an_answer_about_another_plan_does_not_count(plan, keys, allowed, other, named):
+    answer = approve(plan, keys["bob"], allowed, about=plan.about | other)
+    judged = judge([answer], plan, allowed)
     assert not judged.approved
-    assert f"bob@example.com answered for another {named}" in judged.ignored[0]
+    assert f"bob@example.com signed another {named}" in judged.ignored[0]
 
 
-def test_a_statement_changed_after_it_was_signed_does_not_count(root, plan, keys):
-    answer = approval.sign(plan, keys["bob"], root, is_declined=True, reason="no")
-    said = json.dumps(answer.said | {"decision": "approved"}, sort_keys=True)
-    judged = judge([replace(answer, statement=said)], plan, root)
+@pytest.mark.attack("F3", "a signed statement that was changed, or says something else")
+def test_a_statement_changed_after_it_was_signed_does_not_count(plan, keys, allowed):
+    answer = approve(plan, keys["bob"], allowed, statement.DECLINED, reason="no")
+    content = json.dumps(answer.content | {"decision": "approved"}, sort_keys=True)
+    judged = judge([replace(answer, statement=content)], plan, allowed)
     assert not judged.approved
-    assert "its signature is not of what it says" in judged.ignored[0]
+    assert "the signature is not of this statement" in judged.ignored[0]
+    planning = statement.sign(plan.about, PLANNED, keys["bob"], allowed)[0]
+    assert not judge([planning], plan, allowed).approved, "who plans has not approved"
 
 
-def test_rubbish_in_the_bucket_stops_nothing(root, plan, keys):
-    good = approval.sign(plan, keys["bob"], root, is_declined=False)
-    bad = [approval.Answer.decode(b"[]"), approval.Answer("{}", "x")]
-    judged = judge([*bad, good], plan, root)
+@pytest.mark.attack("F3", "rubbish among the answers in the bucket")
+def test_rubbish_in_the_bucket_stops_nothing(plan, keys, allowed):
+    good = approve(plan, keys["bob"], allowed)
+    rubbish = (b"", b"[]", b"\xff", b"[" * 9_000, b'{"statement": 7, "signature": []}')
+    bad = [*map(Signed.decode, rubbish), Signed("{}", "x"), Signed("[" * 9_000, "x")]
+    judged = judge([*bad, Signed('{"decision": []}', good.signature), good], plan, allowed)
     assert list(judged.approved) == ["bob@example.com"]
-    assert len(judged.ignored) == 2
+    assert len(judged.ignored) == 8
 
 
-def test_a_key_that_is_not_there_is_said(root, plan):
+def test_a_key_that_is_not_there_is_said(plan, tmp_path, allowed):
     with pytest.raises(ApprovalRefused, match="there is no SSH key nobody"):
-        approval.sign(plan, root / "nobody", root, is_declined=False)
+        approval.sign(plan, tmp_path / "nobody", allowed, is_declined=False)
 
 
-def test_an_operator_is_known_by_each_of_their_names(root, plan):
-    known = approval.identities(plan.operator, root)
-    assert known == {plan.operator["key"], "ann@home.example", "ann@example.com"}
+WORKFLOWS = {
+    "another person": ("carol-y", "bob", ""),
+    "an app started it": ("renovate[bot]", "bob", ""),
+    "who started it": ("Bob-X", "bob", "bob@example.com started the workflow"),
+    "a person without a login": ("carol-y", "eve", "no github:LOGIN for eve@example.com"),
+}
+
+
+@pytest.mark.attack("F3", "one person starts a workflow and approves its plan")
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_person_who_did_not_start_it_approves_a_workflow_s_plan(keys, name):
+    actor, approver, problem = WORKFLOWS[name]
+    allowed = allow(
+        keys,
+        "bob@example.com {both} {bob} github:bob-x",
+        "eve@example.com {both} {eve}",
+        "hello-workflows {records} {hello-workflows}",
+    )
+    plan = made_by(keys["hello-workflows"], allowed, actor=actor)
+    workflow = approval.planned_by(plan, allowed)
+    assert workflow == Party("hello-workflows", PLANNED, "", actor.casefold())
+    judged = judge([approve(plan, keys[approver], allowed)], plan, allowed, workflow)
+    assert bool(judged.approved) == (not problem)
+    assert problem in "".join(judged.ignored)
+
+
+@pytest.mark.attack("F3", "a workflow's key approves")
+def test_a_workflow_s_key_never_approves(plan, keys, allowed):
+    both = allow(keys, "ann@example.com {both} {ann}", "hello-workflows {both} {hello-workflows}")
+    plan = made_by(keys["ann"], both)
+    job = JOB | {"actor": "bob-x"}
+    answer = statement.sign(plan.about, APPROVED, keys["hello-workflows"], both, workflow=job)[0]
+    judged = judge([answer], plan, both)
+    assert not judged.approved
+    assert "is a workflow's key, and a person must approve" in judged.ignored[0]
+
+
+@pytest.mark.attack("F3", "a workflow's key without a workflow, or a person's with one")
+def test_a_workflow_s_key_and_its_job_belong_together(plan, keys, allowed):
+    with pytest.raises(ApprovalRefused, match="hello-workflows is a workflow's key"):
+        statement.sign(plan.about, PLANNED, keys["hello-workflows"], allowed)
+    job = JOB | {"actor": "bob-x"}
+    with pytest.raises(ApprovalRefused, match="is no workflow's key"):
+        statement.sign(plan.about, PLANNED, keys["ann"], allowed, workflow=job)

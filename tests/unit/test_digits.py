@@ -14,8 +14,12 @@ LOOSE = re.compile(r"\\d|\.is(digit|decimal|numeric)\(|type=(int|float)\b")
 FINE = {
     "daybook/record/redact.py",  # only guesses what may be a secret
     "daybook/git.py",  # compiled with re.ASCII
+    "daybook/keeper.py",  # names in /proc
     "daybook/team.py",  # only leaves out keys whose time is over
     "daybook/warden.py",  # names in /proc
+    "daybook_release/caddyfile.py",  # compiled with re.ASCII, or Caddy takes no others
+    "daybook_release/caddyjson.py",  # written by Caddy, which takes no others
+    "daybook_release/site.py",  # what Caddy prints
 }
 
 
@@ -24,6 +28,6 @@ def test_no_pattern_takes_unicode_digits(path):
     found = [
         f"{path.name}:{number}: {line.strip()}"
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if LOOSE.search(line) and "re.ASCII" not in line
+        if LOOSE.search(line) and "re.ASCII" not in line and "isascii" not in line
     ]
     assert str(path.relative_to(LIB)) in FINE or found == []

@@ -19,7 +19,7 @@ def tree(cls: type = DaybookError) -> list[type]:
 
 def test_the_drawn_tree_is_the_tree():
     ours = [cls for cls in tree() if cls.__module__ == "daybook.errors"]
-    assert {cls.__name__ for cls in ours} == {*CODES, "ApprovalRefused"}
+    assert {cls.__name__ for cls in ours} == {*CODES, "ApprovalRefused", "AlreadyApplied"}
     assert {cls.__name__: cls.exit_code for cls in ours if cls.__name__ in CODES} == CODES
 
 

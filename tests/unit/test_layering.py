@@ -13,7 +13,8 @@ LAYERS = (
     {"errors"},
     {"bounded_yaml", "setting_types"},
     {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
-    | {"compose", "delivery", "dotenv", "git", "origins", "scaffold"},
+    | {"liveness", "private_files", "keeper"}
+    | {"compose", "delivery", "dotenv", "git", "origins", "scaffold", "signers"},
     {"amis", "aws", "disks", "github", "leftovers", "orphans", "probe", "inventory", "images"}
     | {"release", "reviews", "secrets", "team"}
     | {"terraform", "ansible"},
@@ -22,8 +23,8 @@ LAYERS = (
     {"record.story", "record.summary", "record.render", "record.provenance", "record.signing"},
     {"record.record", "record.recorder", "record.audit", "record.archive", "record.compare"}
     | {"record.history", "record.upload"}
-    | {"run", "gates.turn", "step", "survey", "gates.waiting", "gates.approval"}
-    | {"gates.desk", "gates.resume"},
+    | {"run", "gates.turn", "gates.rescue", "step", "survey", "gates.waiting", "gates.approval"}
+    | {"gates.desk", "gates.resume", "gates.statement", "gates.identity", "gates.evidence"},
     {"steps"},
     {"parameters", "terminal", "driver", "headless", "developer", "demo", "cli"},
 )

@@ -16,6 +16,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from moto.server import ThreadedMotoServer
 
+from daybook import liveness
 from daybook.errors import Locked, SettingsError
 from daybook.gates import lock
 from daybook.gates.lock import Holder, Lock
@@ -272,10 +273,73 @@ def test_a_writing_whose_answer_was_lost_counts(bucket):
     assert bucket.lock().read() is None
 
 
+@pytest.fixture
+def dead(tmp_path) -> Holder:
+    """Return a holder of this machine that was killed; its term is far from over."""
+    life = liveness.hold(tmp_path / ".alive/dead")
+    holder = replace(ANN, run="dead", life=life.proof, state_locks=("lock-1", "lock-2"))
+    os.close(life.fd)
+    return holder
+
+
+@pytest.mark.attack("F5", "a killed run keeps its own machine waiting for its lock's term")
+def test_the_lock_of_a_run_killed_on_this_machine_is_free_at_once(bucket, dead):
+    bucket.lock().take(dead)
+    assert bucket.lock().read().is_over
+    assert "killed" in "\n".join(bucket.lock().read().lines())
+    mine = bucket.lock()
+    mine.take(BEN)
+    assert mine.before.holder == dead
+    assert bucket.lock().read().holder == replace(BEN, state_locks=dead.state_locks)
+
+
+def test_a_run_that_lives_on_this_machine_is_waited_for(bucket, tmp_path):
+    life = liveness.hold(tmp_path / ".alive/r1")
+    bucket.lock().take(replace(ANN, life=life.proof))
+    with pytest.raises(Locked):
+        bucket.lock().take(BEN)
+    life.end()
+    with pytest.raises(Locked):  # Its file is gone: nothing is proven.
+        bucket.lock().take(BEN)
+
+
+def test_a_killed_run_on_another_machine_keeps_its_term(bucket, dead):
+    bucket.lock().take(replace(dead, life={**dead.life, "boot": "another"}))
+    with pytest.raises(Locked):
+        bucket.lock().take(BEN)
+
+
+def test_the_next_holder_learns_which_locks_terraform_had(bucket):
+    mine = bucket.lock()
+    mine.take(replace(ANN, term_s=1.0))
+    for number in range(lock.STATE_LOCKS + 3):
+        mine.note_state_lock(f"lock-{number}")
+    ids = bucket.lock().read().holder.state_locks
+    assert ids == tuple(f"lock-{number}" for number in range(3, lock.STATE_LOCKS + 3))
+    bucket.lock().break_(BEN)
+    other = bucket.lock()
+    other.take(BEN)
+    assert other.before.holder.state_locks == ids
+    mine.release()
+    assert bucket.lock().read().holder.run == BEN.run
+
+
+def test_a_lock_is_given_back_for_its_dead_holder_alone(bucket, dead):
+    bucket.lock().take(dead)
+    seen = bucket.lock().read()
+    bucket.lock().take(BEN)
+    bucket.lock().give_back(seen)
+    assert bucket.lock().read().holder.run == BEN.run
+    bucket.lock().give_back(bucket.lock().read())
+    assert bucket.lock().read() is None
+
+
 @pytest.mark.parametrize(
     ("content", "operator"),
     [
         (b'{"operator": "ann", "mood": "good"}', "ann"),
+        (b'{"operator": "ann", "life": ["x"], "state_locks": {"y": 7}}', "ann"),
+        (b'{"operator": "ann", "life": {"boot": 7, "file": {}}, "state_locks": [[], null]}', "ann"),
         (b"not JSON", "somebody"),
         (b"7", "somebody"),
     ],

@@ -9,12 +9,13 @@ import threading
 import time
 
 import nbformat
+import psutil
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from daybook import process
-from daybook.errors import CommandFailed
+from daybook.errors import CommandFailed, ToolKilled
 
 TRAPPING = "trap 'echo got INT; exit 4' INT; echo ready; while :; do sleep 0.05; done"
 
@@ -174,3 +175,33 @@ def test_an_interrupted_kernel_ends_the_tool_and_then_the_cell():
         Interrupting(notebook, kernel_name="python3").execute()
     text = "".join(output.get("text", "") for output in notebook.cells[0].outputs)
     assert text.split() == ["ready", "got", "INT"]
+
+
+def test_a_killed_tool_is_a_failure_whatever_the_caller_checks():
+    with pytest.raises(ToolKilled, match=r"was killed: Killed \(signal 9\)") as caught:
+        process.run(["sh", "-c", "echo 1.11.4; kill -9 $$"], check=False)
+    assert caught.value.exit_code == 5
+    assert caught.value.result.returncode == 128 + signal.SIGKILL
+    assert process.run(["sh", "-c", "exit 137"], check=False).returncode == 137
+
+
+@pytest.mark.attack("F13", "the warden of `terraform version` is killed: taken for success")
+def test_a_killed_warden_is_a_failure_and_its_tool_and_all_of_it_are_ended(tmp_path):
+    pids = []
+
+    def on_line(line: str) -> None:
+        pids.append(int(line))
+        if len(pids) == 2:
+            os.kill(psutil.Process(pids[0]).ppid(), signal.SIGKILL)
+
+    script = "trap '' INT; echo $$; setsid sleep 60 & echo $!; wait"
+    with pytest.raises(ToolKilled):
+        process.run(["sh", "-c", script], on_line=on_line, check=False)
+    assert not any(is_alive(pid) for pid in pids)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

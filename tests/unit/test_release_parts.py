@@ -111,31 +111,6 @@ def test_a_label_is_base64_of_gzip():
         prepare.unpack("nonsense")
 
 
-def test_a_site_leads_its_names_to_the_slot_that_a_file_tells():
-    text = site.render(site.BUILT_IN, ("shop.test", "www.shop.test"), "shop", 8000)
-    head, _, rest = text.partition("\nshop.test, www.shop.test {\n")
-    assert head == site.HEAD.strip()
-    assert rest.startswith("\t# The second slot serves while this file is there.\n")
-    assert "\t\ttry_files /shop.8001\n" in rest
-    assert "\tvars daybook_slot 127.0.0.1:8000\n" in rest
-    assert "\tvars @daybook_second daybook_slot 127.0.0.1:8001\n" in rest
-    assert "\treverse_proxy {vars.daybook_slot} {\n" in rest
-    assert "{$" not in text
-
-
-def test_only_the_blocks_that_lead_to_a_slot_look_for_the_file():
-    template = (
-        "# {$NAMES} {\n(common) {\n\theader {\n\t\t-Server\n\t}\n}\n"
-        "{$NAMES} {\n\thandle /api/* {\n\t\treverse_proxy {$UPSTREAM}\n\t}\n\timport common\n}\n"
-        "old.shop.test {\n\tredir https://shop.test\n}\n"
-    )
-    text = site.render(template, ("shop.test",), "shop", 8000)
-    assert text.count("@daybook_second file") == 1
-    assert "\nshop.test {\n\t# The second slot serves" in text
-    assert "(common) {\n\theader {\n" in text
-    assert text.endswith("old.shop.test {\n\tredir https://shop.test\n}\n")
-
-
 @pytest.fixture
 def caddy(tmp_path, monkeypatch):
     """Return a Caddy that runs, with folders of its own, and the host that notes its reloads."""
@@ -193,12 +168,6 @@ def test_maintenance_leaves_the_slot_alone(caddy):
     it.switch(Site("text", "shop.8001", is_second=True))
     it.switch(Site("closed"))
     assert (site.SLOTS / "shop.8001").exists()
-
-
-@pytest.mark.parametrize("template", ["{$NAMES} {\n}\n", "reverse_proxy {$UPSTREAM}\n"])
-def test_a_template_that_cannot_be_led_to_a_slot_is_refused(template):
-    with pytest.raises(Refused):
-        site.render(template, ("shop.test",), "shop", 8000)
 
 
 def test_secrets_are_fetched_ten_at_a_time_each_at_its_version():

@@ -150,6 +150,12 @@ def test_the_sudo_rule_has_one_command_and_one_form_of_arguments():
             assert not re.fullmatch(form[1:-1], " ".join(arguments))
 
 
+def test_the_runner_starts_only_behind_both_walls():
+    unit = (ROLES / "github_runner/templates/github-runner.service.j2").read_text().splitlines()
+    assert "Requires=daybook-firewall.service" in unit
+    assert "IPAddressDeny=169.254.169.254 fd00:ec2::254" in unit
+
+
 def test_a_runner_is_registered_once_and_again_when_what_github_was_told_changes(
     register, tmp_path
 ):

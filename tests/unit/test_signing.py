@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from daybook import signers
 from daybook.record import signing
 
 DATA = b"a record\n"
@@ -23,50 +25,57 @@ def any_key(request, tmp_path) -> Path:
     return path
 
 
-@pytest.fixture
-def signers(tmp_path) -> Path:
-    return tmp_path / "signers"
+def allow(key: Path, options: str = 'namespaces="daybook-record"') -> signers.Signers:
+    line = f"# the team\nann@x {options} {signing.public_key(key)} comment\n"
+    return signers.parse(line, "signers")
 
 
-def allow(signers: Path, key: Path, options: str = 'namespaces="daybook-record"') -> None:
-    signers.write_text(f"# the team\nann@x {options} {signing.public_key(key)} comment\n")
-
-
-def test_a_signature_is_known_to_us_and_to_ssh_keygen(any_key, signers, tmp_path):
-    allow(signers, any_key)
+def test_a_signature_is_known_to_us_and_to_ssh_keygen(any_key, tmp_path):
+    allowed = allow(any_key)
     signature, why = signing.sign(DATA, any_key, signing.RECORD)
     assert why == ""
-    found = signing.check(DATA, signature, signers, signing.RECORD)
+    found = signing.check(DATA, signature, allowed, signing.RECORD)
     assert (found.name, found.is_good) == ("ann@x", True)
     assert found.fingerprint in keygen("-l", "-f", any_key).stdout.decode()
-    file = tmp_path / "sig"
+    file, own = tmp_path / "sig", tmp_path / "signers"
     file.write_text(signature)
-    verify = ("-Y", "verify", "-f", signers, "-I", "ann@x", "-n", signing.RECORD, "-s", file)
+    own.write_text(f'ann@x namespaces="daybook-record" {allowed.lines[0].key}\n')
+    verify = ("-Y", "verify", "-f", own, "-I", "ann@x", "-n", signing.RECORD, "-s", file)
     assert keygen(*verify, stdin=DATA).returncode == 0
 
 
-def test_changed_bytes_another_namespace_and_a_stranger(any_key, signers):
-    allow(signers, any_key)
+def test_changed_bytes_another_namespace_and_a_stranger(any_key):
+    allowed = allow(any_key, 'namespaces="daybook-record,daybook-rehearsal"')
     signature, _ = signing.sign(DATA, any_key, signing.RECORD)
-    assert not signing.check(DATA + b"x", signature, signers, signing.RECORD).is_good
-    assert not signing.check(DATA, signature, signers, signing.REHEARSAL).is_good
-    signers.write_text("")
-    stranger = signing.check(DATA, signature, signers, signing.RECORD)
+    assert not signing.check(DATA + b"x", signature, allowed, signing.RECORD).is_good
+    assert not signing.check(DATA, signature, allowed, signing.REHEARSAL).is_good
+    stranger = signing.check(DATA, signature, signers.Signers(), signing.RECORD)
     assert (stranger.name, stranger.is_good) == ("", True)
     assert stranger.fingerprint == signing.fingerprint(signing.public_key(any_key))
 
 
+@pytest.mark.attack("F3", "a signers line without namespaces, or for something else, signs")
+@pytest.mark.parametrize("options", ["", 'namespaces="file"', 'namespaces="daybook-approval"'])
+def test_a_key_signs_only_in_the_namespaces_of_its_line(any_key, options):
+    signature, _ = signing.sign(DATA, any_key, signing.RECORD)
+    found = signing.check(DATA, signature, allow(any_key, options), signing.RECORD)
+    assert (found.name, found.is_good) == ("", True)
+
+
 @pytest.mark.parametrize("signature", ["", "garbage", "-----BEGIN SSH SIGNATURE-----\nU1NIU0lH\n"])
-def test_what_is_no_signature(signature, signers):
-    assert not signing.check(DATA, signature, signers, signing.RECORD).is_good
+def test_what_is_no_signature(signature):
+    assert not signing.check(DATA, signature, signers.Signers(), signing.RECORD).is_good
 
 
-def test_a_signer_who_had_left_by_then(key, signers):
-    allow(signers, key, 'valid-before="20260101"')
-    signature, _ = signing.sign(DATA, key, signing.RECORD)
-    while_here = signing.check(DATA, signature, signers, signing.RECORD, when="20250601000000Z")
-    after = signing.check(DATA, signature, signers, signing.RECORD, when="20260601000000Z")
-    assert (while_here.name, after.name) == ("ann@x", "")
+def test_a_signer_who_had_left_by_then(any_key):
+    allowed = allow(any_key, 'namespaces="daybook-record",valid-before="20260101"')
+    signature, _ = signing.sign(DATA, any_key, signing.RECORD)
+    while_here, after = datetime(2025, 6, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
+    names = [
+        signing.check(DATA, signature, allowed, signing.RECORD, when).name
+        for when in (while_here, after, None)
+    ]
+    assert names == ["ann@x", "", ""]
 
 
 def test_no_key_and_a_locked_key_say_why(tmp_path):
@@ -77,7 +86,7 @@ def test_no_key_and_a_locked_key_say_why(tmp_path):
     assert (signature, bool(why)) == ("", True)
 
 
-def test_a_key_that_only_the_agent_has(key, signers, tmp_path, monkeypatch):
+def test_a_key_that_only_the_agent_has(key, tmp_path, monkeypatch):
     socket = tmp_path / "agent"
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
     try:
@@ -86,10 +95,10 @@ def test_a_key_that_only_the_agent_has(key, signers, tmp_path, monkeypatch):
             assert agent.poll() is None
         public = tmp_path / "alone.pub"
         public.write_text(key.with_name("key.pub").read_text())
-        allow(signers, key)
+        allowed = allow(key)
         signature, why = signing.sign(DATA, tmp_path / "alone", signing.RECORD)
         assert why == ""
-        assert signing.check(DATA, signature, signers, signing.RECORD).name == "ann@x"
+        assert signing.check(DATA, signature, allowed, signing.RECORD).name == "ann@x"
     finally:
         agent.terminate()
         agent.wait()

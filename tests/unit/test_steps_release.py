@@ -14,6 +14,7 @@ from daybook.errors import ApplyFailed, Interrupted, PreflightFailed, VerifyFail
 from daybook.release import Release, Status
 from daybook.steps import rollback
 from daybook.steps.deploy import Wanted, proposal
+from daybook.steps.first_deploy import FirstDeploy
 from daybook.steps.hosts import Serving
 from daybook.steps.releasing import Change, ReleaseStep
 
@@ -219,3 +220,21 @@ def test_the_difference_has_image_secrets_and_the_compose_files_lines():
     assert ("image", TWO[:19], ONE[:19]) in rows
     assert ("compose.yaml", f"web: {NEW.id}", "") in rows
     assert ("compose.yaml", "", f"web: {OLD.id}") in rows
+
+
+@pytest.mark.parametrize(
+    ("text", "is_ok", "observed"),
+    [
+        (None, True, "Daybook's own"),
+        (b"{$NAMES} {\n\treverse_proxy {$UPSTREAM}\n}\n", True, "can be"),
+        (b"{$NAMES} {\n\treverse_proxy 10.0.0.1\n}\n", False, "Caddyfile line 2: "),
+        (b"\xff\xfe", False, "another encoding"),
+    ],
+)
+def test_a_caddyfile_is_checked_before_an_image_is_built(tmp_path, text, is_ok, observed):
+    (tmp_path / "app").mkdir()
+    if text is not None:
+        (tmp_path / "app/Caddyfile").write_bytes(text)
+    step = SimpleNamespace(root=tmp_path, settings=SimpleNamespace(names=("shop.test",)))
+    check = FirstDeploy._caddyfile_can_be_released(step, "Caddyfile")
+    assert (check.is_ok, observed in check.observed) == (is_ok, True)

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from daybook import team
+from daybook import signers, team
+from daybook.record import signing
 
 ANN = "ssh-ed25519 AAAAann"
 BOB = "ecdsa-sha2-nistp256 AAAAbob="
 CY = "ssh-rsa AAAAcy"
 
 
-def test_a_signers_file_gives_each_key_with_its_owner(tmp_path):
-    signers = tmp_path / "signers"
-    signers.write_text(
-        "# who may sign\n"
-        f'ann@x namespaces="daybook-record,daybook-approval" {ANN}\n'
-        f"\nbob@x,rob@x {BOB}\tlaptop\n"
-    )
-    assert team.public_keys(signers) == (f"{ANN} ann@x", f"{BOB} bob@x,rob@x")
-
-
-def test_an_authority_and_who_has_left_are_no_logins(tmp_path):
-    signers = tmp_path / "signers"
-    signers.write_text(
-        f'all@x cert-authority {ANN}\nbob@x valid-before="20200101" {BOB}\n'
-        f'cy@x valid-before="20990101Z" {CY}\n'
-    )
-    assert team.public_keys(signers) == (f"{CY} cy@x",)
-
-
-def test_no_file_is_no_team(tmp_path):
-    assert team.public_keys(tmp_path / "signers") == ()
+def test_every_key_that_is_valid_now_has_its_owner(key):
+    public = signing.public_key(key)
+    valid = ('namespaces="daybook-record"', 'valid-before="20990101Z"', "")
+    over = ('valid-before="20200101"', 'valid-after="20990101"')
+    for options in (*valid, *over):
+        allowed = signers.parse(f"ann@x {options} {public}\tlaptop\n", "signers")
+        expected = (f"{public} ann@x",) if options in valid else ()
+        assert team.public_keys(allowed) == expected, options
 
 
 def test_the_order_is_the_same_for_every_member_of_the_team():

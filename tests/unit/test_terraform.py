@@ -8,17 +8,20 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
+import psutil
 import pytest
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from daybook import process, ui
 from daybook.errors import ApplyFailed, CommandFailed, Interrupted, Locked
-from daybook.terraform import Change, Plan, Terraform, mirror_config, runner, show_progress
+from daybook.terraform import Change, Plan, Terraform, lock, mirror_config, runner, show_progress
 from daybook.terraform import plan as plans
 from daybook.terraform.events import Diagnostic, parse
+from daybook_sandbox import conditional
 
 # Only the resource that is built into Terraform: no provider has to be fetched or started.
 MAIN = """
@@ -246,6 +249,7 @@ def aws():
     require("terraform")
     from moto.server import ThreadedMotoServer
 
+    conditional.patch()
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -277,12 +281,13 @@ def make(tmp_path, aws, s3):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/main.tf").write_text(MAIN)
 
-    def make(workspace: str = "staging") -> Terraform:
+    def make(workspace: str = "staging", **options: object) -> Terraform:
         tool = Terraform(
             tmp_path / "folder",
             workspace=workspace,
             env=aws,
             data_dir=tmp_path / f"data-{workspace}",
+            **options,
         )
         backend = {"bucket": "hello-state", "key": "environment/terraform.tfstate"}
         tool.init({**backend, "region": "us-east-1", "use_path_style": True, "use_lockfile": True})
@@ -367,6 +372,67 @@ def test_a_lock_is_somebody_elses(tmp_path, make, s3, monkeypatch):
     for caught in (in_new_workspace, in_old_workspace):
         told = [" ".join(line.split()) for line in caught.value.details]
         assert told[:3] == ["ID: lock-7", "Operation: OperationTypeApply", "Who: ann@laptop"]
+        assert caught.value.next.endswith(": terraform force-unlock lock-7")
+
+
+def test_a_killed_terraform_has_written_down_its_lock_before_it_asked_for_it(
+    tmp_path, make, s3, monkeypatch
+):
+    monkeypatch.setattr(runner, "LOCK_TIMEOUT", "0s")
+    log, told = tmp_path / "terraform.log", []
+    tool = make(log=log, on_lock=told.append, unlock="daybook lock break x --terraform {id}")
+    plan = tool.plan(tmp_path / "p", variables={"names": [], "command": "sleep 30"})
+    assert len(told) == 2  # One for the new workspace, one for the plan.
+    before = len(told)
+
+    def on_event(event) -> None:
+        if event.kind == "provision_start":
+            [terraform] = [
+                each
+                for each in psutil.Process().children(recursive=True)
+                if each.name() == "terraform"
+            ]
+            terraform.kill()
+
+    with pytest.raises(ApplyFailed):
+        tool.apply(plan, on_event=on_event)
+    [left] = [key for key in keys(s3) if key.endswith(".tflock")]
+    found = lock.read(s3, "hello-state", left.removesuffix(".tflock"))
+    assert found.id == told[before]
+    assert found.id in lock.attempts(log)
+    assert log.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(Locked, match=f"daybook lock break x --terraform {found.id}"):
+        tool.plan(tmp_path / "p", variables={"names": []})
+    assert found.id not in lock.attempts(log)[lock.attempts(log).index(found.id) + 2 :]
+    assert not lock.remove(s3, "hello-state", replace(found, etag='"another"'))
+    assert lock.remove(s3, "hello-state", found)
+    assert lock.read(s3, "hello-state", left.removesuffix(".tflock")) is None
+    tool.plan(tmp_path / "p", variables={"names": []})
+
+
+def test_only_what_a_terraform_asked_for_is_its_lock(tmp_path):
+    log = tmp_path / "terraform.log"
+    asked = "[INFO]  backend-s3: Attempting to lock: tf_backend.lock.id={} tf_backend.operation={}"
+    lines = [asked.format("a-1", "Lock"), asked.format("a-2", "Unlock"), "ID: a-3", "\0\xff"]
+    log.write_text("\n".join(lines))
+    assert lock.attempts(log) == ["a-1"]
+    assert lock.attempts(tmp_path / "missing") == []
+
+
+@pytest.mark.parametrize("body", [b"", b"7", b"not JSON", b'{"ID": 7, "Who": ["x"]}'])
+def test_a_lock_that_cannot_be_read_is_known_by_its_etag(s3, body):
+    s3.put_object(Bucket="hello-state", Key="x.tflock", Body=body)
+    found = lock.read(s3, "hello-state", "x")
+    assert found.id == found.etag.strip('"')
+    assert found.who == ""
+
+
+def test_a_lock_is_printed_without_control_characters(s3):
+    body = json.dumps({"ID": "i", "Who": "ann\x1b[2J\n\u202e" + "x" * 999}).encode()
+    s3.put_object(Bucket="hello-state", Key="x.tflock", Body=body)
+    found = lock.read(s3, "hello-state", "x")
+    assert found.who.startswith("ann[2Jxxx")
+    assert len(found.who) == 200
 
 
 def test_a_failure_says_what_had_been_changed(tmp_path, make):

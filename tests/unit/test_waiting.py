@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -59,9 +60,9 @@ def test_the_run_that_takes_it_up_holds_it_and_nobody_else_can(tmp_path):
     assert files(tmp_path) == ["r2.json", "r2.tfplan"]
     waiting.use(tmp_path, plan(), "r2")
     assert files(tmp_path) == ["r2.tfplan"], "Terraform has yet to read it"
-    with pytest.raises(ApprovalRefused, match="No plan with this digest waits"):
+    with pytest.raises(ApprovalRefused, match="No plan with this digest is pending"):
         take_up(tmp_path, by="r3")
-    with pytest.raises(ApprovalRefused, match="another run has taken it"):
+    with pytest.raises(ApprovalRefused, match="has taken or discarded it"):
         waiting.use(tmp_path, plan(), "r2")
 
 
@@ -108,7 +109,7 @@ def test_that_others_can_see_a_plan_stays_known(tmp_path):
 def test_what_another_machine_left_is_taken_up_if_nothing_differs(tmp_path):
     left = plan("r9")
     take = lambda **now: waiting.take_up(tmp_path, "plan-1", BASIS | now, DAY, "r2", lambda: left)  # noqa: E731
-    with pytest.raises(ApprovalRefused, match="cannot be applied any more"):
+    with pytest.raises(ApprovalRefused, match="can no longer be applied"):
         take(commit="77b0e1")
     assert files(tmp_path) == []
     assert take().run == "r9"
@@ -159,6 +160,45 @@ def test_a_plan_that_nobody_knows_any_more_goes_and_one_too_old(tmp_path):
     assert files(tmp_path) == []
 
 
+def test_a_run_that_plans_the_same_again_keeps_its_age_and_its_plan_file(tmp_path):
+    first = keep(tmp_path, plan(hours_ago=2))
+    assert waiting.keep(tmp_path, plan(), DAY) == first
+    assert files(tmp_path) == ["r1.json", "r1.tfplan"]
+
+
 def test_a_plan_survives_its_way_to_the_bucket():
-    one = plan()
+    one = replace(plan(), planned={"statement": "{}", "signature": "x"})
     assert Waiting.decode(one.encode()) == one
+
+
+@pytest.mark.attack("F3", "a pending plan in the bucket, written by hand")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run": "../../../x"},
+        {"run": 7},
+        {"digest": None},
+        {"basis": []},
+        {"basis": {}},
+        {"basis": {"environment": {}}},
+        {"operator": "ann"},
+        {"planned": {"statement": []}},
+        {"made": "yesterday"},
+        {"made": "2026-01-01T00:00:00"},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_what_is_no_pending_plan_is_refused(change):
+    raw = json.dumps(json.loads(plan().encode()) | change).encode()
+    with pytest.raises(ApprovalRefused, match="cannot be read"):
+        Waiting.decode(raw)
+    for rubbish in (b"", b"[]", b"\xff", b"[" * 10_000):
+        with pytest.raises(ApprovalRefused, match="cannot be read"):
+            Waiting.decode(rubbish)
+
+
+def test_a_ticket_that_cannot_be_read_stops_nothing(tmp_path):
+    keep(tmp_path, plan())
+    (tmp_path / "runs/staging/.plans/r0.json").write_text("{}")
+    assert take_up(tmp_path).run == "r1"

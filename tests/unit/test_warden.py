@@ -66,7 +66,7 @@ def trapping(file: Path, slow: float = 0.1) -> list[str]:
 
 @pytest.mark.parametrize(
     ("script", "code"),
-    [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", 128 + 9), ("kill -TERM $$", 128 + 15)],
+    [("exit 0", 0), ("exit 137", 137), ("kill -9 $$", -9), ("kill -TERM $$", -15)],
 )
 def test_it_ends_as_the_tool_ended(script, code):
     assert warden("sh", "-c", script).wait(10) == code
@@ -102,7 +102,17 @@ def test_a_tool_that_does_not_end_is_killed_after_the_grace():
     started = warden("sh", "-c", "trap '' INT; echo ready; sleep 60; sleep 60", grace_s="0.2")
     assert started.stdout.readline() == "ready\n"
     started.stdin.close()
-    assert started.wait(10) == 128 + signal.SIGKILL
+    assert started.wait(10) == -signal.SIGKILL
+
+
+def test_a_tool_whose_warden_is_killed_gets_a_sigint(tmp_path):
+    file = tmp_path / "tool"
+    started = warden(*trapping(file))
+    assert started.stdout.readline() == "ready\n"
+    started.kill()
+    assert started.wait(10) == -signal.SIGKILL
+    until(lambda: "SIGINT" in file.read_text())
+    until(lambda: is_gone(int(file.read_text().split()[0])))
 
 
 def test_the_tool_gets_signals_as_they_are_by_default():

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
-from daybook import aws, settings, target, ui
+from daybook import aws, settings, signers, target, ui
 from daybook.cli import arguments
 from daybook.errors import ApprovalRefused, SettingsError
 from daybook.gates import approval
 from daybook.gates.approval import Office
+from daybook.gates.statement import Party
 from daybook.gates.waiting import NEW_PLAN, Waiting
 from daybook.settings import Settings
 
@@ -24,14 +25,17 @@ _KEY = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--key", type=_KEY, help="Your SSH key, if not the settings'.")
 @click.option("--rehearse", is_flag=True, help="The run was a rehearsal of a real environment.")
 def approve(run: str, decline: str | None, key: Path | None, rehearse: bool) -> None:
-    """Read the plan that RUN waits with, and sign that you approve or decline it.
+    """Read the pending plan of RUN, and sign that you approve or decline it.
 
-    Your key must be in environments/signers, and you must not be the one who made the plan.
+    Your key must be in environments/signers for daybook-approval, under another name than that of
+    the person who made the plan.
     At a terminal you are asked to type the environment's name first.
     """
     root = settings.find_root()
+    allowed = signers.load(root)
     plan, office, chosen = _find(root, run, rehearse)
-    _show(plan)
+    planner = approval.planned_by(plan, allowed)
+    _show(plan, planner)
     if plan.is_expired(chosen.plan_hours):
         raise ApprovalRefused(
             f"{plan.digest} is too old.",
@@ -41,14 +45,14 @@ def approve(run: str, decline: str | None, key: Path | None, rehearse: bool) -> 
         )
     is_no = decline is not None
     answer = approval.sign(
-        plan, key or _own_key(chosen), root, reason=decline or "", is_declined=is_no
+        plan, key or _own_key(chosen), allowed, reason=decline or "", is_declined=is_no
     )
     if not is_no and sys.stdin.isatty():
         _confirm(plan.environment)
     office.answer(plan, answer)
     word = ui.warn("declined") if is_no else ui.good("approved")
     going_on = f"daybook run {plan.basis['step']} --resume {plan.run} -p approve {plan.digest}"
-    lines = () if is_no else (f"{plan.operator['name'] or 'The operator'} goes on: {going_on}",)
+    lines = () if is_no else (f"{planner.name} goes on: {going_on}",)
     click.echo(ui.text(ui.Notice(plan.digest, word, lines)))
 
 
@@ -67,18 +71,19 @@ def _find(root: Path, run: str, rehearse: bool) -> tuple[Waiting, Office, Settin
     raise SettingsError(
         f"No run {run} has asked for approval.",
         expected=", ".join(waiting[-5:]) or "a run that waits for a second person",
-        next="ask the operator for the run's id, and look whether you are signed in to the account",
+        next="ask the operator for the run's id, and check that you are signed in to the account",
     )
 
 
-def _show(plan: Waiting) -> None:
-    who, where = plan.operator, plan.basis
+def _show(plan: Waiting, planner: Party) -> None:
+    where = plan.basis
+    by = f", from a workflow that {planner.actor} started" if planner.actor else ""
     place = "REHEARSAL" if where["target"] == "sandbox" else f"AWS {where['account']}"
     rows = [
         ("run", plan.run),
         ("where", f"{where['environment']}, {place}, {where['region']}"),
-        ("who", f"{who['name']} <{who['email']}> {who['user']}, key {who['key'] or 'none'}"),
-        ("when", plan.made),
+        ("planned by", f"{planner.name}{by}"),
+        ("planned at", plan.made),
         ("commit", where["commit"] or "none"),
     ]
     click.echo(ui.text(ui.Table(f"{where['step']} {where['environment']}", ("", ""), rows)))

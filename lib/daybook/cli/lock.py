@@ -9,10 +9,11 @@ import click
 
 from daybook import settings, target, ui
 from daybook.cli import arguments
-from daybook.errors import SettingsError
-from daybook.gates import turn
+from daybook.errors import SettingsError, status_of
+from daybook.gates import rescue, turn
 from daybook.gates.lock import Seen
 from daybook.run import Run
+from daybook.terraform import StateLock
 
 ACCOUNT = "What all environments share is named `account`."
 
@@ -34,10 +35,14 @@ def show(env: str, rehearse: bool, as_json: bool) -> None:
     """Show who holds ENV, and until when."""
     chosen, where = _place(env, rehearse)
     seen = turn.lock_in(where, chosen.app, env).read()
+    state_lock = rescue.state_lock(where, chosen.app, env)
     if as_json:
-        click.echo(json.dumps(_facts(seen)))
-    else:
-        click.echo(ui.text(_view(env, seen)))
+        click.echo(json.dumps(_facts(seen, state_lock)))
+        return
+    click.echo(ui.text(_view(env, seen)))
+    if state_lock:
+        title = f"Terraform holds the state of {env}"
+        click.echo(ui.text(ui.Notice(title, ui.warn("locked"), tuple(state_lock.lines()))))
 
 
 @lock.command("break", epilog=ACCOUNT)
@@ -48,11 +53,21 @@ def show(env: str, rehearse: bool, as_json: bool) -> None:
     type=arguments.REASON,
     help="Why; the holder and the record are told.",
 )
+@click.option(
+    "--terraform",
+    "id",
+    type=arguments.LOCK,
+    metavar="ID",
+    help="Remove this lock of Terraform's instead.",
+)
 @_rehearsed
-def break_(env: str, reason: str, rehearse: bool) -> None:
+def break_(env: str, reason: str, id: str | None, rehearse: bool) -> None:
     """Take ENV's lock from its holder, who stops before its next change; this is recorded."""
     if not reason.strip():
         raise SettingsError("A lock is not broken without a reason.", next="--reason WHY")
+    if id is not None:
+        _remove_state_lock(env, id, reason, rehearse)
+        return
     chosen, where = _place(env, rehearse)
     held = turn.lock_in(where, chosen.app, env)
     seen = held.read()
@@ -66,6 +81,36 @@ def break_(env: str, reason: str, rehearse: bool) -> None:
     title = f"The lock of {env} is broken"
     click.echo(ui.text(ui.Notice(title, ui.good("free"), tuple(seen.lines()))))
     click.echo(ui.text(run.finish(f"daybook lock show {env}")))
+
+
+def _remove_state_lock(env: str, id: str, reason: str, rehearse: bool) -> None:
+    """Remove Terraform's own lock, which never runs out, while nobody else may change ENV."""
+    chosen, where = _place(env, rehearse)
+    _require(env, id, rescue.state_lock(where, chosen.app, env))
+    run = Run("lock-break", _settings_of(env), rehearse=rehearse, parameters={"lock": env})
+    try:
+        with turn.Turn(run, env).begun():
+            found = rescue.state_lock(where, chosen.app, env)
+            if found is not None:  # Otherwise it was left by a run that is over: gone, and told.
+                _require(env, id, found)
+                rescue.remove_state_lock(where, chosen.app, found)
+                said = f"removed Terraform's lock {id} on the state of {env}: {reason}"
+                run.write("change", tool="daybook", what=said)
+    except BaseException as err:
+        run.recorder.close(status_of(type(err).__name__), str(err))
+        raise
+    title = f"Terraform's lock on the state of {env} is removed"
+    click.echo(ui.text(ui.Notice(title, ui.good("free"), tuple(found.lines() if found else ()))))
+    click.echo(ui.text(run.finish(f"daybook lock show {env}")))
+
+
+def _require(env: str, id: str, found: StateLock | None) -> None:
+    if found is None or found.id != id:
+        raise SettingsError(
+            f"Terraform's lock on the state of {env} is not {id!r}.",
+            expected=found.id if found else "a lock that is there: the state is not locked",
+            next=f"daybook lock show {env}",
+        )
 
 
 def _place(env: str, rehearse: bool) -> tuple[settings.Settings, target.Target]:
@@ -90,7 +135,9 @@ def _view(env: str, seen: Seen | None) -> ui.Notice:
     return ui.Notice(f"{env} is held", ui.warn("locked"), tuple(seen.lines()))
 
 
-def _facts(seen: Seen | None) -> dict[str, object]:
+def _facts(seen: Seen | None, state_lock: StateLock | None) -> dict[str, object]:
+    terraform = {"terraform": asdict(state_lock)} if state_lock else {}
     if seen is None:
-        return {"held": False}
-    return {"held": not seen.is_over, "until": seen.until.isoformat(), **asdict(seen.holder)}
+        return {"held": False, **terraform}
+    until = {"held": not seen.is_over, "until": seen.until.isoformat()}
+    return {**until, **asdict(seen.holder), **terraform}

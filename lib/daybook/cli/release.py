@@ -15,6 +15,7 @@ from daybook.cli import arguments
 from daybook.errors import SettingsError
 from daybook.steps import hosts, rollback
 from daybook.steps.hosts import Place, Serving
+from daybook_release.printable import printable
 
 _RESULTS = {
     "serving": ui.good,
@@ -23,6 +24,8 @@ _RESULTS = {
     "failed": ui.bad,
 }
 WIDTH = 150
+VERSION_CHARS = 32
+"""The most of a version that a table shows, so that its other columns keep their room."""
 LONG = ("compose", "difference", "settings_text", "site", "again")
 """What `show` prints below the facts, or leaves to --json."""
 
@@ -68,7 +71,10 @@ def current(env: str, found: list[Serving], as_json: bool) -> None:
     if as_json:
         _print_json({each.host.name: asdict(each.status) for each in found})
         return
-    rows = [(_state(each), each.host.name, each.version, *_known(each)) for each in found]
+    rows = [
+        (_state(each), each.host.name, printable(each.version, VERSION_CHARS), *_known(each))
+        for each in found
+    ]
     columns = ("", "host", "version", "image", "since", "by")
     click.echo(ui.text(ui.Table(f"{env} serves", columns, rows, whole=("host", "version"))))
 
@@ -85,7 +91,7 @@ def show(env: str, found: list[Serving], id: str | None, as_json: bool) -> None:
         return
     facts = [(k, _words(v)) for k, v in said.items() if v and k not in LONG]
     click.echo(ui.text(ui.Table(f"{said['id']} on {serving.host.name}", ("", ""), facts)))
-    click.echo(f"\n{said['difference']}")
+    click.echo(f"\n{ui.plain(said['difference'])}")
 
 
 @release.command()
@@ -117,7 +123,8 @@ def _rows(serving: Serving) -> Iterator[tuple[object, ...]]:
         took = ui.duration(each.seconds) if each.seconds else ""
         by = each.by.partition(" <")[0]
         run = each.run.rpartition("-")[2]
-        yield (result, each.id, each.version, when, took, by, run, serving.host.name, each.error)
+        version = printable(each.version, VERSION_CHARS)
+        yield (result, each.id, version, when, took, by, run, serving.host.name, each.error)
 
 
 def _known(serving: Serving) -> tuple[str, str, str]:
@@ -165,4 +172,4 @@ def _words(value: object) -> str:
 
 
 def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=1))

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from daybook import aws, settings, target, ui
+from daybook import aws, private_files, settings, target, ui
 from daybook.cli import arguments
 from daybook.cli import runs_tables as tables
 from daybook.errors import CommandFailed, SettingsError, VerifyFailed
@@ -134,7 +134,10 @@ def diff(before: str, after: str, as_json: bool) -> None:
 @click.option("--all", "all_", is_flag=True, help="Every run, and whether one is missing.")
 @_as_json
 def verify(run: str | None, all_: bool, as_json: bool) -> None:
-    """Check that records are what was sealed, and by whom; exit code 7 when one is not."""
+    """Check that records are what was sealed, by whom, and that what was applied was approved.
+
+    Exit code 7 when a record is not, or something was not.
+    """
     root = settings.find_root()
     found = list(audit.verify_all(root)) if all_ else [audit.verify(Archive(root).find(run))]
     if as_json:
@@ -144,7 +147,7 @@ def verify(run: str | None, all_: bool, as_json: bool) -> None:
     broken = [verdict.run for verdict in found if verdict.is_broken]
     if broken:
         raise VerifyFailed(
-            f"{len(broken)} of {len(found)} records are not what was sealed.",
+            f"{len(broken)} of {len(found)} records are broken, or show an unapproved change.",
             observed=", ".join(broken[:5]),
             changed="",
             next="compare with the bucket's copy, and ask who was on this machine",
@@ -201,7 +204,10 @@ def export(names: tuple[str, ...], output: Path, as_json: bool) -> None:
     folders = [index.find(name) for name in names] or sorted(record.runs_of(root))
     extra = {root / "environments/signers", root / "runs" / record.REHEARSAL_SIGNERS}
     extra |= set() if names else {folder.parent / record.HEAD for folder in folders}
-    with tarfile.open(output, "w:gz") as tar:
+    with (
+        open(output, "wb", opener=private_files.opener) as file,
+        tarfile.open(fileobj=file, mode="w:gz") as tar,
+    ):
         for path in [*folders, *(path for path in extra if path.exists())]:
             tar.add(path, path.relative_to(root))
     if as_json:
@@ -226,7 +232,8 @@ def _load(folder: Path) -> dict[str, Any]:
     """Return a run's record; of an open one, what its journal says by now."""
     said = record.load(folder)
     if said is None:
-        entries = journal.read(folder / journal.NAME)
+        path = folder / journal.NAME
+        entries = journal.read(path) if path.exists() else journal.Entries(())
         said = summary.summarise(entries) | {"status": archive.current(entries)}
     return said
 

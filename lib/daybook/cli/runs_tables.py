@@ -14,6 +14,7 @@ from daybook.record.compare import Comparison
 
 _STATES = {
     audit.INTACT: ui.good, audit.UNSIGNED: ui.warn, audit.BROKEN: ui.bad, audit.OPEN: ui.busy,
+    audit.UNAPPROVED: ui.bad,
     "succeeded": ui.good, "failed": ui.bad, "interrupted": ui.bad, "waiting": ui.warn,
     "running": ui.busy,
 }  # fmt: skip

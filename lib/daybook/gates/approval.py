@@ -1,61 +1,35 @@
-"""What others see of a waiting plan: kept in the bucket, and answered there with a signature.
+"""What others see of a pending plan: kept in the bucket, and answered there with a signature.
 
-`waiting/<env>/<digest>.json` says that a plan waits, so that another machine may make it again
+`waiting/<env>/<digest>.json` says that a plan is pending, so that another machine may make it again
 and apply it. `approvals/<env>/<run>/request.json` is the same for a second person; beside it lies
-one answer for each, what they say and their SSH signature of exactly that. `environments/signers`
-says whose keys count; nobody answers for a plan of their own.
+one answer for each person, a signed statement. Everybody with access to the bucket can write there,
+so nothing of it counts but for its signature.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from daybook import aws
 from daybook.errors import ApprovalRefused, CommandFailed
-from daybook.gates.waiting import Waiting
-from daybook.record import journal, provenance, signing
+from daybook.gates import statement
+from daybook.gates.statement import APPROVED, DECLINED, PLANNED, Party, Signed
+from daybook.gates.waiting import NEW_PLAN, Waiting
+from daybook.signers import Signers
 from daybook.target import Target
 
-NAMESPACE = "daybook-approval"
-APPROVED, DECLINED = "approved", "declined"
-_SCHEMA = "daybook-approval/1"
-# ann@example.com[,…] [options] type base64: man ssh-keygen, ALLOWED SIGNERS
-_SIGNER = re.compile(r"^([^#\s]\S*)\s(?:.*\s)??((?:ssh|ecdsa|sk)-\S+ +[A-Za-z0-9+/=]+)", re.M)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one person says of a plan. statement: JSON, byte for byte as it was signed."""
-
-    statement: str
-    signature: str
-
-    @classmethod
-    def decode(cls, raw: bytes) -> Answer:
-        """Return what was put into the bucket; of rubbish, an answer that does not count."""
-        try:
-            return cls(**json.loads(raw))
-        except (ValueError, TypeError):
-            return cls("", "")
-
-    @property
-    def said(self) -> dict[str, str]:
-        """Return the statement: {"decision": "approved", "digest": "plan-…", "name": …}."""
-        return json.loads(self.statement)
+MAX_BYTES, MAX_ANSWERS = 1_000_000, 100
 
 
 @dataclass(frozen=True)
 class Judgement:
     """The answers that count, by signer, and why others do not."""
 
-    approved: Mapping[str, Answer]
-    declined: Mapping[str, Answer]
+    approved: Mapping[str, Signed]
+    declined: Mapping[str, Signed]
     ignored: tuple[str, ...] = ()
 
 
@@ -67,16 +41,16 @@ class Office:
     bucket: str
 
     def leave(self, plan: Waiting) -> None:
-        """Say under its digest that a plan waits."""
+        """Write under its digest that a plan is pending."""
         self._put(_left(plan.environment, plan.digest), plan.encode())
 
     def left(self, environment: str, digest: str) -> Waiting | None:
-        """Return the plan that waits under a digest, or None."""
-        found = self._get(_left(environment, digest))
-        return Waiting.decode(found) if found else None
+        """Return the plan that is pending under a digest, or None."""
+        plan = self._plan(_left(environment, digest), environment)
+        return plan if plan and plan.digest == digest else None
 
     def take_away(self, plan: Waiting) -> None:
-        """Have it wait no more; it need not be there."""
+        """Delete the entry of a plan that is no longer pending; it need not be there."""
         s3 = aws.client(self.target, "s3")
         try:
             s3.delete_object(Bucket=self.bucket, Key=_left(plan.environment, plan.digest))
@@ -89,23 +63,43 @@ class Office:
 
     def question(self, environment: str, run: str) -> Waiting | None:
         """Return the plan that a run asks about, or None."""
-        found = self._get(_key(environment, run, "request"))
-        return Waiting.decode(found) if found else None
+        plan = self._plan(_key(environment, run, "request"), environment)
+        return plan if plan and plan.run == run else None
 
     def questions(self, environment: str) -> list[str]:
         """Return the runs that have asked about a plan, the oldest first."""
         return sorted({key.split("/")[2] for key in self._keys(f"approvals/{environment}/")})
 
-    def answer(self, plan: Waiting, answer: Answer) -> None:
-        """Put an answer beside its question; a second one of the same person replaces it."""
-        name = hashlib.sha256(answer.said["key"].encode()).hexdigest()[:16]
-        self._put(_key(plan.environment, plan.run, name), json.dumps(asdict(answer)).encode())
+    def answer(self, plan: Waiting, answer: Signed) -> None:
+        """Put an answer beside its question; a second one with the same key replaces it."""
+        name = hashlib.sha256(answer.content["key"].encode()).hexdigest()[:16]
+        self._put(_key(plan.environment, plan.run, name), answer.encode())
 
-    def answers(self, plan: Waiting) -> list[Answer]:
+    def answers(self, plan: Waiting) -> list[Signed]:
         """Return all answers about a plan, good or not."""
         question = _key(plan.environment, plan.run, "request")
         keys = self._keys(question.removesuffix("request.json"))
-        return [Answer.decode(self._get(key)) for key in keys if key != question]
+        others = [key for key in keys if key != question]
+        if len(others) > MAX_ANSWERS:
+            raise ApprovalRefused(
+                f"{plan.digest} has too many answers.",
+                expected=f"{MAX_ANSWERS} at most",
+                observed=str(len(others)),
+                next=NEW_PLAN.format(**plan.basis),
+            )
+        return [Signed.decode(self._get(key) or b"") for key in others]
+
+    def _plan(self, key: str, environment: str) -> Waiting | None:
+        found = self._get(key)
+        plan = Waiting.decode(found) if found else None
+        if plan and plan.environment != environment:
+            raise ApprovalRefused(
+                "A pending plan lies where it does not belong.",
+                expected=environment,
+                observed=plan.environment,
+                next=f"ask who wrote {key} in the bucket {self.bucket}",
+            )
+        return plan
 
     def _put(self, key: str, body: bytes) -> None:
         try:
@@ -116,7 +110,7 @@ class Office:
     def _get(self, key: str) -> bytes | None:
         s3 = aws.client(self.target, "s3")
         try:
-            return s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            return s3.get_object(Bucket=self.bucket, Key=key)["Body"].read(MAX_BYTES)
         except (s3.exceptions.NoSuchKey, s3.exceptions.NoSuchBucket):
             return None
         except aws.FAILURES as err:
@@ -141,108 +135,55 @@ class Office:
         )
 
 
-def sign(plan: Waiting, key: Path, root: Path, *, reason: str = "", is_declined: bool) -> Answer:
-    """Answer for a plan with the approver's key; it must be one of environments/signers.
-
-    Raises ApprovalRefused where the answer would not count.
-    """
-    who = provenance.operator(root)
-    said = {
-        "schema": _SCHEMA,
-        "decision": DECLINED if is_declined else APPROVED,
-        "reason": reason,
-        "run": plan.run,
-        "digest": plan.digest,
-        "summary": _sha256(plan.summary),
-        **_place(plan),
-        "time": journal.now(),
-        "name": f"{who['name']} <{who['email']}>",
-        "key": signing.fingerprint(signing.public_key(key)),
-    }
-    statement = json.dumps(said, ensure_ascii=False, sort_keys=True)
-    signature, why = signing.sign(statement.encode(), key, NAMESPACE)
-    if not signature:
-        raise ApprovalRefused("Nothing was signed.", observed=why, next="name a key with --key")
-    answer = Answer(statement, signature)
-    if problem := _problem(answer, plan, root, identities(plan.operator, root))[1]:
+def sign(
+    plan: Waiting, key: Path, allowed: Signers, *, reason: str = "", is_declined: bool
+) -> Signed:
+    """Answer for a plan with the approver's key; ApprovalRefused where it would not count."""
+    planner = planned_by(plan, allowed)
+    decision = DECLINED if is_declined else APPROVED
+    signed, party = statement.sign(plan.about, decision, key, allowed, reason=reason)
+    if problem := statement.conflict(party, (planner,), allowed):
         raise ApprovalRefused(
             "This answer would not count.",
-            expected="a key of environments/signers, of somebody who did not make the plan",
+            expected="another person than the one who made the plan",
             observed=problem,
-            next="ask another person, or commit your key to environments/signers",
+            next="ask another person of environments/signers",
         )
-    return answer
+    return signed
+
+
+def planned_by(plan: Waiting, allowed: Signers) -> Party:
+    """Return who made a plan; ApprovalRefused when no signature proves it."""
+    planner = statement.check(Signed.of(plan.planned), plan.about, {PLANNED}, allowed)
+    if planner.problem:
+        raise ApprovalRefused(
+            "It is not known who made this plan.",
+            expected="a plan signed by somebody of environments/signers",
+            observed=planner.problem if plan.planned else "no signature",
+            next=NEW_PLAN.format(**plan.basis),
+        )
+    return planner
 
 
 def judge(
-    answers: Iterable[Answer], plan: Waiting, root: Path, operators: Collection[str]
+    answers: Iterable[Signed],
+    about: Mapping[str, str],
+    operators: Iterable[Party],
+    allowed: Signers,
 ) -> Judgement:
     """Sort answers into those that approve, those that decline, and those that do not count.
 
-    operators: `identities` of everybody whose own answer is not enough.
+    about: what an answer must name. operators: who made the plan and who applies it.
     """
-    sorted_: dict[str, dict[str, Answer]] = {APPROVED: {}, DECLINED: {}}
-    ignored = []
+    counted: dict[str, dict[str, Signed]] = {APPROVED: {}, DECLINED: {}}
+    operators, ignored = tuple(operators), []
     for answer in answers:
-        name, problem = _problem(answer, plan, root, operators)
-        if problem:
+        party = statement.check(answer, about, counted, allowed)
+        if problem := party.problem or statement.conflict(party, operators, allowed):
             ignored.append(f"an answer that does not count: {problem}")
         else:
-            sorted_[answer.said["decision"]][name] = answer
-    return Judgement(sorted_[APPROVED], sorted_[DECLINED], tuple(ignored))
-
-
-def identities(operator: Mapping[str, str], root: Path) -> set[str]:
-    """Return every name that an operator has: of the key, in git, in environments/signers."""
-    known = {operator.get("key", ""), operator.get("email", "").lower()}
-    for names, public in _SIGNER.findall(_signers(root)):
-        if signing.fingerprint(public) in known:
-            known |= set(names.lower().split(","))
-    return known - {""}
-
-
-def _problem(
-    answer: Answer, plan: Waiting, root: Path, operators: Collection[str]
-) -> tuple[str, str]:
-    """Return who signed an answer, and why it does not count, or ""."""
-    try:
-        said = answer.said
-    except ValueError:
-        return "", "not JSON"
-    signers = root / "environments" / "signers"
-    signer = signing.check(answer.statement.encode(), answer.signature, signers, NAMESPACE)
-    expected = {
-        "schema": _SCHEMA,
-        "run": plan.run,
-        "digest": plan.digest,
-        "summary": _sha256(plan.summary),
-        **_place(plan),
-    }
-    if not signer.is_good:
-        return "", "its signature is not of what it says"
-    if not signer.name:
-        return "", f"{signer.fingerprint} is not in environments/signers for {NAMESPACE}"
-    if {signer.fingerprint, signer.name.lower()} & set(operators):
-        return signer.name, f"{signer.name} is the operator of this plan"
-    if other := [name for name, value in expected.items() if said.get(name) != value]:
-        return signer.name, f"{signer.name} answered for another {' and '.join(other)}"
-    if said.get("decision") not in (APPROVED, DECLINED):
-        return signer.name, f"{signer.name} neither approved nor declined"
-    return signer.name, ""
-
-
-def _place(plan: Waiting) -> dict[str, Any]:
-    names = ("environment", "step", "account", "region", "target", "commit")
-    return {name: plan.basis[name] for name in names}
-
-
-def _signers(root: Path) -> str:
-    path = root / "environments" / "signers"
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+            counted[party.decision][party.name] = answer
+    return Judgement(counted[APPROVED], counted[DECLINED], tuple(ignored))
 
 
 def _key(environment: str, run: str, name: str) -> str:

@@ -1,18 +1,27 @@
-"""Where a run's plan is approved: kept while it waits, taken up, decided, used once."""
+"""Where a run's plan is approved: kept while it is pending, taken up, decided, used once."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
-from daybook import aws, ui
+from daybook import aws, signers, ui
 from daybook.errors import ApprovalNeeded, ApprovalRefused, CommandFailed
-from daybook.gates import approval, gate, waiting
+from daybook.gates import approval, gate, identity, statement, waiting
+from daybook.gates.identity import Identity
+from daybook.gates.statement import Party, Signed
 from daybook.gates.waiting import Waiting
 from daybook.record import journal, provenance, record, signing
 from daybook.run import Run
+
+OVER = ui.Notice(
+    "This run is over: its record is closed",
+    ui.quiet("closed"),
+    ("Start the step again from its first cell, and approve in the gate that it shows.",),
+)
 
 
 class Desk:
@@ -26,11 +35,12 @@ class Desk:
         self._run, self._state, self._has_bucket = run, state, has_bucket
         self._waiting: Waiting | None = None
         self._own: gate.Approval | None = None
+        self._gate: gate.Gate | None = None
         run.at_end.append(self._clear)
 
     @property
     def made_by(self) -> str:
-        """Return the run whose plan this is, "" while none waits."""
+        """Return the run whose plan this is, "" while none is pending."""
         return self._waiting.run if self._waiting else ""
 
     @property
@@ -43,9 +53,22 @@ class Desk:
         """Tell whether the run has taken up a plan that Terraform saved."""
         return self._waiting is not None and self._run.plan_file.exists()
 
-    def take_up(self) -> None:
-        """Take up the waiting plan that the run is given an approval for, if any."""
+    @property
+    def needs_names(self) -> bool:
+        """Tell whether who plans must be known: not for `auto`, which stands for everybody."""
+        run = self._run
+        is_automatic = run.target.is_sandbox and run.parameters.get("approve") == gate.AUTO
+        return bool(run.settings.approvals) and not is_automatic
+
+    def clear_away(self) -> None:
+        """Forget the plan before this one, and what was approved of it: another one is made."""
+        if self._waiting and self._waiting.is_left:
+            self._take_away()
         self._waiting = self._own = None
+        self.close_gate(ui.Notice("Outdated: the plan cell was run again", ui.quiet("outdated")))
+
+    def take_up(self) -> None:
+        """Take up the pending plan that the run is given an approval for, if any."""
         run, given = self._run, str(self._run.parameters.get("approve", ""))
         wanted = given if given not in ("", gate.AUTO) else waiting.left_by(run.root, run.resumes)
         if wanted:
@@ -59,27 +82,25 @@ class Desk:
         if plan.is_empty:
             self._waiting = None
         elif self._waiting is None:
-            said, digest = ui.text(plan), plan.digest
-            made = (journal.now(), self._basis(), self._operator())
-            new = Waiting(self._run.id, digest, *made, said)
-            self._waiting = waiting.keep(self._run.root, new, self._run.settings.plan_hours)
+            self._waiting = self._keep(plan)
         elif (plan.digest, ui.text(plan)) != (self._waiting.digest, self._waiting.summary):
+            before = self._waiting
             self._discard()
             raise ApprovalRefused(
                 "The plan is not what it was when it was shown.",
-                expected=self._waiting.digest,
+                expected=before.digest,
                 observed=plan.digest,
-                details=_changed_lines(self._waiting.summary, ui.text(plan)),
-                next=waiting.NEW_PLAN.format(**self._waiting.basis),
+                details=_changed_lines(before.summary, ui.text(plan)),
+                next=waiting.NEW_PLAN.format(**before.basis),
             )
+        self._say_outdated(plan)
 
     def decide(self, plan: gate.Plan, given: str) -> gate.Approval:
         """Return the approval of exactly this plan, or raise what it lacks."""
         if plan.is_empty:
             return gate.Approval(plan.digest, gate.NOT_NEEDED)
         try:
-            hours = self._run.settings.plan_hours
-            waiting.require_current(self._waiting, self._basis(), hours)
+            self._require_pending(plan)
             return self._decide(plan, given)
         except ApprovalRefused:
             self._discard()
@@ -87,6 +108,31 @@ class Desk:
         except ApprovalNeeded:
             self._leave()
             raise
+
+    def ask(
+        self,
+        plan: gate.Plan,
+        approved: Callable[[gate.Gate], ui.Notice],
+        declined: Callable[[gate.Gate, str], ui.Notice],
+    ) -> None:
+        """Show the gate for a plan in the notebook; one that was shown before is closed."""
+        title = f"{self._run.title}, {self._run.target.region}"
+        self.close_gate(ui.Notice("This plan is shown again below", ui.quiet("outdated")))
+        self._gate = gate.Gate(plan, self._run.env, title, approved=approved, declined=declined)
+        self._gate.show()
+
+    def close_gate(self, notice: ui.Notice) -> None:
+        """Disable the gate that is shown, if any."""
+        if self._gate:
+            self._gate.close(notice)
+
+    def objection(self, shown: gate.Gate) -> ui.Notice | None:
+        """Return why a gate that was pressed approves nothing: it is not for the plan at hand."""
+        if shown is self._gate and self._waiting and shown.digest == self._waiting.digest:
+            return None
+        now = f"digest {self._waiting.digest}" if self._waiting else "none is pending"
+        lines = ("Nothing was approved or declined. Run the plan and approve cells again.",)
+        return ui.Notice(f"This is not the newest plan ({now})", ui.warn("outdated"), lines)
 
     def approve_by_hand(self, given: gate.Approval) -> None:
         """Take the operator's own approval, given in the notebook."""
@@ -98,56 +144,94 @@ class Desk:
         declined = ApprovalRefused(
             "The plan was declined.",
             observed=reason or None,
-            next="start again when it is right",
+            next="start the step again from its first cell",
         )
         run.write("approval", digest=self._waiting.digest, how=f"declined: {reason or 'no reason'}")
         self._discard()
         run.stop(declined)
         run.recorder.close("failed", f"declined: {reason}" if reason else "declined")
 
-    def use(self) -> None:
-        """Take the approved plan away: it is applied once."""
-        if not self._waiting:
-            return
-        if self._waiting.is_left and not self._left_elsewhere(self._waiting.digest):
+    def use(self, plan: gate.Plan, given: gate.Approval | None) -> dict[str, Any]:
+        """Take the approved plan away, to apply it once; return what the record says of it.
+
+        ApprovalRefused when it is not the very plan that was shown and approved, by whoever had to.
+        """
+        if given is None or given.digest != plan.digest:
             self._discard()
             raise ApprovalRefused(
-                f"{self._waiting.digest} does not wait any more.",
-                expected="a plan that nobody has applied or refused",
-                observed="another computer has taken it",
-                next=waiting.NEW_PLAN.format(**self._waiting.basis),
+                "The approval is of another plan.",
+                expected=plan.digest,
+                observed=given.digest if given else "no approval",
+                next=waiting.NEW_PLAN.format(**self._basis()),
             )
+        facts = {"digest": plan.digest, "summary": statement.sha256(ui.text(plan))}
+        if plan.is_empty:
+            return facts
+        try:
+            self._require_pending(plan)
+            facts |= self._signatures(given)
+            if self._waiting.is_left and not self._left_elsewhere(plan.digest):
+                raise ApprovalRefused(
+                    f"{plan.digest} is no longer pending.",
+                    expected="its entry in the state bucket",
+                    observed="another run has applied or discarded it",
+                    next=waiting.NEW_PLAN.format(**self._waiting.basis),
+                )
+        except ApprovalRefused:
+            self._discard()
+            raise
         waiting.use(self._run.root, self._waiting, self._run.id)
         self._take_away()
+        self.close_gate(ui.Notice("This plan is being applied", ui.quiet("used")))
+        return facts
+
+    def _keep(self, plan: gate.Plan) -> Waiting:
+        run = self._run
+        made = (journal.now(), self._basis(), self._operator())
+        new = Waiting(run.id, plan.digest, *made, ui.text(plan))
+        if self.needs_names:
+            me, allowed = self._identity(), signers.load(run.root)
+            new = replace(new, operator={**new.operator, "signer": me.name})
+            planned, _ = statement.sign(
+                new.about, statement.PLANNED, me.key, allowed, workflow=me.workflow
+            )
+            new = replace(new, planned=asdict(planned))
+        return waiting.keep(run.root, new, run.settings.plan_hours)
+
+    def _require_pending(self, plan: gate.Plan) -> None:
+        """Raise ApprovalRefused unless this plan is the one that was shown, and still current."""
+        pending = self._waiting
+        if pending is None or (pending.digest, pending.summary) != (plan.digest, ui.text(plan)):
+            raise ApprovalRefused(
+                f"{plan.digest} is not the plan that was shown.",
+                expected=pending.digest if pending else "a pending plan",
+                observed=plan.digest,
+                next=waiting.NEW_PLAN.format(**self._basis()),
+            )
+        waiting.require_current(pending, self._basis(), self._run.settings.plan_hours)
 
     def _decide(self, plan: gate.Plan, given: str) -> gate.Approval:
         run = self._run
         command = run.command(approve=plan.digest)
         try:
-            own = self._own or gate.decide(
-                plan, given, is_sandbox=run.target.is_sandbox, command=command
-            )
+            own = self._own if self._own and given in ("", plan.digest) else None
+            own = own or gate.decide(plan, given, is_sandbox=run.target.is_sandbox, command=command)
         except ApprovalRefused:
             raise
         except ApprovalNeeded as needed:
             if not self._needs_second():
                 raise
             self._office().ask(self._waiting)
-            also = f"and somebody else: daybook approve {self._waiting.run}"
+            also = f"and another person: daybook approve {self._waiting.run}"
             raise ApprovalNeeded(needed.message, details=[also], next=needed.next) from None
         return own if own.is_automatic or not self._needs_second() else self._second(own, command)
 
     def _second(self, own: gate.Approval, command: str) -> gate.Approval:
         """Return the approval with a second person's; raise while there is none."""
         run, plan = self._run, self._waiting
-        operators = {
-            name
-            for operator in (plan.operator, self._operator())
-            for name in approval.identities(operator, run.root)
-        }
-        judged = approval.judge(self._office().answers(plan), plan, run.root, operators)
+        judged = self._judge(self._office().answers(plan), self._identity().party)
         for name, answer in judged.declined.items():
-            reason = answer.said["reason"]
+            reason = str(answer.content["reason"])
             run.write("approval", digest=plan.digest, how=f"declined by {name}: {reason}")
             following = waiting.NEW_PLAN.format(**plan.basis)
             raise ApprovalRefused(f"{name} declined this plan.", observed=reason, next=following)
@@ -156,7 +240,7 @@ class Desk:
             raise ApprovalNeeded(
                 f"{plan.digest} waits for a second person.",
                 details=judged.ignored,
-                expected="the signature of somebody of environments/signers but the operator",
+                expected=f"the signature of another person of {signers.FILE}",
                 next=f"ask one to run: daybook approve {plan.run}; then: {command}",
             )
         by = tuple(
@@ -165,8 +249,49 @@ class Desk:
         )
         return replace(own, how=f"{own.how} and by {', '.join(judged.approved)}", by=by)
 
+    def _judge(self, answers: list[Signed], applier: Party) -> approval.Judgement:
+        """Sort answers, none of which may be from the plan's author or from who applies it."""
+        allowed = signers.load(self._run.root)
+        operators = (approval.planned_by(self._waiting, allowed), applier)
+        return approval.judge(answers, self._waiting.about, operators, allowed)
+
+    def _signatures(self, given: gate.Approval) -> dict[str, Any]:
+        """Sign that this run applies the plan, and judge the approvals once more with that.
+
+        Returns {} where no second person is needed, or `auto` stands for everybody.
+        """
+        if given.is_automatic or not self._needs_second():
+            return {}
+        me, pending = self._identity(), self._waiting
+        applying, applier = statement.sign(
+            pending.about,
+            statement.APPLYING,
+            me.key,
+            signers.load(self._run.root),
+            workflow=me.workflow,
+        )
+        judged = self._judge([Signed(each.statement, each.signature) for each in given.by], applier)
+        if not judged.approved or judged.declined:
+            raise ApprovalRefused(
+                f"No second person has approved {pending.digest}.",
+                expected=f"the signature of another person of {signers.FILE}",
+                observed="; ".join(judged.ignored) or "none",
+                next=f"daybook approve {pending.run}",
+            )
+        return {
+            "made": pending.made,
+            "made_by": pending.run,
+            "needs": self._run.settings.approvals,
+            "planned": dict(pending.planned),
+            "applying": asdict(applying),
+        }
+
     def _needs_second(self) -> bool:
         return bool(self._run.settings.approvals) and self._has_bucket()
+
+    def _identity(self) -> Identity:
+        run = self._run
+        return identity.find(run.root, run.env, run.settings, run.target)
 
     def _office(self) -> approval.Office:
         target = self._run.target
@@ -190,6 +315,15 @@ class Desk:
         key = signing.fingerprint(signing.public_key(self._run.ssh_key))
         return {**provenance.operator(self._run.root), "key": key}
 
+    def _say_outdated(self, plan: gate.Plan) -> None:
+        """Have the gate of the plan before say which one is to be approved instead."""
+        if self._gate:
+            words = "no changes" if plan.is_empty else f"digest {plan.digest}"
+            lines = ("Approve that one: run the approve cell again, and use the gate it shows.",)
+            notice = ui.Notice(f"A newer plan was made ({words})", ui.quiet("outdated"), lines)
+            self._gate.say(notice)
+            self._gate = None
+
     def _leave(self) -> None:
         """Let another machine know of the plan; where that fails it waits on this one alone."""
         with suppress(CommandFailed):
@@ -210,9 +344,12 @@ class Desk:
         waiting.discard(self._run.root, self._run.env, self._run.id)
         if self._waiting:
             self._take_away()
+        self._waiting = self._own = None
+        self.close_gate(ui.Notice("This plan was discarded", ui.quiet("discarded")))
 
     def _clear(self) -> None:
-        """Forget what is over, this run's own plan included unless it waits."""
+        """Forget what is over, this run's own plan included unless it is pending."""
+        self.close_gate(OVER)
         waiting.forget_old(self._run.root, self._run.env, self._run.settings.plan_hours)
 
 

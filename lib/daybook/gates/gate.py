@@ -16,6 +16,9 @@ AUTO = "auto"
 """The approval that the sandbox takes for any plan."""
 NOT_NEEDED = "not needed"
 AUTOMATIC = "by auto, in the sandbox"
+MOST_NAMED = 20
+"""How many destroyed things a gate names."""
+DANGERS = ("destroy", "replace", "remove", "discard")
 
 
 class Change(Protocol):
@@ -147,41 +150,94 @@ def somebody_is_there() -> bool:
     return bool(kernel and kernel.get_parent().get("content", {}).get("allow_stdin"))
 
 
-def ask_in_notebook(
-    plan: Plan,
-    env: str,
-    approved: Callable[[Approval], ui.Notice],
-    declined: Callable[[str], None],
-) -> None:
-    """Show the gate as a widget: type the environment's name, then Approve or Decline.
+class Gate:
+    """One gate in a notebook: type the environment's name, then Approve; or say why not, Decline.
 
-    approved: says what comes next. declined: takes the reason, if one was typed.
+    It stands for the plan that it shows, and for nothing else: `close` disables it, with the
+    reason, as soon as that plan is no longer the one to approve. Buttons are never disabled by
+    what is typed, which the kernel learns too late: a press is judged.
     """
-    import ipywidgets as widgets
-    from IPython.display import display
 
-    counts = Counter(change.action for change in plan.changes)
-    said = ", ".join(f"{count} to {action}" for action, count in counts.items())
-    summary = ui.Notice(f"{env}: {said}", ui.warn("to approve"), (f"digest {plan.digest}",))
-    typed = widgets.Text(placeholder=f"{env}, or why not", description="Type here")
-    approve = widgets.Button(description="Approve", button_style="danger", disabled=True)
-    decline = widgets.Button(description="Decline")
-    answer = widgets.HTML()
+    def __init__(
+        self,
+        plan: Plan,
+        env: str,
+        title: str,
+        *,
+        approved: Callable[[Gate], ui.Notice],
+        declined: Callable[[Gate, str], ui.Notice],
+    ) -> None:
+        """title: where the plan applies. approved, declined: do it, and return what to show."""
+        import ipywidgets as widgets
 
-    def finish(notice: ui.Notice) -> None:
-        for control in (typed, approve, decline):
+        self.digest, self.env, self.closed = plan.digest, env, ""
+        self._summary = summary(plan, title)
+        self._approved, self._declined = approved, declined
+        self._declined_once = False
+        placeholder = f"{env} to approve, or why not"
+        self.typed = widgets.Text(placeholder=placeholder, description="Type here")
+        self.approve = widgets.Button(description="Approve", button_style="danger")
+        self.decline = widgets.Button(description="Decline")
+        self.answer = widgets.HTML()
+        self.approve.on_click(lambda _button: self._press_approve())
+        self.decline.on_click(lambda _button: self._press_decline())
+
+    def show(self) -> None:
+        """Display it; the text stays where the widgets are gone."""
+        import ipywidgets as widgets
+        from IPython.display import display
+
+        display(self._summary)
+        controls = widgets.HBox([self.typed, self.approve, self.decline])
+        display(widgets.VBox([controls, self.answer]))
+
+    def close(self, notice: ui.Notice) -> None:
+        """Disable it for good, and say why; the first reason stays."""
+        if self.closed:
+            return
+        self.closed = notice.title
+        for control in (self.typed, self.approve, self.decline):
             control.disabled = True
-        answer.value = notice.html()
+        self.answer.value = notice.html()
 
-    def on_approve(_button: object) -> None:
-        finish(approved(Approval(plan.digest, f"by typing {env}")))
+    def say(self, notice: ui.Notice) -> None:
+        """Show another word under the buttons."""
+        self.answer.value = notice.html()
 
-    def on_decline(_button: object) -> None:
-        declined("" if typed.value == env else typed.value.strip())
-        finish(ui.Notice("Declined. Nothing was changed", ui.warn("declined")))
+    def _press_approve(self) -> None:
+        if self.closed:
+            return
+        self._declined_once = False
+        if self.typed.value.strip() != self.env:
+            self.say(ui.Notice(f"Type {self.env} to approve", ui.warn("not approved")))
+            return
+        self._finish(self._approved(self))
 
-    typed.observe(lambda change: setattr(approve, "disabled", change["new"] != env), "value")
-    approve.on_click(on_approve)
-    decline.on_click(on_decline)
-    controls = widgets.HBox([typed, approve, decline])
-    display(widgets.VBox([widgets.HTML(summary.html()), controls, answer]))
+    def _press_decline(self) -> None:
+        if self.closed:
+            return
+        typed = self.typed.value.strip()
+        has_reason = bool(typed) and not self.env.startswith(typed)
+        if not has_reason and not self._declined_once:
+            self._declined_once = True
+            lines = ("Nothing was changed yet. Type a reason, or press Decline again.",)
+            self.say(ui.Notice("Discard this plan?", ui.warn("not declined"), lines))
+            return
+        self._finish(self._declined(self, typed if has_reason else ""))
+
+    def _finish(self, notice: ui.Notice) -> None:
+        self.close(notice)
+        self.say(notice)
+
+
+def summary(plan: Plan, title: str) -> ui.Notice:
+    """Return what a gate asks about: where, how much, what is destroyed, the digest."""
+    counts = Counter(change.action for change in plan.changes)
+    lines = [", ".join(f"{count} to {action}" for action, count in counts.items())]
+    dangers = [f"{each.action} {each.address}" for each in plan.changes if each.action in DANGERS]
+    lines += dangers[:MOST_NAMED]
+    if more := dangers[MOST_NAMED:]:
+        lines.append(f"and {len(more)} more: see the plan")
+    lines.append(f"digest {plan.digest}")
+    lines.append("This gate works while its kernel runs and this plan is the newest.")
+    return ui.Notice(f"Approve? {title}", ui.warn("to approve"), lines)

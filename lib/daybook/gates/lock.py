@@ -15,9 +15,9 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
@@ -25,6 +25,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from daybook import liveness
 from daybook.errors import Locked, SettingsError
 from daybook.setting_types import shown
 
@@ -33,6 +34,8 @@ TERM_S = 180.0
 RENEW_S = 30.0
 """How soon a holder hears, even in the middle of a change, that its lock was broken."""
 POLL_S = 2.0
+STATE_LOCKS = 20
+"""How many ids of Terraform's locks a holder carries: the newest."""
 TRUSTED = 0.8
 """The part of its term for which a holder that cannot reach the bucket trusts its lock."""
 _FAILURES = (BotoCoreError, ClientError)
@@ -45,7 +48,11 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has a lock, as the object says it. renewals: makes each writing of it another one."""
+    """Who has a lock, as the object says it. renewals: makes each writing of it another one.
+
+    life: what proves on the holder's machine that it is over. state_locks: the ids of the locks
+    that its Terraform asked for, and those that it found left by the holder before.
+    """
 
     run: str = ""
     step: str = ""
@@ -56,6 +63,8 @@ class Holder:
     term_s: float = TERM_S
     renewals: int = 0
     reason: str = ""
+    life: Mapping[str, str] = field(default_factory=dict)
+    state_locks: tuple[str, ...] = ()
 
     @classmethod
     def decode(cls, content: bytes) -> Holder:
@@ -64,7 +73,11 @@ class Holder:
             found = dict(json.loads(content))
         except (TypeError, ValueError):
             return cls(reason="the lock's content cannot be read")
-        return cls(**{key: value for key, value in found.items() if key in cls.__annotations__})
+        known = {key: value for key, value in found.items() if key in cls.__annotations__}
+        life, ids = known.get("life"), known.get("state_locks")
+        known["life"] = life if isinstance(life, dict) else {}
+        known["state_locks"] = tuple(map(str, ids)) if isinstance(ids, list) else ()
+        return cls(**known)
 
     def encode(self) -> bytes:
         """Return the object's content."""
@@ -73,17 +86,21 @@ class Holder:
 
 @dataclass(frozen=True)
 class Seen:
-    """A lock as it was read. until and now are both by the bucket's own clock."""
+    """A lock as it was read. until and now are both by the bucket's own clock.
+
+    is_abandoned: its holder was killed on this machine, and nothing of it is left.
+    """
 
     holder: Holder
     etag: str
     until: datetime
     now: datetime
+    is_abandoned: bool = False
 
     @property
     def is_over(self) -> bool:
         """True when anybody may take it."""
-        return self.now >= self.until
+        return self.is_abandoned or self.now >= self.until
 
     def lines(self) -> list[str]:
         """Return the facts, one a line."""
@@ -92,10 +109,15 @@ class Seen:
             "run": self.holder.run,
             "step": f"{self.holder.step} · {self.holder.target}",
             "since": self.holder.since,
-            "until": f"{self.until:%Y-%m-%dT%H:%M:%SZ}{' (over)' if self.is_over else ''}",
+            "until": f"{self.until:%Y-%m-%dT%H:%M:%SZ}{self._why_over()}",
             "reason": self.holder.reason,
         }
         return [f"{name}: {value}" for name, value in said.items() if value]
+
+    def _why_over(self) -> str:
+        if self.is_abandoned:
+            return " (free: its run was killed)"
+        return " (over)" if self.is_over else ""
 
 
 class Lock:
@@ -105,6 +127,8 @@ class Lock:
         self.name = name
         self.key = f"locks/{name}.json"
         self.lost: Locked | None = None
+        self.before: Seen | None = None
+        """The lock that this one replaced, whose holder was over."""
         self._s3, self._place = s3, {"Bucket": bucket, "Key": self.key}
         self._mine: tuple[Holder, str] | None = None
         self._trusted_until = 0.0
@@ -126,7 +150,8 @@ class Lock:
         holder = Holder.decode(answer["Body"].read())
         now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         until = answer["LastModified"] + timedelta(seconds=holder.term_s)
-        return Seen(holder, answer["ETag"], until.astimezone(UTC), now)
+        is_abandoned = liveness.is_over(holder.life)
+        return Seen(holder, answer["ETag"], until.astimezone(UTC), now, is_abandoned)
 
     def take(
         self,
@@ -189,6 +214,22 @@ class Lock:
                     self._s3.delete_object(**self._place, IfMatch=self._mine[1])
             self._mine = None
 
+    def give_back(self, seen: Seen) -> None:
+        """Give a lock back for a holder that is over, unless somebody else has taken it."""
+        try:
+            self._s3.delete_object(**self._place, IfMatch=seen.etag)
+        except ClientError as err:
+            if err.response["ResponseMetadata"]["HTTPStatusCode"] not in _REFUSED:
+                raise
+
+    def note_state_lock(self, id: str) -> None:
+        """Say in the lock which lock Terraform asks for: the next holder may find it left."""
+        with self._guard:
+            if self._mine and not self.lost:
+                holder, etag = self._mine
+                ids = (*holder.state_locks, id)[-STATE_LOCKS:]
+                self._renew(replace(holder, state_locks=ids), etag)
+
     def break_(self, by: Holder) -> Seen | None:
         """Take the lock from its holder, who stops before its next change; return what it was.
 
@@ -196,7 +237,8 @@ class Lock:
         """
         seen = self.read()
         while seen and not seen.is_over:
-            if self._put(replace(by, term_s=0.0), IfMatch=seen.etag):
+            free = replace(by, term_s=0.0, state_locks=seen.holder.state_locks)
+            if self._put(free, IfMatch=seen.etag):
                 return seen
             # Its holder renewed it between our two requests; anybody else is not who was meant.
             run, seen = seen.holder.run, self.read()
@@ -208,11 +250,14 @@ class Lock:
         seen = self.read()
         if seen and not seen.is_over and seen.holder.run != holder.run:
             raise self._held(seen)
+        if seen:
+            holder = replace(holder, state_locks=seen.holder.state_locks)
         sent = time.clock_gettime(_CLOCK)
         etag = self._put(holder, **({"IfMatch": seen.etag} if seen else {"IfNoneMatch": "*"}))
         if not etag:
             raise self._held(self.read())
         self._own(holder, etag, sent)
+        self.before = seen
 
     def _renew(self, holder: Holder, etag: str) -> None:
         sent = time.clock_gettime(_CLOCK)

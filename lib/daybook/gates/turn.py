@@ -5,27 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from daybook import aws, process, ui
+from daybook import aws, keeper, process, ui
 from daybook.errors import DaybookError, Interrupted, Locked
+from daybook.gates import rescue
 from daybook.gates.lock import Holder, Lock, seconds
 from daybook.record import provenance
 from daybook.record.journal import now
 from daybook.run import Run
-from daybook.target import Target
 
 WAIT = "DAYBOOK_WAIT"
 """How long to wait for another run, such as 10m; set by `daybook run --wait`."""
-ACCOUNT = "account"
-"""The lock of what all environments share."""
-
-
-def lock_in(where: Target, app: str, name: str) -> Lock:
-    """Return the lock of an environment, or of what the account's environments share."""
-    return Lock(aws.client(where, "s3"), aws.state_bucket(where, app), name)
+ACCOUNT = rescue.ACCOUNT
+lock_in = rescue.lock_in
 
 
 def holder_of(run: Run, reason: str = "") -> Holder:
@@ -40,7 +37,32 @@ def holder_of(run: Run, reason: str = "") -> Holder:
         target=run.target.title,
         since=now(),
         reason=reason,
+        life=run.life.proof,
     )
+
+
+class _Keeper:
+    """A process beside the run, which gives its lock back when the run is killed."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        clear_up = [sys.executable, "-m", rescue.__name__, run.root, run.env, run.id, name]
+        script = [sys.executable, "-I", "-S", keeper.__file__]
+        watched = [run.life.path, f"{process.MARK}={run.life.path.name}."]
+        self._process = subprocess.Popen(
+            [*script, *watched, *clear_up, run.target.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=run.root,
+            start_new_session=True,
+        )
+
+    def dismiss(self) -> None:
+        """Tell it that there is nothing to give back."""
+        try:
+            self._process.communicate(b".", timeout=5)
+        except (OSError, subprocess.TimeoutExpired):
+            self._process.kill()
 
 
 class Turn:
@@ -52,6 +74,8 @@ class Turn:
     def __init__(self, run: Run, name: str | None) -> None:
         self.run, self.name = run, name
         self._lock: Lock | None = None
+        self._keeper: _Keeper | None = None
+        self._state_locks: list[str] = []
         self._wait_s = seconds(os.environ.get(WAIT, ""))
         run.start = self._guarded(run.start)
         run.at_end.append(self.end)
@@ -61,12 +85,36 @@ class Turn:
         """Take the lock, waiting for as long as the operator wants to; Locked after that."""
         self.end()
         if self._can_be_locked():
-            lock = lock_in(self.run.target, self.run.settings.app, self.name)
-            self._take(lock)
-            self._lock = lock
-            self.run.write("note", what="lock taken", lock=lock.key)
+            self._keeper = _Keeper(self.run, self.name)
+            try:
+                self._begin()
+            except BaseException:
+                self.end()
+                raise
         with self.kept():
             yield
+
+    def _begin(self) -> None:
+        lock = lock_in(self.run.target, self.run.settings.app, self.name)
+        self._take(lock)
+        self._lock = lock
+        self.run.write("note", what="lock taken", lock=lock.key)
+        # Who may not even look there is told by Terraform itself.
+        with suppress(*aws.FAILURES):
+            self._remove_left_state_lock()
+
+    def _remove_left_state_lock(self) -> None:
+        """Remove Terraform's lock on the state when a run that is over left it, and say so."""
+        where, app = self.run.target, self.run.settings.app
+        found = rescue.state_lock(where, app, self.name)
+        if found is None:
+            return
+        left_by = rescue.left_by(self.run.root, found.id, self._lock.before, but=self.run.id)
+        if left_by and rescue.remove_state_lock(where, app, found):
+            said = f"{found.id}, left by {left_by}, which is over"
+            self.run.write("change", tool="daybook", action="removed", what=f"state lock {said}")
+            with ui.Progress(f"Terraform's lock on the state of {self.name}") as progress:
+                progress.row("state lock", ui.good("removed"), said)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -100,10 +148,31 @@ class Turn:
         self.end()
 
     def end(self) -> None:
-        """Give the lock back."""
+        """Give the lock back, and Terraform's own when one of our tools was killed with it."""
         if self._lock:
+            with suppress(*aws.FAILURES):
+                self._remove_own_state_lock()
             self._lock.release()
             self._lock = None
+        if self._keeper:
+            self._keeper.dismiss()
+            self._keeper = None
+
+    def note_state_lock(self, id: str) -> None:
+        """Write down which lock Terraform asks for, for whoever finds it left; from any thread."""
+        if id in self._state_locks:
+            return
+        self._state_locks.append(id)
+        self.run.write("note", what="Terraform's lock", id=id)
+        if self._lock:
+            with suppress(Locked, *aws.FAILURES):
+                self._lock.note_state_lock(id)
+
+    def _remove_own_state_lock(self) -> None:
+        where, app = self.run.target, self.run.settings.app
+        found = rescue.state_lock(where, app, self.name) if self._state_locks else None
+        if found and found.id in self._state_locks and rescue.remove_state_lock(where, app, found):
+            self.run.write("note", what="Terraform's lock removed", id=found.id)
 
     def require(self) -> None:
         """Raise Locked when the turn was taken away; to be asked before any change."""

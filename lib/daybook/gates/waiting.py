@@ -7,16 +7,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from daybook import private_files
 from daybook.errors import ApprovalRefused
+from daybook.gates import statement
 from daybook.record import journal, provenance, record, summary
 
 FOLDER = ".plans"
+_TEXTS = ("run", "digest", "made", "summary")
+_PLACE = ("environment", "step")
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NEW_PLAN = "make a new plan: daybook run {step} -p env {environment}"
 
 
@@ -28,6 +35,7 @@ class Waiting:
     operator: who made it, {"name": …, "email": …, "user": …, "key": "SHA256:…"}.
     summary: the plan as it was shown, as text.
     is_left: whether other machines can see it, and so may have taken it.
+    planned: the signed statement of who made it, where a second person must approve; or empty.
     """
 
     run: str
@@ -37,11 +45,19 @@ class Waiting:
     operator: Mapping[str, str]
     summary: str
     is_left: bool = False
+    planned: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> str:
         """Return the environment that it changes."""
         return self.basis["environment"]
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Return what a statement about it must name."""
+        facts = {"run": self.run, "digest": self.digest, "made": self.made}
+        place = {name: self.basis[name] for name in statement.SUBJECT if name in self.basis}
+        return facts | place | {"summary": statement.sha256(self.summary)}
 
     def is_expired(self, hours: int, now: datetime | None = None) -> bool:
         """Tell whether it has waited for longer than this."""
@@ -54,8 +70,22 @@ class Waiting:
 
     @classmethod
     def decode(cls, raw: bytes) -> Waiting:
-        """Return what `encode` wrote."""
-        return cls(**json.loads(raw))
+        """Return what `encode` wrote; ApprovalRefused when somebody else wrote it."""
+        try:
+            found = cls(**json.loads(raw))
+            is_whole = all(isinstance(getattr(found, name), str) for name in _TEXTS)
+            is_whole &= all(map(_is_texts, (found.basis, found.operator, found.planned)))
+            is_whole &= all(name in found.basis for name in _PLACE)
+            is_whole &= bool(_RUN.fullmatch(found.run))
+            is_whole &= datetime.fromisoformat(found.made).tzinfo is not None
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            is_whole = False
+        if not is_whole:
+            raise ApprovalRefused(
+                "A pending plan cannot be read: it was not written by this version of Daybook.",
+                next="run the step again without approve: it makes a new plan",
+            )
+        return found
 
 
 def plan_file(root: Path, environment: str, run: str) -> Path:
@@ -66,16 +96,17 @@ def plan_file(root: Path, environment: str, run: str) -> Path:
 def keep(root: Path, plan: Waiting, hours: int) -> Waiting:
     """Keep a plan until it is applied or refused; only its owner may read it.
 
-    Returns it under the name of the first run that made it, where that one still waits: what
+    Returns it under the name of the first run that made it, where that one is still pending: what
     others said of it since counts.
     """
     ticket = _ticket(root, plan.environment, plan.run)
     for path, older in _all(root):
-        own = {"run": older.run, "made": older.made, "is_left": older.is_left}
+        own = {name: getattr(older, name) for name in ("run", "made", "is_left", "planned")}
         is_same = replace(plan, **own) == older
-        if is_same and not older.is_expired(hours) and _is_closed(path):
+        if is_same and not older.is_expired(hours) and (path == ticket or _is_closed(path)):
             plan = older
-            discard(root, plan.environment, path.stem)
+            if path != ticket:
+                discard(root, plan.environment, path.stem)
     _write(ticket, plan)
     return plan
 
@@ -136,10 +167,10 @@ def require_current(plan: Waiting, basis: Mapping[str, str], hours: int) -> None
     """Raise ApprovalRefused with all that is not as it was when the plan was made."""
     details = differences(plan.basis, basis)
     if plan.is_expired(hours):
-        details.append(f"age: made at {plan.made}, and a plan may wait {hours} hours")
+        details.append(f"age: made at {plan.made}; a plan may wait {hours} hours")
     if details:
         raise ApprovalRefused(
-            f"{plan.digest} cannot be applied any more.",
+            f"{plan.digest} can no longer be applied.",
             details=details,
             next=NEW_PLAN.format(**basis),
         )
@@ -148,9 +179,9 @@ def require_current(plan: Waiting, basis: Mapping[str, str], hours: int) -> None
 def _nothing_waits(root: Path, approved: str, basis: Mapping[str, str]) -> ApprovalRefused:
     here = [plan.digest for _, plan in _all(root) if _is_for(plan, basis)]
     return ApprovalRefused(
-        "No plan with this digest waits for approval here.",
-        expected=", ".join(here) or "a plan that was shown, and waits",
-        observed=f"{approved}: applied, refused, or too old",
+        "No plan with this digest is pending here.",
+        expected=", ".join(here) or "a plan that was shown and is still pending",
+        observed=f"{approved}: never shown here, applied, refused, or too old",
         next=NEW_PLAN.format(**basis),
     )
 
@@ -175,9 +206,9 @@ def use(root: Path, plan: Waiting, by: str) -> None:
         _ticket(root, plan.environment, by).unlink()
     except FileNotFoundError as err:
         raise ApprovalRefused(
-            f"{plan.digest} does not wait any more.",
-            expected="a plan that nobody has applied or refused",
-            observed="another run has taken it",
+            f"{plan.digest} is no longer pending.",
+            expected="a plan that was not applied or refused",
+            observed="another run on this machine has taken or discarded it",
             next=NEW_PLAN.format(**plan.basis),
         ) from err
 
@@ -192,7 +223,7 @@ def forget_old(root: Path, environment: str, hours: int) -> None:
     """Delete plans that are too old, and those of runs that ended without waiting."""
     for path in sorted(_folder(root, environment).glob("*")):
         ticket = _ticket(root, environment, path.stem)
-        plan = Waiting.decode(ticket.read_bytes()) if ticket.is_file() else None
+        plan = _read(ticket)
         if (plan and plan.is_expired(hours)) or _is_over(root / "runs" / environment / path.stem):
             discard(root, environment, path.stem)
 
@@ -215,7 +246,15 @@ def _is_closed(ticket: Path) -> bool:
 
 def _all(root: Path) -> Iterator[tuple[Path, Waiting]]:
     for path in (root / "runs").glob(f"*/{FOLDER}/*.json"):
-        yield path, Waiting.decode(path.read_bytes())
+        if plan := _read(path):
+            yield path, plan
+
+
+def _read(ticket: Path) -> Waiting | None:
+    """Return the plan of a ticket; one that cannot be read is no plan."""
+    with suppress(FileNotFoundError, ApprovalRefused):
+        return Waiting.decode(ticket.read_bytes())
+    return None
 
 
 def _folder(root: Path, environment: str) -> Path:
@@ -227,9 +266,14 @@ def _ticket(root: Path, environment: str, run: str) -> Path:
 
 
 def _write(ticket: Path, plan: Waiting) -> None:
-    ticket.parent.mkdir(parents=True, exist_ok=True)
+    private_files.make_folder(ticket.parent)
     ticket.touch(0o600)
     ticket.write_bytes(plan.encode())
+
+
+def _is_texts(found: object) -> bool:
+    """Tell whether this is a dictionary of texts, as JSON gives it."""
+    return isinstance(found, Mapping) and all(isinstance(value, str) for value in found.values())
 
 
 def _short(value: object) -> str:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from daybook import private_files
 from daybook.errors import SettingsError
 from daybook.record import journal, provenance, record, summary
 from daybook.record.journal import Entries
@@ -80,7 +81,7 @@ class Archive:
 
     def __init__(self, root: Path) -> None:
         self.home = root / "runs"
-        self.home.mkdir(exist_ok=True)
+        private_files.make_folder(self.home, 0o750)
         self._db = _open(self.home / INDEX)
 
     def close(self) -> None:
@@ -163,9 +164,15 @@ class Archive:
     def _add(self, folder: Path) -> int:
         try:
             entries = journal.read(folder / journal.NAME)
-        except (FileNotFoundError, NotADirectoryError):
+        except NotADirectoryError:
             return 0
+        except FileNotFoundError:
+            entries = Entries(())
+            if not record.step_of(folder.name):
+                return 0
         said = record.load(folder) or _unsealed(entries)
+        if not entries.lines and (step := record.step_of(folder.name)):
+            said |= {"step": step, "start": _named_time(folder.name)}
         self._remove([folder.name])
         identity = self._free_id(_order(said["start"] or journal.now()))
         row = (
@@ -235,6 +242,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _prepared(path: Path) -> sqlite3.Connection:
+    path.touch(0o600)
     db = sqlite3.connect(path, timeout=30)
     db.execute("PRAGMA synchronous = OFF")
     (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -248,6 +256,10 @@ def _prepared(path: Path) -> sqlite3.Connection:
 
 def _unsealed(entries: Entries) -> dict[str, Any]:
     return summary.summarise(entries) | {"status": current(entries)}
+
+
+def _named_time(run: str) -> str:
+    return datetime.strptime(run[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).isoformat()
 
 
 def _order(time: str) -> int:

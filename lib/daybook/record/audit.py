@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from daybook import signers
+from daybook.gates import evidence
 from daybook.record import journal, record, signing, summary
+from daybook.signers import Signers
 
 INTACT, UNSIGNED, BROKEN, OPEN = "intact", "unsigned", "broken", "open"
+UNAPPROVED = "unapproved"
+"""Sealed as it was written, and what it says was applied is not what was approved."""
 _SAME_AS_JOURNAL = (
     *(
         "run",
@@ -41,8 +48,8 @@ class Verdict:
 
     @property
     def is_broken(self) -> bool:
-        """True when something was changed after the record was closed."""
-        return self.state == BROKEN
+        """True when something was changed after the record was closed, or never approved."""
+        return self.state in (BROKEN, UNAPPROVED)
 
 
 def verify(folder: Path) -> Verdict:
@@ -53,7 +60,8 @@ def verify(folder: Path) -> Verdict:
 def verify_all(root: Path, environment: str = "*") -> Iterator[Verdict]:
     """Check every run, and of each environment that none was removed, added or exchanged."""
     for home in sorted((root / "runs").glob(environment)):
-        folders = sorted(record.runs_of(root, home.name)) if home.is_dir() else []
+        known = {*record.runs_of(root, home.name), *record.unbegun(root, home.name)}
+        folders = sorted(known) if home.is_dir() else []
         chain = _Chain.of(home, folders)
         for folder in folders:
             yield _judge(folder, chain.problems(folder.name))
@@ -76,11 +84,19 @@ def _judge(folder: Path, links: Iterable[str]) -> Verdict:
     problems = (*_journal_problems(folder, said), *_file_problems(folder, said), *seal, *links)
     if problems:
         return Verdict(environment, run, BROKEN, signer, problems)
+    entries = journal.read(folder / journal.NAME)
+    load = functools.partial(signers.load, folder.parents[2])
+    if unapproved := tuple(evidence.problems(entries, load)):
+        return Verdict(environment, run, UNAPPROVED, signer, unapproved)
     return Verdict(environment, run, INTACT if signer else UNSIGNED, signer)
 
 
 def _judge_open(folder: Path) -> Verdict:
-    entries = journal.read(folder / journal.NAME)
+    path = folder / journal.NAME
+    if not path.exists() or not journal.read(path).lines:
+        never = ("killed before its first line: daybook runs settle",)
+        return Verdict(folder.parent.name, folder.name, OPEN, problems=never)
+    entries = journal.read(path)
     if (folder / record.SIGNATURE).exists():
         gone = ("record.json: gone, its signature is there",)
         return Verdict(folder.parent.name, folder.name, BROKEN, problems=gone)
@@ -128,20 +144,33 @@ def _seal_problems(folder: Path, raw: bytes, said: Mapping[str, Any]) -> tuple[s
     if not path.exists():
         is_signed = bool(said.get("signed"))
         return "", [f"{record.SIGNATURE}: missing"] if is_signed else []
-    root = folder.parents[2]
     is_rehearsal = said.get("target") == "sandbox"
-    signers = root / (
-        "runs/" + record.REHEARSAL_SIGNERS if is_rehearsal else "environments/signers"
-    )
     namespace = signing.REHEARSAL if is_rehearsal else signing.RECORD
-    when = "".join(c for c in str(said.get("end", ""))[:19] if c in "0123456789") + "Z"
     signature = path.read_text(encoding="utf-8", errors="replace")
-    found = signing.check(raw, signature, signers, namespace, when=when)
+    allowed = _signers(folder.parents[2], is_rehearsal=is_rehearsal)
+    found = signing.check(raw, signature, allowed, namespace, _time(said.get("end")))
     if not found.is_good:
         return "", [f"{record.NAME}: changed after it was signed"]
     if not found.name:
         return "", [f"{record.SIGNATURE}: by a stranger, {found.fingerprint}"]
     return found.name, []
+
+
+def _signers(root: Path, *, is_rehearsal: bool) -> Signers:
+    if not is_rehearsal:
+        return signers.load(root)
+    own = root / "runs" / record.REHEARSAL_SIGNERS
+    text = own.read_text(encoding="utf-8") if own.exists() else ""
+    return signers.parse(text, f"runs/{record.REHEARSAL_SIGNERS}")
+
+
+def _time(text: object) -> datetime | None:
+    """Read a record's time; None, which stands for now, where an edit left none."""
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
 
 
 def _link_problems(folder: Path) -> Iterator[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import itertools
 import time
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from daybook import private_files
 from daybook.record.journal import Journal
 from daybook.record.redact import Stream
 
@@ -40,11 +42,11 @@ class Outputs:
         """Put an output that is too large for the page into a file; return what to say of it."""
         if self.journal.stopped:
             return {"file": "no attachment", "mime": mime, "bytes": 0, "lost_bytes": len(value)}
-        self.attachments.mkdir(exist_ok=True)
+        private_files.make_folder(self.attachments)
         path = self.attachments / f"output-{next(self._files):03}{_SUFFIXES.get(mime, '.txt')}"
         is_binary = mime in ("image/png", "image/jpeg")
         content = base64.b64decode(value) if is_binary else value.encode("utf-8", "replace")
-        path.write_bytes(content)
+        private_files.write(path, content)
         return {"file": f"attachments/{path.name}", "mime": mime, "bytes": len(content)}
 
 
@@ -139,10 +141,10 @@ class Overflow:
     """The attachment that takes what a cell prints beyond its limit."""
 
     def __init__(self, journal: Journal, folder: Path, name: str) -> None:
-        folder.mkdir(exist_ok=True)
+        private_files.make_folder(folder)
         self.name = f"attachments/{name}"
         self._journal = journal
-        self._file = (folder / name).open("ab", buffering=0)
+        self._file = FileIO(folder / name, "ab", opener=private_files.opener)
         self._bytes = self._lost = 0
         self._tail = ""
 

@@ -4,7 +4,8 @@
     journal.write("phase", name="plan", state="started")
     journal.close("succeeded")
 
-Kinds: header · phase (name, state) · check (checks) · plan (digest, changes) · approval · change ·
+Kinds: header · phase (name, state) · check (checks) · plan (digest, changes) · displayed (digest,
+summary) · approval (digest, how, by) · apply (digest, written before the first change) · change ·
 outputs (values) · versions · cell_start · output · cell_end · tool_start · tool_end · status ·
 note · end. Every line but an `output` is on the disk when `write` returns.
 """
@@ -22,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from daybook import private_files
 from daybook.errors import CommandFailed
 from daybook.record.redact import Redactor
 
@@ -61,7 +63,7 @@ class Journal:
         cls, folder: Path, header: Mapping[str, Any], redactor: Redactor | None = None
     ) -> Journal:
         """Start the journal of a new run in its folder."""
-        folder.mkdir(parents=True, exist_ok=True)
+        private_files.make_folder(folder)
         _reserve(folder / _RESERVE)
         journal = cls(folder / NAME, redactor or Redactor())
         journal.write("header", **header)
@@ -230,10 +232,10 @@ def rewrite(path: Path, redactor: Redactor) -> bool:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing."""
+    """Write a whole file or nothing, for its owner alone."""
     scratch = path.with_name(f".{path.name}.new")
     try:
-        scratch.write_bytes(content)
+        private_files.write(scratch, content)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
@@ -268,7 +270,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 def _reserve(path: Path) -> None:
     """Take up the room that the last lines need when there is no other left."""
-    with path.open("wb") as file:
+    with open(path, "wb", opener=private_files.opener) as file:
         file.write(b"\0" * _RESERVE_BYTES)
         file.flush()
         os.fsync(file.fileno())

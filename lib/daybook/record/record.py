@@ -7,13 +7,16 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook import settings, target
+from daybook import liveness, private_files, settings, target
 from daybook.errors import SettingsError
 from daybook.record import journal, provenance, render, signing, summary
 from daybook.record.journal import Journal
@@ -26,12 +29,18 @@ HEAD = ".head.json"
 """In `runs/<env>/`: which record is the newest, so that its removal shows too."""
 REHEARSAL_SIGNERS = "rehearsal.signers"
 """In `runs/`: the sandbox's own keys; they count for rehearsals alone."""
+UNBEGUN = "never begun; its empty folder was removed"
 _PIECE = 1 << 20
+_RUN = re.compile(r"[0-9]{8}T[0-9]{6}Z-(?P<step>.+)-[0-9a-f]{6}")
+_AGE_S = 3600.0
 
 
 @dataclass(frozen=True)
 class Closed:
-    """A closed record. unsigned: why it has no signature, or ""."""
+    """A closed record. unsigned: why it has no signature, or "".
+
+    status: UNBEGUN for a run that was killed before its first line; its folder is removed.
+    """
 
     folder: Path
     status: str
@@ -41,6 +50,22 @@ class Closed:
 def runs_of(root: Path, environment: str = "*") -> Iterator[Path]:
     """Give every run's folder, closed or not."""
     return (file.parent for file in (root / "runs").glob(f"{environment}/*/{journal.NAME}"))
+
+
+def unbegun(root: Path, environment: str = "*") -> Iterator[Path]:
+    """Give the folders of runs that were killed before the first line of their journal."""
+    for folder in sorted((root / "runs").glob(f"{environment}/*/")):
+        if _RUN.fullmatch(folder.name) and not (folder / NAME).exists():
+            path = folder / journal.NAME
+            is_empty = not path.exists() or not journal.read(path).lines
+            if is_empty and not liveness.lives(liveness.file_of(folder)):
+                yield folder
+
+
+def step_of(run: str) -> str:
+    """Return the step that a run's id names."""
+    found = _RUN.fullmatch(run)
+    return found["step"] if found else ""
 
 
 def load(folder: Path) -> dict[str, Any] | None:
@@ -83,15 +108,58 @@ def settle(root: Path, *, environment: str = "*") -> list[Closed]:
     """Close every run whose kernel is gone, each with its true status and its own key."""
     closed = []
     for folder in sorted(runs_of(root, environment)):
-        if (folder / NAME).exists():
-            continue
-        entries = journal.read(folder / journal.NAME)
-        if entries.header and not provenance.is_alive(entries.header.get("kernel", {})):
-            status = summary.left_behind(entries)
-            reason = "" if entries.end else "its kernel was gone; closed afterwards"
-            key = operator_key(root, folder.parent.name, entries.header.get("target") == "sandbox")
-            closed.append(close(folder, status, reason=reason, key=key))
+        if not (folder / NAME).exists():
+            with _alone(folder.parent / ".settling"):
+                closed += _settle(root, folder)
+    for folder in list(unbegun(root, environment)):
+        closed.append(Closed(folder, UNBEGUN))
+        shutil.rmtree(folder)
+    for home in (root / "runs").glob(f"{environment}/{liveness.FOLDER}"):
+        _forget_dead(home)
     return closed
+
+
+def _settle(root: Path, folder: Path) -> list[Closed]:
+    """Close one run whose kernel is gone; another process may just have done it."""
+    if (folder / NAME).exists() or not folder.exists():
+        return []
+    entries = journal.read(folder / journal.NAME)
+    if not entries.header or provenance.is_alive(entries.header.get("kernel", {})):
+        return []
+    status = summary.left_behind(entries)
+    reason = "" if entries.end else "its kernel was gone; closed afterwards"
+    key = operator_key(root, folder.parent.name, entries.header.get("target") == "sandbox")
+    return [close(folder, status, reason=reason, key=key)]
+
+
+def is_over(folder: Path) -> bool:
+    """Tell whether nothing of a run works any more: neither its kernel nor a tool of it."""
+    if liveness.lives(liveness.file_of(folder)):
+        return False
+    if (folder / NAME).exists():
+        return True
+    path = folder / journal.NAME
+    header = journal.read(path).header if path.exists() else {}
+    return not provenance.is_alive(header.get("kernel", {}))
+
+
+def note(folder: Path, **said: Any) -> None:
+    """Add a note to the journal of a run whose kernel is gone, unless it is closed by now."""
+    path = folder / journal.NAME
+    with _alone(folder.parent / ".settling"):
+        if not path.exists() or (folder / NAME).exists() or journal.read(path).end:
+            return
+        writer = Journal.resume(path, _patterns_and_environment())
+        writer.write("note", **said)
+        writer.release()
+
+
+def _forget_dead(home: Path) -> None:
+    """Remove what proves that a run is over, once no lock of its can need the proof any more."""
+    for path in home.glob("*"):
+        is_old = time.time() - path.stat().st_mtime > _AGE_S
+        if is_old and not liveness.lives(path):
+            path.unlink(missing_ok=True)
 
 
 def operator_key(root: Path, environment: str, is_rehearsal: bool) -> Path | None:
@@ -179,9 +247,15 @@ def _previous(head: Path, run: str) -> dict[str, str] | None:
 @contextmanager
 def _chain(folder: Path) -> Iterator[Path]:
     """Hold the environment's chain of records: two runs may end at the same time."""
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone(folder / ".lock"):
         yield folder / HEAD
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with open(path, "w", opener=private_files.opener) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _allow_rehearsal(signers: Path, public: str) -> None:
@@ -216,7 +290,7 @@ def scrub(path: Path, redactor: Redactor) -> int:
     count = redactor.found.total() - before
     if count:
         scratch = path.with_name(f".{path.name}.new")
-        with scratch.open("wb") as file:
+        with open(scratch, "wb", opener=private_files.opener) as file:
             for piece in _clean_pieces(path, redactor):
                 file.write(piece.encode("utf-8", "surrogateescape"))
         scratch.replace(path)
@@ -234,4 +308,4 @@ def _clean_pieces(path: Path, redactor: Redactor) -> Iterator[str]:
 
 def _make_read_only(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
+        path.chmod(0o550 if path.is_dir() else 0o440)

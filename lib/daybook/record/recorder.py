@@ -23,6 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from daybook import private_files
 from daybook.errors import CommandFailed
 from daybook.record import provenance, record, signing, story
 from daybook.record.journal import Journal
@@ -73,8 +74,8 @@ class Recorder:
 
         header: run, step, environment, target, account, region, caller_arn, parameters; who, what
         and from where is added here. status_of: the run's status after an error, by the name of
-        its class. environ: the tools' variables, whose credentials are secrets as the kernel's own
-        are. on_closed: what is called when the record is whole (upload).
+        its class, "" for as before. environ: the tools' variables, whose credentials are secrets
+        as the kernel's own are. on_closed: what is called when the record is whole (upload).
         """
         global _current
         if _current:
@@ -84,7 +85,7 @@ class Recorder:
         redactor.add_environment({**os.environ, **environ})
         if key and key.is_file():
             redactor.add("SSH_KEY", key.read_bytes())
-        (folder / "attachments").mkdir(parents=True, exist_ok=True)
+        _make_folders(folder)
         known = _keep_template(template, folder, root, redactor)
         whole = {**header, **provenance.header(root), "template": known}
         if fingerprint := signing.fingerprint(signing.public_key(key)) if key else "":
@@ -184,7 +185,7 @@ class Recorder:
             return
         stream = self.redactor.stream()
         path = self.folder / "attachments" / name
-        with path.open("wb", buffering=0) as file:
+        with open(path, "wb", buffering=0, opener=private_files.opener) as file:
 
             def put(text: str) -> None:
                 """Write what there is room for: a full disk must not end the tool in the middle."""
@@ -206,14 +207,24 @@ class Recorder:
 
     def _cell_ended(self, ended: Ended) -> None:
         if ended["status"] == "error":
-            self._last = self._status_of(ended["ename"])
-            self.write("status", status=self._last, ename=ended["ename"])
+            status = self._status_of(ended["ename"])
+            self._last = status or self._last
+            if status:
+                self.write("status", status=status, ename=ended["ename"])
             if not self.is_interactive:
                 self.close(self._last)
         elif self._asked:
             self.close(*self._asked)
         else:
             self._last = "interrupted"
+
+
+def _make_folders(folder: Path) -> None:
+    """Make a run's folders: its own for its owner alone, those above for the owner's group too."""
+    for above in (folder.parent.parent, folder.parent):
+        private_files.make_folder(above, 0o750)
+    private_files.make_folder(folder)
+    private_files.make_folder(folder / "attachments")
 
 
 def _tee(writer: Journal, template: Mapping[str, Any]) -> tuple[Tee | None, bool]:
@@ -239,7 +250,7 @@ def _keep_template(
     notebook = json.loads(raw)
     clean = redactor.clean_value(notebook)
     kept = folder / "attachments" / record.TEMPLATE
-    kept.write_text(json.dumps(clean, indent=1, ensure_ascii=False), encoding="utf-8")
+    private_files.write(kept, json.dumps(clean, indent=1, ensure_ascii=False).encode())
     cells = [
         {"place": place, "id": cell.get("id", ""), "sha256": sha256(story.source_of(cell))}
         for place, cell in enumerate(notebook["cells"])

@@ -9,26 +9,27 @@ import re
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-RECORD = "daybook-record"
+from daybook.signers import RECORD, Signers, fingerprint, fingerprint_of
+
+__all__ = ["RECORD", "REHEARSAL", "Signer", "check", "fingerprint", "public_key", "sign"]
 REHEARSAL = "daybook-rehearsal"
-"""Namespaces: what is signed with the sandbox's own key is never taken for a real record."""
+"""What is signed with the sandbox's own key: never taken for a real record."""
 _MAGIC = b"SSHSIG"
 _ED25519 = b"ssh-ed25519"
 _HASHES = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
-_SIMPLE_SIGNER = re.compile(r'(\S+)\s+(?:namespaces="([^"]*)"\s+)?ssh-ed25519\s+(\S+)')
 _ARMOR = re.compile(r"-----(?:BEGIN|END) SSH SIGNATURE-----|\s")
 
 
 @dataclass(frozen=True)
 class Signer:
-    """Who signed. name: "" for a key that no signers file allows. is_good: just these bytes."""
+    """Who signed. name: "" for a key that may not. is_good: just these bytes."""
 
     name: str
     fingerprint: str
@@ -60,26 +61,26 @@ def public_key(key: Path) -> str:
     return " ".join(done.stdout.decode().split()[:2]) if done.returncode == 0 else ""
 
 
-def fingerprint(public: str) -> str:
-    """Return `SHA256:…` of `type base64`, as `ssh-keygen -l` does; "" of nothing."""
-    return _fingerprint(base64.b64decode(public.split()[1])) if public else ""
-
-
-def check(data: bytes, signature: str, signers: Path, namespace: str, *, when: str = "") -> Signer:
+def check(
+    data: bytes, signature: str, allowed: Signers, namespace: str, when: datetime | None = None
+) -> Signer:
     """Find out who signed these bytes.
 
-    when: the time of signing, `20261123184500Z`, for signers with dates. An ed25519 key on a plain
-    line is checked here (11,000 a second); all else is left to ssh-keygen (180 a second).
+    when: the time of signing, for signers with dates; now, if None. An ed25519 key is checked here
+    (11,000 a second), any other by ssh-keygen (180 a second).
     """
     try:
         key, used, algorithm, blob = _parse(signature)
     except (ValueError, struct.error):
         return Signer("", "", is_good=False)
-    known = dict(_simple_signers(signers, namespace))
-    if not key.startswith(_string(_ED25519)) or (key not in known and _has_special(signers)):
-        return _check_with_keygen(data, signature, signers, namespace, when, _fingerprint(key))
-    is_good = used == namespace.encode() and _is_ed25519(key, blob, _signed(data, used, algorithm))
-    return Signer(known.get(key, ""), _fingerprint(key), is_good)
+    fingerprint = fingerprint_of(key)
+    line = allowed.allowed(fingerprint, namespace, when)
+    if key.startswith(_string(_ED25519)):
+        is_good = _is_ed25519(key, blob, _signed(data, used, algorithm))
+    else:
+        is_good = _is_good_for_keygen(data, signature, namespace)
+    is_good = is_good and used == namespace.encode()
+    return Signer(line.name if line else "", fingerprint, is_good)
 
 
 def _parse(signature: str) -> tuple[bytes, bytes, bytes, bytes]:
@@ -105,38 +106,12 @@ def _is_ed25519(key: bytes, blob: bytes, signed: bytes) -> bool:
     return True
 
 
-def _simple_signers(signers: Path, namespace: str) -> Iterator[tuple[bytes, str]]:
-    for line in _lines(signers):
-        found = _SIMPLE_SIGNER.match(line)
-        if found and (found[2] is None or namespace in found[2].split(",")):
-            yield base64.b64decode(found[3]), found[1]
-
-
-def _has_special(signers: Path) -> bool:
-    return any(not _SIMPLE_SIGNER.match(line) for line in _lines(signers))
-
-
-def _lines(signers: Path) -> list[str]:
-    if not signers.exists():
-        return []
-    lines = signers.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line.strip() and not line.startswith("#")]
-
-
-def _check_with_keygen(
-    data: bytes, signature: str, signers: Path, namespace: str, when: str, fingerprint: str
-) -> Signer:
-    at = ["-O", f"verify-time={when}"] if when else []
+def _is_good_for_keygen(data: bytes, signature: str, namespace: str) -> bool:
     with tempfile.TemporaryDirectory(prefix="daybook-") as scratch:
         file = Path(scratch, "sig")
         file.write_text(signature, encoding="utf-8")
-        allowed = signers if signers.exists() else Path(os.devnull)
-        who = _keygen("-Y", "find-principals", "-s", str(file), "-f", str(allowed), *at)
-        name = who.stdout.decode().strip().splitlines()[0] if who.returncode == 0 else ""
-        known = ["-Y", "verify", "-f", str(allowed), "-I", name, *at]
-        how = known if name else ["-Y", "check-novalidate"]
-        done = _keygen(*how, "-n", namespace, "-s", str(file), stdin=data)
-    return Signer(name, fingerprint, done.returncode == 0)
+        done = _keygen("-Y", "check-novalidate", "-n", namespace, "-s", str(file), stdin=data)
+    return done.returncode == 0
 
 
 def _keygen(*args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -145,11 +120,6 @@ def _keygen(*args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes
     return subprocess.run(
         ["ssh-keygen", *args], input=stdin, capture_output=True, env=env, start_new_session=True
     )
-
-
-def _fingerprint(blob: bytes) -> str:
-    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode()
-    return f"SHA256:{digest.rstrip('=')}"
 
 
 def _string(value: bytes) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from daybook import private_files
 from daybook.record import record
 
 _MARKS = ".pushed"
@@ -61,8 +62,8 @@ def push(folder: Path, bucket: str, s3: Any) -> None:
                 Bucket=bucket, Key=key, Body=body, ContentType=kind, ChecksumAlgorithm="SHA256"
             )
     mark = _mark(folder, bucket)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    private_files.make_folder(mark.parent)
+    mark.touch(0o600)
 
 
 def _mark(folder: Path, bucket: str) -> Path:

@@ -12,7 +12,7 @@ from daybook.gates import turn
 from daybook.step import Step
 from daybook.steps import infrastructure
 
-STATE = "account/terraform.tfstate"
+STATE = terraform.lock.state_key("account", "default")
 """The account's own state, in the bucket that it describes."""
 SHARED_ROLES = ("plan", "push")
 """Those of terraform/account/github.tf that no environment has for itself."""

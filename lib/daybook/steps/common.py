@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from daybook import checks, team
+from daybook import checks, signers, team
 from daybook.settings import Settings
 from daybook.step import Step
 from daybook.target import Target, ssh_key
@@ -37,7 +37,7 @@ def context(step: Step) -> dict[str, str]:
 def team_keys(place: Place) -> list[str]:
     """Return the keys that hosts let in: those of environments/signers and the operator's own."""
     own = public_key(place).read_text(encoding="utf-8")
-    return team.keys_for_hosts(own, team.public_keys(place.root / "environments" / "signers"))
+    return team.keys_for_hosts(own, team.public_keys(signers.load(place.root)))
 
 
 def public_key(place: Place) -> Path:

@@ -11,6 +11,7 @@ from daybook.gates import gate
 from daybook.steps import common, hosts
 from daybook.steps.hosts import Serving
 from daybook.steps.releasing import Change, ReleaseStep, Releasing, repository
+from daybook_release.printable import LABEL_CHARS, printable
 
 COMMIT_LENGTH = 12
 
@@ -67,7 +68,8 @@ class Deploy(ReleaseStep):
         """Return what people call an image: the tag of its commit, when that is known."""
         if name.startswith("sha256:") or name.endswith("latest"):
             tags = aws.image_tags(self.target, self.settings.app, digest)
-            return next((tag for tag in sorted(tags) if not tag.endswith("latest")), digest[:19])
+            tag = next((tag for tag in sorted(tags) if not tag.endswith("latest")), digest[:19])
+            return printable(tag, LABEL_CHARS)
         return name[:COMMIT_LENGTH] if set(name) <= set("0123456789abcdef") else name
 
     def _served_by(self, env: str) -> Wanted:

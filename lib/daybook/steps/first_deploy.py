@@ -11,6 +11,7 @@ from daybook.gates import gate
 from daybook.steps import common
 from daybook.steps.deploy import Wanted, deploy, proposal
 from daybook.steps.releasing import ReleaseStep
+from daybook_release import caddyfile
 
 
 class FirstDeploy(ReleaseStep):
@@ -35,6 +36,7 @@ class FirstDeploy(ReleaseStep):
             ),
             "Dockerfile": checks.file_is(dockerfile, self.root, "write app/Dockerfile"),
             "compose.yaml": self._can_be_released,
+            "Caddyfile": self._caddyfile_can_be_released,
         }
 
     def questions_there(self) -> Mapping[str, checks.Question]:
@@ -128,6 +130,20 @@ class FirstDeploy(ReleaseStep):
         fix = f"mend app/{path.name}; see docs/releases.md"
         observed = "; ".join(problems) or "can be"
         return checks.Check(name, "can be released without downtime", observed, not problems, fix)
+
+    def _caddyfile_can_be_released(self, name: str) -> checks.Check:
+        """Check the application's Caddyfile, if it has one, as a host checks its words."""
+        path = self.root / "app" / images.CARRIED["daybook.caddyfile"]
+        if not path.is_file():
+            return checks.Check(name, "can be released", "Daybook's own", is_ok=True)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return checks.Check(name, "UTF-8", "another encoding", False, f"convert app/{name}")
+        found = caddyfile.check(text, self.settings.names)
+        observed = "; ".join(map(str, found)) or "can be"
+        fix = f"correct app/{name}; see docs/releases.md"
+        return checks.Check(name, "can be released", observed, not found, fix)
 
     def _engine_answers(self, name: str) -> checks.Check:
         """Ask for the engine that builds, unless there is nothing to build."""

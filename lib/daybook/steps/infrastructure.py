@@ -9,6 +9,7 @@ from pathlib import Path
 
 from daybook import aws, checks, orphans, terraform, ui
 from daybook.errors import PreflightFailed
+from daybook.gates import turn
 from daybook.step import Step
 from daybook.steps import common, tasks
 
@@ -40,11 +41,11 @@ class TerraformStep(Step):
         tool = environment_terraform(self)
         tool.init(backend(self))
         plan = plan_terraform(self, tool, environment_variables(self), destroy=destroy)
-        return tasks.added(require_its_own(self, plan), self.tasks())
+        return tasks.added(require_its_own(self, plan), self.tasks(plan))
 
     def apply_plan(self, plan: terraform.Plan) -> terraform.Applied:
         """Do the plan's tasks, then apply it."""
-        tasks.require_the_same(plan, self.tasks())
+        tasks.require_the_same(plan, self.tasks(plan))
         self.prepare()
         for change in plan.changes:
             if change.action == tasks.REMOVE:
@@ -56,8 +57,8 @@ class TerraformStep(Step):
     def prepare(self) -> None:
         """Do what has to be done before anything is removed."""
 
-    def tasks(self) -> list[terraform.Change]:
-        """Return what is to be done besides Terraform's own changes."""
+    def tasks(self, plan: terraform.Plan) -> list[terraform.Change]:
+        """Return what is to be done besides Terraform's own changes, which are the plan's."""
         state = aws.state_text(self.target, *self._state())
         left = orphans.find(self.target, self.settings, self.env, state)
         reason = "left by an interrupted run: not in the state"
@@ -68,7 +69,7 @@ class TerraformStep(Step):
 
     def _state(self) -> tuple[str, str]:
         bucket = aws.state_bucket(self.target, self.settings.app)
-        return bucket, f"env:/{self.env}/environment/terraform.tfstate"
+        return bucket, terraform.lock.state_key("environment", self.env)
 
 
 def require_its_own(step: Step, plan: terraform.Plan) -> terraform.Plan:
@@ -193,7 +194,17 @@ def _terraform(step: Step, folder: Path, workspace: str) -> terraform.Terraform:
         env={**step.target.environ, **terraform.mirror_config(step.root)},
         data_dir=data_dir(step, folder.name, workspace),
         start=step.run.start,
+        log=step.run.folder / "attachments" / terraform.lock.LOG,
+        on_lock=step.turn.note_state_lock,
+        unlock=unlock_command(step, turn.ACCOUNT if workspace == "default" else step.env),
     )
+
+
+def unlock_command(step: Step, name: str) -> str:
+    """Return the command that removes Terraform's lock on a state, with {id} in it."""
+    is_rehearsal = step.target.is_sandbox and step.settings.account != "sandbox"
+    words = ["daybook", "lock", "break", name, *(["--rehearse"] if is_rehearsal else [])]
+    return shlex.join([*words, "--reason", "its Terraform is gone", "--terraform"]) + " {id}"
 
 
 def data_dir(place: common.Place, folder: str, workspace: str) -> Path:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from daybook import aws, inventory, probe, terraform, ui
-from daybook.errors import PreflightFailed
+from daybook import aws, disks, inventory, probe, terraform, ui
+from daybook.errors import ApplyFailed, PreflightFailed, VerifyFailed
 from daybook.steps import common, infrastructure, tasks, whereabouts
 
 MACHINE_S = 180
 """How long a machine may take to boot and to be seen: EC2 takes about a minute."""
 DNS_S = 120
 """How long Route53 may take to answer with a new record: about a minute."""
+START = "start"
 HOSTS = ("aws_instance.host[", "instance i-")
 
 
@@ -26,6 +27,27 @@ class Provision(infrastructure.TerraformStep):
         if self.settings.protected:
             require_hosts_stay(plan, self.env)
         return plan
+
+    def tasks(self, plan: terraform.Plan) -> list[terraform.Change]:
+        """Return what an interrupted run left, and the stopped hosts that stay, to be started."""
+        self._to_start = self._stopped_hosts(plan)
+        started = [
+            terraform.Change(f"{host.name} ({host.id})", START, reason="the host is stopped")
+            for host in self._to_start
+        ]
+        return [*super().tasks(plan), *started]
+
+    def prepare(self) -> None:
+        stopped = self._to_start
+        if not stopped:
+            return
+        with ui.Progress(f"hosts, {self.env}") as progress:
+            for host in stopped:
+                progress.row(host.name, ui.busy("starting"), host.reason)
+            self._start(stopped)
+            for host in stopped:
+                self.run.write("change", tool="ec2", action="started", what=host.name)
+                progress.row(host.name, ui.good("started"), host.id)
 
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
         applied = super().apply_plan(plan)
@@ -42,13 +64,52 @@ class Provision(infrastructure.TerraformStep):
         rows += [self._dns_row(name, found["instances"]) for name in found["names"]]
         return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)
 
+    def _stopped_hosts(self, plan: terraform.Plan) -> list[disks.Host]:
+        """Return the stopped hosts in Terraform's state that the plan neither ends nor replaces."""
+        losing = {
+            change.name
+            for change in plan.changes
+            if change.action in ("destroy", "replace") and change.address.startswith(HOSTS)
+        }
+        state = aws.state_text(self.target, *self._state())
+        return [
+            host
+            for host in disks.hosts(self.target, self.settings.app, self.env)
+            if host.state in ("stopping", "stopped")
+            and f'"{host.id}"' in state
+            and host.name not in losing
+        ]
+
+    def _start(self, hosts: list[disks.Host]) -> None:
+        try:
+            self.turn.require()
+            disks.start(self.target, [host.id for host in hosts])
+        except aws.FAILURES as err:
+            names = ", ".join(host.name for host in hosts)
+            raise ApplyFailed(
+                f"{names} could not be started.",
+                expected="running",
+                observed=str(err),
+                details=[f"{host.name} ({host.id}): {host.reason}" for host in hosts],
+                next="remove what stops it, then run this step again",
+            ) from err
+
     def _ssh_row(self, host: dict) -> tuple[ui.Status, str, str]:
         address = host["public_ip"]
-        banner = probe.wait_until(
-            lambda: probe.ssh_banner(address),
-            what=f"SSH on {host['name']} ({address})",
-            timeout_s=MACHINE_S,
-        )
+        try:
+            banner = probe.wait_until(
+                lambda: probe.ssh_banner(address),
+                what=f"SSH on {host['name']} ({address})",
+                timeout_s=MACHINE_S,
+            )
+        except VerifyFailed as err:
+            health = disks.health(self.target, host["id"])
+            err.details += (f"{host['name']} ({host['id']}) is {health}",)
+            err.next = (
+                f"look at its console, or stop it in EC2: daybook run provision -p env {self.env} "
+                "starts it again"
+            )
+            raise
         return ui.good("answers"), f"{host['name']}, port 22 of {address}", banner
 
     def _dns_row(self, name: str, hosts: list[dict]) -> tuple[ui.Status, str, str]:

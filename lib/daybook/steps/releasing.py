@@ -13,6 +13,7 @@ from daybook.step import Step
 from daybook.steps import common, hosts, playbooks, whereabouts
 from daybook.steps.hosts import Serving
 from daybook_release import document, rules
+from daybook_release.printable import LABEL_CHARS, printable
 
 ANSWER_S = 60
 STOP = "sudo release stop"
@@ -185,7 +186,9 @@ class ReleaseStep(Step):
             answer = probe.fetch(url, self.target.environ, at=serving.host.address)
             if answer.status_code != 200:
                 raise probe.NotYet(f"{url} at {serving.host.name}: HTTP {answer.status_code}")
-            return str(answer.json()["version"]) if wishes.version else serving.version
+            if not wishes.version:
+                return serving.version
+            return printable(answer.json()["version"], LABEL_CHARS)
 
         where = f"{url} at {serving.host.name}"
         return url, probe.wait_until(ask, what=where, timeout_s=ANSWER_S)

@@ -45,8 +45,8 @@ class Teardown(infrastructure.TerraformStep):
         self._retirement().require_names()
         return super().make_plan(destroy=True)
 
-    def tasks(self) -> list[terraform.Change]:
-        return [*self._retirement().tasks(), *super().tasks()]
+    def tasks(self, plan: terraform.Plan) -> list[terraform.Change]:
+        return [*self._retirement().tasks(), *super().tasks(plan)]
 
     def prepare(self) -> None:
         self._retire(self._retirement())

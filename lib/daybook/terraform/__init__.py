@@ -1,6 +1,8 @@
 """Terraform: plan, show, apply exactly that plan, tell what happened on the way."""
 
+from daybook.terraform import lock
 from daybook.terraform.events import Diagnostic, Event, show_progress
+from daybook.terraform.lock import StateLock
 from daybook.terraform.plan import TASKS, Applied, Change, Plan
 from daybook.terraform.runner import (
     Outputs,
@@ -19,8 +21,10 @@ __all__ = [
     "Event",
     "Outputs",
     "Plan",
+    "StateLock",
     "Terraform",
     "init_command",
+    "lock",
     "mirror_config",
     "show_progress",
     "unsaved_state",

@@ -28,6 +28,7 @@ FIRST = ("destroy", "replace", "remove", "discard")
 TASKS = {
     "lift": ui.warn("lift"),
     "stop": ui.warn("stop"),
+    "start": ui.good("start"),
     "snapshot": ui.good("snapshot"),
     "keep": ui.good("keep"),
     "discard": ui.bad("discard"),

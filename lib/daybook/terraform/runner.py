@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from python_terraform import IsFlagged
 from python_terraform import Terraform as PythonTerraform
 
-from daybook import process
+from daybook import private_files, process
 from daybook.errors import (
     NOTHING_CHANGED,
     ApplyFailed,
@@ -20,6 +22,7 @@ from daybook.errors import (
     Interrupted,
     Locked,
 )
+from daybook.terraform import lock
 from daybook.terraform.events import Event, OnEvent, parse, read_diagnostic
 from daybook.terraform.plan import Applied, Plan, read_applied, read_plan
 
@@ -29,6 +32,8 @@ GRACE_S = 180.0
 # Terraform's errors carry no code. Who holds a lock is told in these lines, whatever the error
 # is called; the summary of a stale plan is a constant of Terraform's.
 LOCK_INFO = re.compile(r"\s+(ID|Operation|Who|Created): ")
+LOCK_ID = re.compile(r"\s+ID:\s+([\w-]+)")
+LOCK_POLL_S = 0.2
 STALE = "Saved plan is stale"
 UNSAVED = "errored.tfstate"
 GARBAGE = "400"
@@ -110,7 +115,9 @@ class Outputs(dict):
 class Terraform:
     """Terraform in one folder and workspace, with a data directory of its own.
 
-    env: the whole environment of the tool: target, credentials, PATH.
+    env: the whole environment of the tool: target, credentials, PATH. log: where Terraform says
+    which lock it asks for, before it asks. on_lock: gets that lock's id, in a thread. unlock: the
+    command that removes a lock which nobody will release, with {id} in it.
     """
 
     def __init__(
@@ -121,10 +128,14 @@ class Terraform:
         env: Mapping[str, str],
         data_dir: Path,
         start: process.Start = process.run,
+        log: Path | None = None,
+        on_lock: Callable[[str], None] = lambda _id: None,
+        unlock: str = "terraform force-unlock {id}",
     ) -> None:
         self.folder = folder
         self.workspace = workspace
         self._start = start
+        self._log, self._on_lock, self._unlock = log, on_lock, unlock
         self._env = {
             "GOGC": GARBAGE,
             **env,
@@ -132,6 +143,7 @@ class Terraform:
             "TF_DATA_DIR": str(data_dir.absolute()),
             "TF_IN_AUTOMATION": "1",
             "CHECKPOINT_DISABLE": "1",
+            **_logging(log),
         }
 
     def init(self, backend: Mapping[str, object], on_event: OnEvent | None = None) -> None:
@@ -165,7 +177,7 @@ class Terraform:
         context: what else the digest is bound to: account, region, target.
         """
         path = path.absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_files.make_folder(path.parent)
         # Terraform would make it readable for everybody.
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         path.chmod(0o600)
@@ -256,25 +268,58 @@ class Terraform:
             if on_event:
                 on_event(heard[-1])
 
-        result = self._start(
-            args,
-            env={**self._env, **(extra or {})},
-            cwd=self.folder,
-            on_line=on_line,
-            grace_s=GRACE_S,
-            check=False,
-        )
+        with self._locks_noted():
+            result = self._start(
+                args,
+                env={**self._env, **(extra or {})},
+                cwd=self.folder,
+                on_line=on_line,
+                grace_s=GRACE_S,
+                check=False,
+            )
         if result.returncode:
             raise self._failure(result, heard)
         return result
 
+    @contextmanager
+    def _locks_noted(self) -> Iterator[None]:
+        """Tell `on_lock` of each lock as soon as Terraform asks for it."""
+        if not self._log:
+            yield
+            return
+        # Terraform would make it readable for everybody.
+        os.close(private_files.opener(self._log, os.O_WRONLY | os.O_CREAT))
+        known = set(lock.attempts(self._log))
+        done = threading.Event()
+
+        def note() -> None:
+            for id in dict.fromkeys(lock.attempts(self._log)):
+                if id not in known:
+                    known.add(id)
+                    self._on_lock(id)
+
+        def watch() -> None:
+            while not done.wait(LOCK_POLL_S):
+                note()
+
+        watcher = threading.Thread(target=watch, name="Terraform's lock", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+            note()
+
     def _failure(self, result: process.Result, heard: Sequence[Event]) -> DaybookError:
         summaries, details = _complaints(heard)
         if holder := [line for line in details if LOCK_INFO.match(line)]:
+            id = next((found[1] for line in holder if (found := LOCK_ID.match(line))), "ID")
             return Locked(
-                f"The state of {self.folder.name}, workspace {self.workspace}, is locked.",
+                f"Terraform's state of {self.folder.name}, workspace {self.workspace}, is locked.",
                 details=holder,
-                next="wait for the other run; if nobody runs: terraform force-unlock ID",
+                next="wait for the Terraform that holds it; if it no longer runs: "
+                + self._unlock.format(id=id),
             )
         return CommandFailed(
             f"terraform {result.args[1]} failed in {self.folder.name}.",
@@ -326,6 +371,14 @@ class Terraform:
         if begin is None:
             raise CommandFailed(f"{result.command} printed no JSON.", details=lines[-10:])
         return json.JSONDecoder().raw_decode("\n".join(lines[begin:]))[0]
+
+
+def _logging(log: Path | None) -> dict[str, str]:
+    """Return what makes Terraform itself log its locks there; providers log requests: nothing."""
+    if not log:
+        return {}
+    off = {"TF_LOG": "", "TF_LOG_PROVIDER": ""}
+    return {**off, "TF_LOG_CORE": "INFO", "TF_LOG_PATH": str(log.absolute())}
 
 
 def _texts(value: object) -> list[str]:

@@ -17,6 +17,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from daybook_release.printable import printable_lines
+
 TEXT_WIDTH = 100
 
 
@@ -48,7 +50,6 @@ COLOURS = {
 }
 LINE = "border-bottom:1px solid rgba(128,128,128,.3)"
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 CELL = (
     "text-align:left;vertical-align:top;overflow-wrap:anywhere;"
     f"padding:.25em 1.2em .25em 0;background:none;{LINE}"
@@ -190,11 +191,8 @@ def text(view: Shown, width: int = TEXT_WIDTH) -> str:
 
 
 def plain(value: object) -> str:
-    """Return a value as text that cannot steer a terminal."""
-    without_escapes = re.sub(
-        r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", "", str(value)
-    )
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", without_escapes)
+    """Return a value as text that steers neither a terminal nor the reader of a job's log."""
+    return printable_lines(_ESCAPE.sub("", str(value)))
 
 
 def escape(value: object) -> str:

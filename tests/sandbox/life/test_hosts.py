@@ -11,7 +11,8 @@ from pathlib import Path
 
 import boto3
 import pytest
-import yaml
+
+from .plays import play, start
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -19,27 +20,7 @@ pytestmark = [
     pytest.mark.usefixtures("serving"),
 ]
 
-HOSTS = {"hosts": "staging", "become": True, "gather_facts": False}
 DRIVER = "sudo docker info --format '{{ .LoggingDriver }}'"
-
-
-def start(life, *roles: str, **variables: object) -> subprocess.Popen[str]:
-    """Start a play of some roles on staging's host, in a process group of its own."""
-    playbook = life.root / "ansible/trial.yml"
-    playbook.write_text(yaml.safe_dump([HOSTS | {"roles": list(roles)}]))
-    env = {"AWS_ACCOUNT_ID": "123456789012", "AWS_REGION": life.sandbox.env["AWS_REGION"]}
-    command = ["ansible-playbook", "--private-key", life.sandbox.env["DAYBOOK_SSH_KEY"]]
-    command += ["-i", "ansible/inventories/staging", "-e", json.dumps(variables), str(playbook)]
-    project = type(life.project)(life.root, extra=env)
-    return project.start(*command, start_new_session=True)
-
-
-def play(life, *roles: str, **variables: object) -> str:
-    """Play some roles to a good end and return what Ansible said."""
-    with start(life, *roles, **variables) as process:
-        said, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, said
-    return said
 
 
 def lets_in(life, key: Path) -> bool:
@@ -100,11 +81,11 @@ def test_systemd_has_nothing_against_its_units(life):
     assert life.out("staging", "systemctl is-system-running") == "running"
 
 
-def test_tools_answer_and_the_aws_cli_is_the_instance(life):
+def test_tools_answer_and_the_aws_cli_of_root_is_the_instance(life):
     for tool in ("git", "python3", "pip", "node", "npm", "aws"):
         life.out("staging", f"{tool} --version")
     life.out("staging", "docker compose version")
-    caller = json.loads(life.out("staging", "aws sts get-caller-identity"))
+    caller = json.loads(life.out("staging", "sudo aws sts get-caller-identity"))
     assert f":assumed-role/{life.app}-staging-host/i-" in caller["Arn"]
 
 

@@ -165,10 +165,15 @@ def workshop(sandbox, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 
 
 @pytest.fixture(scope="session")
-def images(workshop: Workshop) -> dict[str, str]:
-    """Return images by what is the matter with them: {"one": "REPOSITORY@sha256:…"}."""
+def compose(workshop) -> str:
+    """Return the compose file of a good image."""
     store = workshop.push("store", {})
-    compose = (HERE / "app/compose.yaml").read_text().replace("STORE", store)
+    return (HERE / "app/compose.yaml").read_text().replace("STORE", store)
+
+
+@pytest.fixture(scope="session")
+def images(workshop, compose) -> dict[str, str]:
+    """Return images by what is the matter with them: {"one": "REPOSITORY@sha256:…"}."""
     good = {name: workshop.push(name, {"daybook.compose": compose}) for name in ("one", "two")}
     bad = {
         mode: workshop.push(mode, {"daybook.compose": compose}, mode)
@@ -197,12 +202,16 @@ class Workshop:
         self._run("ecr", "create_repository", repositoryName=APP)
         self._docker("login", "-u", "AWS", "--password-stdin", REGISTRY, text=password)
 
-    def push(self, version: str, texts: dict[str, str], mode: str = "good") -> str:
-        """Build and push an image that carries files as labels; return its name by digest."""
-        labels = {key: _packed(text) for key, text in texts.items()}
-        labels["org.opencontainers.image.version"] = version
+    def push(self, tag: str, texts: dict[str, str], mode: str = "good", **labels: str) -> str:
+        """Build and push an image that carries files as labels; return its name by digest.
+
+        labels: others, by what their names end with: version="1.0".
+        """
+        names = {"version": tag} | labels
+        labels = {f"org.opencontainers.image.{key}": value for key, value in names.items()}
+        labels |= {key: _packed(text) for key, text in texts.items()}
         flags = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
-        tag = f"{REPOSITORY}:{version}"
+        tag = f"{REPOSITORY}:{tag}"
         self._docker("build", "-t", tag, "--build-arg", f"MODE={mode}", *flags, str(HERE / "app"))
         self._docker("push", tag)
         return self._docker("inspect", "-f", "{{index .RepoDigests 0}}", tag).strip()

@@ -1,0 +1,434 @@
+"""The Caddyfile of an image: read, held to what a release may say, and written anew.
+
+Caddy never gets the image's text. It gets the statements that were read here, each word quoted
+again, in a site of ours: braces, comments, snippets and `{$…}` cannot mean anything else to Caddy
+than they did to these checks. What Caddy makes of the statements is checked a second time, in
+caddyjson. https://caddyserver.com/docs/caddyfile/concepts
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from daybook_release.printable import printable
+
+NAMES, UPSTREAM = "{$NAMES}", "{$UPSTREAM}"
+SLOT = "{vars.daybook_slot}"
+MAX_BYTES, MAX_DEPTH, MAX_STATEMENTS = 64 * 1024, 12, 1000
+HAS_DIRECTIVES = ("handle", "handle_path", "route", "handle_errors", "handle_response")
+DIRECTIVES = (
+    *("abort", "basicauth", "copy_response", "copy_response_headers", "encode", "error"),
+    *("handle", "handle_errors", "handle_path", "header", "log", "method", "redir"),
+    *("request_body", "request_header", "respond", "reverse_proxy", "rewrite", "route"),
+    *("skip_log", "uri"),
+)
+MATCHERS = (
+    *("header", "header_regexp", "host", "method", "not", "path", "path_regexp", "protocol"),
+    *("query", "remote_ip"),
+)
+INSIDE = {
+    "reverse_proxy": (
+        *("fail_duration", "flush_interval", "handle_response", "header_down", "header_up"),
+        *("lb_policy", "lb_retries", "lb_retry_match", "lb_try_duration", "lb_try_interval"),
+        *("max_fails", "method", "replace_status", "rewrite", "to", "transport"),
+        *("unhealthy_latency", "unhealthy_request_count", "unhealthy_status"),
+    ),
+    "transport": (
+        *("compression", "dial_fallback_delay", "dial_timeout", "expect_continue_timeout"),
+        *("keepalive", "keepalive_idle_conns", "keepalive_idle_conns_per_host"),
+        *("keepalive_interval", "max_conns_per_host", "max_idle_conns_per_host"),
+        *("max_response_header", "read_buffer", "response_header_timeout", "versions"),
+        "write_buffer",
+    ),
+    "log": ("format", "level", "output"),
+    "not": MATCHERS,
+    "lb_retry_match": MATCHERS,
+}
+"""What may stand in a block; a block that is not here holds words that caddyjson checks."""
+FIXES = {
+    "import": "write the lines here: a release brings no other file, and its snippets are not read",
+    "file_server": "let the application serve its files",
+    "root": "let the application serve its files",
+    "try_files": "let the application serve its files",
+    "php_fastcgi": f"write reverse_proxy {UPSTREAM}",
+    "forward_auth": f"let the application sign people in, or write reverse_proxy {UPSTREAM}",
+    "tls": "leave it out: the host keeps the certificates",
+    "bind": "leave it out: the host decides where Caddy listens",
+    "expression": f"write it with {', '.join(MATCHERS)}",
+}
+PLACEHOLDER = re.compile(
+    r"""
+    dir | file | host | hostport | method | path | port | query | remote | remote_host
+    | remote_port | scheme | uri | tls_cipher | tls_version | upstream_hostport
+    | (cookie|header|labels|path|query)\.[\w-]+ | file\.(base|ext)
+    | re\.[\w-]+\.[\w-]+ | http\.regexp\.[\w-]+\.[\w-]+
+    | (err|http\.error)\.(id|status_code|status_text)
+    | vars\.daybook_slot | http\.vars\.daybook_slot
+    | (rp|http\.reverse_proxy)\.(status_code|status_text|header\.[\w-]+)
+    | http\.reverse_proxy\.upstream\.hostport
+    | http\.auth\.user\.id
+    | http\.request\.(host|hostport|method|port|proto|scheme|uri|uuid|remote(\.host|\.port)?)
+    | http\.request\.(cookie|header|host\.labels)\.[\w-]+
+    | http\.request\.(orig_)?uri(\.path(\.dir|\.file(\.base|\.ext)?|\.\d+)?|\.query(\.[\w-]+)?)?
+    | http\.request\.orig_(method|uri) | http\.request\.tls\.(cipher_suite|version)
+    | time\.now(\.(common_log|http|unix|unix_ms|year))?
+    """,
+    re.VERBOSE,
+)
+"""Placeholders that Caddy may fill in: facts about the request and the answer, none of the host."""
+OPENED = re.compile(r"\{([A-Za-z][\w-]*)(?=[.}]|$)([^}]*)")
+"""What Caddy could take for a placeholder; JSON, CSS and the like begin otherwise."""
+AUTHORITY = re.compile(
+    r"(?i:https?|\{scheme\}|\{http\.request\.scheme\})://"
+    r"(?P<host>\{host\}|\{http\.request\.host\}|[a-z0-9.-]+)(?P<rest>.*)",
+    re.DOTALL,
+)
+WHOLE_PATH = re.compile(r"\{(uri|path|http\.request\.(orig_)?uri(\.path)?)\}")
+WORD = re.compile(
+    r"""
+    (?P<space>[ \t]+|\\\n) | (?P<newline>\n) | (?P<comment>\#[^\n]*)
+    | "(?P<quoted>(?:[^"\\]|\\.)*)"(?=\s|\Z) | `(?P<literal>[^`]*)`(?=\s|\Z)
+    | (?P<bare>(?!["`\#]|\\["`\#])(?:[^\s\\]|\\(?=\S)[^\s])+)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One reason to refuse a Caddyfile. line: of the image's file."""
+
+    line: int
+    says: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"Caddyfile line {self.line}: {printable(self.says, 200)}; {self.fix}"
+
+
+class Unreadable(Exception):
+    """The file is none that the checks can read; holds the one problem."""
+
+    def __init__(self, line: int, says: str, fix: str) -> None:
+        super().__init__(says)
+        self.problem = Problem(line, says, fix)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a Caddyfile, without its quotes."""
+
+    text: str
+    line: int
+    is_quoted: bool = False
+
+    def is_brace(self, brace: str) -> bool:
+        return not self.is_quoted and self.text == brace
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A line's words, and the statements of the block that it opens, if any."""
+
+    words: tuple[Word, ...]
+    line: int
+    block: tuple[Statement, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.words[0].text if self.words else ""
+
+    @property
+    def arguments(self) -> tuple[Word, ...]:
+        """Return the words after the name, without a matcher."""
+        words = self.words[1:]
+        is_matched = words and (words[0].text.startswith(("@", "/")) or words[0].text == "*")
+        return words[1:] if is_matched else words
+
+    def all(self) -> Iterator[Statement]:
+        """Give this statement and all inside of it."""
+        yield self
+        for statement in self.block or ():
+            yield from statement.all()
+
+
+def read(text: str) -> tuple[Statement, ...]:
+    """Return a file's statements; Unreadable when it is not written plainly enough."""
+    if len(text.encode()) > MAX_BYTES:
+        says = f"the file has more than {MAX_BYTES // 1024} KiB"
+        raise Unreadable(1, says, "let the application answer with what is long")
+    lines: list[list[Word]] = [[]]
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.replace("\t", " ").isprintable():
+            raise Unreadable(number, "there is a character that does not show", "remove it")
+    for word in _words(text):
+        if word is None:
+            lines.append([])
+        else:
+            lines[-1].append(word)
+    lines = [line for line in lines if line]
+    if len(lines) > MAX_STATEMENTS:
+        says = f"the file has more than {MAX_STATEMENTS} statements"
+        raise Unreadable(lines[MAX_STATEMENTS][0].line, says, "shorten it")
+    return _blocks(lines)
+
+
+def problems(statements: Sequence[Statement], names: Collection[str]) -> list[Problem]:
+    """Return every reason not to release a file; none when Caddy may be asked what it says.
+
+    names: the environment's, without a scheme.
+    """
+    found = [problem for statement in statements for problem in _of_site(statement)]
+    sites = [each for each in statements if each.name == NAMES and each.block is not None]
+    for site in sites[1:]:
+        found.append(Problem(site.line, f"there is a second site {NAMES}", "keep one"))
+    if not sites:
+        fix = f"begin it with {NAMES} {{, and close it with }}"
+        found.append(Problem(1, f"the file has no site {NAMES}", fix))
+    inside = [each for site in sites for each in site.all()]
+    if sites and not any(word.text == UPSTREAM for each in inside for word in each.words):
+        fix = f"write reverse_proxy {UPSTREAM} where the application answers"
+        found.append(Problem(sites[0].line, f"nothing leads to {UPSTREAM}", fix))
+    rewrites = any(each.name in ("uri", "rewrite", "handle_path") for each in inside)
+    check = _Check(tuple(name.lower() for name in names), rewrites)
+    for site in sites:
+        for statement in site.block:
+            found += check.directive(statement)
+    return sorted(dict.fromkeys(found), key=lambda problem: problem.line)
+
+
+def check(text: str, names: Collection[str]) -> list[Problem]:
+    """Return every reason not to release a text, one that cannot be read included."""
+    try:
+        return problems(read(text), names)
+    except Unreadable as err:
+        return [err.problem]
+
+
+def write(statements: Sequence[Statement], depth: int = 1) -> Iterator[tuple[int, str]]:
+    """Give the text of statements, each with the line that it came from."""
+    indent = "\t" * depth
+    for statement in statements:
+        words = " ".join(_quoted(word) for word in statement.words)
+        if statement.block is None:
+            yield statement.line, f"{indent}{words}\n"
+            continue
+        yield statement.line, f"{indent}{words} {{\n"
+        yield from write(statement.block, depth + 1)
+        yield statement.line, f"{indent}}}\n"
+
+
+def leads_outside(location: str, names: Collection[str], *, is_rewritten: bool = True) -> bool:
+    """Tell whether a redirect may leave the environment's names.
+
+    is_rewritten: paths may have lost the slash that they begin with.
+    """
+    if not location.isprintable() or " " in location or "\\" in location:
+        return True
+    if found := AUTHORITY.fullmatch(location):
+        is_own = found["host"].startswith("{") or found["host"].lower() in names
+        is_ended = found["rest"][:1] in ("", "/", "?", "#")
+        if not is_rewritten:
+            is_ended = is_ended or bool(WHOLE_PATH.match(found["rest"]))
+        return not (is_own and is_ended)
+    return not re.match(r"/?[?#]|/\Z|/[^/{]", location)
+
+
+def unknown_placeholder(text: str) -> str:
+    """Return the first placeholder of a text that is not allowed, without its value: "{env.…}"."""
+    for found in OPENED.finditer(text.replace(UPSTREAM, SLOT)):
+        if not PLACEHOLDER.fullmatch(found[1] + found[2]):
+            return "{" + found[1] + (".…}" if found[2] else "}")
+    return "{$…}" if "{$" in text.replace(UPSTREAM, "") else ""
+
+
+class _Check:
+    """Hold directives to what they may say. names: the environment's. rewrites: paths change."""
+
+    def __init__(self, names: Collection[str], rewrites: bool) -> None:
+        self.names = names
+        self.rewrites = rewrites
+
+    def directive(self, statement: Statement) -> Iterator[Problem]:
+        name = statement.name
+        yield from self._words(statement)
+        if name.startswith("@"):
+            yield from self._match(statement, statement.words[1:])
+        elif name not in DIRECTIVES:
+            yield _refused(statement, name, DIRECTIVES)
+        else:
+            yield from self._arguments(statement)
+            yield from self._block(statement)
+
+    def _block(self, statement: Statement) -> Iterator[Problem]:
+        known = INSIDE.get(statement.name)
+        for inner in statement.block or ():
+            if statement.name in HAS_DIRECTIVES:
+                yield from self.directive(inner)
+                continue
+            yield from self._words(inner)
+            is_matcher = statement.name == "reverse_proxy" and inner.name.startswith("@")
+            if known and not is_matcher and inner.name not in known:
+                yield _refused(inner, inner.name, known, f" in {statement.name}")
+            elif statement.name == "header":
+                yield from self._header(inner, inner.words)
+            elif known:
+                yield from self._arguments(inner)
+            yield from self._block(inner)
+
+    def _words(self, statement: Statement) -> Iterator[Problem]:
+        for word in statement.words:
+            if placeholder := unknown_placeholder(word.text):
+                says = f"the placeholder {placeholder} is not allowed"
+                fix = "those of the request are allowed, such as {host}, {uri} and {header.Accept}"
+                yield Problem(word.line, says, fix)
+            if "`" in word.text and ('"' in word.text or word.text.endswith("\\")):
+                fix = "use one kind of quotes inside a word"
+                yield Problem(word.line, "the word holds quotes of both kinds", fix)
+            if "@daybook" in word.text:
+                says = "names that begin with @daybook are the host's"
+                yield Problem(word.line, says, "choose another name")
+            if word.text == "import":  # Caddy imports wherever this begins a line, quoted or not.
+                yield Problem(word.line, "import is not allowed", FIXES["import"])
+
+    def _match(self, statement: Statement, words: Sequence[Word]) -> Iterator[Problem]:
+        kind, *values = [*words, None]
+        if kind and kind.text == "not":
+            yield from self._match(statement, words[1:])
+            return
+        if kind and kind.text not in MATCHERS:
+            yield _refused(statement, kind.text, MATCHERS)
+        if kind and kind.text == "host":
+            for value in values[:-1]:
+                if value.text.lower() not in self.names:
+                    says = "the host is none of the environment's names"
+                    yield Problem(value.line, says, f"write {_one_of(self.names)}")
+        for inner in statement.block or ():
+            yield from self._words(inner)
+            yield from self._match(inner, inner.words)
+
+    def _arguments(self, statement: Statement) -> Iterator[Problem]:
+        name, words = statement.name, statement.words[1:]
+        if name in ("reverse_proxy", "to"):
+            for word in statement.arguments if name == "reverse_proxy" else words:
+                if word.text != UPSTREAM:
+                    says = "a request would go somewhere else than to the application"
+                    yield Problem(word.line, says, f"write {UPSTREAM}, and nothing besides")
+        elif name == "transport" and [word.text for word in words] != ["http"]:
+            yield Problem(statement.line, "the transport is not http", "write transport http")
+        elif name == "output" and [word.text for word in words] != ["stderr"]:
+            says = "the log would not go to the host's journal"
+            yield Problem(statement.line, says, "write output stderr")
+        elif name == "redir" and statement.arguments:
+            yield from self._location(statement.arguments[0])
+        elif name == "header":
+            yield from self._header(statement, statement.arguments)
+        elif name == "header_down":
+            yield from self._header(statement, words)
+
+    def _header(self, statement: Statement, words: Sequence[Word]) -> Iterator[Problem]:
+        field = words[0].text.lstrip("+?>").lower() if words else ""
+        if field == "location" and len(words) == 2:
+            yield from self._location(words[1])
+        elif field in ("location", "refresh") and len(words) > 1:
+            says = f"the header {field.title()} could lead visitors to a foreign site"
+            yield Problem(statement.line, says, "write redir, or let the application answer so")
+
+    def _location(self, word: Word) -> Iterator[Problem]:
+        if leads_outside(word.text, self.names, is_rewritten=self.rewrites):
+            fix = f"begin it with a path such as /here, or with https:// and {_one_of(self.names)}"
+            if self.rewrites and AUTHORITY.fullmatch(word.text):
+                fix += ", then /: paths are rewritten in this file"
+            yield Problem(word.line, "the redirect could leave the environment's names", fix)
+
+
+def _words(text: str) -> Iterator[Word | None]:
+    """Give a text's words, and None at each end of a line."""
+    at, line = 0, 1
+    while at < len(text):
+        found = WORD.match(text, at)
+        if not found:
+            fix = "end every word with a blank, and close each quote"
+            raise Unreadable(line, "the quotes or a backslash cannot be read", fix)
+        kind, value = found.lastgroup, found[found.lastgroup]
+        if kind == "newline":
+            yield None
+        elif kind in ("quoted", "literal", "bare"):
+            if kind == "quoted":
+                value = re.sub(r"\\(.)", _unescaped, value, flags=re.DOTALL)
+            if kind != "bare" and value in ("{", "}"):
+                raise Unreadable(
+                    line, "Caddy takes a quoted brace for a block", "write it otherwise"
+                )
+            yield Word(value, line, kind != "bare")
+        line += found[0].count("\n")
+        at = found.end()
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return '"' if found[1] == '"' else found[0]
+
+
+def _blocks(lines: Sequence[Sequence[Word]]) -> tuple[Statement, ...]:
+    """Return the statements of lines, blocks inside of each other."""
+    open_ones: list[tuple[tuple[Word, ...], int]] = []
+    levels: list[list[Statement]] = [[]]
+    for words in lines:
+        first, last, line = words[0], words[-1], words[0].line
+        closes, opens = first.is_brace("}"), last.is_brace("{")
+        others = words[:-1] if opens or closes else words
+        is_mixed = any(word.is_brace(brace) for word in others for brace in ("{", "}", "{}"))
+        if is_mixed or (closes and len(words) > 1):
+            fix = "end a line with {, and give } a line of its own"
+            raise Unreadable(line, "a brace stands in the middle of a line", fix)
+        if closes:
+            if not open_ones:
+                raise Unreadable(line, "} closes nothing", "remove it")
+            (head, began), block = open_ones.pop(), tuple(levels.pop())
+            levels[-1].append(Statement(head, began, block))
+        elif opens:
+            if len(open_ones) >= MAX_DEPTH:
+                raise Unreadable(line, f"more than {MAX_DEPTH} blocks are nested", "nest less")
+            open_ones.append((tuple(words[:-1]), line))
+            levels.append([])
+        else:
+            levels[-1].append(Statement(tuple(words), line))
+    if open_ones:
+        raise Unreadable(open_ones[-1][1], "the block is not closed", "close it with }")
+    return tuple(levels[0])
+
+
+def _of_site(statement: Statement) -> Iterator[Problem]:
+    """A file is one site; everything else at its top belongs to the host."""
+    texts = [word.text for word in statement.words]
+    if texts == [NAMES] and statement.block is not None:
+        return
+    if not texts:
+        says, fix = "global options are the host's", "leave the block out"
+    elif texts[0] == "import":
+        says, fix = "import is not allowed", FIXES["import"]
+    elif re.fullmatch(r"\(.*\)", texts[0]):
+        says, fix = "snippets are not read", "write its lines where they are wanted"
+    else:
+        says, fix = "this is another site or listener", f"the one site is {NAMES} {{ … }}"
+    yield Problem(statement.line, says, fix)
+
+
+def _refused(statement: Statement, name: str, known: Sequence[str], where: str = "") -> Problem:
+    fix = FIXES.get(name) or f"the words allowed{where} are {', '.join(known)}"
+    return Problem(statement.line, f"{printable(name, 40)} is not allowed", fix)
+
+
+def _one_of(names: Collection[str]) -> str:
+    return " or ".join(sorted(names)[:5])
+
+
+def _quoted(word: Word) -> str:
+    """Return a word so that Caddy can read it in one way only."""
+    text = word.text.replace(UPSTREAM, SLOT)
+    if re.fullmatch(r"(?:[A-Za-z0-9_@/.:*=+-]|\{[\w.-]+\})+", text):
+        return text
+    return f'"{text}"' if "`" in text else f"`{text}`"

@@ -1,0 +1,448 @@
+"""What Caddy made of a site, held to what a site of this host may do.
+
+A handler, a matcher or a key that is not here is refused, whatever a newer Caddy knows.
+https://caddyserver.com/docs/json/
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from daybook_release.caddyfile import leads_outside, unknown_placeholder
+
+SECOND_NS = 1_000_000_000
+UPSTREAM = "{http.vars.daybook_slot}"
+BCRYPT_COST = 14
+"""Of a password's hash: each step above doubles what a request costs the host."""
+LONGEST_S = 3600
+LISTEN = {"https": ":443", "http": ":80"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not allowed. near: texts beside it, by which its line can be found."""
+
+    says: str
+    near: tuple[str, ...] = ()
+
+
+Check = Callable[[Any, str], Iterator[Finding]]
+
+
+def findings(
+    config: Any, names: Sequence[str], leads: Sequence[Mapping[str, Any]]
+) -> list[Finding]:
+    """Return everything in an adapted site that is not allowed.
+
+    names: as Caddy takes them, with or without a scheme. leads: the routes that choose the slot,
+    which come first.
+    """
+    return list(_Site(names, leads).config(config))
+
+
+class _Site:
+    """Holds what is allowed and depends on the environment."""
+
+    def __init__(self, names: Sequence[str], leads: Sequence[Mapping[str, Any]]) -> None:
+        self.by_listener: dict[str, list[str]] = {}
+        for name in names:
+            scheme, _, host = name.rpartition("://")
+            self.by_listener.setdefault(LISTEN[scheme or "https"], []).append(host.lower())
+        self.names = [name for hosts in self.by_listener.values() for name in hosts]
+        self.leads = list(leads)
+        self.is_rewritten = True
+
+    def config(self, config: Any) -> Iterator[Finding]:
+        """Check a whole configuration: one HTTP application, its servers and its logs."""
+        self.is_rewritten = _has_rewrite(config)
+        http = _object(servers=_map(self._server))
+        yield from _object(apps=_object(http=http), logging=_object(logs=self._logs))(config, "")
+        try:
+            servers = config["apps"]["http"]["servers"].values()
+            listeners = sorted(tuple(server["listen"]) for server in servers)
+        except (KeyError, TypeError, AttributeError):
+            listeners = []
+        if listeners != sorted((port,) for port in self.by_listener):
+            yield Finding("Caddy would listen elsewhere than for the environment's names")
+
+    def _server(self, server: Any, path: str) -> Iterator[Finding]:
+        names = self.by_listener.get((server.get("listen") or [""])[0], [])
+        logs = _object(logger_names=_map(_text), default_logger_name=_text, skip_hosts=_each(_text))
+        yield from _object(
+            listen=_each(_one_of(*self.by_listener)),
+            routes=self._routes_of(names, self.leads),
+            errors=_object(routes=self._routes_of(names, [])),
+            logs=logs,
+        )(server, path)
+
+    def _routes_of(self, names: Sequence[str], leads: Sequence[Mapping[str, Any]]) -> Check:
+        """Return the check of a server's routes: one for its names, the slot's choice first."""
+
+        def check(routes: Any, path: str) -> Iterator[Finding]:
+            try:
+                ((outer,),) = (routes,)
+                ((match,), (handle,)) = outer["match"], outer["handle"]
+                inner = handle.get("routes", [])
+                is_ours = (
+                    sorted(outer) == ["handle", "match", "terminal"]
+                    and outer["terminal"] is True
+                    and sorted(match) == ["host"]
+                    and sorted(match["host"]) == sorted(names)
+                    and set(handle) <= {"handler", "routes"}
+                    and handle["handler"] == "subroute"
+                )
+            except (AttributeError, KeyError, TypeError, ValueError):
+                is_ours = False
+            if not is_ours:
+                yield Finding("Caddy would serve other names than the environment's")
+                return
+            if inner[: len(leads)] != leads:
+                yield Finding("the choice of the slot is the host's", ("vars", "daybook_slot"))
+            yield from _each(self._route)(inner[len(leads) :], path)
+
+        return check
+
+    def _route(self, route: Any, path: str) -> Iterator[Finding]:
+        yield from _object(
+            match=_each(self._match), handle=_each(self._handler), group=_text, terminal=_flag
+        )(route, path)
+
+    def _routes(self, routes: Any, path: str) -> Iterator[Finding]:
+        yield from _each(self._route)(routes, path)
+
+    def _match(self, match: Any, path: str) -> Iterator[Finding]:
+        pattern = _object(name=_text, pattern=_text)
+        yield from _object(
+            header=_map(_each(_text)),
+            header_regexp=_map(pattern),
+            host=_each(self._name),
+            method=_each(_text),
+            path=_each(_text),
+            path_regexp=pattern,
+            protocol=_one_of("http", "https", "grpc", "http/1", "http/2", "http/3"),
+            query=_map(_each(_text)),
+            remote_ip=_object(ranges=_each(_text)),
+            **{"not": _each(self._match)},
+        )(match, path)
+
+    def _name(self, name: Any, path: str) -> Iterator[Finding]:
+        if not isinstance(name, str) or name.lower() not in self.names:
+            yield Finding("the host is none of the environment's names", (str(name),))
+
+    def _handler(self, handler: Any, path: str) -> Iterator[Finding]:
+        kind = handler.get("handler") if isinstance(handler, dict) else None
+        if not isinstance(kind, str) or kind not in _HANDLERS:
+            yield Finding(f"the handler {kind} is not allowed", (str(kind),))
+            return
+        rest = {key: value for key, value in handler.items() if key != "handler"}
+        yield from _HANDLERS[kind](self)(rest, kind)
+
+    def _location_of(self, headers: Any, path: str) -> Iterator[Finding]:
+        """Refuse headers that lead a visitor away: {"Location": ["https://…"]}."""
+        for field, values in headers.items() if isinstance(headers, dict) else ():
+            kind = field.lstrip("?>").lower()
+            for value in values if isinstance(values, list) else (values,):
+                is_bad = kind == "refresh" or (
+                    kind == "location"
+                    and leads_outside(str(value), self.names, is_rewritten=self.is_rewritten)
+                )
+                if is_bad:
+                    says = "the redirect could leave the environment's names"
+                    yield Finding(says, (str(value), field))
+
+    def _headers(self, headers: Any, path: str) -> Iterator[Finding]:
+        yield from _map(_each(_text))(headers, path)
+        yield from self._location_of(headers, path)
+
+    def _operations(self, **more: Check) -> Check:
+        replaced = _each(_object(search=_text, search_regexp=_text, replace=_text))
+
+        def replace(headers: Any, path: str) -> Iterator[Finding]:
+            yield from _map(replaced)(headers, path)
+            for field in headers if isinstance(headers, dict) else ():
+                if field.lstrip("?>").lower() in ("location", "refresh"):
+                    yield Finding("the redirect could leave the environment's names", (field,))
+
+        return _object(
+            add=self._headers, set=self._headers, delete=_each(_text), replace=replace, **more
+        )
+
+    def _headers_handler(self) -> Check:
+        response = self._operations(deferred=_flag, require=_RESPONSE)
+        return _object(request=_OPERATIONS, response=response)
+
+    def _reverse_proxy(self) -> Check:
+        policy = _object(
+            policy=_one_of(
+                *("cookie", "first", "header", "ip_hash", "least_conn", "random", "random_choose"),
+                *("round_robin", "uri_hash"),
+            ),
+            choose=_number(2, 100),
+            field=_text,
+            name=_text,
+            secret=_text,
+        )
+        return _object(
+            upstreams=_each(_object(dial=_one_of(UPSTREAM))),
+            transport=_TRANSPORT,
+            headers=self._headers_handler(),
+            rewrite=_REWRITE,
+            flush_interval=_number(-1, LONGEST_S * SECOND_NS),
+            load_balancing=_object(
+                selection_policy=policy,
+                retries=_number(0, 10),
+                try_duration=_DURATION,
+                try_interval=_number(SECOND_NS // 100, LONGEST_S * SECOND_NS),
+                retry_match=_each(self._match),
+            ),
+            health_checks=_object(
+                passive=_object(
+                    fail_duration=_DURATION,
+                    max_fails=_number(0, 10_000),
+                    unhealthy_latency=_DURATION,
+                    unhealthy_request_count=_number(0, 1_000_000),
+                    unhealthy_status=_each(_number(1, 599)),
+                )
+            ),
+            handle_response=_each(
+                _object(match=_RESPONSE, routes=self._routes, status_code=_STATUS)
+            ),
+        )
+
+    def _logs(self, logs: Any, path: str) -> Iterator[Finding]:
+        access = r"http\.log\.access\.log\d+"
+        for name, log in logs.items() if isinstance(logs, dict) else (("", None),):
+            if name == "default":
+                yield from _object(exclude=_each(_like(access)))(log, path)
+            elif re.fullmatch(r"log\d+", name):
+                yield from _object(
+                    writer=_object(output=_one_of("stderr")),
+                    encoder=_encoder,
+                    level=_one_of("DEBUG", "INFO", "WARN", "ERROR", "PANIC", "FATAL"),
+                    include=_each(_like(access)),
+                )(log, "log")
+            else:
+                yield Finding("a log has another name", ("log",))
+
+
+def _object(**fields: Check) -> Check:
+    """Return the check of an object: keys that are not here are refused."""
+
+    def check(value: Any, path: str) -> Iterator[Finding]:
+        if not isinstance(value, dict):
+            yield Finding(f"{path or 'the file'} is not as expected", (path,))
+            return
+        for key, each in value.items():
+            where = f"{path}.{key}".lstrip(".")
+            if key in fields:
+                yield from fields[key](each, where)
+            else:
+                yield Finding(f"{where} is not allowed", (key, *_texts(each)))
+
+    return check
+
+
+def _each(check: Check) -> Check:
+    def check_all(values: Any, path: str) -> Iterator[Finding]:
+        for value in values if isinstance(values, list) else (values,):
+            yield from check(value, path)
+
+    return check_all
+
+
+def _map(check: Check) -> Check:
+    """Return the check of an object with any keys."""
+
+    def check_all(values: Any, path: str) -> Iterator[Finding]:
+        if not isinstance(values, dict):
+            yield Finding(f"{path} is not as expected", (path,))
+            return
+        for key, value in values.items():
+            yield from _text(key, path)
+            yield from check(value, path)
+
+    return check_all
+
+
+def _text(value: Any, path: str) -> Iterator[Finding]:
+    if value is None or isinstance(value, bool | int | float):
+        return
+    if not isinstance(value, str):
+        yield Finding(f"{path} is not as expected", (path, *_texts(value)))
+    elif placeholder := unknown_placeholder(value):
+        yield Finding(f"the placeholder {placeholder} is not allowed", (value,))
+
+
+def _flag(value: Any, path: str) -> Iterator[Finding]:
+    if not isinstance(value, bool):
+        yield Finding(f"{path} is not as expected", (path,))
+
+
+def _number(low: int, high: int) -> Check:
+    def check(value: Any, path: str) -> Iterator[Finding]:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            yield Finding(f"{path} is out of bounds", (path.rpartition(".")[2], str(value)))
+
+    return check
+
+
+def _one_of(*allowed: object) -> Check:
+    def check(value: Any, path: str) -> Iterator[Finding]:
+        if value not in allowed:
+            yield Finding(f"{path} has a value that is not allowed", (str(value),))
+
+    return check
+
+
+def _like(pattern: str) -> Check:
+    def check(value: Any, path: str) -> Iterator[Finding]:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            yield Finding(f"{path} has a value that is not allowed", (str(value),))
+
+    return check
+
+
+def _vars(value: Any, path: str) -> Iterator[Finding]:
+    """`skip_log` is a variable; any other could choose the slot."""
+    if value != {"skip_log": True}:
+        yield Finding("vars is not allowed", ("vars", *_texts(value)))
+
+
+def _password(value: Any, path: str) -> Iterator[Finding]:
+    """A hash as Caddy writes it: bcrypt's own, or any in base64."""
+    try:
+        text = value if value[:1] == "$" else base64.b64decode(value, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, TypeError, ValueError):
+        return  # A hash by scrypt, whose cost is Caddy's own.
+    cost = re.match(r"\$2[abxy]\$(\d\d)\$", text)
+    if cost and int(cost[1]) > BCRYPT_COST:
+        says = f"the hash of a password costs more than bcrypt's {BCRYPT_COST}"
+        yield Finding(says, ("basicauth",))
+
+
+def _encoder(value: Any, path: str) -> Iterator[Finding]:
+    """How a log is written; `filter` changes fields and wraps another."""
+    kind = value.get("format") if isinstance(value, dict) else None
+    plain = {
+        **dict.fromkeys(("message_key", "level_key", "time_key", "name_key", "caller_key"), _text),
+        **dict.fromkeys(("stacktrace_key", "line_ending", "time_format", "time_local"), _text),
+        **dict.fromkeys(("duration_format", "level_format"), _text),
+    }
+    if kind in ("console", "json"):
+        yield from _object(format=_text, **plain)(value, path)
+    elif kind == "filter":
+        yield from _object(format=_text, fields=_map(_filter), wrap=_encoder)(value, path)
+    else:
+        yield Finding("the log's format is not allowed", ("format", str(kind)))
+
+
+def _filter(value: Any, path: str) -> Iterator[Finding]:
+    action = _object(type=_text, name=_text, parameter=_text, value=_text)
+    yield from _object(
+        filter=_one_of(
+            "cookie", "delete", "hash", "ip_mask", "query", "regexp", "rename", "replace"
+        ),
+        value=_text,
+        name=_text,
+        regexp=_text,
+        actions=_each(action),
+        ipv4_cidr=_number(0, 32),
+        ipv6_cidr=_number(0, 128),
+    )(value, path)
+
+
+def _has_rewrite(value: Any) -> bool:
+    """Tell whether a handler anywhere changes a request's path."""
+    if isinstance(value, dict):
+        is_one = value.get("handler") == "rewrite" and set(value) - {"handler", "method"}
+        return bool(is_one) or any(map(_has_rewrite, value.values()))
+    return isinstance(value, list) and any(map(_has_rewrite, value))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Give every text inside of a value."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield str(key)
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+    else:
+        yield str(value)
+
+
+_DURATION = _number(0, LONGEST_S * SECOND_NS)
+_STATUS = _text
+_RESPONSE = _object(status_code=_each(_number(1, 599)), headers=_map(_each(_text)))
+_OPERATIONS = _object(
+    add=_map(_each(_text)),
+    set=_map(_each(_text)),
+    delete=_each(_text),
+    replace=_map(_each(_object(search=_text, search_regexp=_text, replace=_text))),
+)
+_REWRITE = _object(
+    method=_text,
+    uri=_text,
+    strip_path_prefix=_text,
+    strip_path_suffix=_text,
+    uri_substring=_each(_object(find=_text, replace=_text, limit=_number(0, 1000))),
+    path_regexp=_each(_object(find=_text, replace=_text)),
+)
+_TRANSPORT = _object(
+    protocol=_one_of("http"),
+    compression=_flag,
+    dial_timeout=_DURATION,
+    dial_fallback_delay=_number(-SECOND_NS, LONGEST_S * SECOND_NS),
+    expect_continue_timeout=_DURATION,
+    response_header_timeout=_DURATION,
+    keep_alive=_object(
+        enabled=_flag,
+        probe_interval=_DURATION,
+        max_idle_conns=_number(0, 10_000),
+        max_idle_conns_per_host=_number(0, 10_000),
+        idle_timeout=_DURATION,
+    ),
+    max_conns_per_host=_number(0, 100_000),
+    max_response_header_size=_number(0, 2**24),
+    read_buffer_size=_number(0, 2**20),
+    write_buffer_size=_number(0, 2**20),
+    versions=_each(_one_of("1.1", "2", "h2c")),
+)
+_ENCODE = _object(
+    encodings=_object(gzip=_object(level=_number(-2, 9)), zstd=_object()),
+    prefer=_each(_one_of("gzip", "zstd")),
+    minimum_length=_number(0, 2**30),
+    match=_RESPONSE,
+)
+_AUTHENTICATION = _object(
+    providers=_object(
+        http_basic=_object(
+            accounts=_each(_object(username=_text, password=_password, salt=_text)),
+            hash=_object(algorithm=_one_of("bcrypt", "scrypt")),
+            hash_cache=_object(),
+            realm=_text,
+        )
+    )
+)
+_HANDLERS: Mapping[str, Callable[[_Site], Check]] = {
+    "authentication": lambda site: _AUTHENTICATION,
+    "copy_response": lambda site: _object(status_code=_STATUS),
+    "copy_response_headers": lambda site: _object(include=_each(_text), exclude=_each(_text)),
+    "encode": lambda site: _ENCODE,
+    "error": lambda site: _object(error=_text, status_code=_STATUS),
+    "headers": _Site._headers_handler,
+    "request_body": lambda site: _object(max_size=_number(0, 2**40)),
+    "reverse_proxy": _Site._reverse_proxy,
+    "rewrite": lambda site: _REWRITE,
+    "static_response": lambda site: _object(
+        status_code=_STATUS, headers=site._headers, body=_text, close=_flag, abort=_flag
+    ),
+    "subroute": lambda site: _object(routes=site._routes),
+    "vars": lambda site: _vars,
+}

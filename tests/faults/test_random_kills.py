@@ -1,0 +1,326 @@
+"""Kill a step anywhere, three times in a row: the next run ends it, and nothing is left behind.
+
+    DAYBOOK_KILLS=102 DAYBOOK_FAULT_SEED=4711 pytest -s tests/faults/test_random_kills.py
+
+DAYBOOK_KILLS: how many kills, three a chain; 9 unless it is set. DAYBOOK_FAULT_SEED: the same
+steps, victims, signals and moments again. Each kill is printed as a row of a table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+ENV = "faults"
+HOSTED = "kills"
+"""The environment whose host is configured, for the steps that work on it."""
+TRIAL = "DAYBOOK_TRIAL"
+TOOL = "DAYBOOK_TOOL"
+ORPHANS_S = 20.0
+LOCK_S = 10.0
+END_S = 300.0
+PER_CHAIN = 3
+KILLS = int(os.environ.get("DAYBOOK_KILLS") or 9)
+SEED = int(os.environ.get("DAYBOOK_FAULT_SEED") or random.SystemRandom().randrange(1_000_000))
+INFRASTRUCTURE = ("provision", "teardown")
+ON_HOST = ("deploy", "secrets", "rollback", "deploy", "configure", "secrets", "patch", "rollback")
+SECONDS = {"provision": 30, "teardown": 35, "configure": 150, "patch": 40}
+"""How long a step about takes, others 25: it is killed at any moment of that."""
+VICTIMS = {
+    "daybook": (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    "kernel": (signal.SIGKILL, signal.SIGTERM),
+    "warden": (signal.SIGKILL,),
+    "tool": (signal.SIGKILL, signal.SIGTERM),
+    "provider": (signal.SIGKILL,),
+    "keeper": (signal.SIGKILL,),
+    "daybook kernel": (signal.SIGKILL,),
+    "daybook kernel warden": (signal.SIGKILL,),
+    "daybook kernel warden keeper": (signal.SIGKILL,),
+    "group": (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL),
+    "everything": (signal.SIGKILL,),
+}
+TOOLS = {"provision": "terraform", "teardown": "terraform", "configure": "child.py"}
+
+pytestmark = [
+    pytest.mark.kills,
+    pytest.mark.sandbox,
+    pytest.mark.timeout(2400),
+    pytest.mark.attack("F5", "a run is killed anywhere, three times in a row, and run again"),
+]
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Whom to kill, by which signal, and when: seconds after the start, or after a tool's start."""
+
+    victim: str
+    signum: int
+    after_s: float
+    tool: str = ""
+
+
+def chains(steps: tuple[str, ...], number: int, name: str) -> list[tuple[str, tuple[Kill, ...]]]:
+    """Return steps in turn, each with its kills; the same for the same seed."""
+    dice = random.Random(f"{SEED} {name}")
+    return [
+        (step, tuple(_kill(dice, step) for _ in range(PER_CHAIN)))
+        for step in (steps[index % len(steps)] for index in range(number))
+    ]
+
+
+def _kill(dice: random.Random, step: str) -> Kill:
+    victim = dice.choice(list(VICTIMS))
+    signum = dice.choice(VICTIMS[victim])
+    if step in TOOLS and dice.random() < 0.5:
+        return Kill(victim, signum, dice.uniform(0, 3), TOOLS[step])
+    return Kill(victim, signum, dice.uniform(0, SECONDS.get(step, 25)))
+
+
+NUMBER = -(-KILLS // PER_CHAIN)
+ON_INFRASTRUCTURE = chains(INFRASTRUCTURE, NUMBER if NUMBER <= 6 else NUMBER // 2, "infra")
+ON_HOSTS = chains(ON_HOST, NUMBER - len(ON_INFRASTRUCTURE), "host")
+
+
+@dataclass
+class Chain:
+    """A step that is killed some times, and then run to its end."""
+
+    sandbox: object
+    env: str
+    words: tuple[str, ...]
+    rows: list[str] = field(default_factory=list)
+
+    def strike(self, kill: Kill) -> None:
+        """Start the step, kill as it is asked, and see that nothing lives on and no lock stays."""
+        trial = f"trial-{SEED}-{time.monotonic_ns()}"
+        known = set(self._runs())
+        project = type(self.sandbox)(self.sandbox.root, extra={TRIAL: trial})
+        process = project.start("daybook", *self.words, start_new_session=True)
+        began = time.monotonic()
+        look = Look(trial, lambda: {run.name for run in set(self._runs()) - known})
+        self._await(kill, process, look)
+        victims = look.victims(kill.victim, process)
+        at_s = time.monotonic() - began
+        names = _signal(victims, kill, process)
+        struck = time.monotonic()
+        said, _ = process.communicate(timeout=END_S)
+        orphans_s = look.await_quiet(struck)
+        lock_s = self._await_lock()
+        self.rows.append(
+            f"{self.words[1]:<10} {signal.Signals(kill.signum).name[3:]:<5} {kill.victim:<29} -> "
+            f"{names or 'nobody'} at {at_s:.1f} s: exit {process.returncode}, "
+            f"quiet after {orphans_s:.1f} s, lock free after {lock_s:.1f} s"
+        )
+        print(self.rows[-1], flush=True)
+        if names and kill.signum == signal.SIGKILL and kill.victim in ("warden", "tool"):
+            assert process.returncode != 0, f"a killed {kill.victim} was taken for success:\n{said}"
+
+    def finish(self) -> str:
+        """Run the step to its end: nothing but the same command again."""
+        done = self.sandbox.run(*self.words, timeout_s=900)
+        print(f"{self.words[1]:<10} run again: exit {done.returncode}", flush=True)
+        assert done.returncode == 0, "\n".join([*self.rows, done.stdout])
+        assert self._lock() == {"held": False}
+        verdicts = json.loads(self.sandbox.succeed("runs", "verify", "--all", "--json"))
+        own = [each for each in verdicts if each["environment"] == self.env]
+        assert {each["state"] for each in own} <= {"intact", "unsigned"}, own
+        return done.stdout
+
+    def _await(self, kill: Kill, process: subprocess.Popen, look: Look) -> None:
+        deadline = time.monotonic() + 120
+        while kill.tool and process.poll() is None and time.monotonic() < deadline:
+            if any(kill.tool in look.command(each) for each in look.alive()):
+                break
+            time.sleep(0.1)
+        try:
+            process.wait(kill.after_s)
+        except subprocess.TimeoutExpired:
+            return
+
+    def _await_lock(self) -> float:
+        began = time.monotonic()
+        while self._lock().get("held"):
+            assert time.monotonic() < began + LOCK_S, f"{self.rows}\n{self._lock()}"
+            time.sleep(0.2)
+        return time.monotonic() - began
+
+    def _lock(self) -> dict:
+        return json.loads(self.sandbox.succeed("lock", "show", self.env, "--json"))
+
+    def _runs(self) -> Iterator[Path]:
+        return (self.sandbox.root / "runs" / self.env).glob("2*")
+
+
+@dataclass(frozen=True)
+class Look:
+    """The processes of one trial: by its mark, or by the run that they are tools of."""
+
+    trial: str
+    runs: Callable[[], set[str]]
+
+    def alive(self) -> list[psutil.Process]:
+        runs = self.runs()
+        return [each for each in psutil.process_iter() if self._is_ours(each, runs)]
+
+    def victims(self, names: str, process: subprocess.Popen) -> list[psutil.Process]:
+        found = self.alive()
+        if names in ("group", "everything"):
+            return found
+        kinds = names.split()
+        return [each for each in found if self.kind(each, process) in kinds]
+
+    def kind(self, each: psutil.Process, process: subprocess.Popen) -> str:
+        """Return what a process is: daybook, kernel, keeper, warden, provider, tool, or other."""
+        command = self.command(each)
+        words = {
+            "ipykernel": "kernel",
+            "keeper.py": "keeper",
+            "warden.py": "warden",
+            "terraform-provider": "provider",
+        }
+        if each.pid == process.pid:
+            return "daybook"
+        if kind := next((kind for word, kind in words.items() if word in command), ""):
+            return kind
+        try:
+            parent = each.parent()
+        except psutil.Error:
+            return "other"
+        return "tool" if parent and "warden.py" in self.command(parent) else "other"
+
+    @staticmethod
+    def command(process: psutil.Process) -> str:
+        try:
+            return " ".join(process.cmdline())
+        except psutil.Error:
+            return ""
+
+    def await_quiet(self, struck: float) -> float:
+        """Wait until nothing of the trial is left; what nobody supervises has 20 s."""
+        while alive := self.alive():
+            late = time.monotonic() - struck
+            commands = [self.command(each) for each in alive]
+            is_supervised = any("warden.py" in each for each in commands)
+            assert late < (END_S if is_supervised else ORPHANS_S), f"orphans: {commands}"
+            time.sleep(0.2)
+        return time.monotonic() - struck
+
+    def _is_ours(self, process: psutil.Process, runs: set[str]) -> bool:
+        try:
+            environ = process.environ()
+            is_tool = environ.get(TOOL, "").partition(".")[0] in runs
+            is_ours = environ.get(TRIAL) == self.trial or is_tool
+            return is_ours and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+
+def _signal(victims: list[psutil.Process], kill: Kill, process: subprocess.Popen) -> str:
+    """Send the signal; return whom it met."""
+    if kill.victim == "group":
+        try:
+            os.killpg(process.pid, kill.signum)
+        except ProcessLookupError:
+            return ""
+        return "group"
+    # All at once, so that none has time to see another one go.
+    for each in victims:
+        if len(victims) > 1:
+            _send(each, signal.SIGSTOP)
+    met = [Path(each).name for each in (_send(each, kill.signum) for each in victims) if each]
+    for each in victims:
+        if len(victims) > 1 and kill.signum != signal.SIGKILL:
+            _send(each, signal.SIGCONT)
+    return ", ".join(met)
+
+
+def _send(process: psutil.Process, signum: int) -> str:
+    try:
+        name = process.name()
+        process.send_signal(signum)
+    except psutil.Error:
+        return ""
+    return name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def seed() -> None:
+    print(f"\nDAYBOOK_FAULT_SEED={SEED} DAYBOOK_KILLS={KILLS}", flush=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "chain"), list(enumerate(ON_INFRASTRUCTURE)), ids=lambda value: str(value)[:12]
+)
+def test_infrastructure(ground, number: int, chain: tuple[str, tuple[Kill, ...]]):
+    step, kills = chain
+    if step == "teardown" and not ground.hosts():
+        ground.sandbox.step("provision", ENV)
+    it = Chain(ground.sandbox, ENV, command(step, ENV))
+    for kill in kills:
+        it.strike(kill)
+    it.finish()
+    if step == "teardown":
+        assert ground.left() == []
+        return
+    assert ground.orphans() == []
+    assert [host.state for host in ground.hosts()] == ["running"]
+
+
+@pytest.fixture(scope="module")
+def hosted(sandbox):
+    """Yield the sandbox with an environment whose host serves two versions of the application."""
+    app = "kills"
+    own = {"app": app, "zone": f"{app}.test", "names": [f"{app}.test"], "deploy_via": "none"}
+    sandbox.set(HOSTED, cidr="10.78.0.0/16", secrets={"DATABASE_URL": "the database"}, **own)
+    sandbox.step("bootstrap", HOSTED)
+    for step in ("provision", "configure"):
+        sandbox.step(step, HOSTED)
+    set_secret(sandbox)
+    sandbox.step("first-deploy", HOSTED)
+    change_page(sandbox)
+    sandbox.step("deploy", HOSTED)
+    yield sandbox
+    sandbox.step("teardown", HOSTED)
+
+
+@pytest.mark.parametrize(
+    ("number", "chain"), list(enumerate(ON_HOSTS)), ids=lambda value: str(value)[:12]
+)
+def test_on_a_host(hosted, number: int, chain: tuple[str, tuple[Kill, ...]]):
+    step, kills = chain
+    before = {"deploy": change_page, "secrets": set_secret}.get(step, lambda _sandbox: None)
+    before(hosted)
+    extra = ("-p", "name", "DATABASE_URL") if step == "secrets" else ()
+    it = Chain(hosted, HOSTED, (*command(step, HOSTED), *extra))
+    for kill in kills:
+        it.strike(kill)
+    it.finish()
+    current = json.loads(hosted.succeed("release", "current", HOSTED, "--json"))
+    assert [each["serving_version"] for each in current.values()] != [None]
+
+
+def command(step: str, env: str) -> tuple[str, ...]:
+    typed = ("-p", "confirm", env) if step == "teardown" else ()
+    return ("run", step, "-p", "env", env, "-p", "approve", "auto", *typed)
+
+
+def change_page(sandbox) -> None:
+    page = sandbox.root / "app/page.html"
+    page.write_text(page.read_text() + f"<!-- {time.monotonic_ns()} -->\n")
+
+
+def set_secret(sandbox) -> None:
+    file = sandbox.root / "secret"
+    file.write_text(f"postgres://app@db/{time.monotonic_ns()}")
+    sandbox.succeed("secrets", "set", "DATABASE_URL", "-f", str(file), "-e", HOSTED)
+    file.unlink()

@@ -1,0 +1,496 @@
+"""Which local users and containers get a connection to what listens on a configured host.
+
+Everything that listens is in one of the two tables below. A listener that is in neither fails the
+test: close it, or write down who may connect to it and why.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .plays import play
+
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.timeout(1800),
+    pytest.mark.usefixtures("serving"),
+]
+
+ENV = "staging"
+PROBE = Path(__file__).with_name("connect.py")
+RUNNER = "github-runner"
+METRICS = "disk-metrics"
+NOBODY_AT_ALL = 54321
+"""A uid without an account, as a DynamicUser or a container's process may have."""
+FIRST_PORT = 8000
+FIREWALL = {"firewall_metadata_users": [METRICS]}
+"""What the default of another role says, which a play of one role has not."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A port that is listened on, and who may connect. users: None for all."""
+
+    protocol: str
+    addresses: Collection[str]
+    port: int
+    program: str
+    users: frozenset[str] | None = None
+    from_containers: bool = False
+
+
+ANY = ("*", "0.0.0.0", "[::]")
+LOOPBACK = ("127.0.0.1",)
+PORTS = (
+    # The host's operators; others have no business with SSH on their own host.
+    Listener("tcp", ANY, 22, "sshd", frozenset({"root", "admin"})),
+    # The public site.
+    Listener("tcp", ANY, 80, "caddy", from_containers=True),
+    Listener("tcp", ANY, 443, "caddy", from_containers=True),
+    Listener("udp", ANY, 443, "caddy", from_containers=True),
+    # The application's slots: Caddy leads to one, releases ask both for their health.
+    Listener("tcp", LOOPBACK, FIRST_PORT, "docker-proxy", frozenset({"root", "caddy"})),
+    Listener("tcp", LOOPBACK, FIRST_PORT + 1, "docker-proxy", frozenset({"root", "caddy"})),
+)
+
+ROOT, CADDY, ADMIN = frozenset({"root"}), frozenset({"root", "caddy"}), frozenset({"root", "admin"})
+SOCKETS: dict[str, frozenset[str] | None] = {
+    r"/run/caddy/admin\.sock": CADDY,
+    # As good as root.
+    r"(/var)?/run/docker\.sock": ROOT,
+    r"(/var)?/run/docker/.*\.sock": ROOT,
+    r"/run/containerd/.*": ROOT,
+    r"/run/systemd/private": ROOT,
+    r"/run/systemd/inaccessible/sock": ROOT,
+    r"/run/systemd/io\.systemd\.sysext": ROOT,
+    r"/run/systemd/journal/io\.systemd\.journal": ROOT,
+    r"/run/cloud-init/share/.*\.sock": ROOT,
+    # The login session of the operators' user.
+    r"/run/user/1000/.*": ADMIN,
+    # The bus's policies decide on each call; there is no polkit, so changes are root's.
+    r"/run/dbus/system_bus_socket": None,
+    # systemd tells senders apart by their control groups.
+    r"/run/systemd/notify": None,
+    # Everyone may write to the journal.
+    r"/run/systemd/journal/(stdout|socket|dev-log)": None,
+    # Looks up names of users.
+    r"/run/systemd/userdb/io\.systemd\.DynamicUser": None,
+    # Answers systemd-oomd alone.
+    r"/run/systemd/io\.systemd\.ManagedOOM": None,
+    # Tells the host's name; changes it for root alone.
+    r"/run/systemd/io\.systemd\.Hostname": None,
+}
+"""Each unix socket and who may connect, None for everyone."""
+
+METADATA = ("169.254.169.254", "::ffff:169.254.169.254")
+OTHER_CREDENTIALS = ("169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23")
+"""Where else Amazon hands out credentials: to ECS, to EKS, and over IPv6."""
+TOKEN = (
+    "curl --silent --max-time 5 --output /dev/null --write-out '%{http_code}' --request PUT "
+    "--header 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token"
+)
+
+
+@dataclass(frozen=True)
+class Host:
+    """Staging's host, asked as root."""
+
+    life: object
+
+    def sh(self, line: str) -> str:
+        """Return what a shell line of root's prints; it must succeed."""
+        return self.life.out(ENV, f"sudo sh -c {shlex.quote(line)}")
+
+    def fails(self, line: str) -> bool:
+        """Tell whether a shell line of root's fails."""
+        return self.life.on_host(ENV, f"sudo sh -c {shlex.quote(line)}").returncode != 0
+
+    def start(self, unit: str, command: str) -> None:
+        """Run a command in the background, as a unit."""
+        self.sh(f"systemd-run --quiet --collect --unit={unit} {command}")
+
+    @property
+    def users(self) -> dict[str, int]:
+        """Return every account by name, and one uid without any: {"caddy": 993}."""
+        rows = (line.split(":") for line in self.sh("getent passwd").splitlines())
+        return {row[0]: int(row[2]) for row in rows} | {"-": NOBODY_AT_ALL}
+
+    @property
+    def addresses(self) -> list[str]:
+        """Return the host's addresses: its VPC's, the bridges' and loopback."""
+        return ["127.0.0.1", "::1", *self.sh("hostname --all-ip-addresses").split()]
+
+    def connecting(self, addresses: Collection[str]) -> dict[str, set[str]]:
+        """Return which of the addresses each user gets a connection to."""
+        users = self.users
+        wanted = shlex.quote(json.dumps(sorted(addresses)))
+        uids = " ".join(str(uid) for uid in users.values())
+        answers = json.loads(self.sh(f"python3 /root/connect.py {wanted} {uids}"))
+        return {user: set(answers[str(uid)]) for user, uid in users.items()}
+
+    def in_unit(self, addresses: Collection[str]) -> set[str]:
+        """Return the same for a unit with every property of the runner's but its program."""
+        wanted = shlex.quote(json.dumps(sorted(addresses)))
+        return set(json.loads(self.sh(f"{self.unit()} python3 /opt/probe/connect.py {wanted}")))
+
+    def unit(self) -> str:
+        """Return the command that runs another in a unit like the runner's."""
+        lines = self.sh(f"cat /etc/systemd/system/{RUNNER}.service").splitlines()
+        service = lines[lines.index("[Service]") + 1 : lines.index("[Install]")]
+        kept = [line for line in service if re.match(r"(?!Exec|Restart|#)\w+=", line)]
+        assert any(line.startswith("IPAddressDeny=169.254.169.254") for line in kept)
+        properties = " ".join(f"--property={shlex.quote(line)}" for line in kept)
+        return f"systemd-run --quiet --pipe --wait --collect {properties}"
+
+    def in_container(self, network: str, addresses: Collection[str]) -> set[str]:
+        """Return which addresses a container on a network gets a connection to."""
+        wanted = shlex.quote(json.dumps(sorted(addresses)))
+        probe = "--volume /opt/probe/connect.py:/connect.py:ro --entrypoint python3"
+        run = f"docker run --rm --network {network} {probe} {self.image} /connect.py {wanted}"
+        return set(json.loads(self.sh(run)))
+
+    @property
+    def image(self) -> str:
+        """Return the id of the application's image."""
+        running = f"docker ps --quiet --filter label=com.docker.compose.project={self.life.app}"
+        return self.sh(f"docker inspect --format '{{{{.Image}}}}' $({running} | head --lines 1)")
+
+
+@pytest.fixture(scope="module")
+def host(life) -> Iterator[Host]:
+    """Yield staging's host with the probe on it, readable for all."""
+    host = Host(life)
+    quoted = shlex.quote(PROBE.read_text())
+    host.sh("install -d -m 0755 /opt/probe")
+    life.out(ENV, f"printf %s {quoted} | sudo tee /opt/probe/connect.py /root/connect.py >&2")
+    host.sh("chmod 0644 /opt/probe/connect.py")
+    yield host
+    host.sh("rm -r /opt/probe /root/connect.py")
+
+
+@pytest.fixture(scope="module")
+def networks(host, life) -> Iterator[list[str]]:
+    """Yield networks of Docker's: the default, the application's, two made up and one with IPv6."""
+    made = {
+        "made-up": "",
+        "renamed": "--opt com.docker.network.bridge.name=uplink0",
+        "six": "--ipv6 --subnet fd99:1::/64",
+    }
+    for name, options in made.items():
+        host.sh(f"docker network create {options} {name}")
+    yield ["bridge", f"{life.app}_default", *made]
+    host.sh(f"docker network rm {' '.join(made)}")
+
+
+@pytest.fixture(scope="module")
+def both_slots(host) -> Iterator[None]:
+    """Have something listen on the free slot too, as during a release."""
+    busy = host.sh("ss --listening --tcp --numeric --no-header 'src 127.0.0.1'")
+    [free] = [port for port in (FIRST_PORT, FIRST_PORT + 1) if f":{port} " not in busy]
+    host.start("free-slot", f"python3 -m http.server --bind 127.0.0.1 {free}")
+    host.sh(f"timeout 20 sh -c 'until curl -s -o /dev/null 127.0.0.1:{free}; do sleep 0.1; done'")
+    yield
+    host.sh("systemctl stop free-slot")
+
+
+@pytest.fixture(scope="module")
+def credentials(host) -> Iterator[list[str]]:
+    """Give the host Amazon's other credential addresses: Caddy, on every address, answers there."""
+    host.sh("ip link add credentials type dummy && ip link set credentials up")
+    for address in OTHER_CREDENTIALS:
+        host.sh(f"ip address add {address} dev credentials {'nodad' if ':' in address else ''}")
+    yield [f"tcp {address} 80" for address in OTHER_CREDENTIALS]
+    host.sh("ip link delete credentials")
+
+
+def listening(host: Host) -> list[tuple[str, str, int, str]]:
+    """Return what listens: [("tcp", "127.0.0.1", 8000, "docker-proxy")]."""
+    rows = []
+    for line in host.sh(
+        "ss --listening --tcp --udp --numeric --processes --no-header"
+    ).splitlines():
+        protocol, _, _, _, local, _, *process = line.split()
+        address, port = local.rsplit(":", 1)
+        program = re.search(r'"([^"]+)"', " ".join(process))
+        rows.append((protocol, address, int(port), program[1] if program else ""))
+    # Docker's DNS for the machine, which in the sandbox is a container.
+    return [row for row in rows if row[1] != "127.0.0.11"]
+
+
+def unix_sockets(host: Host) -> set[str]:
+    """Return the paths of all unix sockets that take connections, abstract ones with an @."""
+    open_ones = host.sh("ss --listening --unix --no-header").splitlines()
+    paths = {line.split()[4] for line in open_ones}
+    files = host.sh("find / /run /dev/shm -xdev -type s")
+    return (paths | set(files.splitlines())) - {"*"}
+
+
+def meant_for(user: str, addresses: Mapping[str, tuple[Listener, str]]) -> set[str]:
+    """Return those of the addresses that a user may connect to."""
+    return {
+        key
+        for key, (listener, address) in addresses.items()
+        if listener.addresses is ANY or address in listener.addresses
+        if listener.users is None or user in listener.users
+    }
+
+
+def by_every_address(host: Host) -> dict[str, tuple[Listener, str]]:
+    """Return each TCP listener by each address of the host, as the probe takes it."""
+    tcp = [listener for listener in PORTS if listener.protocol == "tcp"]
+    return {
+        f"tcp {address} {listener.port}": (listener, address)
+        for listener in tcp
+        for address in host.addresses
+    }
+
+
+def test_nothing_else_listens_on_a_port(host):
+    known = {(each.protocol, address, each.port) for each in PORTS for address in each.addresses}
+    assert [row for row in listening(host) if row[:3] not in known] == []
+    programs = {each.port: each.program for each in PORTS}
+    assert [row for row in listening(host) if row[3] not in ("", programs[row[2]])] == []
+
+
+def test_each_port_answers_the_users_it_is_meant_for(host, both_slots):
+    addresses = by_every_address(host)
+    for user, connected in host.connecting(addresses).items():
+        assert connected == meant_for(user, addresses), user
+
+
+def test_each_port_answers_a_unit_like_the_runners_as_it_answers_its_user(host, both_slots):
+    addresses = by_every_address(host)
+    assert host.in_unit(addresses) == meant_for(RUNNER, addresses)
+
+
+def test_each_port_answers_the_containers_it_is_meant_for(host, networks, both_slots):
+    loopback = ("127.0.0.1", "::1")
+    addresses = {k: v for k, v in by_every_address(host).items() if v[1] not in loopback}
+    expected = {key for key, (listener, _) in addresses.items() if listener.from_containers}
+    for network in networks:
+        assert host.in_container(network, addresses) == expected, network
+
+
+def test_each_unix_socket_answers_the_users_it_is_meant_for(host):
+    def who_may(path: str) -> frozenset[str] | None:
+        return next(users for form, users in SOCKETS.items() if re.fullmatch(form, path))
+
+    paths = unix_sockets(host)
+    unknown = [path for path in paths if not any(re.fullmatch(form, path) for form in SOCKETS)]
+    assert unknown == []
+    wanted = {f"unix {path}" for path in paths}
+    answers = [*host.connecting(wanted).items(), (RUNNER, host.in_unit(wanted))]
+    for user, connected in answers:
+        meant = {f"unix {path}" for path in paths if who_may(path) is None or user in who_may(path)}
+        assert connected - meant == set(), user
+    assert "unix /run/caddy/admin.sock" in dict(answers)["caddy"]
+
+
+def test_nobody_is_in_a_group_that_is_as_good_as_root(host):
+    for group in ("docker", "adm", "caddy", "systemd-journal", "disk"):
+        members = host.sh(f"getent group {group} || true").rpartition(":")[2]
+        assert set(members.split(",")) - {"", "admin"} == set(), group
+
+
+@pytest.mark.attack("F1", "any local user asks for instance metadata, by any address of it")
+def test_instance_metadata_is_for_root_and_the_metrics_alone(host, credentials):
+    metadata = {f"tcp {address} 80" for address in METADATA}
+    answers = host.connecting([*metadata, *credentials])
+    assert answers["root"] == metadata | set(credentials)
+    assert answers[METRICS] == metadata
+    assert {user for user, seen in answers.items() if seen} == {"root", METRICS}
+    assert host.in_unit([*metadata, *credentials]) == set()
+
+
+@pytest.mark.attack("F1", "a container asks for instance metadata")
+def test_no_container_reaches_instance_metadata(host, networks, credentials):
+    metadata = [f"tcp {address} 80" for address in METADATA]
+    for network in networks:
+        assert host.in_container(network, [*metadata, *credentials]) == set(), network
+
+
+GOT_TOKEN = f"{TOKEN} | grep 200"
+TRIES = {
+    "asks Caddy's admin API on its former port": "curl --fail --max-time 3 127.0.0.1:2019/config/",
+    "writes to Caddy's admin API on its former port": (
+        "curl --fail --max-time 3 --request PUT --header 'Content-Type: application/json' "
+        '--data \'{"listen": ["127.0.0.1:8099"]}\' 127.0.0.1:2019/config/apps/http/servers/x'
+    ),
+    "asks Caddy's admin API on its socket": (
+        "curl --fail --max-time 3 --unix-socket /run/caddy/admin.sock http://127.0.0.1/config/"
+    ),
+    "looks at Caddy's socket": "ls /run/caddy",
+    "reloads Caddy": "caddy reload --config /etc/caddy/Caddyfile",
+    "asks for metadata": GOT_TOKEN,
+    "asks for metadata by the mapped address": (
+        GOT_TOKEN.replace("169.254.169.254", "[::ffff:169.254.169.254]")
+    ),
+    "asks for metadata by the address as a number": (
+        GOT_TOKEN.replace("169.254.169.254", "2852039166")
+    ),
+    "asks for metadata as root of a user namespace": f"unshare --user --map-root-user {GOT_TOKEN}",
+    "asks for metadata with Caddy as a proxy": (
+        GOT_TOKEN.replace("curl", "curl --proxy http://127.0.0.1:80", 1)
+    ),
+    "asks for metadata through Caddy, by its name": (
+        GOT_TOKEN.replace("http://169.254.169.254", "-H 'Host: 169.254.169.254' http://127.0.0.1")
+    ),
+    "has the AWS CLI ask for metadata": "aws sts get-caller-identity",
+    "has the AWS CLI ask the mapped address": (
+        "env AWS_EC2_METADATA_SERVICE_ENDPOINT='http://[::ffff:a9fe:a9fe]' "
+        "aws sts get-caller-identity"
+    ),
+    "has the AWS CLI ask as a task of ECS": (
+        "env AWS_CONTAINER_CREDENTIALS_FULL_URI=http://169.254.170.23/v1/credentials "
+        "aws sts get-caller-identity"
+    ),
+    "asks the application past Caddy": (
+        "curl --max-time 3 127.0.0.1:8000 || curl --max-time 3 127.0.0.1:8001"
+    ),
+    "finds SSH on systemd's socket": "test -S /run/ssh-unix-local/socket",
+    "renames the host": "hostnamectl hostname mine",
+    "reboots the host": (
+        "busctl call org.freedesktop.login1 /org/freedesktop/login1 "
+        "org.freedesktop.login1.Manager Reboot b false"
+    ),
+    "removes the rules": "nft flush ruleset",
+}
+"""What is tried by each of the users below, and must fail."""
+
+
+@pytest.mark.attack("F1", "a step on the runner, or a local user, uses the host's local services")
+@pytest.mark.parametrize("what", TRIES)
+def test_local_users_get_nothing_from_the_hosts_services(host, what):
+    attempt = f"bash -o pipefail -c {shlex.quote(TRIES[what])}"
+    users = (RUNNER, "nobody", "_apt", "app")
+    callers = {user: f"setpriv --reuid {user} --clear-groups" for user in users}
+    callers["the runner's unit"] = host.unit()
+    lines = [
+        f"{command} {attempt} >&2 </dev/null && echo {shlex.quote(user)}"
+        for user, command in callers.items()
+    ]
+    assert host.sh(f"cd /; {{ {'; '.join(lines)}; }} 2>/dev/null; echo tried") == "tried"
+
+
+PROXY_HEADERS = {
+    "set": {"Host": ["169.254.169.254"]},
+    "delete": ["X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"],
+}
+"""Metadata refuses a request that says it was forwarded."""
+PROXY_HANDLER = {
+    "handler": "reverse_proxy",
+    "upstreams": [{"dial": "169.254.169.254:80"}],
+    "headers": {"request": PROXY_HEADERS},
+}
+PROXY_SERVER = {"listen": ["127.0.0.1:8099"], "routes": [{"handle": [PROXY_HANDLER]}]}
+PROXY = {"admin": {"disabled": True}, "apps": {"http": {"servers": {"x": PROXY_SERVER}}}}
+
+
+@pytest.mark.attack("F1", "Caddy itself is made to ask for metadata, as an image's site might")
+@pytest.mark.parametrize(("user", "status"), [("root", "200"), ("caddy", "502")])
+def test_caddy_as_a_proxy_gets_no_metadata(host, user, status):
+    config = shlex.quote(json.dumps(PROXY))
+    host.sh(f"printf %s {config} > /opt/probe/proxy.json")
+    run = "caddy run --config /opt/probe/proxy.json"
+    host.start("proxy", f"--property=User={user} --setenv=HOME=/tmp {run}")
+    until = "until curl --silent 127.0.0.1:8099; do sleep 0.1; done"
+    ask = TOKEN.replace("169.254.169.254/", "127.0.0.1:8099/")
+    answer = host.sh(f"timeout 20 sh -c '{until}' >&2; {ask}")
+    host.sh("systemctl stop proxy")
+    assert answer.endswith(status)
+
+
+@pytest.mark.attack("F1", "a local user reaches a container without Caddy")
+def test_local_users_reach_no_container(host, networks):
+    form = shlex.quote("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
+    for network in networks:
+        run = f"docker run --detach --rm --network {network} --entrypoint python3 {host.image}"
+        container = host.sh(f"{run} -m http.server 8080")
+        address = f"tcp {host.sh(f'docker inspect --format {form} {container}')} 8080"
+        probe = f"python3 /root/connect.py {shlex.quote(json.dumps([address]))}"
+        host.sh(f"for try in $(seq 50); do {probe} | grep tcp && break; sleep 0.2; done")
+        answers = host.connecting([address])
+        host.sh(f"docker kill {container}")
+        assert [user for user, seen in answers.items() if seen] == ["root"], network
+
+
+RESTARTS = {
+    "nftables restarted": "systemctl restart nftables",
+    "nftables reloaded": "systemctl start nftables; systemctl reload nftables",
+    "nftables stopped": "systemctl start nftables; systemctl stop nftables",
+    "Docker restarted": "systemctl restart docker",
+    "systemd executed anew": "systemctl daemon-reexec",
+}
+
+
+@pytest.mark.parametrize("what", RESTARTS)
+def test_the_rules_outlive_what_others_do(host, what):
+    host.sh(RESTARTS[what])
+    try:
+        assert users_with_metadata(host) == {"root", METRICS}
+    finally:
+        # Debian's nftables takes Docker's rules away too.
+        host.sh("systemctl restart docker")
+
+
+def users_with_metadata(host: Host) -> set[str]:
+    """Return who gets metadata; root does, as soon as the sandbox leads there again."""
+    host.sh(f"for try in $(seq 50); do {GOT_TOKEN} && break; sleep 0.2; done")
+    answers = host.connecting(["tcp 169.254.169.254 80"])
+    return {user for user, seen in answers.items() if seen}
+
+
+def test_the_rules_are_loaded_at_boot_before_anything_that_uses_the_network(host):
+    before = host.sh("systemctl show --value --property=Before daybook-firewall").split()
+    assert {"sysinit.target", "network-pre.target"} <= set(before)
+    assert host.sh("systemctl is-enabled daybook-firewall") == "enabled"
+    assert "daybook-firewall.service" in host.sh(f"systemctl show --property=Requires {RUNNER}")
+
+
+def test_rules_that_were_removed_come_back_with_the_next_play(host, life):
+    assert "changed=0" in play(life, "firewall", **FIREWALL)
+    host.sh("nft delete table inet daybook")
+    assert "changed=1" in play(life, "firewall", check=True, **FIREWALL)
+    assert "changed=1" in play(life, "firewall", **FIREWALL)
+    assert users_with_metadata(host) == {"root", METRICS}
+    assert "changed=0" in play(life, "firewall", **FIREWALL)
+
+
+def test_an_admin_api_on_tcp_moves_to_the_socket_and_no_request_is_lost(host, life):
+    """A host that an earlier version of Daybook configured."""
+    host.sh(
+        "systemctl stop caddy; rm -r /etc/systemd/system/caddy.service.d /run/caddy || true; "
+        "sed --in-place '/^\tadmin /d' /etc/caddy/Caddyfile; "
+        "systemctl daemon-reload; systemctl start caddy"
+    )
+    assert host.connecting(["tcp 127.0.0.1 2019"])["nobody"]
+    asked, stop = [], threading.Event()
+
+    def visit() -> None:
+        while not stop.is_set():
+            asked.append(life.fetch(ENV, "/version").status_code)
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    said = play(life, "caddy")
+    stop.set()
+    visitor.join()
+    lost = [status for status in asked if status != 200]
+    assert (lost, len(asked) > 10) == ([], True)
+    assert "changed=" in said
+    assert host.connecting(["tcp 127.0.0.1 2019"])["root"] == set()
+    assert host.connecting(["unix /run/caddy/admin.sock"])["caddy"]
+    for action in ("reload", "reload", "restart", "reload"):
+        host.sh(f"systemctl {action} caddy")
+        assert host.sh("stat --format '%a %U' /run/caddy") == "700 caddy"
+        answers = host.connecting(["unix /run/caddy/admin.sock"])
+        assert {user for user, seen in answers.items() if seen} == {"root", "caddy"}
+    assert "changed=0" in play(life, "caddy")

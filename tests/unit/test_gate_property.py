@@ -1,0 +1,236 @@
+"""Plan, gate, press, apply, other tabs, restarts, in any order: only what was shown and approved.
+
+A real step, desk, gate with its widgets, run and journal; the world that they change is a number.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from daybook import signers, ui
+from daybook.errors import DaybookError
+from daybook.gates import evidence, gate
+from daybook.record import journal, provenance, record, recorder
+from daybook.step import Step
+
+CHECKOUT = Path(__file__).parents[2]
+ENV = "staging"
+
+
+class World:
+    """What is there, and each change: which run made which plan true."""
+
+    def __init__(self) -> None:
+        self.wanted, self.there = 1, 0
+        self.applied: list[tuple[str, str]] = []
+
+
+class Count(Step):
+    """Bring the world's number to what is wanted."""
+
+    name = "provision"
+    next = "nothing"
+    lock_name = None
+    world: World
+
+    def preflight(self):
+        self._require_unapplied()
+        with self.run.phase("preflight"):
+            return ui.Notice("fine")
+
+    def can_ask_others(self):
+        return False
+
+    def make_plan(self):
+        there, wanted = self.world.there, self.world.wanted
+        tasks = tuple(gate.Task("create", f"{n}", "") for n in range(there, wanted))
+        return gate.Proposal("Count", tasks, {"there": there})
+
+    def apply_plan(self, plan):
+        self.world.applied.append((self.run.id, plan.digest))
+        self.world.there += len(plan.changes)
+        return ui.Notice("counted")
+
+    def look(self):
+        return ui.Notice("seen")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone():
+    """Have a person before each kernel, and ask no tool for its version."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "versions", lambda _root: {})
+        patch.setattr(provenance, "git", lambda _root: {"commit": "c", "branch": "", "dirty": []})
+        patch.setattr(gate, "somebody_is_there", lambda: True)
+        patch.setattr(gate.Gate, "show", lambda _gate: None)
+        yield
+
+
+class Operators(RuleBasedStateMachine):
+    """People before several tabs and kernels, who do anything in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp(prefix="daybook-"))
+        shutil.copytree(CHECKOUT / "environments", self.root / "environments")
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setenv("DAYBOOK_ROOT", str(self.root))
+        self.patch.setattr(recorder, "_current", None)
+        self.world = World()
+        self.steps: list[Count] = []
+        self.gates: list[tuple[Count, gate.Gate]] = []
+        self.displayed: set[str] = set()
+        self.approved: set[str] = set()
+        self.open_tab("", is_new_kernel=True)
+
+    def teardown(self) -> None:
+        try:
+            for step in self.steps:
+                with suppress(DaybookError):
+                    step.verify()
+                    step.record()
+                step.run.recorder.abandon("the test is over")
+                self.check_record(step)
+        finally:
+            self.patch.undo()
+            for path in [self.root, *self.root.rglob("*")]:
+                path.chmod(0o755)
+            shutil.rmtree(self.root)
+
+    def check_record(self, step: Count) -> None:
+        """The record tells of each change, of its approval, and that it went well."""
+        entries = journal.read(step.run.folder / journal.NAME)
+        assert list(evidence.problems(entries, signers.Signers)) == []
+        applied = [entry["digest"] for entry in entries.of("apply")]
+        assert applied == [digest for run, digest in self.world.applied if run == step.run.id]
+        assert len(applied) <= 1
+        if applied and step in (self.steps[-1], *self.finished):
+            assert record.load(step.run.folder)["status"] == "succeeded"
+
+    @property
+    def finished(self) -> list[Count]:
+        return [step for step in self.steps if "record" in step.run._done]
+
+    @property
+    def step(self) -> Count:
+        return self.steps[-1]
+
+    def do(self, action) -> None:
+        """Run one cell; an error is shown, and the person goes on."""
+        with suppress(DaybookError):
+            action()
+
+    def digests(self) -> list[str]:
+        return [*sorted(self.displayed), "plan-0"]
+
+    @rule(approve=st.integers(0, 5), is_new_kernel=st.booleans())
+    def open_another_tab(self, approve, is_new_kernel):
+        given = ["", "", "", *self.digests()]
+        self.open_tab(given[approve % len(given)], is_new_kernel=is_new_kernel)
+
+    def open_tab(self, approve: str, *, is_new_kernel: bool) -> None:
+        if is_new_kernel:
+            recorder._current = None
+        if approve:
+            self.approved.add(approve)
+        step = Count(ENV, approve=approve)
+        step.world = self.world
+        self.steps.append(step)
+        self.do(step.preflight)
+
+    @rule()
+    def restart_the_kernel(self):
+        self.step.run.recorder.abandon("its kernel was ended")
+        self.open_tab("", is_new_kernel=True)
+
+    @rule(which=st.integers(0, 3))
+    def plan(self, which):
+        step = self.steps[-1 - which % len(self.steps)]
+
+        def cell():
+            self.displayed.add(step.plan().digest)
+
+        self.do(cell)
+
+    @rule(which=st.integers(0, 3))
+    def show_the_gate(self, which):
+        step = self.steps[-1 - which % len(self.steps)]
+        self.do(step.approve)
+        if step.desk._gate:
+            self.gates.append((step, step.desk._gate))
+
+    @precondition(lambda self: self.gates)
+    @rule(which=st.integers(0, 20), text=st.sampled_from([ENV, ENV, ENV, "", "stag", "no"]))
+    def press_approve(self, which, text):
+        _, shown = self.gates[which % len(self.gates)]
+        shown.typed.value = text
+        if text == ENV:
+            self.approved.add(shown.digest)
+        shown.approve.click()
+
+    @precondition(lambda self: self.gates)
+    @rule(which=st.integers(0, 20), text=st.sampled_from(["", "stag", ENV, "not today"]))
+    def press_decline(self, which, text):
+        step, shown = self.gates[which % len(self.gates)]
+        was_over, was_warned = step.run.is_over, shown._declined_once
+        shown.typed.value = text
+        shown.decline.click()
+        if not was_over and text != "not today" and not was_warned:
+            assert not step.run.is_over, "a half-typed name is no decline"
+
+    @rule(which=st.integers(0, 5), of=st.integers(0, 3))
+    def approve_by_digest(self, which, of):
+        given = self.digests()[which % len(self.digests())]
+        self.approved.add(given)
+        step = self.steps[-1 - of % len(self.steps)]
+        self.do(lambda: step.approve(given))
+
+    @rule(which=st.integers(0, 3))
+    def apply(self, which):
+        step = self.steps[-1 - which % len(self.steps)]
+        was_applied = step._done
+        before = len(self.world.applied)
+        self.do(step.apply)
+        if was_applied:
+            assert len(self.world.applied) == before
+            assert step.run.is_over or isinstance(step.apply(), ui.Shown)
+
+    @rule(wanted=st.integers(0, 3), there=st.integers(0, 2))
+    def the_world_changes(self, wanted, there):
+        self.world.wanted, self.world.there = wanted, there
+
+    @rule()
+    def finish(self):
+        self.do(self.step.verify)
+        self.do(self.step.record)
+
+    @invariant()
+    def what_was_applied_had_been_displayed_and_approved_by_digest(self):
+        empty = gate.Proposal("Count", (), {}).digest
+        for _, digest in self.world.applied:
+            assert digest in self.displayed
+            assert digest in self.approved or self.is_empty(digest), (digest, empty)
+
+    def is_empty(self, digest: str) -> bool:
+        """Tell whether a digest is that of a plan without changes, which nobody approves."""
+        plans = (gate.Proposal("Count", (), {"there": there}) for there in range(6))
+        return digest in {plan.digest for plan in plans}
+
+
+Operators.TestCase.settings = settings(
+    max_examples=40,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+TestOperators = pytest.mark.attack("A1", "any order of plan, gate, press, apply, tabs, restarts")(
+    Operators.TestCase
+)

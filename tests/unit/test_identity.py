@@ -1,0 +1,229 @@
+"""Who may plan and apply: a registered person, or a workflow that AWS vouches for."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import boto3
+import pytest
+from moto.sts.responses import TokenResponse
+
+from daybook import settings, signers
+from daybook.errors import PreflightFailed
+from daybook.gates import identity
+from daybook.record import signing
+from daybook.target import Target
+from daybook_sandbox import webidentity
+from daybook_sandbox.api import REGION
+from daybook_sandbox.github.messages import github
+from daybook_sandbox.github.oidc import HOST, Issuer
+from daybook_sandbox.github.runs import Event, Run, RunJob
+from daybook_sandbox.github.workflow import Job
+
+ENV = "production"
+ACCOUNT = "123456789012"
+BOTH = 'namespaces="daybook-record,daybook-approval"'
+ROLE = "hello-github-run-production"
+SUBJECT = "repo:octo-org/operations:environment:production"
+
+
+def chosen(key) -> settings.Settings:
+    fields = {"app": "hello", "account": ACCOUNT, "zone": "x.test", "names": ["x.test"]}
+    fields |= {"cidr": "10.0.0.0/16", "operators": [], "ssh_key": str(key), "approvals": 1}
+    return settings.Settings.model_validate(fields)
+
+
+def make_target(name="aws", **environ) -> Target:
+    return Target(name, ACCOUNT, REGION, environ)
+
+
+@pytest.fixture
+def outside(monkeypatch):
+    """Be no job of GitHub's, with no key but the settings'."""
+    for name in (identity.TOKEN_URL, identity.TOKEN, "DAYBOOK_SSH_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def register(tmp_path, key):
+    """Return what writes the signers file: register("ann@example.com {key}")."""
+    (tmp_path / "environments").mkdir()
+
+    def write(*lines: str):
+        public = signing.public_key(key)
+        text = "\n".join(line.format(both=BOTH, key=public) for line in lines)
+        (tmp_path / signers.FILE).write_text(text)
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_person_is_the_name_beside_their_key(register, key):
+    root = register("ann@example.com {both} {key}")
+    found = identity.find(root, ENV, chosen(key), make_target())
+    assert (found.name, found.title, found.workflow) == ("ann@example.com", "ann@example.com", {})
+    check = identity.is_known(root, ENV, chosen(key), make_target())("operator")
+    assert (check.is_ok, check.observed) == (True, "ann@example.com")
+
+
+@pytest.mark.attack(
+    "F3", "planning with no key, an unregistered one, or a line that does not count"
+)
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize(
+    ("line", "observed", "fix"),
+    [
+        ("", "is not in environments/signers", "add this line to environments/signers"),
+        ("# {key}", "is not in environments/signers", "add this line to environments/signers"),
+        ("ann@example.com {key}", "has no namespaces", "correct that line"),
+        ('ann@example.com namespaces="daybook-approval" {key}', "do not have daybook-record", ""),
+        ('ann@example.com {both},valid-before="20260101" {key}', "not valid at this time", ""),
+        ("*@example.com {both} {key}", "signers:1: a pattern where a name", "correct environments"),
+        ("hello-workflows {both} {key}", "no OIDC token", "set ssh_key in the settings"),
+    ],
+)
+def test_somebody_unknown_may_not_plan(register, key, line, observed, fix):
+    root = register(line)
+    check = identity.is_known(root, ENV, chosen(key), make_target())("operator")
+    assert check.is_ok is False
+    assert observed in check.observed
+    assert fix in check.fix
+    if "add this line" in fix:
+        assert check.fix.endswith(signing.public_key(key))
+
+
+@pytest.mark.usefixtures("outside")
+def test_no_key_at_all_is_said(register, tmp_path):
+    root = register()
+    check = identity.is_known(root, ENV, chosen(tmp_path / "none"), make_target())("operator")
+    assert (check.is_ok, "ssh-keygen -t ed25519" in check.fix) == (False, True)
+
+
+@pytest.mark.attack("F3", "another person's public key in place of one's own")
+@pytest.mark.usefixtures("outside")
+def test_a_public_key_alone_proves_nothing(register, key, tmp_path):
+    root = register("bob@example.com {both} {key}")
+    own = tmp_path / "own"
+    own.with_name("own.pub").write_text(key.with_name("key.pub").read_text())
+    for private in (None, "-----BEGIN OPENSSH PRIVATE KEY-----\n"):
+        if private:
+            own.write_text(private)
+        check = identity.is_known(root, ENV, chosen(own), make_target())("operator")
+        assert check.is_ok is False
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_rehearsal_takes_the_operator_s_own_key_or_the_sandbox_s_if_registered(
+    register, key, tmp_path, monkeypatch
+):
+    root = register("ann@example.com {both} {key}")
+    sandbox = make_target("sandbox", DAYBOOK_SSH_KEY=str(key))
+    assert identity.find(root, ENV, chosen(tmp_path / "none"), sandbox).key == key
+    monkeypatch.setenv("DAYBOOK_SSH_KEY", str(key))
+    other = make_target("sandbox", DAYBOOK_SSH_KEY=str(tmp_path / "none"))
+    assert identity.find(root, ENV, chosen(tmp_path / "none"), other).key == key
+
+
+def job(actor="ada", environment=ENV) -> RunJob:
+    event = Event("workflow_dispatch", "octo-org/operations", "refs/heads/main", "a" * 40, actor)
+    run = Run(1, 1, event, ".github/workflows/run.yml")
+    run.github = github(run, "http://127.0.0.1")
+    return RunJob(1, run, Job("run", "run", (), ()), environment=environment)
+
+
+@pytest.fixture
+def serve(world, monkeypatch):
+    """Return what makes this process a job with a token: serve(token) gives its target."""
+    original = TokenResponse.assume_role_with_web_identity
+    monkeypatch.setattr(TokenResponse, "assume_role_with_web_identity", original)
+    issuer, tokens = Issuer(), {}
+    webidentity.patch(issuer.claims)
+    iam = world.client("iam")
+    provider = iam.create_open_id_connect_provider(
+        Url=f"https://{HOST}", ClientIDList=[identity.AUDIENCE], ThumbprintList=["0" * 40]
+    )["OpenIDConnectProviderArn"]
+    equal = {f"{HOST}:sub": [SUBJECT], f"{HOST}:aud": [identity.AUDIENCE]}
+    trust = {"Effect": "Allow", "Principal": {"Federated": [provider]}}
+    trust |= {"Action": webidentity.ACTION, "Condition": {"StringEquals": equal}}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    for name in (ROLE, "hello-admin"):
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=policy)
+
+    class Tokens(BaseHTTPRequestHandler):
+        def do_GET(self):
+            assert self.path.endswith(f"&audience={identity.AUDIENCE}")
+            assert self.headers["Authorization"] == "Bearer secret"
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"value": tokens["now"]}).encode())
+
+        def log_message(self, *_args):
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Tokens)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def become(token=None, role=ROLE, credentials=True) -> Target:
+        good = issuer.token(job(), identity.AUDIENCE)
+        tokens["now"] = token or good
+        monkeypatch.setenv(identity.TOKEN_URL, f"http://127.0.0.1:{server.server_port}/?x=1")
+        monkeypatch.setenv(identity.TOKEN, "secret")
+        if not credentials:
+            return make_target("sandbox")
+        made = boto3.client("sts", region_name=REGION).assume_role_with_web_identity(
+            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{role}",
+            RoleSessionName="GitHubActions",
+            WebIdentityToken=good,
+        )["Credentials"]
+        return make_target(
+            "sandbox",
+            AWS_ACCESS_KEY_ID=made["AccessKeyId"],
+            AWS_SECRET_ACCESS_KEY=made["SecretAccessKey"],
+            AWS_SESSION_TOKEN=made["SessionToken"],
+        )
+
+    become.issuer = issuer
+    yield become
+    server.shutdown()
+
+
+@pytest.mark.usefixtures("outside")
+def test_in_a_workflow_it_is_subject_and_actor_as_aws_confirms_them(register, key, serve):
+    root = register("hello-workflows {both} {key}")
+    found = identity.find(root, ENV, chosen(key), serve())
+    assert found.name == "hello-workflows"
+    assert found.title == f"workflow {SUBJECT} by ada"
+    assert found.workflow == {"role": ROLE, "subject": SUBJECT, "actor": "ada"}
+    assert found.party.actor == "ada"
+
+
+@pytest.mark.attack("F3", "a laptop passes itself off as the workflow, or a job as another one")
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("name", ["variables", "role", "forged", "staging", "person", "http"])
+def test_variables_make_no_workflow(register, key, serve, name):
+    root = register(
+        "ann@example.com {both} {key}" if name == "person" else "hello-workflows {both} {key}"
+    )
+    forged = Issuer().token(job(), identity.AUDIENCE)
+    staging = serve.issuer.token(job(environment="staging"), identity.AUDIENCE)
+    target = {
+        "variables": lambda: serve(credentials=False),
+        "role": lambda: serve(role="hello-admin"),
+        "forged": lambda: serve(forged),
+        "staging": lambda: serve(staging),
+        "person": serve,
+        "http": lambda: Target("aws", ACCOUNT, REGION, serve().environ),
+    }[name]()
+    expected = {
+        "variables": "has not assumed the role",
+        "role": "has not assumed the role",
+        "forged": "AWS does not accept this job's OIDC token",
+        "staging": "AWS does not accept this job's OIDC token",
+        "person": "A workflow acts with the key of ann@example.com",
+        "http": "not https",
+    }[name]
+    with pytest.raises(PreflightFailed, match=expected):
+        identity.find(root, ENV, chosen(key), target)

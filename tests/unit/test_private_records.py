@@ -1,0 +1,146 @@
+"""Records on disk: nobody but their owner reads an open one, whatever the umask is."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from daybook import private_files, process
+from daybook.cli import daybook
+from daybook.record import archive, audit, journal, record
+from daybook.record.cell import Outputs
+from daybook.record.recorder import Recorder
+
+HEADER = {
+    "run": "20261123T184500Z-provision-3fa9c2",
+    "step": "provision",
+    "environment": "staging",
+    "target": "sandbox",
+    "account": "123456789012",
+}
+NEVER = "20261123T184501Z-deploy-0a1b2c"
+
+
+@pytest.fixture(params=[0o000, 0o022], ids=["umask 000", "umask 022"])
+def umask(request):
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    path = tmp_path / "notebooks/provision.ipynb"
+    path.parent.mkdir()
+    path.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    return path
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {
+        path.relative_to(folder).as_posix(): stat.S_IMODE(path.lstat().st_mode)
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+def kept(found: dict[str, int], folder: Path, *, file: int, directory: int) -> bool:
+    return all(
+        mode == (directory if (folder / name).is_dir() else file) for name, mode in found.items()
+    )
+
+
+@pytest.mark.attack("F13", "another user of the computer reads a record, open or closed")
+@pytest.mark.usefixtures("umask")
+def test_an_open_record_is_its_owners_and_a_closed_one_also_the_groups_to_read(tmp_path, template):
+    folder = tmp_path / "runs/staging" / HEADER["run"]
+    recorder = Recorder.start(tmp_path, folder, HEADER, template=template)
+    recorder.tool(process.run)([sys.executable, "-c", "print('x' * 99)"])
+    Outputs(recorder.journal).attach("text/plain", "y" * 99)
+    found = modes(folder)
+    assert {"journal.jsonl", "attachments/template.ipynb", "attachments/01-python.log"} <= set(
+        found
+    )
+    assert kept(found, folder, file=0o600, directory=0o700), found
+    recorder.close("succeeded")
+    closed = modes(folder)
+    assert {"record.json", "report.html", "notebook.ipynb"} <= set(closed)
+    assert kept(closed, folder, file=0o440, directory=0o550), closed
+    around = modes(tmp_path / "runs")
+    others = {name: oct(mode) for name, mode in around.items() if mode & 0o007}
+    assert not others
+    assert audit.verify(folder).state in (audit.INTACT, audit.UNSIGNED)
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_folder_of_records_that_was_open_to_all_is_closed(tmp_path):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    runs.chmod(0o755)
+    Recorder.start(tmp_path, runs / "staging" / HEADER["run"], HEADER).close("succeeded")
+    assert stat.S_IMODE(runs.stat().st_mode) == 0o750
+
+
+@pytest.mark.usefixtures("umask")
+def test_what_is_exported_is_the_owners(tmp_path, closed_run, monkeypatch):
+    closed_run()
+    monkeypatch.setenv("DAYBOOK_ROOT", str(tmp_path))
+    (tmp_path / "environments/example.yml").touch()
+    packed = tmp_path / "records.tar.gz"
+    done = CliRunner().invoke(daybook, ["runs", "export", "-o", str(packed)])
+    assert done.exit_code == 0, done.output
+    assert stat.S_IMODE(packed.stat().st_mode) == 0o600
+    with tarfile.open(packed) as tar:
+        assert any(name.endswith("record.json") for name in tar.getnames())
+
+
+def test_a_file_that_is_written_again_is_closed(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("old")
+    path.chmod(0o644)
+    private_files.write(path, b"new")
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new", 0o600)
+
+
+@pytest.fixture(params=["nothing", "template", "no first line", "half a first line"])
+def never_begun(request, tmp_path: Path) -> Path:
+    """Make what a run leaves that is killed between its folder and its first line."""
+    folder = tmp_path / "runs/staging" / NEVER
+    (folder / "attachments").mkdir(parents=True)
+    if request.param == "template":
+        (folder / "attachments/template.ipynb").write_text("{}")
+    if "first line" in request.param:
+        (folder / ".reserve").write_bytes(b"\0" * 9)
+        (folder / journal.NAME).write_text('{"seq":0' if "half" in request.param else "")
+    return folder
+
+
+@pytest.mark.attack("F13", "a run killed before its first line is never mentioned")
+def test_a_run_that_never_began_is_listed_verified_and_settled(never_begun, tmp_path):
+    index = archive.Archive(tmp_path)
+    [row] = index.list()
+    assert (row.run, row.step, row.status) == (NEVER, "deploy", "interrupted")
+    assert row.start.startswith("2026-11-23T18:45:01")
+    [verdict] = audit.verify_all(tmp_path)
+    assert (verdict.run, verdict.state) == (NEVER, audit.OPEN)
+    assert "settle" in verdict.problems[0]
+    [closed] = record.settle(tmp_path)
+    assert (closed.folder.name, closed.status) == (NEVER, record.UNBEGUN)
+    assert not never_begun.exists()
+    assert index.list() == []
+    assert list(audit.verify_all(tmp_path)) == []
+
+
+def test_a_run_that_just_begins_is_left_alone(never_begun, tmp_path):
+    from daybook import liveness
+
+    life = liveness.hold(liveness.file_of(never_begun))
+    assert record.settle(tmp_path) == []
+    assert never_begun.exists()
+    life.end()
+    assert len(record.settle(tmp_path)) == 1

@@ -1,0 +1,321 @@
+"""The site that a release gives Caddy: what of an image's Caddyfile gets there, and what never."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.sandbox.releases.caddyfiles import ATTACKS, GOOD, named
+
+from daybook_release import caddyfile, caddyjson, site
+from daybook_release.errors import Refused
+from daybook_release.host import Host, Ran
+
+NAMES = ("https://shop.test", "www.shop.test")
+NAME = "www.shop.test"
+
+
+class Answering(Host):
+    """A host on which Caddy's check ends as told; it keeps the command and the text."""
+
+    def __init__(self, end: Ran) -> None:
+        super().__init__()
+        self.end = end
+
+    def run(self, command, **options):
+        self.command = list(command)
+        folder = next(word for word in command if "RootDirectory=" in word).rpartition("=")[2]
+        with open(f"{folder}/Caddyfile", encoding="utf-8") as file:
+            self.text = file.read()
+        return self.end
+
+
+def render(template: str) -> site.Rendered:
+    return site.render(named(template, NAME), NAMES, "shop", 8000)
+
+
+def adapted(*routes: dict, leads: bool = True, **server: object) -> dict:
+    """Return what Caddy makes of a site with these routes; `server` changes the server's keys."""
+    first = list(render(site.BUILT_IN).leads) if leads else []
+    inner = {"handler": "subroute", "routes": [*first, *routes]}
+    names = [name.removeprefix("https://") for name in NAMES]
+    outer = {"match": [{"host": names}], "handle": [inner], "terminal": True}
+    return {
+        "apps": {"http": {"servers": {"srv0": {"listen": [":443"], "routes": [outer], **server}}}}
+    }
+
+
+def check(end: Ran, template: str = site.BUILT_IN) -> None:
+    site.Caddy(Answering(end), "shop").check(render(template))
+
+
+@pytest.fixture(autouse=True)
+def run_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(site, "RUN", tmp_path)
+    return tmp_path
+
+
+def test_a_site_leads_its_names_to_the_slot_that_a_file_tells():
+    text = render(site.BUILT_IN).text
+    head, _, rest = text.partition("\nhttps://shop.test, www.shop.test {\n")
+    assert head == site.HEAD.strip()
+    assert rest.startswith("\t# The second slot serves while this file is there.\n")
+    assert "\t\ttry_files /shop.8001\n" in rest
+    assert "\tvars daybook_slot 127.0.0.1:8000\n" in rest
+    assert "\tvars @daybook_second daybook_slot 127.0.0.1:8001\n" in rest
+    assert "\treverse_proxy {vars.daybook_slot} {\n" in rest
+    assert "{$" not in text
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_caddyfile_is_taken(name):
+    assert render(GOOD[name]).text.count("reverse_proxy") >= 1
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.attack("F2", "an image's Caddyfile reaches beyond the application")
+def test_an_attack_is_refused_with_its_line_before_caddy_sees_it(name):
+    template, line = ATTACKS[name]
+    with pytest.raises(Refused) as refused:
+        render(template)
+    lines = re.findall(r"^  Caddyfile line (\d+): ", refused.value.message, re.MULTILINE)
+    assert int(lines[0]) == line, refused.value.message
+    assert refused.value.next == site.CORRECT
+    assert all(map(str.isprintable, refused.value.message.splitlines()))
+    assert max(map(len, refused.value.message.splitlines())) < 600
+
+
+WORDS = st.one_of(
+    st.text('ab{}"`\\#$ \t@/<import:', min_size=0, max_size=6),
+    st.sampled_from(["{host}", "{$UPSTREAM}", "import", "}", "{", "a{", "{}", "<<END", "\\", ""]),
+)
+
+
+@given(words=st.lists(WORDS, min_size=1, max_size=5))
+def test_words_are_written_so_that_they_are_read_as_the_same(words):
+    statement = caddyfile.Statement(tuple(caddyfile.Word(w, 1, True) for w in words), 1)
+    has_both = any("`" in word and ('"' in word or word.endswith("\\")) for word in words)
+    if has_both or {"{", "}"} & set(words):
+        return  # Refused before anything is written.
+    again = caddyfile.read("".join(text for _, text in caddyfile.write([statement], depth=0)))
+    assert len(again) == 1
+    read = [word.text for word in again[0].words]
+    assert read == [word.replace("{$UPSTREAM}", "{vars.daybook_slot}") for word in words]
+
+
+@given(text=st.text('ab{}"`\\#$@/ \t\n', max_size=60))
+def test_what_is_taken_is_written_with_the_same_blocks(text):
+    text = f"{{$NAMES}} {{\nreverse_proxy {{$UPSTREAM}}\nheader a {{\n{text}\n}}\n}}\n"
+    if caddyfile.check(text, ["shop.test"]):
+        return
+    before = caddyfile.read(text)
+    after = caddyfile.read("".join(text for _, text in caddyfile.write(before, depth=0)))
+    assert list(map(shape, after)) == list(map(shape, before))
+
+
+def shape(statement: caddyfile.Statement) -> list:
+    return [len(statement.words), statement.block and list(map(shape, statement.block))]
+
+
+TEXTS = ("/", "//", "\\", "https:", "http:", "shop.test", "evil.test", "@", ".", "?", "#", ":", "a")
+PLACEHOLDERS = ("{uri}", "{path}", "{host}", "{query}", "{header.X}", "{scheme}")
+LOCATIONS = st.lists(st.sampled_from((*TEXTS, *PLACEHOLDERS)), max_size=6).map("".join)
+FILLED = {"{host}": "shop.test", "{scheme}": "https"}
+
+
+@given(location=LOCATIONS, is_rewritten=st.booleans(), slash=st.sampled_from(["/", "//evil.test/"]))
+def test_a_redirect_that_is_allowed_stays_whatever_the_visitor_sends(location, is_rewritten, slash):
+    if caddyfile.leads_outside(location, {"shop.test"}, is_rewritten=is_rewritten):
+        return
+    path = ".evil.test/" if is_rewritten else slash
+    filled = FILLED | {"{uri}": path, "{path}": path, "{query}": "//evil.test", "{header.X}": path}
+    for placeholder, value in filled.items():
+        location = location.replace(placeholder, value)
+    assert host_in_browser(location) == "shop.test"
+
+
+def host_in_browser(location: str) -> str:
+    """Return where a browser on shop.test goes. https://url.spec.whatwg.org/#url-parsing"""
+    location = re.sub(r"[\t\n\r]", "", location).strip().replace("\\", "/")
+    found = re.match(r"(?:https?:)?//+([^/?#]*)", location)
+    return found[1].rpartition("@")[2].partition(":")[0] if found else "shop.test"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{env.HOME}",
+        "{env.X\\}y}",
+        "{env.X",
+        "a {file./etc/x}",
+        "{system.hostname}",
+        "{http.request.body}",
+        "{http.request.tls.client.subject}",
+        "{http.vars.other}",
+        "{http.request.header.X}{env.X}",
+        '{"a": "{env.HOME}"}',
+        "{args.0}",
+        "{x}",
+        "{$HOME}",
+    ],
+)
+def test_placeholders_of_the_host_are_found(text):
+    assert caddyfile.unknown_placeholder(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"status": "ok"}',
+        "body{color:red}",
+        "function(){return 1}",
+        "{ a }",
+        "{host}{uri}",
+        "{http.request.header.Accept}",
+        "{re.assets.1}",
+        "{err.status_code}",
+        "{$UPSTREAM}",
+        "$2a$14$abc",
+    ],
+)
+def test_what_is_no_placeholder_of_the_host_stays(text):
+    assert not caddyfile.unknown_placeholder(text)
+
+
+ROUTES = {
+    "a foreign upstream": {"handler": "reverse_proxy", "upstreams": [{"dial": "10.0.0.1:80"}]},
+    "a socket": {"handler": "reverse_proxy", "upstreams": [{"dial": "unix//run/docker.sock"}]},
+    "a lookup": {"handler": "reverse_proxy", "upstreams": [{"lookup_srv": "evil.test"}]},
+    "dynamic": {"handler": "reverse_proxy", "dynamic_upstreams": {"source": "a"}},
+    "active checks": {"handler": "reverse_proxy", "health_checks": {"active": {"port": 2019}}},
+    "another transport": {"handler": "reverse_proxy", "transport": {"protocol": "fastcgi"}},
+    "a tls transport": {"handler": "reverse_proxy", "transport": {"protocol": "http", "tls": {}}},
+    "files": {"handler": "file_server", "root": "/"},
+    "templates": {"handler": "templates"},
+    "variables": {"handler": "vars", "daybook_slot": "10.0.0.1:80"},
+    "variables with the log": {"handler": "vars", "skip_log": True, "root": "/"},
+    "a map": {"handler": "map", "source": "{http.request.host}"},
+    "an unknown handler": {"handler": "exec"},
+    "no handler": {},
+    "an environment variable": {"handler": "static_response", "body": "{env.HOME}"},
+    "a placeholder in a key": {"handler": "static_response", "headers": {"{env.HOME}": ["x"]}},
+    "a foreign location": {
+        "handler": "static_response",
+        "headers": {"Location": ["https://evil.test"]},
+    },
+    "a replaced location": {
+        "handler": "headers",
+        "response": {"replace": {"location": [{"search": "a", "replace": "b"}]}},
+    },
+    "a costly hash": {
+        "handler": "authentication",
+        "providers": {"http_basic": {"accounts": [{"username": "a", "password": "$2a$31$x"}]}},
+    },
+    "deep": {"handler": "subroute", "routes": [{"handle": [{"handler": "file_server"}]}]},
+    "errors inside": {"handler": "subroute", "errors": {"routes": []}},
+    "in the application's answer": {
+        "handler": "reverse_proxy",
+        "handle_response": [{"routes": [{"handle": [{"handler": "file_server"}]}]}],
+    },
+}
+
+
+@pytest.mark.parametrize("name", ROUTES)
+@pytest.mark.attack("F2", "Caddy makes something else of a Caddyfile than its words say")
+def test_a_handler_that_is_not_allowed_is_found_in_what_caddy_made(name):
+    config = adapted({"handle": [ROUTES[name]]})
+    assert caddyjson.findings(config, NAMES, render(site.BUILT_IN).leads)
+    with pytest.raises(Refused, match="Caddyfile line"):
+        check(Ran(0, json.dumps(config), ""))
+
+
+@pytest.mark.parametrize("kind", ["file", "expression", "vars", "vars_regexp", "host", "remote_ip"])
+def test_a_matcher_that_is_not_allowed_is_found_in_what_caddy_made(kind):
+    values = {"host": ["evil.test"], "remote_ip": {"ranges": ["::/0"], "forwarded": True}}
+    matcher = {"not": [{kind: values.get(kind, {})}]}
+    config = adapted({"match": [matcher], "handle": []})
+    assert caddyjson.findings(config, NAMES, render(site.BUILT_IN).leads)
+
+
+CONFIGS = {
+    "an admin": adapted() | {"admin": {"listen": "0.0.0.0:2019"}},
+    "storage": adapted() | {"storage": {"module": "file_system"}},
+    "a tls application": {"apps": adapted()["apps"] | {"tls": {}}},
+    "another application": {"apps": adapted()["apps"] | {"exec": {}}},
+    "a second server": {
+        "apps": {
+            "http": {
+                "servers": {
+                    **adapted()["apps"]["http"]["servers"],
+                    "srv1": {"listen": [":8088"], "routes": []},
+                }
+            }
+        }
+    },
+    "another listener": adapted(listen=[":443", ":8443"]),
+    "a socket": adapted(listen=["unix//run/x"]),
+    "policies": adapted(tls_connection_policies=[{}]),
+    "other names": adapted(routes=[{"handle": [{"handler": "static_response"}]}]),
+    "no choice of the slot": adapted(leads=False),
+    "errors for all names": adapted(errors={"routes": [{"handle": []}]}),
+    "a log to a file": adapted()
+    | {"logging": {"logs": {"log0": {"writer": {"output": "file", "filename": "/etc/x"}}}}},
+    "a log of everything": adapted() | {"logging": {"logs": {"other": {}}}},
+    "a sink": adapted() | {"logging": {"sink": {}}},
+    "nothing": {},
+    "no object": [],
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_configuration_that_is_not_ours_is_refused(name):
+    with pytest.raises(Refused):
+        check(Ran(0, json.dumps(CONFIGS[name]), ""))
+
+
+def test_a_configuration_that_is_ours_passes():
+    check(Ran(0, json.dumps(adapted()), ""))
+
+
+def test_caddy_reads_the_site_without_rights_and_sees_nothing_else(run_folder):
+    host = Answering(Ran(0, json.dumps(adapted()), ""))
+    rendered = render(site.BUILT_IN)
+    site.Caddy(host, "shop").check(rendered)
+    assert host.command[0] == "systemd-run"
+    for wanted in ("DynamicUser=yes", "PrivateNetwork=yes", "NoNewPrivileges=yes"):
+        assert f"--property={wanted}" in host.command
+    assert host.command[host.command.index("--") + 1] == "/usr/bin/caddy"
+    assert host.text == rendered.text
+    assert list(run_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        Ran(1, "", "Failed to start transient service unit: Access denied"),
+        Ran(226, "", ""),
+        Ran(124, "", "no end within 60 s"),
+        Ran(127, "", "systemd-run: not found"),
+        Ran(0, "", ""),
+        Ran(0, "no JSON", ""),
+        Ran(0, "[" * 100_000, ""),
+    ],
+)
+def test_without_a_check_nothing_is_released(end):
+    with pytest.raises(Refused, match="cannot be checked"):
+        check(end)
+
+
+def test_a_complaint_of_caddy_has_the_line_of_the_image_and_quotes_nothing():
+    says = "Error: parsing caddyfile tokens for 'header': /Caddyfile:11 - Error during parsing: "
+    says += "Wrong argument count or unexpected line ending after 'sesame\x1b[2J'"
+    template = "# first\n\n{$NAMES} {\n\treverse_proxy {$UPSTREAM}\n\n\theader a b c d sesame\n}\n"
+    text = render(template).text.splitlines()
+    line = text.index("\theader a b c d sesame") + 1
+    with pytest.raises(Refused) as refused:
+        check(Ran(1, "", says.replace(":11", f":{line}")), template)
+    assert "Caddyfile line 6: Caddy does not accept it: Wrong argument count" in str(refused.value)
+    assert "sesame" not in str(refused.value)

@@ -1,0 +1,175 @@
+"""environments/signers: what a line may be, and that one person stays one."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import subprocess
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daybook import signers
+from daybook.errors import SettingsError
+from daybook.signers import APPROVAL, RECORD
+
+BOTH = 'namespaces="daybook-record,daybook-approval"'
+
+
+def public(number: int = 1) -> str:
+    """Return a public key of the right form; nobody has its private half."""
+    parts = (b"ssh-ed25519", bytes([number]) * 32)
+    blob = b"".join(struct.pack(">I", len(part)) + part for part in parts)
+    return f"ssh-ed25519 {base64.b64encode(blob).decode()}"
+
+
+def parse(*lines: str) -> signers.Signers:
+    return signers.parse("\n".join(lines) + "\n", "environments/signers")
+
+
+def refused(*lines: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        parse(*lines)
+    assert caught.value.exit_code == 2
+    return "; ".join(caught.value.details)
+
+
+def test_a_line_gives_name_namespaces_key_dates_and_login():
+    options = f'{BOTH},valid-after="20260101",valid-before=20270101Z'
+    (one,) = parse(
+        "# the team", "", f"Ann@Example.com {options} {public()} laptop github:Ann-X"
+    ).lines
+    assert (one.line, one.name, one.namespaces) == (3, "ann@example.com", (RECORD, APPROVAL))
+    assert (one.key, one.github) == (public(), "ann-x")
+    assert one.fingerprint == signers.fingerprint(public())
+    assert (one.valid_after.year, one.valid_before.year) == (2026, 2027)
+
+
+def test_the_fingerprint_is_ssh_keygens(tmp_path):
+    file = tmp_path / "key.pub"
+    file.write_text(public())
+    said = subprocess.run(["ssh-keygen", "-l", "-f", file], capture_output=True, text=True)
+    assert signers.fingerprint(public()) in said.stdout
+
+
+def test_a_file_that_is_not_there_allows_nobody(tmp_path):
+    assert signers.load(tmp_path) == signers.Signers()
+
+
+@pytest.mark.attack("F3", "a signers line that lets a key pass for another person")
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("*@example.com {both} {key}", "a pattern where a name belongs"),
+        ("ann@example.co? {both} {key}", "a pattern where a name belongs"),
+        ("!eve@example.com {both} {key}", "a pattern where a name belongs"),
+        ("ann@x,bob@x {both} {key}", "several names"),
+        ('"ann@x" {both} {key}', "no name such as"),
+        ("\u0430nn@example.com {both} {key}", "no name such as"),
+        ("ann@x cert-authority,{both} {key}", "a certificate authority"),
+        ("ann@x CERT-AUTHORITY {key}", "a certificate authority"),
+        ('ann@x namespaces="*" {key}', "namespaces that are empty, patterns"),
+        ('ann@x namespaces="daybook-*" {key}', "namespaces that are empty, patterns"),
+        ('ann@x namespaces="!file,daybook-approval" {key}', "namespaces that are empty, patterns"),
+        ('ann@x namespaces="" {key}', "namespaces that are empty"),
+        ("ann@x {both},{both} {key}", "namespaces a second time"),
+        ("ann@x {both},no-touch-required {key}", "an option other than"),
+        ("ann@x {both} , {key}", "no key type"),
+        ('ann@x {both},valid-before="tomorrow" {key}', "a time that is not"),
+        ('ann@x {both},valid-before="20260231" {key}', "a time that does not exist"),
+        ('ann@x {both},valid-before="٢٠٢٦٠١٠١" {key}', "a time that is not"),
+        ("ann@x {both} ssh-dss AAAA", "no key type"),
+        ("ann@x {both} ssh-ed25519", "no key after its type"),
+        ("ann@x {both} ssh-ed25519 AAAA!", "a key that cannot be read"),
+        ("ann@x {both} ssh-rsa {blob}", "a key that is not of the type before it"),
+        ("{key}", "no key type"),
+        ('ann@x namespaces="daybook-record {key}', "a quotation mark without its pair"),
+        ("ann@x {both} {key}\x00", "a control character"),
+        ("# a comment\rann@x\x0bbob@x {both} {key}", None),
+        ("ann@x {both} {key} github:", "github: without a login"),
+        ("ann@x {both} {key} github:a github:b", "several GitHub logins"),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_named(line, problem):
+    line = line.format(both=BOTH, key=public(), blob=public().split()[1])
+    if problem is None:
+        assert parse(line) == signers.Signers(), "it is one comment, whatever stands in it"
+        return
+    said = refused(f"bob@x {BOTH} {public(2)}", line)
+    assert said.startswith("environments/signers:2: ")
+    assert problem in said
+    assert public().split()[1] not in said
+
+
+@pytest.mark.attack("F3", "one person registers as two")
+def test_a_key_belongs_to_one_name():
+    one, two = f"ann@x {BOTH} {public()}", f"bob@x {BOTH} {public()} again"
+    assert refused(one, two) == "environments/signers:2: the key of line 1, under another name"
+    logins = (f"ann@x {BOTH} {public()} github:a", f"bob@x {BOTH} {public(2)} github:A")
+    assert "the GitHub login of line 1" in refused(*logins)
+    same = parse(one, f"ANN@x {BOTH} {public(2)}")
+    assert {each.name for each in same.lines} == {"ann@x"}, "two keys of one person"
+
+
+def test_every_bad_line_is_named_at_once():
+    assert refused("*", "x", f"ann@x {BOTH} {public()}", "y").count("environments/signers:") == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (BOTH, ""),
+        ("", "has no namespaces, so the key signs nothing"),
+        ('namespaces="daybook-record"', "do not have daybook-approval"),
+        (f'{BOTH},valid-before="20200101"', "not valid at this time"),
+        (f'{BOTH},valid-after="20990101"', "not valid at this time"),
+    ],
+)
+def test_why_a_key_may_not_sign_is_said(options, why):
+    allowed = parse(f"ann@x {options} {public()}")
+    said = allowed.refusal(signers.fingerprint(public()), APPROVAL)
+    assert why in said
+    assert bool(said) == bool(why)
+
+
+def test_a_stranger_and_nobody_may_not_sign():
+    assert "is not in environments/signers" in parse().refusal("SHA256:x", APPROVAL)
+    assert parse().refusal("", APPROVAL) == "there is no usable SSH key"
+
+
+def test_dates_are_compared_at_the_time_of_signing():
+    allowed = parse(f'ann@x {BOTH},valid-before="20260101" {public()}')
+    mark = signers.fingerprint(public())
+    assert allowed.allowed(mark, RECORD, datetime(2025, 12, 31, tzinfo=UTC)).name == "ann@x"
+    assert allowed.allowed(mark, RECORD, datetime(2026, 1, 1, tzinfo=UTC)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"), [("hello-workflows", True), ("ann-workflows@x", False), ("ann@x", False)]
+)
+def test_a_workflows_key_is_known_by_its_name(name, is_one):
+    assert signers.is_workflow(name) == is_one
+
+
+def test_what_is_too_large_or_not_text_is_refused(tmp_path):
+    file = tmp_path / signers.FILE
+    file.parent.mkdir()
+    for content, problem in (
+        (b"#" * (signers.MAX_BYTES + 1), "larger than 256 KiB"),
+        (b"# a\n\xff\n", "environments/signers:2: not UTF-8"),
+        (f"ann@x {BOTH} {public()}\n".encode() * 1001, ":1001: more than 1000 lines"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(SettingsError) as caught:
+            signers.load(tmp_path)
+        assert problem in "; ".join(caught.value.details)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused_with_its_line(text):
+    with suppress(SettingsError):
+        found = signers.parse(text, "signers")
+        assert all(signers.identity(each.name) == each.name for each in found.lines)
