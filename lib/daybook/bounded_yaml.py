@@ -22,7 +22,7 @@ MAX_DEPTH = 12
 MAX_NODES = 4_000
 
 Key = tuple[str | int, ...]
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TYPES = yaml.SafeLoader.yaml_implicit_resolvers
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\.[0-9]{1,18}")
@@ -186,7 +186,7 @@ def _events(text: str) -> Iterator[yaml.Event]:
         line = text.count("\n", 0, unseen.start()) + 1
         raise Problem("a control or invisible character; remove it", line, _key_near(text, line))
     try:
-        yield from yaml.parse(text, Loader=_Loader)
+        yield from yaml.parse(text, Loader=LOADER)
     except yaml.MarkedYAMLError as err:
         mark = err.problem_mark or err.context_mark
         line = min(mark.line, text.rstrip().count("\n")) + 1 if mark else 1

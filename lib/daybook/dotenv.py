@@ -7,12 +7,15 @@ import re
 from daybook.errors import SettingsError
 
 _ENTRY = re.compile(
-    r"[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*"
-    r"""(?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<bare>|[^\n'"][^\n]*?))"""
-    r"[ \t]*(?:(?<=[ \t])#[^\n]*)?(?:\n|\Z)",
+    r"[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*="
+    r"""(?:[ \t]*(?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)")"""
+    r"[ \t]*(?:(?<=[ \t])#[^\n]*)?(?:\n|\Z)|(?P<bare>(?![ \t]*['\"])[^\n]*)(?:\n|\Z))",
     re.DOTALL,
 )
+"""No part of it may match in two ways: a long line would take minutes."""
 _IGNORED = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
+MAX_PROBLEMS = 20
+"""So many lines are named."""
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -24,9 +27,10 @@ def parse(text: str, source: str) -> dict[str, str]:
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     found: dict[str, str] = {}
-    wrong, at = [], 0
+    wrong, at, begun, number = [], 0, 0, 1
     while at < len(text):
-        line = f"{source}:{text.count(chr(10), 0, at) + 1}"
+        number += text.count("\n", begun, at)
+        begun, line = at, f"{source}:{number}"
         if ignored := _IGNORED.match(text, at):
             at = ignored.end()
         elif entry := _ENTRY.match(text, at):
@@ -39,9 +43,9 @@ def parse(text: str, source: str) -> dict[str, str]:
     if wrong:
         raise SettingsError(
             f"{source} cannot be read.",
-            details=wrong,
+            details=wrong[:MAX_PROBLEMS],
             expected="a line NAME=value for each, its value in '…' or \"…\" where need be",
-            next="mend these lines and run the same command again",
+            next="correct these lines and run the same command again",
         )
     return found
 
@@ -53,4 +57,4 @@ def _value(entry: re.Match[str]) -> str:
         return re.sub(
             r"\\(.)", lambda m: _ESCAPED.get(m[1], m[1]), entry["double"], flags=re.DOTALL
         )
-    return entry["bare"]
+    return re.split(r"[ \t]#", entry["bare"], maxsplit=1)[0].strip(" \t")

@@ -19,6 +19,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+MAX_DETAILS = 100
+"""So many are listed; more are counted."""
 NOTHING_CHANGED = "Nothing was changed."
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -51,7 +53,9 @@ class DaybookError(Exception):
 
     def lines(self) -> list[str]:
         """Return the message as the lines a terminal shows."""
-        lines = [self.message, *(f"  {detail}" for detail in self.details)]
+        more = len(self.details) - MAX_DETAILS
+        lines = [self.message, *(f"  {detail}" for detail in self.details[:MAX_DETAILS])]
+        lines += [f"  and {more:,} more"] if more > 0 else []
         lines += [f"  expected: {self.expected}"] if self.expected else []
         lines += [f"  observed: {self.observed}"] if self.observed else []
         lines += [f"  {self.changed}"] if self.changed else []

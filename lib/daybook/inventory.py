@@ -11,6 +11,9 @@ import yaml
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
+from daybook import bounded_yaml
+from daybook.errors import SettingsError
+
 BEGIN, END = "-----BEGIN SSH HOST KEY KEYS-----", "-----END SSH HOST KEY KEYS-----"
 LOGIN = "admin"
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -43,8 +46,15 @@ def render(outputs: Mapping, known_hosts: Path) -> str:
 
 def read(path: Path) -> dict[str, str]:
     """Return an inventory's hosts: `{"hello-staging-1": "203.0.113.9"}`."""
-    groups = yaml.safe_load(path.read_text(encoding="utf-8")).values()
-    return {name: host["ansible_host"] for group in groups for name, host in group["hosts"].items()}
+    try:
+        groups = bounded_yaml.parse(bounded_yaml.read_text(path)).tree.values()
+        return {n: host["ansible_host"] for group in groups for n, host in group["hosts"].items()}
+    except (bounded_yaml.Problem, AttributeError, KeyError, TypeError):
+        raise SettingsError(
+            f"The inventory {path.name} cannot be read.",
+            expected=f"{path}, as provision writes it",
+            next="run provision, which writes it anew",
+        ) from None
 
 
 def host_keys(console: str) -> list[str]:

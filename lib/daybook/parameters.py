@@ -179,7 +179,9 @@ def _to_float(value: object) -> float:
 
 
 def _to_str(value: object) -> str:
-    if not isinstance(value, str) or len(value) > LONGEST or bounded_yaml.UNSEEN.search(value):
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise ValueError
+    if "\r" in value or bounded_yaml.UNSEEN.search(value):
         raise ValueError
     return value
 

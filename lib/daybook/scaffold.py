@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from daybook import settings
+from daybook import bounded_yaml, settings
 from daybook.errors import SettingsError
 
 
@@ -28,12 +28,13 @@ def files(root: Path, name: str, source: str) -> dict[Path, str]:
         "cidr": str(free_network(taken, pattern.cidr.prefixlen)),
         "github.branch": name,
     }
-    text = _with_values((root / "environments" / f"{source}.yml").read_text(encoding="utf-8"), own)
+    text = _with_values(settings.read(root, source), own)
     text = re.sub("#.*", lambda comment: _renamed(comment[0], source, name), text)
+    settings.parse(text, name)
     made = {root / "environments" / f"{name}.yml": text}
     for folder in (root / "ansible", root / "ansible" / "group_vars"):
         if (model := folder / f"{source}.yml").is_file():
-            made[folder / f"{name}.yml"] = _renamed(model.read_text("utf-8"), source, name)
+            made[folder / f"{name}.yml"] = _renamed(_text(model), source, name)
     if there := [str(path.relative_to(root)) for path in made if path.exists()]:
         raise SettingsError(f"{', '.join(there)} is there already.", next="move it away first")
     return made
@@ -55,9 +56,22 @@ def _require_new(root: Path, name: str) -> None:
         raise SettingsError(f"{name} is there already.", next=f"edit environments/{name}.yml")
 
 
+def _text(path: Path) -> str:
+    try:
+        return bounded_yaml.read_text(path)
+    except bounded_yaml.Problem as problem:
+        raise SettingsError(
+            f"{path.name} cannot be read.", observed=problem.problem, next=f"correct {path}"
+        ) from None
+
+
 def _with_values(text: str, values: dict[str, str]) -> str:
     """Put other values into a settings file, leaving its comments where they are."""
-    nodes = [found for found in _nodes(yaml.compose(text)) if found[0] in values]
+    nodes = [
+        found
+        for found in _nodes(yaml.compose(text, Loader=bounded_yaml.LOADER))
+        if found[0] in values
+    ]
     for name, key, node in sorted(nodes, key=lambda found: -found[2].start_mark.index):
         start, own = node.start_mark, values[name]
         if start.line > key.end_mark.line:  # a list of lines, which need not be indented

@@ -1,6 +1,6 @@
 """What a single setting may be: each type refuses a value with the valid choice in its message.
 
-Patterns are ASCII: `\\d` and `str.isdigit` would let Unicode digits through, which AWS refuses.
+Patterns are ASCII: the digits and letters of other scripts, which AWS refuses, look the same.
 """
 
 from __future__ import annotations
@@ -272,6 +272,14 @@ Branch = Annotated[
     str,
     matching(r"[A-Za-z0-9._/-]{1,200}", "one branch such as main"),
     AfterValidator(_branch),
+]
+GitRemote = Annotated[
+    str,
+    matching(
+        r"|(https?|ssh|file)://[A-Za-z0-9/][\w.@:/~-]*|([A-Za-z0-9][\w.-]*@)?[A-Za-z0-9][\w.-]*:[\w./~-]+",
+        "the URL of a git repository such as https://github.com/owner/name, or empty",
+        300,
+    ),
 ]
 Label = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a label such as staging")]
 Email = Annotated[

@@ -132,7 +132,7 @@ class Settings(_Model):
     git: Literal["any", "clean", "pushed"] = "any"
     """What the checkout must be before a change: anything, clean (a commit, byte for byte), or
     pushed (a commit of the reviewed repository's default branch, as its server says now)."""
-    git_remote: str = Field(default="", max_length=300)
+    git_remote: types.GitRemote = ""
     """URL of the reviewed repository; github.repository on github.com unless set. Bootstrap
     notes it in the account, and only what is noted there counts."""
     freezes: tuple[Freeze, ...] = Field(default=(), max_length=types.MAX_FREEZES)
@@ -177,8 +177,21 @@ class Settings(_Model):
 def find_root(start: Path | None = None) -> Path:
     """Return the project's root: DAYBOOK_ROOT, or the nearest parent that looks like one."""
     if configured := os.environ.get("DAYBOOK_ROOT"):
-        return Path(configured).resolve()
-    here = (start or Path.cwd()).resolve()
+        root = Path(os.path.realpath(configured))
+        if os.path.isdir(root):
+            return root
+        raise SettingsError(
+            "DAYBOOK_ROOT is no folder.",
+            expected="the folder that holds environments/ and terraform/",
+            observed=types.shown(configured),
+            next="correct DAYBOOK_ROOT, or unset it in the project's folder",
+        )
+    try:
+        here = Path(os.path.realpath(start or Path.cwd()))
+    except OSError as err:
+        raise SettingsError(
+            "The current folder does not exist any more.", next="change into the project"
+        ) from err
     for folder in (here, *here.parents):
         if (folder / "environments").is_dir() and (folder / "terraform").is_dir():
             return folder
@@ -197,32 +210,36 @@ def environments(root: Path) -> list[str]:
 
 def load(root: Path, env: str) -> Settings:
     """Read and check an environment's settings; SettingsError lists each mistake and line."""
-    path = _path(root, env)
+    return parse(read(root, env), env)
+
+
+def read(root: Path, env: str) -> str:
+    """Return the text of an environment's settings, which are a file of `environments/`."""
     try:
-        document = _read(path)
-        if not isinstance(document.tree, dict):
-            raise Problem("expected settings, `key: value` each")
+        # A link would lead out of what was reviewed.
+        return bounded_yaml.read_text(_path(root, env), follow=False)
+    except Problem as problem:
+        raise _unusable(env, [_at(env, problem.line, problem.key, problem.problem)]) from None
+
+
+def parse(text: str, env: str) -> Settings:
+    """Check the text of an environment's settings; SettingsError lists each mistake and line."""
+    document = _document(text, env)
+    try:
         # As JSON, because its strict mode takes text for an address and a list for a tuple.
         return Settings.model_validate_json(json.dumps(document.tree), strict=True)
-    except Problem as problem:
-        details = [_at(path.name, problem.line, problem.key, problem.problem)]
     except ValidationError as err:
         details = [
-            _at(path.name, _line_of(key, document.lines), key, text)
+            _at(env, _line_of(key, document.lines), key, problem)
             for error in err.errors(include_url=False)
-            for key, text in _problems(error)
+            for key, problem in _problems(error)
         ]
-    more = len(details) - MAX_PROBLEMS
-    raise SettingsError(
-        f"The settings of {env} cannot be used.",
-        details=details[:MAX_PROBLEMS] + ([f"and {more} more"] if more > 0 else []),
-        next=f"correct environments/{path.name} and run the same command again",
-    )
+    raise _unusable(env, details)
 
 
 def lines(root: Path, env: str) -> dict[Key, int]:
     """Return the line of each setting that the file has: `{("instance", "type"): 12}`."""
-    return _read(_path(root, env)).lines
+    return _document(read(root, env), env).lines
 
 
 def nearest_hint(wrong: str, known: list[str]) -> str | None:
@@ -256,9 +273,23 @@ def require_name(env: str) -> None:
         )
 
 
-def _read(path: Path) -> bounded_yaml.Document:
-    # A link would lead out of what was reviewed.
-    return bounded_yaml.parse(bounded_yaml.read_text(path, follow=False))
+def _document(text: str, env: str) -> bounded_yaml.Document:
+    try:
+        document = bounded_yaml.parse(text)
+        if not isinstance(document.tree, dict):
+            raise Problem("expected settings, `key: value` each")
+    except Problem as problem:
+        raise _unusable(env, [_at(env, problem.line, problem.key, problem.problem)]) from None
+    return document
+
+
+def _unusable(env: str, details: list[str]) -> SettingsError:
+    more = len(details) - MAX_PROBLEMS
+    return SettingsError(
+        f"The settings of {env} cannot be used.",
+        details=details[:MAX_PROBLEMS] + ([f"and {more} more"] if more > 0 else []),
+        next=f"correct environments/{env}.yml and run the same command again",
+    )
 
 
 def _problems(error: dict) -> Iterator[tuple[Key, str]]:
@@ -316,10 +347,10 @@ def _line_of(key: Key, lines: dict[Key, int]) -> int:
     return lines.get(key, 1)
 
 
-def _at(file: str, line: int, key: Key, problem: str) -> str:
+def _at(env: str, line: int, key: Key, problem: str) -> str:
     parts = [str(part) if re.fullmatch(_PLAIN, str(part)) else "…" for part in key]
     where = ".".join(parts) or "the file"
-    return f"environments/{file}:{line}: {where}: {problem}"
+    return f"environments/{env}.yml:{line}: {where}: {problem}"
 
 
 _PLAIN = r"[A-Za-z0-9_.-]{1,64}"

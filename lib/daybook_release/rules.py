@@ -257,7 +257,7 @@ def _port(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
         found = list(table(PORT_KEYS)(value, path, final))
         published = value.get("published")
         is_local = not found and value.get("host_ip") and value.get("target")
-        number = int(published) if is_local and str(published).isdecimal() else 0
+        number = int(published) if is_local and re.fullmatch("[0-9]{1,5}", str(published)) else 0
     else:
         local = LOOPBACK.fullmatch(value) if isinstance(value, str) else None
         number = int(local["published"]) if local and 0 < int(local["target"]) < 65536 else 0

@@ -82,6 +82,12 @@ REFUSED = {
     "the year 1": (("runs", "list", "--since", "0001-01-01"), "is no time"),
     "the year 9999": (("runs", "list", "--until", "9999-12-31T23:59:59"), "is no time"),
     "Unicode digits of a time": (("runs", "list", "--since", "\u0661d"), "is no time"),
+    "a long operator": (("runs", "list", "--operator", "x" * 60_000), "at most 200 characters"),
+    "a long reason": (("lock", "break", "staging", "--reason", LONG), "at most 500 characters"),
+    "a value as a secret's name": (
+        ("secrets", "set", "hunter2", "-e", "staging"),
+        "no secret's name",
+    ),
     "no runs": (("runs", "list", "-n", "0"), "is not in the range"),
     "more runs than there are numbers": (("runs", "list", "-n", "9" * 30), "is not in the range"),
     "an empty environment": (("runs", "list", "-e", ""), "the name of an environment"),
@@ -365,6 +371,11 @@ def test_every_command_that_takes_an_argument_is_attacked():
     covered = {" ".join(command[:n]) for command in COMMANDS for n in (1, 2)}
     left_out = {"github identity", "github key", "github token", "secrets import"}
     assert attacked - covered - left_out == set()
+
+
+def test_help_that_nobody_asked_for_is_whole(daybook):
+    code, said = daybook("runs")
+    assert (code, "  verify " in said) == (2, True)
 
 
 def test_an_error_of_any_size_is_bounded_and_printable():

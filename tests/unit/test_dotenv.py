@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import pytest
 
 from daybook import dotenv
@@ -29,6 +32,33 @@ from daybook.errors import SettingsError
 )
 def test_reads_a_value_as_a_shell_would_without_substituting(line, value):
     assert dotenv.parse(f"# first\n\n{line}\nB=2\n", "x.env") == {"A": value, "B": "2"}
+
+
+@pytest.mark.attack("F13", "a file of secrets that takes minutes to read")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A=x" + " " * 800_000 + "y",
+        "A='x'" + " " * 800_000 + "y",
+        " " * 800_000,
+        "a" * 800_000,
+        "A='" * 200_000,
+        "A=1\n" * 100_000,
+        'A="x\\\n' * 100_000,
+    ],
+    ids=lambda text: text[:6],
+)
+def test_a_hostile_file_is_read_in_no_time(text):
+    begun = time.process_time()
+    with contextlib.suppress(SettingsError):
+        dotenv.parse(text, "x.env")
+    assert time.process_time() - begun < 5
+
+
+def test_only_the_first_wrong_lines_are_named():
+    with pytest.raises(SettingsError) as caught:
+        dotenv.parse("wrong\n" * 1_000, "x.env")
+    assert caught.value.details[-1] == "x.env:20: not NAME=value"
 
 
 def test_reads_files_of_other_systems():

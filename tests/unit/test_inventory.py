@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from daybook import inventory
+from daybook.errors import SettingsError
 
 OUTPUTS = {
     "environment": "staging",
@@ -147,3 +148,15 @@ def test_ssh_believes_our_file_alone_wherever_it_lies(tmp_path: Path):
     ).stdout.splitlines()
     assert "stricthostkeychecking true" in shown
     assert any(line.startswith("userknownhostsfile") and "100%" in line for line in shown)
+
+
+@pytest.mark.attack("F12", "an inventory that is none")
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"[", b"a: &a [*a]", b"[" * 1_000, b"staging: x", b"staging: {hosts: [1]}", b"\xff"],
+)
+def test_a_broken_inventory_is_one_error(tmp_path: Path, raw: bytes):
+    path = tmp_path / "staging"
+    path.write_bytes(raw)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        inventory.read(path)

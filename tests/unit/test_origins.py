@@ -58,6 +58,7 @@ def test_every_setting_is_there_once_with_its_origin(root):
         "approvals": ("0", "default"),
         "plan_hours": ("24", "default"),
         "git": ("any", "default"),
+        "git_remote": ("none", "default"),
         "freezes": (
             "2026-12-20T00:00:00+00:00 to 2027-01-02T00:00:00+00:00: the holidays",
             "environments/staging.yml:13",

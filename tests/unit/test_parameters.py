@@ -126,3 +126,20 @@ def test_yaml_that_is_no_mapping_is_refused(text):
 def test_a_missing_file_is_one_error():
     with pytest.raises(SettingsError, match="cannot be read"):
         parameters.read_files(["/nowhere.yml"], [])
+
+
+@pytest.mark.attack("F12", "a parameter that is no such value, or is not what it looks like")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("count", text) for text in ("\u0661", "1_0", " 1", "0x1", "1e3", "", "9" * 5_000)),
+        *(("rehearse", text) for text in ("1", "on", "", "tr\u00fce")),
+        *(("env", text) for text in ("x" * 5_000, "a\x1b[2J", "a\rb", "a\u202eb", "a\udcff")),
+    ],
+    ids=lambda text: ascii(text)[:20],
+)
+def test_a_value_is_taken_as_it_stands_or_refused(notebook, name, value):
+    with pytest.raises(SettingsError) as caught:
+        parameters.check(notebook, [(name, value)], [])
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable() or "\n" in str(caught.value)

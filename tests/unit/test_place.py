@@ -98,8 +98,20 @@ def test_a_state_that_is_not_there_yet_is_in_no_wrong_region():
 def test_names_and_network_of_its_own(root):
     chosen = write(root, "staging")
     write(root, "production", names=["daybook.test"], cidr="10.30.0.0/16")
-    (root / "environments/broken.yml").write_text("app: [")
     assert place.names_are_its_own(root, "staging", chosen)("names").is_ok
+
+
+@pytest.mark.attack("F12", "another environment's broken settings")
+@pytest.mark.parametrize("text", ["app: [", "a: &r [*r]", "[" * 1_000, "since: 2026-02-30"])
+def test_a_neighbour_whose_settings_are_broken_is_a_warning(root, text):
+    """For a rollback of production it must not matter that staging's file has a mistake."""
+    chosen = write(root, "staging")
+    (root / "environments/broken.yml").write_text(text)
+    check = place.names_are_its_own(root, "staging", chosen)("names")
+    assert check.is_ok
+    assert "not compared with 'broken': see daybook env check" in check.observed
+    agreed = place.github_is_agreed(root, "staging", chosen)("github")
+    assert (agreed.is_ok, agreed.observed) == (False, "broken's settings cannot be used")
 
 
 def test_names_and_network_of_another(root):

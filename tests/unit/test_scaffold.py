@@ -120,3 +120,29 @@ def test_a_name_that_is_taken_or_is_none(root, name):
 def test_a_source_that_is_not_there(root):
     with pytest.raises(SettingsError, match="did you mean staging"):
         scaffold.files(root, "demo", "stagin")
+
+
+def test_what_only_one_of_two_parsers_reads_is_taken_over(root):
+    path = root / "environments/staging.yml"
+    path.write_bytes(STAGING.replace("app: hello", "app: hello\t# ours").encode("utf-8-sig"))
+    assert "app: hello\t# ours" in made(root)["environments/demo.yml"]
+
+
+@pytest.mark.attack("F12", "a new environment that is not valid, written half")
+def test_an_environment_that_would_not_be_valid_is_not_made(root):
+    zone = ".".join(["a" * 61] * 4) + ".test"
+    text = STAGING.replace("  - www.staging.example.test\n", "")
+    text = text.replace("staging.staging.example.test", zone)
+    (root / "environments/staging.yml").write_text(text.replace("staging.example.test", zone))
+    with pytest.raises(SettingsError) as caught:
+        made(root)
+    [detail] = caught.value.details
+    assert "environments/demo.yml:6: names.0: expected a DNS name" in detail
+    assert sorted(path.name for path in root.rglob("demo*")) == []
+
+
+@pytest.mark.parametrize("raw", [b"\xff", b"x" * 70_000])
+def test_a_playbook_that_is_no_text_is_refused(root, raw):
+    (root / "ansible/staging.yml").write_bytes(raw)
+    with pytest.raises(SettingsError, match=r"staging.yml cannot be read"):
+        made(root)

@@ -37,6 +37,8 @@ class _Commands(click.Group):
         """Run the command line; what click says of a wrong argument is bounded and printable."""
         try:
             return super().main(*args, **options)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
         except click.ClickException as err:
             err.message = printable(err.message, 500)
             raise

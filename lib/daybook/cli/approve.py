@@ -21,7 +21,7 @@ _KEY = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("run", type=arguments.RUN)
-@click.option("--decline", default=None, metavar="REASON", help="Say no, and why.")
+@click.option("--decline", type=arguments.REASON, metavar="REASON", help="Say no, and why.")
 @click.option("--key", type=_KEY, help="Your SSH key, if not the settings'.")
 @click.option("--rehearse", is_flag=True, help="The run was a rehearsal of a real environment.")
 def approve(run: str, decline: str | None, key: Path | None, rehearse: bool) -> None:

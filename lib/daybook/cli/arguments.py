@@ -30,7 +30,10 @@ RUN = Name("run", r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", "a run's id, its beginning
 RELEASE = Name("id", r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "a release's id")
 ENV = Name("env", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "the name of an environment")
 STEP = Name("step", r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "the name of a step")
+LOCK = Name("id", r"[A-Za-z0-9-]{1,64}", "the id of a lock")
 SECRET = Name("name", r"[A-Z][A-Z0-9_]{0,63}", "a name in capitals such as DATABASE_URL")
+OPERATOR = Name("operator", r"[^\n]{1,200}", "a part of a name of at most 200 characters")
+REASON = Name("reason", r"[^\n]{1,500}", "one line of at most 500 characters")
 LIMIT = click.IntRange(1, 100_000)
 
 

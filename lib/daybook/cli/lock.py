@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from daybook import settings, target, ui
+from daybook.cli import arguments
 from daybook.errors import SettingsError, status_of
 from daybook.gates import rescue, turn
 from daybook.gates.lock import Seen
@@ -46,8 +47,19 @@ def show(env: str, rehearse: bool, as_json: bool) -> None:
 
 @lock.command("break", epilog=ACCOUNT)
 @click.argument("env")
-@click.option("--reason", required=True, help="Why; the holder and the record are told.")
-@click.option("--terraform", "id", metavar="ID", help="Remove this lock of Terraform's instead.")
+@click.option(
+    "--reason",
+    required=True,
+    type=arguments.REASON,
+    help="Why; the holder and the record are told.",
+)
+@click.option(
+    "--terraform",
+    "id",
+    type=arguments.LOCK,
+    metavar="ID",
+    help="Remove this lock of Terraform's instead.",
+)
 @_rehearsed
 def break_(env: str, reason: str, id: str | None, rehearse: bool) -> None:
     """Take ENV's lock from its holder, who stops before its next change; this is recorded."""

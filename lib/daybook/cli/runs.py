@@ -44,7 +44,9 @@ def _filtered(command: Callable) -> Callable:
         click.option("-e", "--env", "environment", type=arguments.ENV),
         click.option("-s", "--step", type=arguments.STEP),
         click.option("--status", type=states),
-        click.option("--operator", help="A part of a name, an address or a user."),
+        click.option(
+            "--operator", type=arguments.OPERATOR, help="A part of a name, an address or a user."
+        ),
         click.option("--since", metavar="TIME", help="2026-11-23, or 7d for seven days ago."),
         click.option("--until", metavar="TIME"),
         click.option("-n", "--limit", type=arguments.LIMIT, default=50, show_default=True),

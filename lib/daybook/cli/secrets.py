@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -126,6 +127,11 @@ def set_(name: str, more: tuple[str, ...], file: Any, env: str, rehearse: bool) 
         raise SettingsError(
             NO_ARGUMENT,
             next=f"take the value for spoilt; then: daybook secrets set {name} -e {env}",
+        )
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", name):
+        # Not repeated: it may be the value.
+        raise SettingsError(
+            "This can be no secret's name.", expected=arguments.SECRET.expected, next="name one"
         )
     place = _Place.find(env, rehearse=rehearse)
     place.require_declared([name])

@@ -27,7 +27,7 @@ TOKEN_URL, TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOK
 AUDIENCE = "sts.amazonaws.com"
 TIMEOUT_S = 20
 MAX_TOKEN = 16_000
-_ASSUMED = re.compile(r"arn:[a-z-]+:sts::\d{12}:assumed-role/([\w+=,.@-]+)/[\w+=,.@-]+")
+_ASSUMED = re.compile(r"arn:[a-z-]+:sts::[0-9]{12}:assumed-role/([\w+=,.@-]+)/[\w+=,.@-]+")
 _CLAIM = re.compile(r"[\x21-\x7e]{1,300}")
 
 

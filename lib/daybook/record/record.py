@@ -31,7 +31,7 @@ REHEARSAL_SIGNERS = "rehearsal.signers"
 """In `runs/`: the sandbox's own keys; they count for rehearsals alone."""
 UNBEGUN = "never begun; its empty folder was removed"
 _PIECE = 1 << 20
-_RUN = re.compile(r"\d{8}T\d{6}Z-(?P<step>.+)-[0-9a-f]{6}")
+_RUN = re.compile(r"[0-9]{8}T[0-9]{6}Z-(?P<step>.+)-[0-9a-f]{6}")
 _AGE_S = 3600.0
 
 

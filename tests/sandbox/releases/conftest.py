@@ -177,7 +177,7 @@ def images(workshop, compose) -> dict[str, str]:
     good = {name: workshop.push(name, {"daybook.compose": compose}) for name in ("one", "two")}
     bad = {
         mode: workshop.push(mode, {"daybook.compose": compose}, mode)
-        for mode in ("exits", "sick", "hides", "lies", "stuck", "large")
+        for mode in ("exits", "sick", "hides", "lies", "stuck", "large", "endless")
     }
     fixed = compose.replace("127.0.0.1:${APP_PORT:-8000}", "80")
     site = "{$NAMES} {\n\treverse_proxies {$UPSTREAM}\n}\n"
