@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from daybook import aws, liveness, process, settings, target, ui
+from daybook import aws, process, settings, target, ui
 from daybook.errors import SettingsError, status_of
 from daybook.gates import waiting
 from daybook.record import record, upload
@@ -70,7 +70,6 @@ class Run:
         self._waiting: BaseException | None = None
         self._done: tuple[str, ...] = ()
         self.at_end: list[Callable[[], None]] = [self._upload]
-        self.life = liveness.hold(liveness.file_of(self.folder))
         self.recorder = Recorder.start(
             self.root,
             self.folder,
@@ -81,6 +80,7 @@ class Run:
             key=record.operator_key(self.root, env, self.target.is_sandbox),
             on_closed=lambda _closed: self._end(),
         )
+        self.life = self.recorder.life
         self.start = self.recorder.tool(functools.partial(process.run, life=self.life))
         self.write = self.recorder.write
         self.hide = self.recorder.redactor.add
