@@ -47,6 +47,16 @@ def has_mark(process: psutil.Process, mark: str) -> bool:
         return False
 
 
+def forge_machine(ground) -> None:
+    """Have Daybook's lock say that its holder was on another machine: nothing is proven here."""
+    s3, place = ground.client("s3"), {"Bucket": ground.bucket, "Key": f"locks/{ENV}.json"}
+    said = json.loads(s3.get_object(**place)["Body"].read())
+    assert said["state_locks"], "the kernel had no time to note Terraform's lock"
+    for life in (said["life"], *(each["life"] for each in said["state_locks"])):
+        life["boot"] = "another machine"
+    s3.put_object(**place, Body=json.dumps(said).encode())
+
+
 def put_foreign_lock(ground, state: str) -> None:
     said = {"ID": ID, "Operation": "OperationTypeApply", "Who": "ann@laptop", "Version": "1.11.4"}
     said |= {"Created": "2026-01-01T00:00:00Z", "Info": "", "Path": ""}
@@ -71,19 +81,19 @@ def test_the_lock_of_a_run_that_is_over_is_removed_and_the_next_run_says_so(grou
     [left] = ground.objects(".tflock")
     assert json.loads(ground.sandbox.succeed("lock", "show", ENV, "--json"))["held"] is False
     said = ground.finish("provision")
-    assert re.search(f"state lock.*left by {run}, which is over", said), said
+    assert f"left by {run}, which is over" in said, said
     assert ground.objects(".tflock") == []
     record = ground.sandbox.record(ENV, "provision")
     assert any(run in each["what"] for each in record["changes"] if each["tool"] == "daybook")
     assert left.startswith(f"env:/{ENV}/")
 
 
+@pytest.mark.faults
 @pytest.mark.attack("F5", "the computer of the killed run is gone, and its records with it")
 def test_another_computer_learns_of_it_from_daybooks_lock(ground, copy_project, make_project):
     ground.sandbox.set(ENV, snapshot_days=9)
     run = kill_everything_at(ground, "provision")
-    # What only the dead computer had: with it nothing can be proven here.
-    (ground.sandbox.root / "runs" / ENV / ".alive" / run).unlink()
+    forge_machine(ground)
     root = copy_project("elsewhere")
     (root / ".sandbox").symlink_to(ground.sandbox.root / ".sandbox")
     settings = f"environments/{ENV}.yml"
@@ -94,8 +104,9 @@ def test_another_computer_learns_of_it_from_daybooks_lock(ground, copy_project, 
     assert refused.returncode == 8, refused.stdout
     assert run in refused.stdout
     other.succeed("lock", "break", ENV, "--reason", "the laptop was stolen")
-    said = other.succeed(*words)
-    assert re.search("state lock.*left by .*, which is over", said), said
+    said = other.succeed(*words, timeout_s=900)
+    assert "may still save its state" in said
+    assert f"left by {run}, which is over" in said
     assert ground.objects(".tflock") == []
     ground.finish("provision")
 
