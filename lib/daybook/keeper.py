@@ -18,7 +18,7 @@ import sys
 import time
 
 POLL_S = 0.2
-ORPHAN_GRACE_S = 10.0
+ORPHAN_GRACE_S = 5.0
 """How long a tool without a warden has: it was interrupted when its warden died."""
 
 

@@ -76,6 +76,11 @@ def is_over(proof: Mapping[str, str]) -> bool:
         return f"{found.st_dev}:{found.st_ino}" == inode and _is_free(fd)
 
 
+def is_here(proof: Mapping[str, str]) -> bool:
+    """Tell whether a run is one of this machine, since it was last started."""
+    return bool(proof.get("boot")) and proof.get("boot") == _boot()
+
+
 def lives(path: Path) -> bool:
     """Tell whether somebody holds this file."""
     with _opened(path) as fd:

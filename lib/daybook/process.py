@@ -26,7 +26,7 @@ WARDEN = Path(__file__).with_name("warden.py")
 TAIL_LINES = 10
 MARK = "DAYBOOK_TOOL"
 """Set for each tool and all that it starts, so that they can be found when their warden is gone."""
-ORPHAN_GRACE_S = 10.0
+ORPHAN_GRACE_S = 5.0
 """How long a tool may take to end whose warden was killed; it was interrupted at that moment."""
 
 

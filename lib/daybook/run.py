@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import secrets
 import shlex
@@ -13,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from daybook import aws, liveness, process, settings, signers, target, ui
+from daybook import aws, process, settings, signers, target, ui
 from daybook.errors import SettingsError, status_of
 from daybook.gates import waiting
 from daybook.record import record, upload
@@ -73,7 +72,6 @@ class Run:
         self._done: tuple[str, ...] = ()
         self.load_signers: Callable[[], signers.Signers] = partial(signers.load, self.root)
         self.at_end: list[Callable[[], None]] = [self._upload]
-        self.life = liveness.hold(liveness.file_of(self.folder))
         self.recorder = Recorder.start(
             self.root,
             self.folder,
@@ -84,7 +82,8 @@ class Run:
             key=record.operator_key(self.root, env, self.target.is_sandbox),
             on_closed=self._end,
         )
-        self.start = self.recorder.tool(functools.partial(process.run, life=self.life))
+        self.life = self.recorder.life
+        self.start = self.recorder.tool(partial(process.run, life=self.life))
         self.write = self.recorder.write
         self.hide = self.recorder.redactor.add
 

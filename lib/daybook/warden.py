@@ -7,7 +7,8 @@ gone, or when a signal comes, the tool gets one SIGINT. One only: Terraform take
 "quit now" and loses its state. After GRACE_S it is killed. What the tool prints goes to the
 log first, then to standard output. At the end nothing the tool started is left (where the
 system has no subreaper, as on macOS: nothing in its process group). When the warden itself is
-killed, the tool gets a SIGINT from the system (Linux).
+killed, the tool gets a SIGINT from the system (Linux), and its process group a SIGKILL soon after,
+from a shell that waits for just that: Terraform's providers outlive a Terraform that was killed.
 
 Exit code: the tool's; 127 when it cannot be started. When a signal ended the tool, the warden ends
 by the same one: an exit code of 137 may also be what ssh says of the other side.
@@ -27,6 +28,7 @@ import time
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 LEFTOVER_GRACE_S = 2.0
 CHUNK = 65536
+GUARD = "read -r _; sleep 3; kill -s KILL -- -$1"
 
 
 def main(grace_s: str, log: str, stdin_fd: str, *tool: str) -> int:
@@ -43,11 +45,13 @@ def main(grace_s: str, log: str, stdin_fd: str, *tool: str) -> int:
         return 127
     os.close(stdin)
     os.close(writer)
+    lifeline = start_guard(pid)
     wakeup = catch_signals(pid, float(grace_s))
     relay = Relay(reader, log)
     status = watch(pid, relay, wakeup)
     signal.setitimer(signal.ITIMER_REAL, 0)
     end_leftovers(pid)
+    os.close(lifeline)
     relay.drain()
     if os.WIFSIGNALED(status):
         end_by(os.WTERMSIG(status))
@@ -93,6 +97,28 @@ def spawn(tool: tuple[str, ...], stdin: int, stdout: int) -> int:
         os.waitpid(pid, 0)
         raise OSError(int(errno), os.strerror(int(errno)))
     return pid
+
+
+def start_guard(pid: int) -> int:
+    """Start what ends the tool when this process is killed; return the fd whose end tells it.
+
+    It is a child like any other: end_leftovers ends it first.
+    """
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.setsid()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for fd, stream in ((reader, 0), (nowhere, 1), (nowhere, 2)):
+                os.dup2(fd, stream)
+            # Not one of the run's own files: what holds those keeps the run alive.
+            os.closerange(3, 1024)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.execve("/bin/sh", ["sh", "-c", GUARD, "sh", str(pid)], {"PATH": os.defpath})
+        finally:
+            os._exit(127)
+    os.close(reader)
+    return writer
 
 
 def catch_signals(pid: int, grace_s: float) -> int:

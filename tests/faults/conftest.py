@@ -65,9 +65,29 @@ class Ground:
         return self.sandbox.start("daybook", *self._command(step), start_new_session=True)
 
     def finish(self, step: str) -> str:
-        """Run the step to its good end; the lock of a killed kernel is broken, to save its term."""
-        self.sandbox.run("lock", "break", ENV, "--reason", "its run was killed by a test")
+        """Run the step to its good end."""
         return self.sandbox.step(step, ENV)
+
+    def client(self, service: str) -> Any:
+        """Return a client of the sandbox's AWS with the operator's credentials."""
+        where = self._place()[1]
+        return boto3.client(
+            service,
+            endpoint_url=where.environ["AWS_ENDPOINT_URL"],
+            aws_access_key_id=where.environ["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=where.environ["AWS_SECRET_ACCESS_KEY"],
+            region_name=where.region,
+        )
+
+    @property
+    def bucket(self) -> str:
+        """Return the name of the bucket that keeps Terraform's state."""
+        return f"{APP}-state-{self._place()[1].account}"
+
+    def objects(self, ending: str) -> list[str]:
+        """Return the keys in the state bucket that end like this."""
+        found = self.client("s3").list_objects_v2(Bucket=self.bucket).get("Contents", ())
+        return [each["Key"] for each in found if each["Key"].endswith(ending)]
 
     def await_quiet(self, before: set[int]) -> None:
         """Wait until no process that was not there before works in the project any more."""
@@ -123,15 +143,7 @@ class Ground:
             s3.put_bucket_policy(Bucket=bucket, Policy=policy)
 
     def _state_bucket(self) -> tuple[Any, str]:
-        where = self._place()[1]
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=where.environ["AWS_ENDPOINT_URL"],
-            aws_access_key_id=where.environ["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=where.environ["AWS_SECRET_ACCESS_KEY"],
-            region_name=where.region,
-        )
-        return s3, f"{APP}-state-{where.account}"
+        return self.client("s3"), self.bucket
 
     def _command(self, step: str) -> tuple[str, ...]:
         typed = ("-p", "confirm", ENV) if step == "teardown" else ()
@@ -201,3 +213,9 @@ def survive(ground: Ground) -> Callable[..., None]:
         assert [host.state for host in ground.hosts()] == ["running"]
 
     return survive
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once why a test failed: a night of random kills is long."""
+    if report.failed:
+        print(f"\n{report.nodeid}\n{report.longreprtext[-4000:]}", flush=True)

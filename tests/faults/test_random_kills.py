@@ -21,6 +21,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from daybook import settings, target
+from daybook.gates import turn
+
 ENV = "faults"
 HOSTED = "kills"
 """The environment whose host is configured, for the steps that work on it."""
@@ -155,7 +158,13 @@ class Chain:
         return time.monotonic() - began
 
     def _lock(self) -> dict:
-        return json.loads(self.sandbox.succeed("lock", "show", self.env, "--json"))
+        """Return what `daybook lock show` says; not by the command, whose start takes seconds."""
+        chosen = settings.load(self.sandbox.root, self.env)
+        where = target.resolve(chosen, self.sandbox.root, rehearse=False)
+        seen = turn.lock_in(where, chosen.app, self.env).read()
+        return (
+            {"held": True, "lines": seen.lines()} if seen and not seen.is_over else {"held": False}
+        )
 
     def _runs(self) -> Iterator[Path]:
         return (self.sandbox.root / "runs" / self.env).glob("2*")

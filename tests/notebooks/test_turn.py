@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -279,3 +280,55 @@ def test_a_closed_run_can_change_nothing(project):
     assert done.returncode == 1
     assert changes(project) == []
     assert "This run is over: its record is closed." in done.stdout
+
+
+def parts(run: subprocess.Popen[str]) -> dict[str, list[psutil.Process]]:
+    """Return the processes of a run by what they are, and all of them."""
+    everything = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+    words = {"kernel": "ipykernel", "warden": "warden.py", "keeper": "keeper.py"}
+    found = {
+        name: [p for p in everything if w in " ".join(p.cmdline())] for name, w in words.items()
+    }
+    return found | {"daybook": everything[:1], "everything": everything}
+
+
+@pytest.mark.parametrize(
+    "victims",
+    [("kernel",), ("daybook",), ("daybook", "kernel", "warden"), ("everything",)],
+    ids=" ".join,
+)
+@pytest.mark.attack("F5", "processes of a run are killed: its lock stays for three minutes")
+def test_the_lock_of_a_killed_run_is_free_in_seconds(project, victims):
+    first = start(project, tools=1, seconds=300)
+    wait_until(lambda: changes(project))
+    held = shown(project)
+    found = parts(first)
+    for process in {each for name in victims for each in found[name]}:
+        process.kill()
+    killed = time.monotonic()
+    end(first)
+    assert first.returncode != 0
+    wait_until(lambda: not any(each.is_running() for each in found["everything"][1:]))
+    wait_until(lambda: not shown(project)["held"])
+    assert time.monotonic() - killed < 40  # Of which each look takes seconds.
+    second = start(project)
+    said = end(second)
+    assert second.returncode == 0, said
+    assert shown(project) == {"held": False}
+    record = json.loads((project.root / "runs/staging" / held["run"] / "record.json").read_text())
+    assert record["status"] == "interrupted"
+
+
+@pytest.mark.attack("F13", "a run goes on, and ends with 0, though its warden was killed")
+def test_a_killed_warden_fails_the_run(project):
+    first = start(project, tools=1, seconds=300)
+    wait_until(lambda: changes(project))
+    [warden] = parts(first)["warden"]
+    tools = warden.children(recursive=True)
+    warden.kill()
+    said = end(first)
+    assert first.returncode == 5, said
+    assert "was killed" in said
+    assert not any(tool.is_running() for tool in tools)
+    assert project.record("staging", "slow")["status"] == "failed"
+    assert shown(project) == {"held": False}

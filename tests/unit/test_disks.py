@@ -94,3 +94,15 @@ def test_snapshots_are_listed_with_what_they_are_of(here, ec2):
     device = host(here).disks[0].device
     assert disks.snapshots(here, "hello", "staging") == [(made, f"web-1 {device}, 8 GiB")]
     assert disks.snapshots(here, "hello", "production") == []
+
+
+def test_a_stopped_host_says_why_and_is_started(here, ec2):
+    id = launch(ec2, "web-1")
+    ec2.stop_instances(InstanceIds=[id])
+    stopped = host(here)
+    assert stopped.state == "stopped"
+    assert "UserInitiatedShutdown" in stopped.reason
+    assert "UserInitiatedShutdown" in disks.health(here, id)
+    disks.start(here, [id])
+    assert host(here).state == "running"
+    assert "system ok, instance ok" in disks.health(here, id)

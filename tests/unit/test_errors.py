@@ -19,7 +19,8 @@ def tree(cls: type = DaybookError) -> list[type]:
 
 def test_the_drawn_tree_is_the_tree():
     ours = [cls for cls in tree() if cls.__module__ == "daybook.errors"]
-    assert {cls.__name__ for cls in ours} == {*CODES, "ApprovalRefused", "AlreadyApplied"}
+    subclasses = {"ApprovalRefused", "AlreadyApplied", "ToolKilled"}
+    assert {cls.__name__ for cls in ours} == {*CODES, *subclasses}
     assert {cls.__name__: cls.exit_code for cls in ours if cls.__name__ in CODES} == CODES
 
 
@@ -29,7 +30,8 @@ def test_one_exit_code_a_class():
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [("ApprovalRefused", 4), ("Interrupted", 130), ("KeyError", 1)]
+    ("name", "code"),
+    [("ApprovalRefused", 4), ("ToolKilled", 5), ("Interrupted", 130), ("KeyError", 1)],
 )
 def test_a_class_is_found_by_its_name(name, code):
     assert errors.exit_code_of(name) == code

@@ -32,6 +32,7 @@ ANN = Holder(
     since="2026-11-23T18:45:00.000Z",
 )
 BEN = replace(ANN, run="20261123T184501Z-configure-bbbbbb", step="configure", operator="ben")
+LEFT = lock.StateLockRequest("lock-1", "before", {"boot": "x"})
 CHILD = """
 import sys, threading, boto3
 from daybook.gates.lock import Holder, Lock
@@ -277,7 +278,7 @@ def test_a_writing_whose_answer_was_lost_counts(bucket):
 def dead(tmp_path) -> Holder:
     """Return a holder of this machine that was killed; its term is far from over."""
     life = liveness.hold(tmp_path / ".alive/dead")
-    holder = replace(ANN, run="dead", life=life.proof, state_locks=("lock-1", "lock-2"))
+    holder = replace(ANN, run="dead", life=life.proof, state_locks=(LEFT,))
     os.close(life.fd)
     return holder
 
@@ -314,12 +315,15 @@ def test_the_next_holder_learns_which_locks_terraform_had(bucket):
     mine.take(replace(ANN, term_s=1.0))
     for number in range(lock.STATE_LOCKS + 3):
         mine.note_state_lock(f"lock-{number}")
-    ids = bucket.lock().read().holder.state_locks
-    assert ids == tuple(f"lock-{number}" for number in range(3, lock.STATE_LOCKS + 3))
+    requests = bucket.lock().read().holder.state_locks
+    ids = [request.id for request in requests]
+    assert ids == [f"lock-{number}" for number in range(3, lock.STATE_LOCKS + 3)]
+    assert {request.run for request in requests} == {ANN.run}
     bucket.lock().break_(BEN)
     other = bucket.lock()
     other.take(BEN)
-    assert other.before.holder.state_locks == ids
+    assert other.before.holder.state_locks == requests
+    assert other.before.written_s == pytest.approx(0, abs=2)
     mine.release()
     assert bucket.lock().read().holder.run == BEN.run
 
@@ -339,7 +343,11 @@ def test_a_lock_is_given_back_for_its_dead_holder_alone(bucket, dead):
     [
         (b'{"operator": "ann", "mood": "good"}', "ann"),
         (b'{"operator": "ann", "life": ["x"], "state_locks": {"y": 7}}', "ann"),
-        (b'{"operator": "ann", "life": {"boot": 7, "file": {}}, "state_locks": [[], null]}', "ann"),
+        (
+            b'{"operator": "ann", "life": {"boot": 7, "file": {}}, "state_locks": [[], null, {}]}',
+            "ann",
+        ),
+        (b'{"operator": "ann", "state_locks": [{"id": 1, "run": 2, "life": 3}]}', "ann"),
         (b"not JSON", "somebody"),
         (b"7", "somebody"),
     ],

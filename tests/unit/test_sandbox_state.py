@@ -57,6 +57,7 @@ def test_only_the_owner_reads_the_folder_and_its_files(home):
     assert _mode(home.folder) == 0o700
     assert _mode(home.target_file) == 0o600
     assert _mode(home.ssh_key) == 0o600
+    assert _mode(home.ssh_key.parent) == 0o700
 
 
 def test_making_it_again_keeps_the_key(home):

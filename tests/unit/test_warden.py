@@ -168,3 +168,25 @@ def test_the_kernel_is_gone_and_the_tool_ends_well(tmp_path, signum):
     pid, *rest = file.read_text().splitlines()
     assert rest == ["SIGINT", "ended well"]
     until(lambda: is_gone(int(pid)))
+
+
+def test_a_tool_whose_warden_is_killed_is_ended_with_all_of_its_group():
+    script = "trap '' INT; sleep 60 & echo $! $$; wait; sleep 60"
+    started = warden("sh", "-c", script)
+    pids = [int(word) for word in started.stdout.readline().split()]
+    started.kill()
+    assert started.wait(10) == -signal.SIGKILL
+    until(lambda: all(is_gone(pid) for pid in pids))
+
+
+def test_nothing_is_left_of_what_watches_the_warden():
+    started = warden("sh", "-c", "echo $$; sleep 3; exit 1")
+    tool = int(started.stdout.readline())
+    guards = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.exists() and path.read_bytes().endswith(f"\0sh\0{tool}\0".encode())
+    ]
+    assert started.wait(10) == 1
+    assert len(guards) == 1
+    until(lambda: is_gone(guards[0]))

@@ -35,7 +35,7 @@ RENEW_S = 30.0
 """How soon a holder hears, even in the middle of a change, that its lock was broken."""
 POLL_S = 2.0
 STATE_LOCKS = 20
-"""How many ids of Terraform's locks a holder carries: the newest."""
+"""How many of Terraform's locks a holder carries: the newest."""
 TRUSTED = 0.8
 """The part of its term for which a holder that cannot reach the bucket trusts its lock."""
 _FAILURES = (BotoCoreError, ClientError)
@@ -47,11 +47,28 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 @dataclass(frozen=True)
+class StateLockRequest:
+    """A lock that the Terraform of a run asked for. life: what proves that this run is over."""
+
+    id: str
+    run: str
+    life: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def decode(cls, found: object) -> StateLockRequest | None:
+        """Read what the content of a lock says; None for anything else."""
+        try:
+            return cls(str(found["id"]), str(found["run"]), dict(found["life"]))
+        except (TypeError, ValueError, KeyError):
+            return None
+
+
+@dataclass(frozen=True)
 class Holder:
     """Who has a lock, as the object says it. renewals: makes each writing of it another one.
 
-    life: what proves on the holder's machine that it is over. state_locks: the ids of the locks
-    that its Terraform asked for, and those that it found left by the holder before.
+    life: what proves on the holder's machine that it is over. state_locks: the locks that its
+    Terraform asked for, and those of the holders before it that were killed.
     """
 
     run: str = ""
@@ -64,7 +81,7 @@ class Holder:
     renewals: int = 0
     reason: str = ""
     life: Mapping[str, str] = field(default_factory=dict)
-    state_locks: tuple[str, ...] = ()
+    state_locks: tuple[StateLockRequest, ...] = ()
 
     @classmethod
     def decode(cls, content: bytes) -> Holder:
@@ -74,9 +91,10 @@ class Holder:
         except (TypeError, ValueError):
             return cls(reason="the lock's content cannot be read")
         known = {key: value for key, value in found.items() if key in cls.__annotations__}
-        life, ids = known.get("life"), known.get("state_locks")
+        life, requests = known.get("life"), known.get("state_locks")
         known["life"] = life if isinstance(life, dict) else {}
-        known["state_locks"] = tuple(map(str, ids)) if isinstance(ids, list) else ()
+        requests = requests if isinstance(requests, list) else []
+        known["state_locks"] = tuple(filter(None, map(StateLockRequest.decode, requests)))
         return cls(**known)
 
     def encode(self) -> bytes:
@@ -96,6 +114,11 @@ class Seen:
     until: datetime
     now: datetime
     is_abandoned: bool = False
+
+    @property
+    def written_s(self) -> float:
+        """Return how long ago it was written: taken, renewed or broken."""
+        return (self.now - self.until).total_seconds() + self.holder.term_s
 
     @property
     def is_over(self) -> bool:
@@ -227,8 +250,9 @@ class Lock:
         with self._guard:
             if self._mine and not self.lost:
                 holder, etag = self._mine
-                ids = (*holder.state_locks, id)[-STATE_LOCKS:]
-                self._renew(replace(holder, state_locks=ids), etag)
+                own = StateLockRequest(id, holder.run, holder.life)
+                requests = (*holder.state_locks, own)[-STATE_LOCKS:]
+                self._renew(replace(holder, state_locks=requests), etag)
 
     def break_(self, by: Holder) -> Seen | None:
         """Take the lock from its holder, who stops before its next change; return what it was.

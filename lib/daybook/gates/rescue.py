@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from daybook import aws, liveness, settings, target, terraform
 from daybook.errors import DaybookError
-from daybook.gates.lock import Lock, Seen
+from daybook.gates.lock import TERM_S, TRUSTED, Lock, Seen
 from daybook.record import record
 from daybook.target import Target
 
+STOPPED_S = TRUSTED * TERM_S + terraform.GRACE_S
+"""How long a run on another machine may work after it last wrote its lock, if it is not suspended.
+
+It stops when it could not renew the lock for long enough; then its Terraform has a while to end.
+"""
 ACCOUNT = "account"
 """The lock of what all environments share."""
 
@@ -38,19 +44,32 @@ def remove_state_lock(where: Target, app: str, found: terraform.StateLock) -> bo
     return terraform.lock.remove(aws.client(where, "s3"), aws.state_bucket(where, app), found)
 
 
-def left_by(root: Path, id: str, before: Seen | None, *, but: str) -> str:
-    """Return the run of this project that is over and asked for a lock of Terraform's, or "".
+@dataclass(frozen=True)
+class Left:
+    """The run that a lock of Terraform's is of. in_s: in how long it is over for certain."""
 
-    before: Daybook's lock as it was, which names the state locks of its holder; it was over when
-    it was taken. but: the run that asks.
+    run: str
+    in_s: float = 0.0
+
+
+def left_by(root: Path, id: str, before: Seen | None, *, but: str) -> Left | None:
+    """Return the run that asked for a lock of Terraform's and is over, or will be.
+
+    before: Daybook's lock as it was when it was taken. but: the run that asks. None for a lock of
+    nobody that is known, or of a run that lives.
     """
-    if before and id in before.holder.state_locks:
-        return before.holder.run or "the run before"
     for log in sorted((root / "runs").glob(f"*/*/attachments/{terraform.lock.LOG}")):
         folder = log.parents[1]
-        if folder.name != but and id in terraform.lock.attempts(log) and record.is_over(folder):
-            return folder.name
-    return ""
+        if folder.name != but and id in terraform.lock.attempts(log):
+            return Left(folder.name) if record.is_over(folder) else None
+    for request in before.holder.state_locks if before else ():
+        if request.id == id:
+            if liveness.is_over(request.life):
+                return Left(request.run)
+            if liveness.is_here(request.life):
+                return None
+            return Left(request.run, max(0.0, STOPPED_S - before.written_s))
+    return None
 
 
 def finish(root: Path, env: str, run: str, name: str, *, rehearse: bool) -> None:
@@ -65,19 +84,15 @@ def finish(root: Path, env: str, run: str, name: str, *, rehearse: bool) -> None
 
 
 def _give_back(folder: Path, where: Target, app: str, name: str) -> None:
+    own = terraform.lock.attempts(folder / "attachments" / terraform.lock.LOG)
+    found = state_lock(where, app, name) if own else None
+    if found and found.id in own and remove_state_lock(where, app, found):
+        record.note(folder, what="Terraform's lock removed", id=found.id)
     held = lock_in(where, app, name)
     seen = held.read()
-    if seen is None or seen.holder.run != folder.name:
-        return
-    known = {
-        *seen.holder.state_locks,
-        *terraform.lock.attempts(folder / "attachments" / terraform.lock.LOG),
-    }
-    found = state_lock(where, app, name)
-    if found and found.id in known and remove_state_lock(where, app, found):
-        record.note(folder, what="Terraform's lock removed", id=found.id, reason="it was killed")
-    held.give_back(seen)
-    record.note(folder, what="lock given back", lock=held.key, reason="it was killed")
+    if seen and seen.holder.run == folder.name:
+        held.give_back(seen)
+        record.note(folder, what="lock given back by the keeper", lock=held.key)
 
 
 def _state_of(name: str) -> str:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -92,6 +93,9 @@ class Turn:
                 self.end()
                 raise
         with self.kept():
+            # Who may not even look there is told by Terraform itself.
+            with suppress(*aws.FAILURES):
+                self._remove_left_state_lock()
             yield
 
     def _begin(self) -> None:
@@ -99,22 +103,27 @@ class Turn:
         self._take(lock)
         self._lock = lock
         self.run.write("note", what="lock taken", lock=lock.key)
-        # Who may not even look there is told by Terraform itself.
-        with suppress(*aws.FAILURES):
-            self._remove_left_state_lock()
 
     def _remove_left_state_lock(self) -> None:
         """Remove Terraform's lock on the state when a run that is over left it, and say so."""
         where, app = self.run.target, self.run.settings.app
-        found = rescue.state_lock(where, app, self.name)
+        found = rescue.state_lock(where, app, self.name) if self._lock else None
         if found is None:
             return
-        left_by = rescue.left_by(self.run.root, found.id, self._lock.before, but=self.run.id)
-        if left_by and rescue.remove_state_lock(where, app, found):
-            said = f"{found.id}, left by {left_by}, which is over"
-            self.run.write("change", tool="daybook", action="removed", what=f"state lock {said}")
-            with ui.Progress(f"Terraform's lock on the state of {self.name}") as progress:
+        left = rescue.left_by(self.run.root, found.id, self._lock.before, but=self.run.id)
+        if left is None:
+            return
+        with ui.Progress(f"Terraform's lock on the state of {self.name}") as progress:
+            if left.in_s:
+                until = f"{left.in_s:.0f} s, in which {left.run} may still save its state"
+                progress.row("state lock", ui.busy("waiting"), until)
+                time.sleep(left.in_s)
+            if rescue.remove_state_lock(where, app, found):
+                said = f"{found.id}, left by {left.run}, which is over"
+                self.run.write("change", tool="daybook", action="removed", what=f"lock {said}")
                 progress.row("state lock", ui.good("removed"), said)
+            else:
+                progress.row("state lock", ui.good("released"), f"{found.id}, by {left.run}")
 
     @contextmanager
     def kept(self) -> Iterator[None]:

@@ -23,8 +23,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from daybook import private_files
+from daybook import liveness, private_files
 from daybook.errors import CommandFailed
+from daybook.liveness import Life
 from daybook.record import provenance, record, signing, story
 from daybook.record.journal import Journal
 from daybook.record.record import Closed
@@ -46,8 +47,10 @@ class Recorder:
         status_of: Callable[[str], str],
         key: Path | None,
         on_closed: Callable[[Closed], None] | None,
+        life: Life,
     ) -> None:
         self.folder, self.journal, self.redactor = folder, writer, writer.redactor
+        self.life = life
         self.is_interactive = False
         self._tee, self._status_of = tee, status_of
         self._key, self._on_closed = key, on_closed
@@ -85,6 +88,7 @@ class Recorder:
         redactor.add_environment({**os.environ, **environ})
         if key and key.is_file():
             redactor.add("SSH_KEY", key.read_bytes())
+        life = liveness.hold(liveness.file_of(folder))
         _make_folders(folder)
         known = _keep_template(template, folder, root, redactor)
         whole = {**header, **provenance.header(root), "template": known}
@@ -92,7 +96,9 @@ class Recorder:
             whole["operator"]["key"] = fingerprint
         writer = Journal.create(folder, whole, redactor)
         tee, is_interactive = _tee(writer, known)
-        recorder = cls(folder, writer, tee, status_of=status_of, key=key, on_closed=on_closed)
+        recorder = cls(
+            folder, writer, tee, status_of=status_of, key=key, on_closed=on_closed, life=life
+        )
         recorder.is_interactive = is_interactive
         if tee:
             tee.on_cell_end.append(recorder._cell_ended)

@@ -5,6 +5,7 @@ from daybook.terraform.events import Diagnostic, Event, show_progress
 from daybook.terraform.lock import StateLock
 from daybook.terraform.plan import TASKS, Applied, Change, Plan
 from daybook.terraform.runner import (
+    GRACE_S,
     Outputs,
     Terraform,
     init_command,
@@ -14,6 +15,7 @@ from daybook.terraform.runner import (
 )
 
 __all__ = [
+    "GRACE_S",
     "TASKS",
     "Applied",
     "Change",

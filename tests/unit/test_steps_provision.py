@@ -1,0 +1,75 @@
+"""Provision and hosts that do not run: what is started, what is not, and what is said."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from botocore.exceptions import ClientError
+
+from daybook import aws, disks, probe
+from daybook.errors import ApplyFailed, VerifyFailed
+from daybook.steps.provision import Provision
+from daybook.terraform import Change
+
+REASON = "Client.UserInitiatedShutdown: User initiated shutdown"
+
+
+def host(number: int, state: str) -> disks.Host:
+    return disks.Host(f"i-{number}", f"hello-staging-{number}", state, False, (), REASON)
+
+
+@pytest.fixture
+def step(monkeypatch):
+    hosts = [host(1, "running"), host(2, "stopped"), host(3, "stopping"), host(4, "stopped")]
+    monkeypatch.setattr(disks, "hosts", lambda *_: hosts)
+    known = ' "i-1" "i-2" "i-3" '
+    monkeypatch.setattr(aws, "state_text", lambda *_: known)
+    step = object.__new__(Provision)
+    step.env, step.target = "staging", None
+    step.settings = SimpleNamespace(app="hello")
+    step.turn = SimpleNamespace(require=lambda: None)
+    step._state = lambda: ("bucket", "key")
+    return step
+
+
+def plan(*changes: Change) -> SimpleNamespace:
+    return SimpleNamespace(changes=changes)
+
+
+def test_stopped_hosts_of_the_state_are_started_and_no_others(step):
+    assert [each.id for each in step._stopped_hosts(plan())] == ["i-2", "i-3"]
+
+
+@pytest.mark.parametrize("action", ["destroy", "replace"])
+def test_a_host_that_the_plan_ends_is_not_started_before(step, action):
+    losing = Change('aws_instance.host["2"]', action, name="hello-staging-2")
+    assert [each.id for each in step._stopped_hosts(plan(losing))] == ["i-3"]
+    other = Change('aws_eip.host["2"]', action, name="hello-staging-2")
+    assert [each.id for each in step._stopped_hosts(plan(other))] == ["i-2", "i-3"]
+
+
+def test_when_ec2_refuses_the_error_says_what_stopped_the_host(step, monkeypatch):
+    error = {"Code": "InsufficientInstanceCapacity", "Message": "no capacity in us-east-1a"}
+
+    def refuse(*_):
+        raise ClientError({"Error": error}, "StartInstances")
+
+    monkeypatch.setattr(disks, "start", refuse)
+    with pytest.raises(ApplyFailed) as caught:
+        step._start([host(2, "stopped")])
+    assert caught.value.exit_code == 6
+    for fact in ("hello-staging-2", REASON, "no capacity in us-east-1a", "run this step again"):
+        assert fact in str(caught.value)
+
+
+def test_a_host_that_does_not_answer_is_named_with_its_state(step, monkeypatch):
+    def never(*_args, **_options):
+        raise VerifyFailed("SSH on hello-staging-1 was not seen.")
+
+    monkeypatch.setattr(probe, "wait_until", never)
+    monkeypatch.setattr(disks, "health", lambda *_: "running; system ok, instance impaired")
+    with pytest.raises(VerifyFailed) as caught:
+        step._ssh_row({"id": "i-1", "name": "hello-staging-1", "public_ip": "198.51.100.7"})
+    assert "(i-1) is running; system ok, instance impaired" in str(caught.value)
+    assert "daybook run provision -p env staging starts it again" in caught.value.next
