@@ -189,11 +189,9 @@ class Docker:
         """Run a command of Compose on a file that is filled in.
 
         It gets the file on its standard input, as JSON of ours: no text of the image's, no file
-        with values, no variable. `timeout` ends it also when this process is gone, since it
-        keeps the lock until then.
+        with values, no variable.
         """
-        command = ["timeout", "--kill-after=10", f"{timeout_s + 10:.0f}", "docker", "compose"]
-        command += ["--project-name", self.app, "--project-directory", "/"]
+        command = ["docker", "compose", "--project-name", self.app, "--project-directory", "/"]
         command += ["--env-file", "/dev/null", "--file", "-"]
         env = {**CLIENT, "COMPOSE_IGNORE_ORPHANS": "1"}  # the other slot is none
         text = document.as_json(made)
