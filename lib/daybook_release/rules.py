@@ -177,7 +177,7 @@ COMMAND = one_or_list_of(any_text)
 SIZE = text(r"[0-9]{1,15}(?:\.[0-9]{1,3})?\s?(?:[bkmgtBKMGT][bB]?)?", "write a size such as 512m")
 SHARE = text(r"[0-9]{1,6}(?:\.[0-9]{1,9})?", "write a number such as 0.5")
 LABELS = pairs(
-    r"(?!(?i:com\.docker\.|io\.docker\.|org\.dockerproject\.|daybook\.))[A-Za-z0-9][\w./-]{0,127}",
+    r"(?!(?i:com\.docker\.|io\.docker\.|org\.dockerproject\.|daybook\.))[A-Za-z0-9][\w./\[\]-]{0,127}",
     "use a name of your own; com.docker. and daybook. are reserved",
 )
 OWN_LABEL = "daybook.release"
