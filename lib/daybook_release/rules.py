@@ -417,6 +417,17 @@ SERVICE = {
 """What a service may say. Anything else could reach beyond its container, or is not known yet."""
 
 
+VOLUME = {
+    "name": _project_s,
+    "driver": one_of("local"),
+    "labels": _labels,
+    "external": one_of(False, fix="remove it: a release brings its own"),
+}
+NETWORK = {
+    **VOLUME,
+    "driver": one_of("bridge"),
+    "internal": FLAG,
+}
 FILE = table(
     {
         "name": any_text,
@@ -431,31 +442,8 @@ FILE = table(
                 "drain": duration(limits.DRAIN_S),
             }
         ),
-        "volumes": named(
-            NAME,
-            table(
-                {
-                    "name": _project_s,
-                    "driver": one_of("local"),
-                    "labels": _labels,
-                    "external": one_of(False, fix="remove it: a release brings its own"),
-                }
-            ),
-            limits.SERVICES,
-        ),
-        "networks": named(
-            NAME,
-            table(
-                {
-                    "name": _project_s,
-                    "driver": one_of("bridge"),
-                    "internal": FLAG,
-                    "labels": _labels,
-                    "external": one_of(False, fix="remove it: a release brings its own"),
-                }
-            ),
-            limits.SERVICES,
-        ),
+        "volumes": named(NAME, table(VOLUME), limits.SERVICES),
+        "networks": named(NAME, table(NETWORK), limits.SERVICES),
     },
     extensions=True,
 )
