@@ -12,6 +12,7 @@ from daybook_release import rules
 from daybook_release.variables import mapping
 
 SLOTS = ("blue", "green")
+ROTATES = {"max-size": "10m", "max-file": "3"}
 LEFT_OUT = ("build", "env_file", "profiles", "pull_policy")
 """Keys of a service that mean nothing on a host, or are done here."""
 
@@ -59,6 +60,8 @@ def generated(
             service["environment"] = known | mapping(said.get("environment"))
         if "depends_on" in service:
             service["depends_on"] = _renamed(service["depends_on"], web, here)
+        if "logging" in service:
+            service["logging"] = _rotated(service["logging"])
         if "volumes" in service:
             service["volumes"] = [rules.long_mount(mount) for mount in service["volumes"]]
         if "ports" in service and name != web:
@@ -83,6 +86,12 @@ def difference(model: rules.Model, made: rules.Model) -> str:
 def _kept(entries: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
     """Leave out what says nothing, and every other key."""
     return {k: value for k, value in entries.items() if k in keys and value is not None}
+
+
+def _rotated(logging: Mapping[str, Any]) -> dict[str, Any]:
+    """Let a log rotate, as the engine's own driver does unless a service names one."""
+    options = logging.get("options") or {}
+    return {**logging, "options": ROTATES | _kept(options, options)}
 
 
 def _renamed(said: Any, web: str, here: str) -> Any:

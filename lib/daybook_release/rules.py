@@ -287,11 +287,18 @@ def _joined(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
     yield from names_of(value, path, final, options)
 
 
+def _log_size(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([kKmM])", str(value))
+    per_mb = 1024 if found and found[2] in "kK" else 1
+    if not found or int(found[1]) > limits.LOG_MB * per_mb:
+        yield wrong(path, f"write one such as 10m, and {limits.LOG_MB}m at most")
+
+
 def _option(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
     """Check a logging driver's options; those of both drivers, and none that names a place."""
     options = {
-        "max-size": text(r"[0-9]{1,6}[kmg]?", "write a size such as 10m"),
-        "max-file": number(1, 100),
+        "max-size": _log_size,
+        "max-file": number(1, limits.LOG_FILES),
         "compress": text("true|false", 'write "true" or "false"'),
         "mode": one_of("blocking", "non-blocking"),
         "max-buffer-size": text(r"[0-9]{1,6}[kmg]?", "write a size such as 4m"),
