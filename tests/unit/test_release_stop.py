@@ -90,10 +90,15 @@ def test_a_process_is_known_by_its_start(ground):
         assert stop.started(process.pid) == 0
 
 
-def test_a_signal_raises_until_hold():
-    with Signals() as signals:
+def test_a_signal_raises_once():
+    with Signals():
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_does_not_cut_short_what_must_be_finished():
+    with Signals() as signals:
         signals.hold()
         os.kill(os.getpid(), signal.SIGTERM)
 
