@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from daybook_release import document, limits, rules
+from daybook_release import document, limits, names, rules
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,11 @@ class Compose:
     wishes: rules.Wishes | None
 
 
-def read(path: Path) -> Compose:
-    """Read a compose file and hold it to the rules of a release."""
+def read(path: Path, secrets: Collection[str] | None = None) -> Compose:
+    """Read a compose file and hold it to the rules of a release.
+
+    secrets: names that the settings declare, to find a variable that nothing gives a value.
+    """
     try:
         with path.open("rb") as file:
             text = file.read(limits.FILE_BYTES + 1).decode()
@@ -26,5 +30,7 @@ def read(path: Path) -> Compose:
         return Compose((f"{path.name} line 1: this is not UTF-8; save it as UTF-8",), None)
     except document.Unreadable as err:
         return Compose((str(err),), None)
-    found = tuple(problem.line(read) for problem in rules.problems(read.tree))
-    return Compose(found, rules.wishes(read.tree))
+    found = rules.problems(read.tree)
+    if secrets is not None:
+        found += rules.unknown(read.tree, {*names.OWN, *secrets})
+    return Compose(tuple(problem.line(read) for problem in found), rules.wishes(read.tree))

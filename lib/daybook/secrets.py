@@ -11,8 +11,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from daybook import aws
-from daybook.errors import CommandFailed
+from daybook.errors import CommandFailed, SettingsError
 from daybook.target import Target
+from daybook_release import names
 
 LIMIT_BYTES = 4096
 """What the standard tier holds:
@@ -95,6 +96,8 @@ class Store:
 
     def put(self, name: str, value: str, note: str) -> int:
         """Set a value and return the number of its version. note: who did it, and in which run."""
+        if problem := names.problem_of(name):
+            raise SettingsError("A secret has a name that it may not have.", details=[problem])
         with _asking("PutParameter", self._full(name)):
             answer = self._ssm.put_parameter(
                 Name=self._full(name),
@@ -134,6 +137,12 @@ class Store:
         )
 
     def _full(self, name: str) -> str:
+        if not names.FORM.fullmatch(name):
+            raise SettingsError(
+                f"{ascii(name)[:80]} is not the name of a secret.",
+                expected="A to Z, 0 to 9 and _, such as DATABASE_URL",
+                next="daybook secrets list -e ENV",
+            )
         return f"{self.path}/{name}"
 
     def _short(self, full: str) -> str:

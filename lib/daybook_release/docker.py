@@ -19,6 +19,7 @@ PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"
 RELEASE = "daybook.release"
 STOP_MORE_S = 60
+REMOVE_S = 60.0
 CLIENT = {
     "DOCKER_HOST": f"unix://{ENGINE}",
     "DOCKER_CONFIG": "/nonexistent",
@@ -167,9 +168,14 @@ class Docker:
 
     def remove(self, container: Container) -> None:
         """Remove a container, running or not; its volumes stay."""
-        done = self.host.run(["docker", "rm", "--force", container.id], env=CLIENT, timeout_s=120)
-        if not done.is_good and self.look(container):
-            raise Failed(f"{container.service} cannot be removed: {done.last_words}")
+        deadline = self.host.ticks() + REMOVE_S
+        while self.look(container):
+            command = ["docker", "rm", "--force", container.id]
+            done = self.host.run(command, env=CLIENT, timeout_s=120)
+            if not done.is_good and self.host.ticks() > deadline:
+                raise Failed(f"{container.service} cannot be removed: {done.last_words}")
+            # Something else may be removing it: Compose does, after a command run once.
+            self.host.sleep(0 if done.is_good else 0.5)
 
     def config(self, made: Mapping[str, Any]) -> dict[str, Any]:
         """Return a file that is filled in as Compose understands it."""
@@ -190,11 +196,9 @@ class Docker:
         """Run a command of Compose on a file that is filled in.
 
         It gets the file on its standard input, as JSON of ours: no text of the image's, no file
-        with values, no variable. `timeout` ends it also when this process is gone, since it
-        keeps the lock until then.
+        with values, no variable.
         """
-        command = ["timeout", "--kill-after=10", f"{timeout_s + 10:.0f}", "docker", "compose"]
-        command += ["--project-name", self.app, "--project-directory", "/"]
+        command = ["docker", "compose", "--project-name", self.app, "--project-directory", "/"]
         command += ["--env-file", "/dev/null", "--file", "-"]
         env = {**CLIENT, "COMPOSE_IGNORE_ORPHANS": "1"}  # the other slot is none
         text = document.as_json(made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from daybook_release import rules
 from daybook_release.variables import mapping
 
 SLOTS = ("blue", "green")
+ROTATES = {"max-size": "10m", "max-file": "3"}
 LEFT_OUT = ("build", "env_file", "profiles", "pull_policy")
 """Keys of a service that mean nothing on a host, or are done here."""
 
@@ -49,17 +50,18 @@ def generated(
     web = rules.wishes(model).web
     here = slot_service(web, slot)
     made: dict[str, Any] = {"name": app, "services": {}}
-    for kind in ("volumes", "networks"):
+    for kind, keys in (("volumes", rules.VOLUME), ("networks", rules.NETWORK)):
         if model.get(kind):
-            made[kind] = {name: _known(each or {}) for name, each in model[kind].items()}
+            made[kind] = {name: _kept(each or {}, keys) for name, each in model[kind].items()}
     for name, said in model["services"].items():
-        service = _known({k: v for k, v in said.items() if k in rules.SERVICE or k == "image"})
-        service = {k: v for k, v in service.items() if k not in LEFT_OUT}
+        service = _kept(said, {"image", *rules.SERVICE} - {*LEFT_OUT})
         if "env_file" in said or "environment" in service:
             known = dict.fromkeys(names) if said.get("env_file") else {}
             service["environment"] = known | mapping(said.get("environment"))
         if "depends_on" in service:
             service["depends_on"] = _renamed(service["depends_on"], web, here)
+        if "logging" in service:
+            service["logging"] = _rotated(service["logging"])
         if "volumes" in service:
             service["volumes"] = [rules.long_mount(mount) for mount in service["volumes"]]
         if "ports" in service and name != web:
@@ -81,13 +83,15 @@ def difference(model: rules.Model, made: rules.Model) -> str:
     return "\n".join(difflib.unified_diff(*sides, *names, lineterm=""))
 
 
-def _known(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what says nothing, and extensions."""
-    return {
-        key: value
-        for key, value in entries.items()
-        if value is not None and not key.startswith("x-")
-    }
+def _kept(entries: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """Leave out what says nothing, and every other key."""
+    return {k: value for k, value in entries.items() if k in keys and value is not None}
+
+
+def _rotated(logging: Mapping[str, Any]) -> dict[str, Any]:
+    """Let a log rotate, as the engine's own driver does unless a service names one."""
+    options = logging.get("options") or {}
+    return {**logging, "options": ROTATES | _kept(options, options)}
 
 
 def _renamed(said: Any, web: str, here: str) -> Any:

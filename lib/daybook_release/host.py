@@ -74,8 +74,11 @@ class Host:
     ) -> Ran:
         """Run a command to its end; code 124 when it took too long.
 
-        text: its standard input. asks_aws: it gets the AWS_ variables of this process.
+        text: its standard input. asks_aws: it gets the AWS_ variables of this process. What
+        keeps the lock has an end even when this process is killed.
         """
+        if self.held:
+            command = ["timeout", "--kill-after=10", f"{timeout_s + 10:.0f}", *command]
         process = subprocess.Popen(
             command,
             env=_environment(asks_aws) | dict(env or {}),

@@ -13,6 +13,8 @@ PORTS = 10
 HEALTH_S = 600
 DRAIN_S = 300
 STOP_S = 120
+LOG_MB = 100
+LOG_FILES = 10
 PULL_S = 1200
 MIGRATE_S = 1800
 RELEASE_S = 2700
@@ -29,6 +31,8 @@ TABLE = (
     ("containers of all services together", SERVICES, "containers"),
     ("`ports` of a service", PORTS, "entries"),
     ("`start_period` + `retries` * (`interval` + `timeout`)", HEALTH_S, "seconds"),
+    ("`max-size` of a log", LOG_MB, "MB"),
+    ("`max-file` of a log", LOG_FILES, "files"),
     ("`x-release.drain`", DRAIN_S, "seconds"),
     ("`stop_grace_period`", STOP_S, "seconds"),
     ("pull of one image", PULL_S, "seconds"),

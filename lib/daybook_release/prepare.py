@@ -153,7 +153,7 @@ def check_as_compose_reads(ground: Ground, release: Release, filled_in: rules.Mo
         found.append("services: they are not those of compose.yaml")
     if found:
         raise Refused(
-            "Compose reads compose.yaml differently:\n  " + "\n  ".join(found),
+            "What Compose makes of compose.yaml cannot be released:\n  " + "\n  ".join(found),
             next="correct compose.yaml and build the image again",
         )
 

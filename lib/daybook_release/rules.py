@@ -177,7 +177,7 @@ COMMAND = one_or_list_of(any_text)
 SIZE = text(r"[0-9]{1,15}(?:\.[0-9]{1,3})?\s?(?:[bkmgtBKMGT][bB]?)?", "write a size such as 512m")
 SHARE = text(r"[0-9]{1,6}(?:\.[0-9]{1,9})?", "write a number such as 0.5")
 LABELS = pairs(
-    r"(?!(?i:com\.docker\.|io\.docker\.|org\.dockerproject\.|daybook\.))[A-Za-z0-9][\w./-]{0,127}",
+    r"(?!(?i:com\.docker\.|io\.docker\.|org\.dockerproject\.|daybook\.))[A-Za-z0-9][\w./\[\]-]{0,127}",
     "use a name of your own; com.docker. and daybook. are reserved",
 )
 OWN_LABEL = "daybook.release"
@@ -287,11 +287,18 @@ def _joined(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
     yield from names_of(value, path, final, options)
 
 
+def _log_size(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([kKmM])", str(value))
+    per_mb = 1024 if found and found[2] in "kK" else 1
+    if not found or int(found[1]) > limits.LOG_MB * per_mb:
+        yield wrong(path, f"write one such as 10m, and {limits.LOG_MB}m at most")
+
+
 def _option(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
     """Check a logging driver's options; those of both drivers, and none that names a place."""
     options = {
-        "max-size": text(r"[0-9]{1,6}[kmg]?", "write a size such as 10m"),
-        "max-file": number(1, 100),
+        "max-size": _log_size,
+        "max-file": number(1, limits.LOG_FILES),
         "compress": text("true|false", 'write "true" or "false"'),
         "mode": one_of("blocking", "non-blocking"),
         "max-buffer-size": text(r"[0-9]{1,6}[kmg]?", "write a size such as 4m"),
@@ -417,6 +424,17 @@ SERVICE = {
 """What a service may say. Anything else could reach beyond its container, or is not known yet."""
 
 
+VOLUME = {
+    "name": _project_s,
+    "driver": one_of("local"),
+    "labels": _labels,
+    "external": one_of(False, fix="remove it: a release brings its own"),
+}
+NETWORK = {
+    **VOLUME,
+    "driver": one_of("bridge"),
+    "internal": FLAG,
+}
 FILE = table(
     {
         "name": any_text,
@@ -431,31 +449,8 @@ FILE = table(
                 "drain": duration(limits.DRAIN_S),
             }
         ),
-        "volumes": named(
-            NAME,
-            table(
-                {
-                    "name": _project_s,
-                    "driver": one_of("local"),
-                    "labels": _labels,
-                    "external": one_of(False, fix="remove it: a release brings its own"),
-                }
-            ),
-            limits.SERVICES,
-        ),
-        "networks": named(
-            NAME,
-            table(
-                {
-                    "name": _project_s,
-                    "driver": one_of("bridge"),
-                    "internal": FLAG,
-                    "labels": _labels,
-                    "external": one_of(False, fix="remove it: a release brings its own"),
-                }
-            ),
-            limits.SERVICES,
-        ),
+        "volumes": named(NAME, table(VOLUME), limits.SERVICES),
+        "networks": named(NAME, table(NETWORK), limits.SERVICES),
     },
     extensions=True,
 )
@@ -492,7 +487,7 @@ def _image(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
         yield Problem(path, "it has no image", "write image: ${APP_IMAGE}, build: elsewhere")
         return
     is_released = value == final.image if final else IMAGE.fullmatch(value)
-    if not is_released and not PINNED.fullmatch(value):
+    if not is_released and (len(value) > 300 or not PINNED.fullmatch(value)):
         says = "this is neither the released image nor one that is pinned"
         fix = "write ${APP_IMAGE}, or name:tag with a tag other than latest, or name@sha256:…"
         yield Problem((*path, "image"), says, fix)

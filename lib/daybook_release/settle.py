@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from daybook_release import generate
+from daybook_release import generate, limits
 from daybook_release.docker import Container
 from daybook_release.errors import Failed, Refused
 from daybook_release.ground import Ground
@@ -127,7 +127,7 @@ def _pull(ground: Ground, image: str) -> None:
 
 def drain(ground: Ground, release: Release) -> bool:
     """Wait for the requests that a slot still has; False when its time was over first."""
-    patience_s = ground.wishes_of(release).drain_s
+    patience_s = min(ground.wishes_of(release).drain_s, limits.DRAIN_S)
     began = ground.host.ticks()
     underway_s = min(UNDERWAY_S, patience_s)
     while (waited_s := ground.host.ticks() - began) < patience_s:

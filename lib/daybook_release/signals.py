@@ -43,8 +43,13 @@ class Signals:
         """Let no signal stop what comes now, but the last limit."""
         self.is_held = True
 
+    def _is_first(self) -> bool:
+        """Tell whether this ends the command; a second one would cut short what the first began."""
+        is_first, self.is_held = not self.is_held, True
+        return is_first
+
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if not self.is_held:
+        if self._is_first():
             raise Interrupted(
                 f"Interrupted by {signal.Signals(number).name}.", next="sudo release status"
             )
@@ -54,7 +59,7 @@ class Signals:
             raise Failed("This took too long to be finished or undone.", next="sudo release repair")
         self.is_last = True
         signal.setitimer(signal.ITIMER_REAL, self.more_s)
-        if not self.is_held:
+        if self._is_first():
             raise Failed(
                 f"This took longer than the limit of {self.within_s / 60:.0f} minutes.",
                 next="make migration, start and health checks faster; docs/releases.md has limits",

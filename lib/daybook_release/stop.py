@@ -21,7 +21,7 @@ def stop(ground: Ground) -> str:
     A release undoes itself, or finishes when it is past its switch. What a killed command left
     behind is only ended: what it had begun is for `repair`.
     """
-    if not ground.store.is_locked():
+    if not holders(ground.store.lock_path):
         return _left(ground) or "nothing runs"
     holder = ground.store.holder()
     is_alive = bool(holder) and started(holder.pid) == holder.started
@@ -52,7 +52,12 @@ def started(pid: int) -> int:
 
 
 def holders(lock: Path) -> list[int]:
-    """Return the processes that have a lock's file open, but this one."""
+    """Return the processes that have a lock's file open, but this one.
+
+    /proc/locks leaves out a lock whose first owner is dead, though what it started holds it.
+    """
+    if not lock.exists():
+        return []
     there, found = lock.stat(), set()
     for path in Path("/proc").glob("[0-9]*/fd/*"):
         try:
@@ -73,7 +78,7 @@ def _signal(pid: int, number: int) -> None:
 
 def _is_free(ground: Ground, within_s: float) -> bool:
     deadline = ground.host.ticks() + within_s
-    while ground.store.is_locked():
+    while holders(ground.store.lock_path):
         if ground.host.ticks() > deadline:
             return False
         ground.host.sleep(POLL_S)

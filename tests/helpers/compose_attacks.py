@@ -424,6 +424,10 @@ ATTACKS: list[Attack] = [
             {"driver": "json-file", "options": {"labels-regex": ".*"}},
             {"driver": "local", "options": {"syslog-address": "unix:///run/docker.sock"}},
             {"driver": "json-file", "options": {"max-size": "-1"}},
+            {"driver": "json-file", "options": {"max-size": "999g"}},
+            {"driver": "json-file", "options": {"max-size": "101m"}},
+            {"driver": "json-file", "options": {"max-size": None}},
+            {"driver": "local", "options": {"max-file": "1000"}},
             {"driver": "json-file", "options": "x"},
             "syslog",
         )

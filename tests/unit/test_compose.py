@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from compose_attacks import TEXTS
 
 from daybook import compose
 
@@ -47,3 +48,19 @@ def test_what_is_no_compose_file_is_told_as_a_problem_too(tmp_path, text):
     path.write_text(text)
     [problem] = compose.read(path).problems
     assert problem.startswith("compose.yaml line ")
+
+
+def test_a_variable_that_nothing_declares_is_told_before_anything_is_built(tmp_path):
+    path = tmp_path / "compose.yaml"
+    path.write_text(APP.read_text().replace("${APP_VERSION:-}", "${MAIL_TOKEN}"))
+    assert compose.read(path, ["MAIL_TOKEN"]).problems == ()
+    [problem] = compose.read(path, []).problems
+    assert "MAIL_TOKEN has no value; declare it under secrets:" in problem
+
+
+@pytest.mark.attack("F8", "a developer's compose file takes long to read, or names another file")
+@pytest.mark.parametrize("text", [*TEXTS.values(), "a: \xff"], ids=[*TEXTS, "latin-1"])
+def test_a_text_that_plays_with_yaml_is_refused_on_a_laptop_too(tmp_path, text):
+    path = tmp_path / "compose.yaml"
+    path.write_bytes(text.encode("latin-1" if "\xff" in text else "utf-8"))
+    assert compose.read(path).problems

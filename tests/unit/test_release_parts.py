@@ -201,8 +201,7 @@ def test_secrets_reach_compose_on_its_standard_input_alone():
     Docker(host, "shop").up(made, ["web-blue"])
     assert host.commands == [
         [
-            *("timeout", "--kill-after=10", "610", "docker", "compose"),
-            *("--project-name", "shop", "--project-directory", "/"),
+            *("docker", "compose", "--project-name", "shop", "--project-directory", "/"),
             *("--env-file", "/dev/null", "--file", "-"),
             *("up", "--detach", "--no-build", "--no-deps", "--pull", "never", "--", "web-blue"),
         ]
@@ -240,6 +239,14 @@ def test_commands_get_no_variable_but_those_they_need(monkeypatch, tmp_path):
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     assert variables == {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
     assert "AWS_REGION=somebody's own" in Host().run(["env"], asks_aws=True).out
+
+
+@pytest.mark.attack("F9", "a killed release's commands keep the lock for ever")
+def test_what_keeps_the_lock_has_an_end_of_its_own():
+    command = ["sh", "-c", "tr '\\0' ' ' < /proc/$PPID/cmdline"]
+    assert "timeout" not in Host().run(command).out
+    held = Host(held=[1]).run(command, timeout_s=5)
+    assert held.out.startswith("timeout --kill-after=10 15 sh -c")
 
 
 def test_a_command_reads_its_input():

@@ -6,13 +6,14 @@ import json
 
 import pytest
 from compose_attacks import ATTACKS, GOOD, ORDINARY, attacked
-from compose_strategies import APP, IMAGE, SECRETS, filled_in, texts
+from compose_strategies import APP, IMAGE, KEYS, SECRETS, filled_in, texts
 from confinement import gains
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daybook_release import generate, names, variables
+from daybook_release import document, generate, names, rules, variables
 
+TOP = ("name", "services", "volumes", "networks", "x-release", "include", "version")
 MANY = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -23,6 +24,28 @@ def test_what_is_allowed_gains_nothing(text):
     made = filled_in(text)
     if made is not None:
         assert gains(made, app=APP, image=IMAGE) == []
+
+
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9)
+)
+TREES = st.recursive(
+    LEAVES,
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), below, max_size=4)
+    ),
+    max_leaves=25,
+)
+
+
+@MANY
+@given(st.dictionaries(st.sampled_from(TOP), TREES, max_size=5))
+def test_any_data_is_judged(tree):
+    """Whatever its types: with a reason, and never with a traceback."""
+    for problem in rules.problems(tree) + rules.unknown(tree, ()):
+        assert problem.line(document.Document(tree, {})).isprintable()
+    rules.problems(tree, rules.Final("shop", "x:1", "web", 8000))
 
 
 @pytest.mark.parametrize("text", [GOOD, *ORDINARY.values()])

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from daybook import checks, secrets
-from daybook.errors import CommandFailed
+from daybook.errors import CommandFailed, SettingsError
 from daybook.settings import Settings
 from daybook.target import Target
 
@@ -152,3 +152,15 @@ def refusing(code: str, message: str = ""):
         raise ClientError({"Error": {"Code": code, "Message": message}}, "Call")
 
     return call
+
+
+@pytest.mark.attack("F13", "a secret's name is a path, an option or two lines")
+@pytest.mark.parametrize("name", ["$(id)", "A\nB", "../x", "--x", "", "a", "A" * 65])
+def test_what_is_no_name_is_refused_before_aws_is_asked(name):
+    store = secrets.Store.__new__(secrets.Store)
+    store.path = "/shop/staging"
+    for ask in (store.history, store.delete, lambda each: store.put(each, "x", "note")):
+        with pytest.raises(SettingsError):
+            ask(name)
+    with pytest.raises(SettingsError, match="may not have"):
+        store.put("LD_PRELOAD", "x", "note")

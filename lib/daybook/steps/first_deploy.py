@@ -126,7 +126,7 @@ class FirstDeploy(ReleaseStep):
         path = self.root / "app" / "compose.yaml"
         if not path.is_file():
             return checks.file_is(path, self.root, "write app/compose.yaml")(name)
-        problems = compose.read(path).problems
+        problems = compose.read(path, self.settings.secrets).problems
         fix = f"mend app/{path.name}; see docs/releases.md"
         observed = "; ".join(problems) or "can be"
         return checks.Check(name, "can be released without downtime", observed, not problems, fix)

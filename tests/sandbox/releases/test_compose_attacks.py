@@ -39,11 +39,12 @@ RELEASED = {
     "bomb": (("x-a",), [[["x"] * 20] * 20] * 20),
 }
 READ = """
-import json, subprocess, sys
+import json, pathlib, subprocess
 command = ["docker", "compose", "--project-name", "shop", "--project-directory", "/"]
 command += ["--env-file", "/dev/null", "--file", "-", "config", "--format", "json"]
 env = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "DOCKER_CONFIG": "/nonexistent"}
-for text in json.load(open("/root/made.json")):
+for path in sorted(pathlib.Path("/root/made").iterdir()):
+    text = path.read_text(encoding="utf-8")
     done = subprocess.run(command, input=text, env=env, capture_output=True, text=True)
     said = json.loads(done.stdout) if done.returncode == 0 else done.stderr[-300:]
     print(json.dumps([done.returncode, said]))
@@ -95,12 +96,13 @@ def test_what_compose_reads_gains_nothing_either(host):
     @given(texts())
     def collect(text: str) -> None:
         made = filled_in(text)
-        if made is not None and len(allowed) < 100:
+        if made is not None and len(allowed) < 60:
             allowed[text] = made
 
     collect()
-    assert len(allowed) > 50
-    host.write("/root/made.json", json.dumps([document.as_json(m) for m in allowed.values()]))
+    assert len(allowed) > 30
+    for number, made in enumerate(allowed.values()):
+        host.write(f"/root/made/{number:03}.json", document.as_json(made))
     host.write("/root/read.py", READ)
     lines = host.sh("python3 /root/read.py", timeout_s=500).splitlines()
     taken = 0
@@ -165,7 +167,7 @@ class Going:
         line = "set -a; . /etc/environment; python3 /root/going.py > /root/going.out 2>&1"
         host.write("/root/going.sh", f"{line}; echo $? > /root/going.code\n")
         host.sh("rm -f /root/going.code; setsid sh /root/going.sh > /dev/null 2>&1 < /dev/null &")
-        host.eventually(self.is_migrating)
+        host.eventually(self.is_migrating, within_s=120)
 
     def is_migrating(self) -> bool:
         deploying = self.host.status["deploying"] or {}
@@ -174,7 +176,8 @@ class Going:
 
     def ended(self) -> tuple[int, str]:
         """Wait for its end; return its exit code and what it said."""
-        self.host.eventually(lambda: bool(self.host.sh("cat /root/going.code || true")))
+        ended = "cat /root/going.code 2>/dev/null || true"
+        self.host.eventually(lambda: bool(self.host.sh(ended)), within_s=180)
         return int(self.host.sh("cat /root/going.code")), self.host.sh("cat /root/going.out")
 
 
@@ -223,7 +226,7 @@ def test_stop_ends_what_a_kill_left_running(host):
 
 @pytest.mark.attack("F9", "a release that goes on for hours")
 def test_a_release_that_takes_too_long_is_undone(host):
-    code, said = Going(host, before="limits.RELEASE_S = 20").ended()
+    code, said = Going(host, before="limits.RELEASE_S = 60").ended()
     assert code == 6, said
     assert "longer than the limit" in said
     assert_undone(host)
