@@ -331,7 +331,10 @@ class _Check:
 
     def _header(self, statement: Statement, words: Sequence[Word]) -> Iterator[Problem]:
         field = words[0].text.lstrip("+?>").lower() if words else ""
-        if field == "location" and len(words) == 2:
+        if "{" in field:
+            says = "a visitor could choose the header, Location included"
+            yield Problem(statement.line, says, "write the name of the header")
+        elif field == "location" and len(words) == 2:
             yield from self._location(words[1])
         elif field in ("location", "refresh") and len(words) > 1:
             says = f"the header {field.title()} could lead visitors to a foreign site"

@@ -147,9 +147,13 @@ class _Site:
         for field, values in headers.items() if isinstance(headers, dict) else ():
             kind = field.lstrip("?>").lower()
             for value in values if isinstance(values, list) else (values,):
-                is_bad = kind == "refresh" or (
-                    kind == "location"
-                    and leads_outside(str(value), self.names, is_rewritten=self.is_rewritten)
+                is_bad = (
+                    "{" in kind
+                    or kind == "refresh"
+                    or (
+                        kind == "location"
+                        and leads_outside(str(value), self.names, is_rewritten=self.is_rewritten)
+                    )
                 )
                 if is_bad:
                     says = "the redirect could leave the environment's names"
@@ -165,7 +169,7 @@ class _Site:
         def replace(headers: Any, path: str) -> Iterator[Finding]:
             yield from _map(replaced)(headers, path)
             for field in headers if isinstance(headers, dict) else ():
-                if field.lstrip("?>").lower() in ("location", "refresh"):
+                if "{" in field or field.lstrip("?>").lower() in ("location", "refresh"):
                     yield Finding("the redirect could leave the environment's names", (field,))
 
         return _object(
