@@ -1,9 +1,9 @@
-"""The Caddyfile of an image: read, held to what a release may say, and written anew.
+"""Parse the Caddyfile of an image, check each statement against an allow-list, and write it anew.
 
-Caddy never gets the image's text. It gets the statements that were read here, each word quoted
-again, in a site of ours: braces, comments, snippets and `{$…}` cannot mean anything else to Caddy
-than they did to these checks. What Caddy makes of the statements is checked a second time, in
-caddyjson. https://caddyserver.com/docs/caddyfile/concepts
+Caddy never reads the image's text. It reads the statements that were parsed here, each word quoted
+again, inside a site of the host's: braces, comments, snippets and `{$…}` cannot mean one thing to
+these checks and another to Caddy. The JSON that Caddy adapts them to is checked in caddyjson.
+https://caddyserver.com/docs/caddyfile/concepts
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ INSIDE = {
     "not": MATCHERS,
     "lb_retry_match": MATCHERS,
 }
-"""What may stand in a block; a block that is not here holds words that caddyjson checks."""
+"""Allowed in these blocks; the words in other blocks are checked by caddyjson."""
 FIXES = {
-    "import": "write the lines here: a release brings no other file, and its snippets are not read",
-    "file_server": "let the application serve its files",
-    "root": "let the application serve its files",
-    "try_files": "let the application serve its files",
-    "php_fastcgi": f"write reverse_proxy {UPSTREAM}",
-    "forward_auth": f"let the application sign people in, or write reverse_proxy {UPSTREAM}",
-    "tls": "leave it out: the host keeps the certificates",
-    "bind": "leave it out: the host decides where Caddy listens",
-    "expression": f"write it with {', '.join(MATCHERS)}",
+    "import": "write the lines in place",
+    "file_server": "serve files from the application",
+    "root": "serve files from the application",
+    "try_files": "serve files from the application",
+    "php_fastcgi": f"use reverse_proxy {UPSTREAM}",
+    "forward_auth": f"authenticate in the application, or use reverse_proxy {UPSTREAM}",
+    "tls": "remove it: the host manages certificates",
+    "bind": "remove it: the host decides where Caddy listens",
+    "expression": f"use {', '.join(MATCHERS)}",
 }
 PLACEHOLDER = re.compile(
     r"""
@@ -77,9 +77,9 @@ PLACEHOLDER = re.compile(
     """,
     re.VERBOSE,
 )
-"""Placeholders that Caddy may fill in: facts about the request and the answer, none of the host."""
+"""Allowed placeholders: facts about the request and the response, none about the host."""
 OPENED = re.compile(r"\{([A-Za-z][\w-]*)(?=[.}]|$)([^}]*)")
-"""What Caddy could take for a placeholder; JSON, CSS and the like begin otherwise."""
+"""What Caddy could read as a placeholder; JSON and CSS do not begin like this."""
 AUTHORITY = re.compile(
     r"(?i:https?|\{scheme\}|\{http\.request\.scheme\})://"
     r"(?P<host>\{host\}|\{http\.request\.host\}|[a-z0-9.-]+)(?P<rest>.*)",
@@ -109,7 +109,7 @@ class Problem:
 
 
 class Unreadable(Exception):
-    """The file is none that the checks can read; holds the one problem."""
+    """The file cannot be parsed. problem: why, and where."""
 
     def __init__(self, line: int, says: str, fix: str) -> None:
         super().__init__(says)
@@ -148,22 +148,22 @@ class Statement:
         return words[1:] if is_matched else words
 
     def all(self) -> Iterator[Statement]:
-        """Give this statement and all inside of it."""
+        """Yield this statement and all within it."""
         yield self
         for statement in self.block or ():
             yield from statement.all()
 
 
 def read(text: str) -> tuple[Statement, ...]:
-    """Return a file's statements; Unreadable when it is not written plainly enough."""
+    """Return a file's statements; raises Unreadable."""
     if len(text.encode()) > MAX_BYTES:
-        says = f"the file has more than {MAX_BYTES // 1024} KiB"
-        raise Unreadable(1, says, "let the application answer with what is long")
+        says = f"the file is larger than {MAX_BYTES // 1024} KiB"
+        raise Unreadable(1, says, "serve long texts from the application")
     lines: list[list[Word]] = [[]]
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     for number, line in enumerate(text.split("\n"), 1):
         if not line.replace("\t", " ").isprintable():
-            raise Unreadable(number, "there is a character that does not show", "remove it")
+            raise Unreadable(number, "a character does not print", "remove it")
     for word in _words(text):
         if word is None:
             lines.append([])
@@ -177,21 +177,21 @@ def read(text: str) -> tuple[Statement, ...]:
 
 
 def problems(statements: Sequence[Statement], names: Collection[str]) -> list[Problem]:
-    """Return every reason not to release a file; none when Caddy may be asked what it says.
+    """Return every reason to refuse a file.
 
     names: the environment's, without a scheme.
     """
     found = [problem for statement in statements for problem in _of_site(statement)]
     sites = [each for each in statements if each.name == NAMES and each.block is not None]
     for site in sites[1:]:
-        found.append(Problem(site.line, f"there is a second site {NAMES}", "keep one"))
+        found.append(Problem(site.line, f"{NAMES} is there twice", "keep one site"))
     if not sites:
-        fix = f"begin it with {NAMES} {{, and close it with }}"
+        fix = f"begin it with {NAMES} {{ and end it with }}"
         found.append(Problem(1, f"the file has no site {NAMES}", fix))
     inside = [each for site in sites for each in site.all()]
     if sites and not any(word.text == UPSTREAM for each in inside for word in each.words):
-        fix = f"write reverse_proxy {UPSTREAM} where the application answers"
-        found.append(Problem(sites[0].line, f"nothing leads to {UPSTREAM}", fix))
+        fix = f"add reverse_proxy {UPSTREAM}"
+        found.append(Problem(sites[0].line, f"{UPSTREAM} is not used", fix))
     rewrites = any(each.name in ("uri", "rewrite", "handle_path") for each in inside)
     check = _Check(tuple(name.lower() for name in names), rewrites)
     for site in sites:
@@ -201,7 +201,7 @@ def problems(statements: Sequence[Statement], names: Collection[str]) -> list[Pr
 
 
 def check(text: str, names: Collection[str]) -> list[Problem]:
-    """Return every reason not to release a text, one that cannot be read included."""
+    """Return every reason to refuse a text, whether or not it can be parsed."""
     try:
         return problems(read(text), names)
     except Unreadable as err:
@@ -209,7 +209,7 @@ def check(text: str, names: Collection[str]) -> list[Problem]:
 
 
 def write(statements: Sequence[Statement], depth: int = 1) -> Iterator[tuple[int, str]]:
-    """Give the text of statements, each with the line that it came from."""
+    """Yield the text of each statement with its line in the image's file."""
     indent = "\t" * depth
     for statement in statements:
         words = " ".join(_quoted(word) for word in statement.words)
@@ -222,9 +222,10 @@ def write(statements: Sequence[Statement], depth: int = 1) -> Iterator[tuple[int
 
 
 def leads_outside(location: str, names: Collection[str], *, is_rewritten: bool = True) -> bool:
-    """Tell whether a redirect may leave the environment's names.
+    """Tell whether a redirect could leave the environment's names.
 
-    is_rewritten: paths may have lost the slash that they begin with.
+    is_rewritten: paths may have lost their first slash, so that "https://shop.test{uri}" could be
+    https://shop.test.example/.
     """
     if not location.isprintable() or " " in location or "\\" in location:
         return True
@@ -238,7 +239,7 @@ def leads_outside(location: str, names: Collection[str], *, is_rewritten: bool =
 
 
 def unknown_placeholder(text: str) -> str:
-    """Return the first placeholder of a text that is not allowed, without its value: "{env.…}"."""
+    """Return the first placeholder of a text that is not allowed, shortened: "{env.…}"."""
     for found in OPENED.finditer(text.replace(UPSTREAM, SLOT)):
         if not PLACEHOLDER.fullmatch(found[1] + found[2]):
             return "{" + found[1] + (".…}" if found[2] else "}")
@@ -246,7 +247,7 @@ def unknown_placeholder(text: str) -> str:
 
 
 class _Check:
-    """Hold directives to what they may say. names: the environment's. rewrites: paths change."""
+    """Check directives. names: the environment's. rewrites: a directive changes paths."""
 
     def __init__(self, names: Collection[str], rewrites: bool) -> None:
         self.names = names
@@ -283,13 +284,13 @@ class _Check:
         for word in statement.words:
             if placeholder := unknown_placeholder(word.text):
                 says = f"the placeholder {placeholder} is not allowed"
-                fix = "those of the request are allowed, such as {host}, {uri} and {header.Accept}"
+                fix = "use placeholders of the request, such as {host}, {uri} and {header.Accept}"
                 yield Problem(word.line, says, fix)
             if "`" in word.text and ('"' in word.text or word.text.endswith("\\")):
-                fix = "use one kind of quotes inside a word"
-                yield Problem(word.line, "the word holds quotes of both kinds", fix)
+                fix = "use one kind of quotes within a word"
+                yield Problem(word.line, "the word contains both kinds of quotes", fix)
             if "@daybook" in word.text:
-                says = "names that begin with @daybook are the host's"
+                says = "names that begin with @daybook are reserved"
                 yield Problem(word.line, says, "choose another name")
             if word.text == "import":  # Caddy imports wherever this begins a line, quoted or not.
                 yield Problem(word.line, "import is not allowed", FIXES["import"])
@@ -304,8 +305,8 @@ class _Check:
         if kind and kind.text == "host":
             for value in values[:-1]:
                 if value.text.lower() not in self.names:
-                    says = "the host is none of the environment's names"
-                    yield Problem(value.line, says, f"write {_one_of(self.names)}")
+                    says = "the host is not one of the environment's names"
+                    yield Problem(value.line, says, f"use {_one_of(self.names)}")
         for inner in statement.block or ():
             yield from self._words(inner)
             yield from self._match(inner, inner.words)
@@ -315,13 +316,12 @@ class _Check:
         if name in ("reverse_proxy", "to"):
             for word in statement.arguments if name == "reverse_proxy" else words:
                 if word.text != UPSTREAM:
-                    says = "a request would go somewhere else than to the application"
-                    yield Problem(word.line, says, f"write {UPSTREAM}, and nothing besides")
+                    fix = f"use {UPSTREAM} and nothing else"
+                    yield Problem(word.line, "the upstream is not the application", fix)
         elif name == "transport" and [word.text for word in words] != ["http"]:
-            yield Problem(statement.line, "the transport is not http", "write transport http")
+            yield Problem(statement.line, "the transport is not http", "use transport http")
         elif name == "output" and [word.text for word in words] != ["stderr"]:
-            says = "the log would not go to the host's journal"
-            yield Problem(statement.line, says, "write output stderr")
+            yield Problem(statement.line, "the log does not go to stderr", "use output stderr")
         elif name == "redir" and statement.arguments:
             yield from self._location(statement.arguments[0])
         elif name == "header":
@@ -331,28 +331,31 @@ class _Check:
 
     def _header(self, statement: Statement, words: Sequence[Word]) -> Iterator[Problem]:
         field = words[0].text.lstrip("+?>").lower() if words else ""
-        if field == "location" and len(words) == 2:
+        if "{" in field:
+            says = "a request could choose the header's name"
+            yield Problem(statement.line, says, "use a fixed name")
+        elif field == "location" and len(words) == 2:
             yield from self._location(words[1])
         elif field in ("location", "refresh") and len(words) > 1:
-            says = f"the header {field.title()} could lead visitors to a foreign site"
-            yield Problem(statement.line, says, "write redir, or let the application answer so")
+            says = f"the header {field.title()} could redirect to another site"
+            yield Problem(statement.line, says, "use redir, or set it in the application")
 
     def _location(self, word: Word) -> Iterator[Problem]:
         if leads_outside(word.text, self.names, is_rewritten=self.rewrites):
-            fix = f"begin it with a path such as /here, or with https:// and {_one_of(self.names)}"
+            fix = f"begin it with a path such as /new, or with https:// and {_one_of(self.names)}"
             if self.rewrites and AUTHORITY.fullmatch(word.text):
-                fix += ", then /: paths are rewritten in this file"
+                fix += ", then /, because this file rewrites paths"
             yield Problem(word.line, "the redirect could leave the environment's names", fix)
 
 
 def _words(text: str) -> Iterator[Word | None]:
-    """Give a text's words, and None at each end of a line."""
+    """Yield a text's words, and None at the end of each line."""
     at, line = 0, 1
     while at < len(text):
         found = WORD.match(text, at)
         if not found:
-            fix = "end every word with a blank, and close each quote"
-            raise Unreadable(line, "the quotes or a backslash cannot be read", fix)
+            fix = "close each quote, and put a space after it"
+            raise Unreadable(line, "a quote or a backslash cannot be parsed", fix)
         kind, value = found.lastgroup, found[found.lastgroup]
         if kind == "newline":
             yield None
@@ -360,9 +363,8 @@ def _words(text: str) -> Iterator[Word | None]:
             if kind == "quoted":
                 value = re.sub(r"\\(.)", _unescaped, value, flags=re.DOTALL)
             if kind != "bare" and value in ("{", "}"):
-                raise Unreadable(
-                    line, "Caddy takes a quoted brace for a block", "write it otherwise"
-                )
+                fix = "add another character to the word"
+                raise Unreadable(line, "Caddy reads a quoted brace as a block", fix)
             yield Word(value, line, kind != "bare")
         line += found[0].count("\n")
         at = found.end()
@@ -373,7 +375,7 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 def _blocks(lines: Sequence[Sequence[Word]]) -> tuple[Statement, ...]:
-    """Return the statements of lines, blocks inside of each other."""
+    """Return the statements of lines, nested in their blocks."""
     open_ones: list[tuple[tuple[Word, ...], int]] = []
     levels: list[list[Statement]] = [[]]
     for words in lines:
@@ -382,16 +384,16 @@ def _blocks(lines: Sequence[Sequence[Word]]) -> tuple[Statement, ...]:
         others = words[:-1] if opens or closes else words
         is_mixed = any(word.is_brace(brace) for word in others for brace in ("{", "}", "{}"))
         if is_mixed or (closes and len(words) > 1):
-            fix = "end a line with {, and give } a line of its own"
-            raise Unreadable(line, "a brace stands in the middle of a line", fix)
+            fix = "put { at the end of a line, and } on a line of its own"
+            raise Unreadable(line, "there is a brace within the line", fix)
         if closes:
             if not open_ones:
-                raise Unreadable(line, "} closes nothing", "remove it")
+                raise Unreadable(line, "there is no block for this } to close", "remove it")
             (head, began), block = open_ones.pop(), tuple(levels.pop())
             levels[-1].append(Statement(head, began, block))
         elif opens:
             if len(open_ones) >= MAX_DEPTH:
-                raise Unreadable(line, f"more than {MAX_DEPTH} blocks are nested", "nest less")
+                raise Unreadable(line, f"more than {MAX_DEPTH} blocks are nested", "use fewer")
             open_ones.append((tuple(words[:-1]), line))
             levels.append([])
         else:
@@ -402,23 +404,23 @@ def _blocks(lines: Sequence[Sequence[Word]]) -> tuple[Statement, ...]:
 
 
 def _of_site(statement: Statement) -> Iterator[Problem]:
-    """A file is one site; everything else at its top belongs to the host."""
+    """Allow one site at the top level, and nothing else."""
     texts = [word.text for word in statement.words]
     if texts == [NAMES] and statement.block is not None:
         return
     if not texts:
-        says, fix = "global options are the host's", "leave the block out"
+        says, fix = "global options are not allowed", "remove the block"
     elif texts[0] == "import":
         says, fix = "import is not allowed", FIXES["import"]
     elif re.fullmatch(r"\(.*\)", texts[0]):
-        says, fix = "snippets are not read", "write its lines where they are wanted"
+        says, fix = "snippets are not allowed", FIXES["import"]
     else:
-        says, fix = "this is another site or listener", f"the one site is {NAMES} {{ … }}"
+        says, fix = "another site or listener is not allowed", f"keep {NAMES} only"
     yield Problem(statement.line, says, fix)
 
 
 def _refused(statement: Statement, name: str, known: Sequence[str], where: str = "") -> Problem:
-    fix = FIXES.get(name) or f"the words allowed{where} are {', '.join(known)}"
+    fix = FIXES.get(name) or f"allowed{where}: {', '.join(known)}"
     return Problem(statement.line, f"{printable(name, 40)} is not allowed", fix)
 
 
@@ -427,7 +429,7 @@ def _one_of(names: Collection[str]) -> str:
 
 
 def _quoted(word: Word) -> str:
-    """Return a word so that Caddy can read it in one way only."""
+    """Return a word quoted, unless it is plain."""
     text = word.text.replace(UPSTREAM, SLOT)
     if re.fullmatch(r"(?:[A-Za-z0-9_@/.:*=+-]|\{[\w.-]+\})+", text):
         return text

@@ -1,6 +1,6 @@
-"""What Caddy made of a site, held to what a site of this host may do.
+"""Check the JSON that Caddy adapted a site to against an allow-list.
 
-A handler, a matcher or a key that is not here is refused, whatever a newer Caddy knows.
+Handlers, matchers and keys that are not listed here are refused, whatever a newer Caddy offers.
 https://caddyserver.com/docs/json/
 """
 
@@ -18,14 +18,14 @@ from daybook_release.caddyfile import leads_outside, unknown_placeholder
 SECOND_NS = 1_000_000_000
 UPSTREAM = "{http.vars.daybook_slot}"
 BCRYPT_COST = 14
-"""Of a password's hash: each step above doubles what a request costs the host."""
+"""The highest cost of a password's hash: each step doubles the CPU time of a request."""
 LONGEST_S = 3600
 LISTEN = {"https": ":443", "http": ":80"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not allowed. near: texts beside it, by which its line can be found."""
+    """Something that is not allowed. near: texts by which its line can be found."""
 
     says: str
     near: tuple[str, ...] = ()
@@ -39,14 +39,14 @@ def findings(
 ) -> list[Finding]:
     """Return everything in an adapted site that is not allowed.
 
-    names: as Caddy takes them, with or without a scheme. leads: the routes that choose the slot,
-    which come first.
+    names: with or without a scheme, as in the Caddyfile. leads: the first routes, which choose the
+    slot.
     """
     return list(_Site(names, leads).config(config))
 
 
 class _Site:
-    """Holds what is allowed and depends on the environment."""
+    """What is allowed in one environment."""
 
     def __init__(self, names: Sequence[str], leads: Sequence[Mapping[str, Any]]) -> None:
         self.by_listener: dict[str, list[str]] = {}
@@ -68,7 +68,7 @@ class _Site:
         except (KeyError, TypeError, AttributeError):
             listeners = []
         if listeners != sorted((port,) for port in self.by_listener):
-            yield Finding("Caddy would listen elsewhere than for the environment's names")
+            yield Finding("Caddy would listen on another port or address")
 
     def _server(self, server: Any, path: str) -> Iterator[Finding]:
         names = self.by_listener.get((server.get("listen") or [""])[0], [])
@@ -99,10 +99,10 @@ class _Site:
             except (AttributeError, KeyError, TypeError, ValueError):
                 is_ours = False
             if not is_ours:
-                yield Finding("Caddy would serve other names than the environment's")
+                yield Finding("Caddy would serve other names")
                 return
             if inner[: len(leads)] != leads:
-                yield Finding("the choice of the slot is the host's", ("vars", "daybook_slot"))
+                yield Finding("the slot is chosen by the host only", ("vars", "daybook_slot"))
             yield from _each(self._route)(inner[len(leads) :], path)
 
         return check
@@ -132,7 +132,7 @@ class _Site:
 
     def _name(self, name: Any, path: str) -> Iterator[Finding]:
         if not isinstance(name, str) or name.lower() not in self.names:
-            yield Finding("the host is none of the environment's names", (str(name),))
+            yield Finding("the host is not one of the environment's names", (str(name),))
 
     def _handler(self, handler: Any, path: str) -> Iterator[Finding]:
         kind = handler.get("handler") if isinstance(handler, dict) else None
@@ -143,13 +143,17 @@ class _Site:
         yield from _HANDLERS[kind](self)(rest, kind)
 
     def _location_of(self, headers: Any, path: str) -> Iterator[Finding]:
-        """Refuse headers that lead a visitor away: {"Location": ["https://…"]}."""
+        """Refuse headers that redirect elsewhere: {"Location": ["https://…"]}."""
         for field, values in headers.items() if isinstance(headers, dict) else ():
             kind = field.lstrip("?>").lower()
             for value in values if isinstance(values, list) else (values,):
-                is_bad = kind == "refresh" or (
-                    kind == "location"
-                    and leads_outside(str(value), self.names, is_rewritten=self.is_rewritten)
+                is_bad = (
+                    "{" in kind
+                    or kind == "refresh"
+                    or (
+                        kind == "location"
+                        and leads_outside(str(value), self.names, is_rewritten=self.is_rewritten)
+                    )
                 )
                 if is_bad:
                     says = "the redirect could leave the environment's names"
@@ -165,7 +169,7 @@ class _Site:
         def replace(headers: Any, path: str) -> Iterator[Finding]:
             yield from _map(replaced)(headers, path)
             for field in headers if isinstance(headers, dict) else ():
-                if field.lstrip("?>").lower() in ("location", "refresh"):
+                if "{" in field or field.lstrip("?>").lower() in ("location", "refresh"):
                     yield Finding("the redirect could leave the environment's names", (field,))
 
         return _object(
@@ -227,7 +231,7 @@ class _Site:
                     include=_each(_like(access)),
                 )(log, "log")
             else:
-                yield Finding("a log has another name", ("log",))
+                yield Finding("the log has another name", ("log",))
 
 
 def _object(**fields: Check) -> Check:
@@ -308,25 +312,25 @@ def _like(pattern: str) -> Check:
 
 
 def _vars(value: Any, path: str) -> Iterator[Finding]:
-    """`skip_log` is a variable; any other could choose the slot."""
+    """Allow `skip_log`, which is a variable; another could choose the slot."""
     if value != {"skip_log": True}:
         yield Finding("vars is not allowed", ("vars", *_texts(value)))
 
 
 def _password(value: Any, path: str) -> Iterator[Finding]:
-    """A hash as Caddy writes it: bcrypt's own, or any in base64."""
+    """Bound the cost of a hash, which is bcrypt's own text or any in base64."""
     try:
         text = value if value[:1] == "$" else base64.b64decode(value, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, TypeError, ValueError):
-        return  # A hash by scrypt, whose cost is Caddy's own.
+        return  # scrypt, whose cost is Caddy's default
     cost = re.match(r"\$2[abxy]\$(\d\d)\$", text)
     if cost and int(cost[1]) > BCRYPT_COST:
-        says = f"the hash of a password costs more than bcrypt's {BCRYPT_COST}"
+        says = f"the cost of a bcrypt hash is above {BCRYPT_COST}"
         yield Finding(says, ("basicauth",))
 
 
 def _encoder(value: Any, path: str) -> Iterator[Finding]:
-    """How a log is written; `filter` changes fields and wraps another."""
+    """Check the format of a log; `filter` changes fields and wraps another format."""
     kind = value.get("format") if isinstance(value, dict) else None
     plain = {
         **dict.fromkeys(("message_key", "level_key", "time_key", "name_key", "caller_key"), _text),

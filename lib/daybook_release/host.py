@@ -130,7 +130,7 @@ class Host:
         try:
             return _ask(port, path, name, forwarded)
         except (OSError, http.client.HTTPException) as err:
-            return Answer(0, str(err) or type(err).__name__)
+            return Answer(0, printable(err) or type(err).__name__)
 
     def connections_to(self, port: int) -> int:
         """Count the connections that are open to a port of 127.0.0.1."""

@@ -55,7 +55,7 @@ CONFINED = {
     "DynamicUser": "yes",
     "Environment": "HOME=/nonexistent",
     "MountAPIVFS": "no",
-    # Debian's Caddy is linked to libraries; these folders hold packages' files alone.
+    # Debian's Caddy needs shared libraries; these folders hold files of packages only.
     "BindReadOnlyPaths": "/usr/bin/caddy /usr/lib /usr/lib:/lib -/usr/lib64:/lib64",
     "PrivateNetwork": "yes",
     "PrivateDevices": "yes",
@@ -89,7 +89,7 @@ CONFINED = {
     "TasksMax": "64",
     "RuntimeMaxSec": "20",
 }
-"""What takes a process's rights, network, view of the host, and its patience.
+"""Properties of a process without privileges, network or access to the host, and with limits.
 
 https://www.freedesktop.org/software/systemd/man/257/systemd.exec.html
 """
@@ -110,7 +110,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A site made of an image's Caddyfile. lines: of the image's file, one for each of the text."""
+    """A site made from an image's Caddyfile. lines: the line of that file, for each of the text."""
 
     text: str
     lines: tuple[int, ...]
@@ -119,7 +119,7 @@ class Rendered:
     leads: tuple[Mapping[str, Any], ...]
 
     def line_near(self, texts: Sequence[str]) -> int:
-        """Return the line of the image's file that has most of these texts in it."""
+        """Return the line of the image's file that contains most of these texts."""
         pieces = {piece for text in texts for piece in re.findall(r"[\w-]{2,}", text)}
 
         def score(statement: Statement) -> int:
@@ -138,7 +138,7 @@ def flag(app: str, port: int) -> str:
 def render(template: str, names: tuple[str, ...], app: str, port: int) -> Rendered:
     """Return the site that leads to the slots, at `port` and the next.
 
-    Refused when the template says what an image may not say.
+    Raises Refused when the template contains something that is not allowed.
     """
     if found := caddyfile.check(template, {name.rpartition("://")[2] for name in names}):
         raise _refused(found)
@@ -157,16 +157,16 @@ def render(template: str, names: tuple[str, ...], app: str, port: int) -> Render
 
 
 def _leads(app: str, port: int) -> tuple[dict[str, Any], ...]:
-    """Return LEADS as Caddy adapts it."""
+    """Return LEADS as Caddy adapts them to JSON."""
     slots = [{"handler": "vars", "daybook_slot": f"127.0.0.1:{n}"} for n in (port, port + 1)]
     file = {"root": str(SLOTS), "try_files": [f"/{flag(app, port)}"]}
     return {"handle": slots[:1]}, {"handle": slots[1:], "match": [{"file": file}]}
 
 
 def confined(folder: Path) -> list[str]:
-    """Return the command that adapts and tries FOLDER/Caddyfile, which is all that it sees.
+    """Return the command that adapts and validates FOLDER/Caddyfile.
 
-    systemd gives it a user of its own, and nothing of the host but Caddy and its libraries.
+    FOLDER is the root directory of the process; of the host it sees Caddy and its libraries only.
     """
     properties = CONFINED | {"RootDirectory": str(folder)}
     flags = [f"--property={name}={value}" for name, value in properties.items()]
@@ -189,9 +189,9 @@ class Caddy:
         self.path = SITES / f"{app}.caddy"
 
     def check(self, site: Rendered) -> None:
-        """Refuse a site that Caddy does not take, or that would do what no site may.
+        """Refuse a site that Caddy does not accept, or whose JSON is not allowed.
 
-        Caddy reads it without any right; the Caddy that serves has never seen it before.
+        This is the first time that Caddy reads it, in a process without privileges.
         """
         folder = Path(tempfile.mkdtemp(prefix="daybook-caddy-", dir=RUN))
         try:
@@ -280,20 +280,20 @@ def _refused(found: Sequence[Problem]) -> Refused:
 
 
 def _findings(done: Ran, site: Rendered) -> list[Problem]:
-    """Return what is not allowed in the configuration that Caddy printed, if it did."""
+    """Return what is not allowed in the JSON that Caddy printed, if it printed any."""
     try:
         config = json.loads(done.out)
     except (ValueError, RecursionError):
         if done.is_good:
             raise _unchecked(done) from None
         return []
-    fix = "leave it out; docs/releases.md lists what a Caddyfile may say"
+    fix = "remove it; docs/releases.md lists what is allowed"
     found = caddyjson.findings(config, site.names, site.leads)
     return [Problem(site.line_near(each.near), each.says, fix) for each in found]
 
 
 def _of_caddy(done: Ran, site: Rendered) -> Problem:
-    """Return Caddy's own complaint, with the line of the image's file and no word of it."""
+    """Return Caddy's error with the line of the image's file, without quoting it."""
     says = done.err.rpartition("Error: ")[2] if "Error: " in done.err else ""
     if not says:
         raise _unchecked(done)
@@ -304,14 +304,14 @@ def _of_caddy(done: Ran, site: Rendered) -> Problem:
         line = site.line_near([says])
     says = re.split(r"Error during parsing: |Caddyfile:\d+:? ?|provision \S+: ", says)[-1]
     says = re.sub(r"'[^']*'|`[^`]*`|\"[^\"]*\"", "…", says.strip())
-    fix = "caddy validate says the same at home, with {$NAMES} and {$UPSTREAM} set"
+    fix = "try caddy validate at home, with NAMES and UPSTREAM set"
     return Problem(line, f"Caddy does not accept it: {says}", fix)
 
 
 def _unchecked(done: Ran) -> Refused:
     return Refused(
         f"The image's Caddyfile cannot be checked: {printable(done.last_words) or 'no answer'}",
-        next="journalctl -n 20 says why systemd-run does not start caddy",
+        next="see journalctl -n 20; the check needs systemd-run and /usr/bin/caddy",
     )
 
 

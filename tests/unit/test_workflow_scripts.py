@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import threading
@@ -229,3 +230,49 @@ def test_an_environment_is_never_cut_off_in_a_change(path):
     concurrency = yaml.safe_load(path.read_text())["concurrency"]
     only_looks = path.name in ("test.yml", "plan.yml")
     assert concurrency["cancel-in-progress"] is only_looks
+
+
+HOSTILE = "```\n# Everything is fine\n<img src=https://evil.example>\n~~~\n- [x] @everyone"
+RELEASES = {
+    "ansible/roles/github_runner/files/release-from-ci": {"sudo": "printf '%s\\n' \"$HOSTILE\""},
+    "app/ci/release-by-ssm": {
+        "aws": 'case "$*" in *send-command*) echo c1 ;; *".Status --output"*) echo Success ;; '
+        "*TargetCount*) echo 1 ;; *) printf '%s\\n' \"$HOSTILE\" ;; esac"
+    },
+}
+
+
+@pytest.mark.parametrize("script", RELEASES)
+@pytest.mark.attack("F2", "what an image prints becomes Markdown of the workflow's summary")
+def test_what_a_release_prints_is_no_markdown_in_the_summary(tmp_path, script):
+    for name, line in RELEASES[script].items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    summary = tmp_path / "summary.md"
+    given = {"GITHUB_STEP_SUMMARY": str(summary), "HOSTILE": HOSTILE, "ENVIRONMENT": "staging"}
+    given |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DOCUMENT": "hello-staging-release"}
+    done = subprocess.run(
+        ["bash", ROOT / script, "r@sha256:0"],
+        env=os.environ | given,
+        capture_output=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = summary.read_text().splitlines()
+    fences = [at for at, line in enumerate(lines) if line == "~" * 64]
+    for line in HOSTILE.splitlines():
+        is_indented = f"    {line}" in lines
+        assert is_indented or fences[0] < lines.index(line) < fences[1] == len(lines) - 1
+
+
+@pytest.mark.attack("F2", "what a host says becomes Markdown of the issue about drift")
+def test_what_a_host_says_is_no_markdown_in_an_issue(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    issue = runpy.run_path(str(SCRIPTS / "issue"), run_name="issue")
+    record = json.dumps({"error": {"message": HOSTILE, "details": [HOSTILE]}})
+    monkeypatch.setattr(subprocess, "check_output", lambda *_, **__: record)
+    for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID"):
+        monkeypatch.setenv(name, "x")
+    lines = issue["body"]("staging").splitlines()
+    assert [line.removeprefix("    ") for line in lines[:-2]] == HOSTILE.splitlines() * 2
+    assert all(line.startswith("    ") for line in lines[:-2])

@@ -308,6 +308,14 @@ ATTACKS: dict[str, tuple[str, int]] = {
         site("header Location https://WWW.NAME https://evil.example"),
         3,
     ),
+    "a header that the visitor names": (
+        site("header {query.name} {query.value}", 'respond /x "" 302'),
+        3,
+    ),
+    "a header that the visitor names, in a block": (
+        site("header {", "\t{header.X-Name} {header.X-Value}", "}"),
+        4,
+    ),
     "a header that refreshes": (site('header Refresh "0; url=https://evil.example"'), 3),
     "an answer of the application that redirects": (
         "{$NAMES} {\n\treverse_proxy {$UPSTREAM} {\n\t\theader_down Location //evil\n\t}\n}\n",

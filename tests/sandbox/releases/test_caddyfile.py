@@ -26,11 +26,8 @@ RELEASED = (
     "the root of the host",
     "Caddy's own administration",
     "import of a file in headers",
-    "import of a file in a site",
     "a second port",
     "the environment of Caddy",
-    "a log that is a file",
-    "global options",
 )
 SEES = (
     "id -u; cat /etc/shadow /etc/passwd; ls /srv /etc /root /home /run /proc; env;"
@@ -112,11 +109,10 @@ def test_what_the_words_hide_is_seen_in_what_caddy_makes_of_them(check):
     outside = ("at the top", "second", "name twice", "global", "no application", "in a comment")
     outside += ("name beside", "port of the application", "nothing", "redirect by script")
     alone = {k: text for k, (text, _) in ATTACKS.items() if not any(word in k for word in outside)}
-    # By a pattern that matches nothing, Caddy imports nothing; as an argument, it is a word.
-    harmless = ("import by a pattern", "import after a word of two lines")
     results = check(list(alone.values()), "unread")
     passed = [name for name, found in zip(alone, results, strict=True) if not found["refused"]]
-    assert sorted(passed) == sorted(harmless)
+    # There it is an argument to Caddy, and imports nothing.
+    assert passed == ["import after a word of two lines"]
 
 
 def test_each_good_caddyfile_is_taken(check):
@@ -208,7 +204,7 @@ def test_the_process_that_adapts_has_no_rights_no_network_and_sees_no_files(host
         assert secret not in shown, said
     assert shown.count("/var/lib/") == 0
     assert "Read-only file system" in said or "Permission denied" in said
-    assert said.count("Network is unreachable") + said.count("Connection refused") >= 3, said
+    assert said.count("Address family not supported by protocol") == 3, said
     for proc in re.findall(r"^\d+$", shown, re.MULTILINE)[:-1]:
         pytest.fail(f"it sees process {proc}")
 
@@ -237,21 +233,23 @@ HEADS = re.findall(
 )
 
 
-def line(children: st.SearchStrategy[list[str]] | None = None) -> st.SearchStrategy[list[str]]:
-    words = st.lists(st.sampled_from(WORDS), max_size=4)
-    quoted = words.map(lambda given: [f'"{w}"' if len(w) % 5 == 0 else w for w in given])
-    head = st.tuples(st.sampled_from(HEADS), quoted).map(lambda it: " ".join([it[0], *it[1]]))
-    if children is None:
-        return head.map(lambda it: [it])
-    blocks = st.lists(children, min_size=1, max_size=3)
-    return st.tuples(head, blocks).map(
-        lambda it: [f"{it[0]} {{", *(f"\t{x}" for block in it[1] for x in block), "}"]
-    )
+STATEMENTS = st.tuples(st.sampled_from(HEADS), st.lists(st.sampled_from(WORDS), max_size=4)).map(
+    lambda made: " ".join([made[0], *made[1]])
+)
 
 
+def in_block(head: str, inner: list[list[str]]) -> list[str]:
+    return [f"{head} {{", *(f"\t{line}" for lines in inner for line in lines), "}"]
+
+
+LINES = st.recursive(
+    STATEMENTS.map(lambda statement: [statement]),
+    lambda inner: st.builds(in_block, STATEMENTS, st.lists(inner, min_size=1, max_size=3)),
+    max_leaves=5,
+)
 FRAGMENTS = st.lists(
     st.one_of(
-        st.recursive(line(), line, max_leaves=5),
+        LINES,
         st.sampled_from([text for text, _ in ATTACKS.values() if len(text) < 500]).map(
             lambda text: text.splitlines()[2:-1]
         ),
@@ -265,8 +263,8 @@ FRAGMENTS = st.lists(
 
 
 @pytest.mark.attack("F2", "Caddyfiles made at random are released")
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-@given(texts=st.lists(FRAGMENTS, min_size=40, max_size=40))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(texts=st.lists(FRAGMENTS, min_size=30, max_size=30))
 def test_whatever_is_taken_reaches_nothing_but_the_application(check, texts):
     for text, result in zip(texts, check(texts), strict=True):
         if result["refused"] is None:

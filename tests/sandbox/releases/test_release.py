@@ -65,7 +65,7 @@ def test_the_same_again_changes_nothing(host):
     [
         ("missing", 3, "cannot be pulled"),
         ("fixed", 3, "two copies could not run side by side"),
-        ("site", 3, "Caddy does not take the site"),
+        ("site", 3, "Caddyfile line 2: reverse_proxies is not allowed"),
         ("stuck", 6, "column exists already"),
         ("exits", 6, "there is no database"),
         ("sick", 6, "does not become healthy"),
