@@ -204,11 +204,11 @@ def both_slots(host) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def credentials(host) -> Iterator[list[str]]:
     """Give the host Amazon's other credential addresses: Caddy, on every address, answers there."""
-    host.sh("ip link add credentials type dummy && ip link set credentials up")
     for address in OTHER_CREDENTIALS:
-        host.sh(f"ip address add {address} dev credentials {'nodad' if ':' in address else ''}")
+        host.sh(f"ip address add {address} dev lo")
     yield [f"tcp {address} 80" for address in OTHER_CREDENTIALS]
-    host.sh("ip link delete credentials")
+    for address in OTHER_CREDENTIALS:
+        host.sh(f"ip address delete {address} dev lo")
 
 
 def listening(host: Host) -> list[tuple[str, str, int, str]]:
