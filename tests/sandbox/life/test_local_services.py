@@ -99,6 +99,12 @@ TOKEN = (
 )
 
 
+IPV6 = (
+    "for interface in all default lo; do "
+    "echo {off} > /proc/sys/net/ipv6/conf/$interface/disable_ipv6; done"
+)
+
+
 @dataclass(frozen=True)
 class Host:
     """Staging's host, asked as root."""
@@ -125,8 +131,9 @@ class Host:
 
     @property
     def addresses(self) -> list[str]:
-        """Return the host's addresses: its VPC's, the bridges' and loopback."""
-        return ["127.0.0.1", "::1", *self.sh("hostname --all-ip-addresses").split()]
+        """Return the host's addresses: its VPC's, the bridges' and loopback, without link-local."""
+        rows = self.sh("ip -oneline address show scope global; ip -oneline address show dev lo")
+        return [line.split()[3].partition("/")[0] for line in rows.splitlines()]
 
     def connecting(self, addresses: Collection[str]) -> dict[str, set[str]]:
         """Return which of the addresses each user gets a connection to."""
@@ -172,7 +179,10 @@ def host(life) -> Iterator[Host]:
     host.sh("install -d -m 0755 /opt/probe")
     life.out(ENV, f"printf %s {quoted} | sudo tee /opt/probe/connect.py /root/connect.py >&2")
     host.sh("chmod 0644 /opt/probe/connect.py")
+    # Docker turns IPv6 off in the sandbox's machines; EC2 does not.
+    host.sh(IPV6.format(off=0))
     yield host
+    host.sh(IPV6.format(off=1))
     host.sh("rm -r /opt/probe /root/connect.py")
 
 
@@ -226,11 +236,14 @@ def listening(host: Host) -> list[tuple[str, str, int, str]]:
 
 
 def unix_sockets(host: Host) -> set[str]:
-    """Return the paths of all unix sockets that take connections, abstract ones with an @."""
+    """Return the paths of all unix sockets, abstract ones with an @, that root can connect to."""
     open_ones = host.sh("ss --listening --unix --no-header").splitlines()
     paths = {line.split()[4] for line in open_ones}
     files = host.sh("find / /run /dev/shm -xdev -type s")
-    return (paths | set(files.splitlines())) - {"*"}
+    paths = (paths | set(files.splitlines())) - {"*"}
+    # A file that nothing listens on any more is none.
+    answering = host.connecting([f"unix {path}" for path in paths])["root"]
+    return {path for path in paths if f"unix {path}" in answering}
 
 
 def meant_for(user: str, addresses: Mapping[str, tuple[Listener, str]]) -> set[str]:
@@ -355,7 +368,6 @@ TRIES = {
     "asks the application past Caddy": (
         "curl --max-time 3 127.0.0.1:8000 || curl --max-time 3 127.0.0.1:8001"
     ),
-    "finds SSH on systemd's socket": "test -S /run/ssh-unix-local/socket",
     "renames the host": "hostnamectl hostname mine",
     "reboots the host": (
         "busctl call org.freedesktop.login1 /org/freedesktop/login1 "
