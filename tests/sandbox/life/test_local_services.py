@@ -12,6 +12,7 @@ import shlex
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,7 @@ class Host:
         """Run a command in the background, as a unit."""
         self.sh(f"systemd-run --quiet --collect --unit={unit} {command}")
 
-    @property
+    @cached_property
     def users(self) -> dict[str, int]:
         """Return every account by name, and one uid without any: {"caddy": 993}."""
         rows = (line.split(":") for line in self.sh("getent passwd").splitlines())
@@ -146,8 +147,9 @@ class Host:
     def in_unit(self, addresses: Collection[str]) -> set[str]:
         """Return the same for a unit with every property of the runner's but its program."""
         wanted = shlex.quote(json.dumps(sorted(addresses)))
-        return set(json.loads(self.sh(f"{self.unit()} python3 /opt/probe/connect.py {wanted}")))
+        return set(json.loads(self.sh(f"{self.unit} python3 /opt/probe/connect.py {wanted}")))
 
+    @cached_property
     def unit(self) -> str:
         """Return the command that runs another in a unit like the runner's."""
         lines = self.sh(f"cat /etc/systemd/system/{RUNNER}.service").splitlines()
@@ -164,7 +166,7 @@ class Host:
         run = f"docker run --rm --network {network} {probe} {self.image} /connect.py {wanted}"
         return set(json.loads(self.sh(run)))
 
-    @property
+    @cached_property
     def image(self) -> str:
         """Return the id of the application's image."""
         running = f"docker ps --quiet --filter label=com.docker.compose.project={self.life.app}"
@@ -261,8 +263,8 @@ def by_every_address(host: Host) -> dict[str, tuple[Listener, str]]:
     tcp = [listener for listener in PORTS if listener.protocol == "tcp"]
     return {
         f"tcp {address} {listener.port}": (listener, address)
-        for listener in tcp
         for address in host.addresses
+        for listener in tcp
     }
 
 
@@ -384,7 +386,7 @@ def test_local_users_get_nothing_from_the_hosts_services(host, what):
     attempt = f"bash -o pipefail -c {shlex.quote(TRIES[what])}"
     users = (RUNNER, "nobody", "_apt", "app")
     callers = {user: f"setpriv --reuid {user} --clear-groups" for user in users}
-    callers["the runner's unit"] = host.unit()
+    callers["the runner's unit"] = host.unit
     lines = [
         f"{command} {attempt} >&2 </dev/null && echo {shlex.quote(user)}"
         for user, command in callers.items()
