@@ -17,21 +17,19 @@ TIMEOUT_S = 3
 def connects(address: str) -> bool:
     """Tell whether "tcp HOST PORT" or "unix PATH" takes a connection; @ begins an abstract path."""
     kind, where, *port = address.split(" ")
-    try:
-        if kind == "tcp":
-            socket.create_connection((where, int(port[0])), TIMEOUT_S).close()
-            return True
-        path = where.replace("@", "\0", 1) if where.startswith("@") else where
-        return any(_takes(path, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM))
-    except OSError:
-        return False
+    if kind == "tcp":
+        family = socket.AF_INET6 if ":" in where else socket.AF_INET
+        return _takes((where, int(port[0])), family, socket.SOCK_STREAM)
+    path = where.replace("@", "\0", 1) if where.startswith("@") else where
+    kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+    return any(_takes(path, socket.AF_UNIX, kind) for kind in kinds)
 
 
-def _takes(path: str, kind: int) -> bool:
-    with socket.socket(socket.AF_UNIX, kind) as client:
+def _takes(address: object, family: int, kind: int) -> bool:
+    with socket.socket(family, kind) as client:
         client.settimeout(TIMEOUT_S)
         try:
-            client.connect(path)
+            client.connect(address)
         except OSError:
             return False
         return True

@@ -139,6 +139,11 @@ def test_a_host_reboots_when_that_is_due_and_all_runs_again(life):
     said = life.project.step("patch", "staging")
     assert re.search(r"~ changed +patches : Reboot the host", said), said
     assert life.on_host("staging", "ls /run/lost").returncode != 0
+    life.out("staging", "sudo nft list table inet daybook")
+    units = ("daybook-firewall", "docker", "caddy", "github-runner")
+    show = "systemctl show --value --property=ActiveEnterTimestampMonotonic "
+    first, *others = (int(life.out("staging", show + unit)) for unit in units)
+    assert first < min(others), "the rules are loaded before anything that they concern"
     assert life.version("staging")["environment"] == "staging"
 
 
