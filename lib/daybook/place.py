@@ -134,7 +134,11 @@ def clock_is_right(target: Target) -> Question:
             answer = aws.client(target, "sts").get_caller_identity()
         except ClientError as err:  # AWS refuses who is too far off, and tells its time.
             answer = err.response
-        theirs = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if not date:
+            fix = "go around the proxy that removes it"
+            return Check(name, "AWS's time", "an answer without a date", is_ok=False, fix=fix)
+        theirs = parsedate_to_datetime(date)
         off_s = round((datetime.now(UTC) - theirs).total_seconds())
         fix = "set the clock: timedatectl set-ntp true"
         return Check(name, f"within {CLOCK_S} s of AWS", f"{off_s:+} s", abs(off_s) <= CLOCK_S, fix)
