@@ -8,7 +8,8 @@ go on matching `client.exceptions.NoSuchKey`, ClientError, and its `response`.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -28,6 +29,7 @@ SIGN_IN_CODES = frozenset(
     + ("UnrecognizedClientException",)
 )
 """How AWS says that it does not take these credentials, or not any more."""
+_WORD = re.compile(r"\w+")
 _CLOCK_CODES = ("RequestTimeTooSkewed", "RequestInTheFuture")
 _SIGNATURE_CODES = ("InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired")
 """What AWS also says when the clock here is wrong: its own answer has the right time."""
@@ -53,6 +55,12 @@ _UNREADABLE = (ResponseParserError, ValueError, KeyError, TypeError)
 """What botocore's parsers raise for an answer that is not AWS's."""
 _OF_BOTOCORE = (botocore.BotoCoreError, botocore.ClientError)
 _READS = ("Get", "List", "Describe", "Head", "BatchGet")
+
+
+def sign_in(lines: Iterable[str]) -> str:
+    """Return what to do first where a tool's output has one of SIGN_IN_CODES, else ""."""
+    words = {word for line in lines for word in _WORD.findall(line)}
+    return f"{SIGN_IN}, then " if words & SIGN_IN_CODES else ""
 
 
 class Answer(dict):

@@ -114,6 +114,8 @@ def _judge(result: Result, reasons: list[str], timeout_s: float | None, check: b
             f"{result.command} ended with code {result.returncode}.",
             result=result,
             details=result.tail,
+            expected="exit code 0",
+            observed=f"exit code {result.returncode}",
             changed="",
         )
     return result

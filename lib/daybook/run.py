@@ -32,6 +32,7 @@ from daybook.record.recorder import Recorder
 PHASES = ("preflight", "plan", "approve", "apply", "verify", "record")
 LOOKING = ("preflight", "plan", "verify", "record")
 """The phases of a step that changes nothing."""
+AGAIN = "run this step again"
 RUN_ID = "DAYBOOK_RUN_ID"
 """Set by `daybook run`, so that it finds the record of the kernel that it starts."""
 RESUMES = "DAYBOOK_RESUMES"
@@ -169,8 +170,14 @@ class Run:
         try:
             yield
         except Exception as err:
-            cls = ApplyFailed if phase == "apply" else CommandFailed
-            error = explained(err, cls=cls, folder=self.folder, traceback_in=self._journal)
+            error = explained(
+                err,
+                cls={"preflight": PreflightFailed, "apply": ApplyFailed}.get(phase, CommandFailed),
+                folder=self.folder,
+                again=AGAIN,
+                traceback_in=self._journal,
+            )
+            error.next = error.next or AGAIN
             if error.changed == NOTHING_CHANGED and self._changes:
                 error.changed = f"Changed by then: {_listed(self._changes)}."
             if error is err:

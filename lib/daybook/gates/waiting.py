@@ -228,8 +228,9 @@ def _ticket(root: Path, environment: str, run: str) -> Path:
 
 def _write(ticket: Path, plan: Waiting) -> None:
     ticket.parent.mkdir(parents=True, exist_ok=True)
-    ticket.touch(0o600)
-    ticket.write_bytes(plan.encode())
+    # Whole or not at all: a ticket that a full disk cut would stop every later run.
+    journal.replace(ticket, plan.encode())
+    ticket.chmod(0o600)
 
 
 def _short(value: object) -> str:

@@ -16,6 +16,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from daybook.errors import CommandFailed
+
 RECORD = "daybook-record"
 REHEARSAL = "daybook-rehearsal"
 """Namespaces: what is signed with the sandbox's own key is never taken for a real record."""
@@ -140,11 +142,26 @@ def _check_with_keygen(
 
 
 def _keygen(*args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run ssh-keygen where no terminal and no window can be asked for a passphrase."""
+    """Run ssh-keygen where no terminal and no window can be asked for a passphrase.
+
+    Where it is missing, nothing can be signed, with a shell's exit code and why on stderr; to
+    check a signature raises CommandFailed: no answer is not the answer no.
+    """
     env = {**os.environ, "SSH_ASKPASS_REQUIRE": "never"}
-    return subprocess.run(
-        ["ssh-keygen", *args], input=stdin, capture_output=True, env=env, start_new_session=True
-    )
+    command = ["ssh-keygen", *args]
+    try:
+        return subprocess.run(
+            command, input=stdin, capture_output=True, env=env, start_new_session=True
+        )
+    except FileNotFoundError as err:
+        if "sign" in args or "-y" in args:
+            return subprocess.CompletedProcess(command, 127, b"", b"ssh-keygen is not on PATH")
+        raise CommandFailed(
+            "The signature cannot be checked.",
+            expected="a program named ssh-keygen",
+            observed="none on PATH",
+            next="apt install openssh-client, then run the same command again",
+        ) from err
 
 
 def _fingerprint(blob: bytes) -> str:
