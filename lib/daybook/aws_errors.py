@@ -51,7 +51,7 @@ _NO_CREDENTIALS = (
 )
 _NOT_REACHED = (botocore.HTTPClientError, botocore.ConnectionError)
 _CUT = (botocore.IncompleteReadError, botocore.ResponseStreamingError)
-_UNREADABLE = (ResponseParserError, ValueError, KeyError, TypeError)
+_UNREADABLE = (ResponseParserError, ValueError, LookupError, TypeError, AttributeError)
 """What botocore's parsers raise for an answer that is not AWS's."""
 _OF_BOTOCORE = (botocore.BotoCoreError, botocore.ClientError)
 _READS = ("Get", "List", "Describe", "Head", "BatchGet")
@@ -106,6 +106,15 @@ def explained(call: str, target: Target) -> Iterator[None]:
         raise
     except (*_OF_BOTOCORE, *_UNREADABLE, OSError) as err:
         raise failure(err, call, target) from err
+
+
+def time_of(answer: Mapping[str, Any], call: str) -> datetime:
+    """Return AWS's own time from an answer; AwsFailed where a proxy has removed it."""
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+    try:
+        return parsedate_to_datetime(date)
+    except (ValueError, TypeError) as err:
+        raise _incomplete(call, "no date") from err
 
 
 def _read(answer: dict[str, Any]) -> dict[str, Any]:

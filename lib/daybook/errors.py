@@ -38,6 +38,7 @@ _SYSTEM = {
         (errno.EMFILE, errno.ENFILE),
         ("a free file descriptor", "allow more open files (ulimit -n 1024)"),
     ),
+    errno.EFBIG: ("no limit on a file's size", "raise the limit (ulimit -f unlimited)"),
     errno.ENOENT: ("a file or program of this name", "restore the file, or install the program"),
     errno.EIO: ("a disk that works", "look at the disk's health (dmesg)"),
 }

@@ -7,12 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from botocore.exceptions import ClientError
 
-from daybook import aws, settings
+from daybook import aws, aws_errors, settings
 from daybook.checks import Check, Question
 from daybook.errors import SettingsError
 from daybook.settings import Settings
@@ -134,11 +133,7 @@ def clock_is_right(target: Target) -> Question:
             answer = aws.client(target, "sts").get_caller_identity()
         except ClientError as err:  # AWS refuses who is too far off, and tells its time.
             answer = err.response
-        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        if not date:
-            fix = "go around the proxy that removes it"
-            return Check(name, "AWS's time", "an answer without a date", is_ok=False, fix=fix)
-        theirs = parsedate_to_datetime(date)
+        theirs = aws_errors.time_of(answer, "sts:GetCallerIdentity")
         off_s = round((datetime.now(UTC) - theirs).total_seconds())
         fix = "set the clock: timedatectl set-ntp true"
         return Check(name, f"within {CLOCK_S} s of AWS", f"{off_s:+} s", abs(off_s) <= CLOCK_S, fix)

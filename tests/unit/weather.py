@@ -43,7 +43,7 @@ def _refusal(status: int, code: str, **headers: str) -> Callable[..., AWSRespons
     """Answer as AWS refuses, in JSON or XML, whichever this service speaks."""
 
     def answer(request: Any) -> AWSResponse:
-        is_json = b"json" in _header(request, "content-type")
+        is_json = bool(_header(request, "x-amz-target"))
         text = f'{{"__type":"{code}","message":"no\\u001b[31m"}}'
         if not is_json:
             text = f"<ErrorResponse><Error><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>"
@@ -95,6 +95,9 @@ AWS: dict[str, Callable[..., AWSResponse]] = {
     "signed out": _raising(NoCredentialsError()),
 }
 """How AWS may answer instead of what was asked for."""
+LATE = "carried out, then "
+CALLS = (*AWS, f"{LATE}silence", f"{LATE}html", f"{LATE}500")
+"""The same, and what was asked for may have been done all the same."""
 
 
 class Weather:
@@ -114,15 +117,17 @@ class Weather:
         self.files: list[str] = []
         self._invocations: dict[bytes, int] = {}
 
-    def before_send(self, request: Any, event_name: str = "", **_: Any) -> AWSResponse | None:
-        """Answer instead of AWS when this call's turn has come; all tries of a call are one."""
+    def answer(self, request: Any, event_name: str, moto: Callable[[], Any]) -> Any:
+        """Answer instead of moto when this call's turn has come; all tries of a call are one."""
         invocation = _header(request, "amz-sdk-invocation-id")
         if invocation not in self._invocations:
             self._invocations[invocation] = len(self.calls)
             self.calls.append(event_name.removeprefix("before-send."))
-        if self.aws and self._invocations[invocation] == self.aws[0]:
-            return AWS[self.aws[1]](request)
-        return None
+        if not self.aws or self._invocations[invocation] != self.aws[0]:
+            return moto()
+        if self.aws[1].startswith(LATE):
+            moto()
+        return AWS[self.aws[1].removeprefix(LATE)](request)
 
     @contextmanager
     def watched(self) -> Iterator[Weather]:

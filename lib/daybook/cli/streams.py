@@ -38,6 +38,8 @@ def secure() -> Output | None:
             os.fstat(fd)
         except OSError:
             _to_nowhere(fd)
+    # At the end of a process, what cannot be raised has no reader.
+    sys.unraisablehook = lambda _: None
     sys.stdout, output = _stream(sys.stdout, 1)
     sys.stderr, _ = _stream(sys.stderr, 2)
     return output
@@ -55,6 +57,7 @@ def _stream(before: io.TextIOWrapper | None, fd: int) -> tuple[io.TextIOWrapper,
 
 def _to_nowhere(fd: int) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
+    os.set_inheritable(nowhere, True)  # Tools and kernels get it as theirs.
     if nowhere != fd:
         os.dup2(nowhere, fd)
         os.close(nowhere)

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 
 from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from daybook import aws_errors
 from daybook.errors import Locked, SettingsError
 
 TERM_S = 180.0
@@ -122,7 +122,7 @@ class Lock:
                 return None
             raise
         holder = Holder.decode(answer["Body"].read())
-        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        now = aws_errors.time_of(answer, "s3:GetObject")
         until = answer["LastModified"] + timedelta(seconds=holder.term_s)
         return Seen(holder, answer["ETag"], until.astimezone(UTC), now)
 
