@@ -34,9 +34,10 @@ _CLOCK_CODES = ("RequestTimeTooSkewed", "RequestInTheFuture")
 _SIGNATURE_CODES = ("InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired")
 """What AWS also says when the clock here is wrong: its own answer has the right time."""
 _DENIED_CODES = ("403", "AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
-_SLOW_CODES = (
-    ("Throttling", "ThrottlingException", "RequestLimitExceeded", "SlowDown")
-    + ("TooManyRequestsException", "RequestThrottled", "PriorRequestNotComplete")
+_SLOW_CODES = ("Throttling", "ThrottlingException", "RequestLimitExceeded", "SlowDown") + (
+    "TooManyRequestsException",
+    "RequestThrottled",
+    "PriorRequestNotComplete",
 )
 _SKEW_S = 240
 _NO_CREDENTIALS = (

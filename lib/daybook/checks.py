@@ -92,7 +92,9 @@ def _answer(name: str, question: Question) -> Check:
     except (DaybookError, OSError, *aws.FAILURES) as err:
         failure = explained(err)
         reason = " ".join(filter(None, [failure.message, failure.observed]))
-        return Check(name, failure.expected or "an answer", reason, is_ok=False, fix=failure.next or "")
+        return Check(
+            name, failure.expected or "an answer", reason, is_ok=False, fix=failure.next or ""
+        )
 
 
 def _target_answers(target: Target, name: str) -> Check:

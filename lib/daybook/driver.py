@@ -153,7 +153,8 @@ def _kernel_ended(log: Path, err: RuntimeError) -> CommandFailed:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - LOG_BYTES))
         lines = file.read().decode("utf-8", "replace").split("\n")
-    said = next((line for line in reversed(lines) if line.strip()), str(err))
+    lines = [line for line in lines if line.strip() and not line.startswith("KeyboardInterrupt")]
+    said = lines[-1] if lines else str(err)
     return CommandFailed(
         "The kernel ended before the notebook did.",
         expected="a kernel that runs the notebook to its end",

@@ -20,6 +20,7 @@ from daybook.target import Target
 CLOCK_S = 60
 """How far this computer's clock may be from AWS's."""
 FREE_GIB = 1
+PROGRAMS = ("git", "ssh", "ssh-keygen")
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
@@ -28,6 +29,7 @@ def here(
 ) -> dict[str, Question]:
     """Return the checks of every changing step that need no target."""
     return {
+        "programs": programs_are_there(target),
         "region": region_is(target),
         "names": names_are_its_own(root, env, chosen),
         "git": git_is(root, chosen.git),
@@ -40,6 +42,19 @@ def there(chosen: Settings, target: Target) -> dict[str, Question]:
     """Return the checks of every changing step that ask the target."""
     bucket = aws.state_bucket(target, chosen.app)
     return {"clock": clock_is_right(target), "state's region": bucket_is_in_region(target, bucket)}
+
+
+def programs_are_there(target: Target) -> Question:
+    """Ask for the programs that a record and a host need, whatever the step."""
+
+    def question(name: str) -> Check:
+        path = target.environ.get("PATH")
+        missing = [program for program in PROGRAMS if not shutil.which(program, path=path)]
+        observed = f"{', '.join(missing)} not on PATH" if missing else "there"
+        fix = "apt install git openssh-client"
+        return Check(name, ", ".join(PROGRAMS), observed, not missing, fix)
+
+    return question
 
 
 def region_is(target: Target) -> Question:

@@ -95,6 +95,7 @@ def _require(command: tuple[str, ...], env: Mapping[str, str] | None) -> None:
         raise CommandFailed(
             f"{command[0]} is not installed, or not on PATH.",
             expected=f"a program named {command[0]}",
+            observed="none on PATH",
             next="make setup",
         )
 

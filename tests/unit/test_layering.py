@@ -13,7 +13,18 @@ LAYERS = (
     {"errors"},
     {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
     | {"compose", "delivery", "dotenv", "origins", "scaffold"},
-    {"amis", "aws", "aws_errors", "disks", "github", "leftovers", "orphans", "probe", "inventory", "images"}
+    {
+        "amis",
+        "aws",
+        "aws_errors",
+        "disks",
+        "github",
+        "leftovers",
+        "orphans",
+        "probe",
+        "inventory",
+        "images",
+    }
     | {"release", "secrets", "team"}
     | {"terraform", "ansible"},
     {"checks", "place", "gates.gate", "gates.lock"}

@@ -30,7 +30,7 @@ REGION = "us-east-1"
 CODES = {0, 2, 3, 4, 5, 6, 7, 8, 130}
 LOCKED = 8
 VALUE = "sw0rdfish-of-a-test"
-CHANGED = ("Nothing was changed.", "Set before", "is not known", "in the run's record")
+CHANGED = ("Nothing was changed.", "Set before", "is not known", "in its record")
 TARGET = f"""\
 AWS_REGION={REGION}
 AWS_DEFAULT_REGION={REGION}
@@ -231,10 +231,12 @@ def test_aws_fails_at_a_call(world, name):
     assert not wrong, "\n=======\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.attack("F11", "the disk fails at any operation: full, read-only, broken, no descriptor")
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "import"])
+@pytest.mark.attack(
+    "F11", "the disk fails at any operation: full, read-only, broken, no descriptor"
+)
 def test_the_disk_fails_at_an_operation(world, name):
-    wrong = every(world, name, "file", each=29)
+    wrong = every(world, name, "file", each=41)
     assert not wrong, "\n=======\n".join(wrong)
 
 

@@ -1,7 +1,7 @@
 """Bad weather: count each call to AWS and each operation on a file, and let one of them fail.
 
-    with Weather(root).watched() as weather: …      # counts: weather.calls, weather.files
-    with Weather(root, aws=(7, "html")).watched(): …  # the 7th call gets a captive portal's page
+with Weather(root).watched() as weather: …      # counts: weather.calls, weather.files
+with Weather(root, aws=(7, "html")).watched(): …  # the 7th call gets a captive portal's page
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ WRITES = ("ENOSPC", "EROFS", "EIO")
 
 def _http(status: int, body: bytes, **headers: str) -> Callable[..., AWSResponse]:
     def answer(_request: Any) -> AWSResponse:
-        whole = {"content-length": str(len(body)), **{k.replace("_", "-"): v for k, v in headers.items()}}
+        whole = {
+            "content-length": str(len(body)),
+            **{k.replace("_", "-"): v for k, v in headers.items()},
+        }
         return AWSResponse(URL, status, whole, _Raw(body))
 
     return answer

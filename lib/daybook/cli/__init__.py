@@ -15,7 +15,6 @@ import click
 from daybook import settings
 from daybook.cli import streams
 from daybook.errors import (
-    CHANGES_IN_RECORD,
     CommandFailed,
     DaybookError,
     Interrupted,
@@ -89,6 +88,8 @@ def run(step, texts, raws, yamls, files, wait, override_freeze, resume, quiet) -
 def main() -> None:
     """Run the command line; an error becomes its lines and its exit code, never a traceback."""
     output = streams.secure()
+    if output:
+        threading.excepthook = lambda args: _keep_traceback(args.exc_value)
     _close_stdin()
     code = _run()
     sys.stdout.flush()
@@ -121,7 +122,8 @@ def _run() -> int:
         return int(err.code or 0)
     except Exception as err:
         kept = _keep_traceback(err)
-        return _tell(explained(err, changed=CHANGES_IN_RECORD, traceback_in=kept))
+        changed = "What a run had changed by then, if one was begun, is in its record."
+        return _tell(explained(err, changed=changed, traceback_in=kept))
 
 
 def _tell(err: DaybookError) -> int:
@@ -131,16 +133,16 @@ def _tell(err: DaybookError) -> int:
 
 def _keep_traceback(err: BaseException | None) -> str:
     """Write a traceback, without secrets, where only its owner reads it; return the file's path."""
-    from daybook.record.redact import Redactor
-
-    redactor = Redactor()
-    redactor.add_environment(os.environ)
-    text = redactor.clean("".join(traceback.format_exception(err)))
     try:
+        from daybook.record.redact import Redactor
+
+        redactor = Redactor()
+        redactor.add_environment(os.environ)
+        text = redactor.clean("".join(traceback.format_exception(err)))
         fd, path = tempfile.mkstemp(prefix="daybook-error-", suffix=".txt")
         with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
-    except OSError:
+    except (OSError, ImportError):
         return ""
     return path
 
