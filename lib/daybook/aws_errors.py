@@ -24,9 +24,17 @@ from daybook.target import Target
 
 SIGN_IN = "sign in again (aws sso login, or new credentials)"
 SIGN_IN_CODES = frozenset(
-    ("AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId")
-    + ("InvalidClientTokenId", "InvalidToken", "RequestExpired", "TokenRefreshRequired")
-    + ("UnrecognizedClientException",)
+    {
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "RequestExpired",
+        "TokenRefreshRequired",
+        "UnrecognizedClientException",
+    }
 )
 """How AWS says that it does not take these credentials, or not any more."""
 _WORD = re.compile(r"\w+")
@@ -34,10 +42,14 @@ _CLOCK_CODES = ("RequestTimeTooSkewed", "RequestInTheFuture")
 _SIGNATURE_CODES = ("InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired")
 """What AWS also says when the clock here is wrong: its own answer has the right time."""
 _DENIED_CODES = ("403", "AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
-_SLOW_CODES = ("Throttling", "ThrottlingException", "RequestLimitExceeded", "SlowDown") + (
-    "TooManyRequestsException",
-    "RequestThrottled",
+_SLOW_CODES = (
     "PriorRequestNotComplete",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
 )
 _SKEW_S = 240
 _NO_CREDENTIALS = (

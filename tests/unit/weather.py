@@ -25,7 +25,6 @@ from botocore.exceptions import (
 )
 
 PORTAL = b"<html><head><title>Welcome</title></head><body>Sign in to the hotel's wifi<br></body>"
-ERROR = "<?xml version='1.0'?><{0}><Error><Code>{1}</Code><Message>\x1b[31mno\n\n{1}</Message></Error></{0}>"
 URL = "https://aws.example"
 FILES = ("ENOSPC", "EROFS", "EMFILE", "EACCES", "EIO")
 WRITES = ("ENOSPC", "EROFS", "EIO")
@@ -49,9 +48,8 @@ def _refusal(status: int, code: str, **headers: str) -> Callable[..., AWSRespons
         is_json = bool(_header(request, "x-amz-target"))
         text = f'{{"__type":"{code}","message":"no\\u001b[31m"}}'
         if not is_json:
-            text = f"<ErrorResponse><Error><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>"
-            if "s3" in request.url:
-                text = f"<Error><Code>{code}</Code><Message>no</Message></Error>"
+            text = f"<Error><Code>{code}</Code><Message>no</Message></Error>"
+            text = text if "s3" in request.url else f"<ErrorResponse>{text}</ErrorResponse>"
         body = b"" if request.method == "HEAD" else text.encode()
         return _http(status, body, x_amzn_requestid="r-1", **headers)(request)
 

@@ -291,16 +291,16 @@ class Terraform:
         """Return the error of an apply that began and did not end, with `applied`."""
         applied = read_applied(heard, self.workspace)
         complaints = _complaints(heard)[1]
+        again = f"{aws_errors.sign_in(complaints)}run this step again"
         unsaved = self._rescue_state()
         error = cls(
             f"terraform apply in {self.folder.name}, workspace {self.workspace}, was {how}.",
             details=complaints,
             changed=f"Changed by then: {applied}" if applied.has_begun else NOTHING_CHANGED,
-            next=f"keep {unsaved.name}, the state that could not be saved; "
-            f"{aws_errors.sign_in(complaints)}run this step again: its preflight says how to push it"
+            next=f"keep {unsaved.name}, the state that could not be saved; {again}: its preflight "
+            "says how to push it"
             if unsaved
-            else f"{aws_errors.sign_in(complaints)}run this step again: the state holds what was "
-            "done, the plan shows the rest",
+            else f"{again}: the state holds what was done, the plan shows the rest",
         )
         error.applied = applied
         return error
