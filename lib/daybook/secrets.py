@@ -105,9 +105,12 @@ class Store:
                 Overwrite=True,
                 Description=note[:1024],
             )
-            if answer["Version"] == 1:
+            number = answer["Version"]
+        if number == 1:
+            is_set = f"{name} was set; its tags were not."
+            with self._asking("AddTagsToResource", self._full(name), changed=is_set):
                 self._tag(name)
-        return answer["Version"]
+        return number
 
     def retire(self, name: str, number: int) -> None:
         """Mark a version as one that nothing uses any more; its value stays in the history."""
@@ -135,7 +138,7 @@ class Store:
         )
 
     @contextmanager
-    def _asking(self, call: str, what: str) -> Iterator[None]:
+    def _asking(self, call: str, what: str, changed: str = "") -> Iterator[None]:
         """Turn AWS's refusal into its code alone: its message may repeat the value."""
         try:
             yield
@@ -145,7 +148,7 @@ class Store:
                 f"{failure.message.removesuffix('.')} on {what}.",
                 expected=failure.expected,
                 observed=_code(err),
-                changed=failure.changed,
+                changed=changed or failure.changed,
                 next=failure.next,
             ) from None
 

@@ -152,3 +152,11 @@ def refusing(code: str, message: str = ""):
         raise ClientError({"Error": {"Code": code, "Message": message}}, "Call")
 
     return call
+
+
+def test_a_value_whose_tags_could_not_be_set_is_said_to_be_set(store, monkeypatch):
+    monkeypatch.setattr(store._ssm, "add_tags_to_resource", refusing("ThrottlingException"))
+    with pytest.raises(CommandFailed) as caught:
+        store.put("TOKEN", "s3cret", "")
+    assert caught.value.changed == "TOKEN was set; its tags were not."
+    assert store.values() == {"TOKEN": "s3cret"}
