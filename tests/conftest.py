@@ -338,7 +338,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         (report, dict(report.user_properties)["attack"])
         for outcome in ("passed", "failed", "error", "skipped")
         for report in terminalreporter.getreports(outcome)
-        if "attack" in dict(report.user_properties)
+        if "attack" in dict(getattr(report, "user_properties", ()))
     ]
     if not reports:
         return

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 import boto3
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from daybook import aws_errors
+from daybook.errors import AwsFailed
 from daybook.target import Target
 
-FAILURES = (BotoCoreError, ClientError)
-"""What a call to AWS raises."""
+FAILURES = (BotoCoreError, ClientError, AwsFailed)
+"""What a call to AWS raises: always AwsFailed, which is of botocore's class as well."""
 _MAKING = threading.Lock()
 """boto3 makes clients in one thread at a time; what it made may be used by all."""
 _SESSION = ""
@@ -31,8 +35,18 @@ def client(target: Target, service: str) -> BaseClient:
     """
     with _MAKING:
         if service not in target.clients:
-            target.clients[service] = _make_client(target, service)
+            with aws_errors.explained(service, target):
+                target.clients[service] = _make_client(target, service)
         return target.clients[service]
+
+
+def wait_for(
+    target: Target, service: str, state: str, *, every_s: int, tries: int, **what: Any
+) -> None:
+    """Wait with boto3's waiter until AWS says that something is in a state; else AwsFailed."""
+    waiter = client(target, service).get_waiter(state)
+    with aws_errors.explained(f"the wait for {state.replace('_', ' ')}", target):
+        waiter.wait(WaiterConfig={"Delay": every_s, "MaxAttempts": tries}, **what)
 
 
 def caller(target: Target) -> dict[str, str]:
@@ -86,8 +100,16 @@ def state_version(target: Target, bucket: str, key: str) -> str:
     """Return which Terraform state there is, and nothing of what is in it: `serial 7 of 3f2a…`."""
     if not (text := state_text(target, bucket, key)):
         return "none"
-    state = json.loads(text)
-    return f"serial {state['serial']} of {state['lineage']}"
+    try:
+        state = json.loads(text)
+        return f"serial {state['serial']} of {state['lineage']}"
+    except (ValueError, KeyError, TypeError) as err:
+        raise AwsFailed(
+            "Terraform's state cannot be read.",
+            expected=f"the JSON of a state in s3://{bucket}/{key}",
+            observed=type(err).__name__,
+            next="restore an older version of the object: docs/when-something-is-wrong.md",
+        ) from err
 
 
 def repository_exists(target: Target, repository: str) -> bool:
@@ -213,6 +235,9 @@ def _make_client(target: Target, service: str) -> BaseClient:
         read_timeout=30,
         retries={"mode": "standard", "max_attempts": 4},
         s3={"addressing_style": "path"},
+    )
+    session.events.register(
+        f"creating-client-class.{service}", functools.partial(aws_errors.shelter, target=target)
     )
     endpoint = target.environ.get("AWS_ENDPOINT_URL")
     return session.client(service, endpoint_url=endpoint, config=limits)

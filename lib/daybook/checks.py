@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from daybook import aws, process, secrets, ui
-from daybook.errors import DaybookError, PreflightFailed, ToolKilled
+from daybook import aws, aws_errors, process, secrets, ui
+from daybook.errors import DaybookError, PreflightFailed, ToolKilled, explained
 from daybook.settings import Settings
 from daybook.target import Target
 
@@ -92,8 +92,11 @@ def _answer(name: str, question: Question) -> Check:
     except ToolKilled:
         raise
     except (DaybookError, OSError, *aws.FAILURES) as err:
-        reason = str(err).splitlines()[0]
-        return Check(name, "an answer", reason, is_ok=False, fix=getattr(err, "next", None) or "")
+        failure = explained(err)
+        reason = " ".join(filter(None, [failure.message, failure.observed]))
+        return Check(
+            name, failure.expected or "an answer", reason, is_ok=False, fix=failure.next or ""
+        )
 
 
 def _target_answers(target: Target, name: str) -> Check:
@@ -107,7 +110,9 @@ def _target_answers(target: Target, name: str) -> Check:
     try:
         caller = aws.caller(target)
     except aws.FAILURES as err:
-        return Check(name, expected, f"no answer: {err}", is_ok=False, fix=fix)
+        failure = aws_errors.failure(err, "sts:GetCallerIdentity", target)
+        reason = f"{failure.message} {failure.observed}"
+        return Check(name, expected, reason, is_ok=False, fix=failure.next)
     is_ok = caller["account"] == target.account
     return Check(name, expected, f"{caller['account']} as {caller['arn']}", is_ok, fix)
 

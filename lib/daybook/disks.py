@@ -11,9 +11,9 @@ from daybook import aws
 from daybook.target import Target
 
 ALIVE = ("pending", "running", "stopping", "stopped")
-STOP = {"Delay": 2, "MaxAttempts": 150}
+STOP = {"every_s": 2, "tries": 150}
 """How often and how many times to ask whether an instance has stopped: five minutes."""
-COPY = {"Delay": 5, "MaxAttempts": 720}
+COPY = {"every_s": 5, "tries": 720}
 """The same for a snapshot, which copies a whole disk: an hour."""
 
 
@@ -64,9 +64,8 @@ def unprotect(target: Target, host: Host) -> None:
 
 def stop(target: Target, ids: list[str]) -> None:
     """Stop instances and wait until they are, so that nothing is written to their disks."""
-    ec2 = aws.client(target, "ec2")
-    ec2.stop_instances(InstanceIds=ids)
-    ec2.get_waiter("instance_stopped").wait(InstanceIds=ids, WaiterConfig=STOP)
+    aws.client(target, "ec2").stop_instances(InstanceIds=ids)
+    aws.wait_for(target, "ec2", "instance_stopped", InstanceIds=ids, **STOP)
 
 
 def start(target: Target, ids: list[str]) -> None:
@@ -103,9 +102,8 @@ def snapshot(target: Target, host: Host, disk: Disk, tags: Mapping[str, str]) ->
 
 def wait(target: Target, snapshots: Iterable[str]) -> None:
     """Wait until snapshots are whole; until then a disk must not go."""
-    waiter = aws.client(target, "ec2").get_waiter("snapshot_completed")
     for each in snapshots:
-        waiter.wait(SnapshotIds=[each], WaiterConfig=COPY)
+        aws.wait_for(target, "ec2", "snapshot_completed", SnapshotIds=[each], **COPY)
 
 
 def snapshots(target: Target, app: str, env: str) -> list[tuple[str, str]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-import subprocess
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -16,10 +16,15 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from traitlets.config import Config
 
-from daybook.errors import exit_code_of
+from daybook.errors import CommandFailed, Unexpected, is_known, one_line
 from daybook.terminal import Terminal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+KERNEL_LOG = "kernel.log"
+LOG_BYTES = 4096
+"""How much of the end of what a kernel says is read for its last line."""
+# What ends a run also ends its event loop, which would complain on the terminal.
+logging.getLogger("asyncio").addHandler(logging.NullHandler())
 
 
 class Stopped(Exception):
@@ -51,8 +56,10 @@ class _Session:
         What a signal meets in the middle of an import, for one, does not always call itself
         KeyboardInterrupt: only Daybook's own errors have more to say than that a signal came.
         """
-        is_known = self.error is None or exit_code_of(getattr(self.error, "ename", "")) != 1
-        return self.error if is_known or not self.stopping.is_set() else Stopped()
+        name = getattr(self.error, "ename", "")
+        has_more_to_say = is_known(name) and name != Unexpected.__name__
+        is_ended_by_signal = self.error and self.stopping.is_set() and not has_more_to_say
+        return Stopped() if is_ended_by_signal else self.error
 
     def interrupt_kernel(self) -> None:
         """Interrupt what the kernel runs; an idle kernel takes no notice."""
@@ -65,10 +72,10 @@ def execute(
 ) -> BaseException | None:
     """Run a notebook and return what ended it early, or None.
 
-    The executed copy that papermill writes is thrown away: the record is the kernel's own.
+    No executed copy is written: the record is the kernel's own.
     """
     session = _Session(terminal)
-    with tempfile.TemporaryDirectory(prefix="daybook-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="daybook-", ignore_cleanup_errors=True) as scratch:
         papermill_engines.register("daybook", _engine(session, Path(scratch)))
         worker = threading.Thread(
             target=_work,
@@ -92,7 +99,7 @@ def _work(
     try:
         papermill.execute_notebook(
             notebook,
-            scratch / "executed.ipynb",
+            None,
             parameters,
             engine_name="daybook",
             kernel_name="python3",
@@ -132,6 +139,27 @@ def _engine(session: _Session, scratch: Path) -> type[NBClientEngine]:
             config = Config({"KernelManager": sockets})
             options = {"kernel_name": kernel_name, "startup_timeout": 60, "config": config}
             # What a kernel says on its own stderr is about itself, never about the run.
-            return Client(nb_man, **options).execute(stderr=subprocess.DEVNULL)
+            with (scratch / KERNEL_LOG).open("wb") as log:
+                try:
+                    return Client(nb_man, **options).execute(stderr=log)
+                except RuntimeError as err:
+                    raise _kernel_ended(scratch / KERNEL_LOG, err) from err
 
     return Engine
+
+
+def _kernel_ended(log: Path, err: RuntimeError) -> CommandFailed:
+    """Return the error of a kernel that ended by itself, with the last line it wrote."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_BYTES))
+        lines = file.read().decode("utf-8", "replace").split("\n")
+    lines = [line for line in lines if line.strip() and not line.startswith("KeyboardInterrupt")]
+    said = lines[-1] if lines else str(err)
+    return CommandFailed(
+        "The kernel ended before the notebook did.",
+        expected="a kernel that runs the notebook to its end",
+        observed=one_line(said),
+        changed="",
+        next="see that there is memory (free -m) and that ulimit -a allows enough, then run this "
+        "step again",
+    )

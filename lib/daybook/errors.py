@@ -1,13 +1,15 @@
 """Every error that Daybook raises on purpose; each class has one exit code.
 
-DaybookError             1
+DaybookError
  ├── SettingsError       2    settings or parameters are wrong
  │    └── AlreadyApplied      the run's plan is applied; the run itself goes on
  ├── PreflightFailed     3    the world is not as the step needs it
  ├── ApprovalNeeded      4    nobody has approved this plan
  │    └── ApprovalRefused     what was approved is not this plan
  ├── CommandFailed       5    a tool ended with an error
- │    └── ToolKilled          a tool, or what supervises it, was killed by a signal
+ │    ├── ToolKilled          a tool, or what supervises it, was killed by a signal
+ │    ├── AwsFailed           AWS refused a call, or gave no answer that can be used
+ │    └── Unexpected          an error that no code of Daybook's handles
  ├── ApplyFailed         6    a change began and did not end
  ├── VerifyFailed        7    the change ended, the result is not there
  ├── Locked              8    another run holds the environment
@@ -16,13 +18,37 @@ DaybookError             1
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import shutil
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 MAX_DETAILS = 100
 """So many are listed; more are counted."""
 NOTHING_CHANGED = "Nothing was changed."
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+CHANGES_IN_RECORD = "What was changed before that is in the run's record."
+LINE_LIMIT = 300
+"""How many characters of a text from outside are shown."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_SYSTEM = {
+    **dict.fromkeys(_FULL, ("room on the disk", "free some space")),
+    errno.EROFS: ("a writable disk", "remount it, or work in a checkout on a writable disk"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM), ("the right to do this", "correct its owner and mode (ls -ld)")
+    ),
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE),
+        ("a free file descriptor", "allow more open files (ulimit -n 1024)"),
+    ),
+    errno.EFBIG: ("no limit on a file's size", "raise the limit (ulimit -f unlimited)"),
+    errno.ENOENT: ("a file or program of this name", "restore the file, or install the program"),
+    errno.EIO: ("a disk that works", "look at the disk's health (dmesg)"),
+}
+"""What was expected, and the remedy, by the operating system's error number."""
 
 
 class DaybookError(Exception):
@@ -31,7 +57,7 @@ class DaybookError(Exception):
     changed: what this step had changed by then. next: the next action, by name.
     """
 
-    exit_code = 1
+    exit_code = 5
 
     def __init__(
         self,
@@ -43,7 +69,8 @@ class DaybookError(Exception):
         next: str | None = None,
         details: Sequence[str] = (),
     ) -> None:
-        super().__init__(message)
+        # Not super(): an AwsFailed is also one of botocore's errors, which take other arguments.
+        Exception.__init__(self, message)
         self.message = message
         self.expected = expected
         self.observed = observed
@@ -116,6 +143,17 @@ class ToolKilled(CommandFailed):
     """A tool, or the process that supervises it, was killed: what it printed proves nothing."""
 
 
+class AwsFailed(CommandFailed):
+    """AWS refused a call, or gave no answer that can be used.
+
+    Each one that aws.py raises is also of the class that botocore has for it.
+    """
+
+
+class Unexpected(CommandFailed):
+    """An error that no code of Daybook's handles: a defect, or weather nobody thought of."""
+
+
 class ApplyFailed(DaybookError):
     """A change began and did not end."""
 
@@ -140,10 +178,99 @@ class Interrupted(DaybookError):
     exit_code = 130
 
 
+def explained(
+    err: Exception,
+    *,
+    cls: type[DaybookError] = CommandFailed,
+    folder: Path | None = None,
+    changed: str = NOTHING_CHANGED,
+    again: str = "run the same command again",
+    traceback_in: str = "",
+) -> DaybookError:
+    """Return any error as one of Daybook's, with what to do next.
+
+    cls: the class of what the operating system refuses. folder: where the work was done; its
+    free space is named when a disk is full. again: how to try once more. traceback_in: where the
+    traceback can be read.
+    """
+    if isinstance(err, DaybookError):
+        return err
+    number = getattr(err, "errno", None)  # Also zmq's errors have one.
+    if isinstance(err, OSError) or isinstance(number, int):
+        return _refused_by_system(err, cls, folder, changed, again)
+    return Unexpected(
+        f"Unexpected error{_place_of(err)}.",
+        expected="a result, or an error with a known cause",
+        observed=one_line(f"{type(err).__name__}: {err}"),
+        changed=changed,
+        next=f"{again}; if it fails again, report it with the traceback in {traceback_in}"
+        if traceback_in
+        else again,
+    )
+
+
+def one_line(text: object, limit: int = LINE_LIMIT) -> str:
+    """Return a text from outside as one printable line of bounded length."""
+    words = " ".join(str(text)[: limit * 10].split())
+    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _refused_by_system(
+    err: Exception, cls: type[DaybookError], folder: Path | None, changed: str, again: str
+) -> DaybookError:
+    number, path = getattr(err, "errno", None), getattr(err, "filename", None)
+    path = Path(os.fsdecode(path)) if isinstance(path, str | bytes | Path) else folder
+    expected, remedy = _SYSTEM.get(number, ("the operation to succeed", "remove the cause"))
+    reason = one_line(getattr(err, "strerror", None) or str(err) or type(err).__name__)
+    what = f"access to {one_line(path)}" if path else "an operation"
+    return cls(
+        f"The operating system refused {what}.",
+        expected=expected,
+        observed=f"{reason}{_room(path) if number in _FULL else ''}",
+        changed=changed,
+        next=f"{remedy}, then {again}",
+    )
+
+
+def _room(path: Path | None) -> str:
+    """Say how much room is left where the work is done, and where temporary files go."""
+    said = []
+    for place in filter(None, [path, Path(os.environ.get("TMPDIR", "/tmp"))]):
+        try:
+            at = next(folder for folder in [place, *place.parents] if folder.is_dir())
+            said.append(f"{shutil.disk_usage(at).free / 2**20:,.0f} MiB free in {at}")
+        except (OSError, StopIteration):
+            continue
+    return f" ({', '.join(dict.fromkeys(said))})" if said else ""
+
+
+def _place_of(err: Exception) -> str:
+    """Name the line of Daybook's own code where it came up: ` in daybook/aws.py, line 42`."""
+    ours = [
+        frame
+        for frame in traceback.extract_tb(err.__traceback__)
+        if Path(frame.filename).is_relative_to(_PACKAGE.parent)
+    ]
+    if not ours:
+        return ""
+    name = Path(ours[-1].filename).relative_to(_PACKAGE.parent).as_posix()
+    return f" in {name}, line {ours[-1].lineno}"
+
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
 def exit_code_of(name: str) -> int:
-    """Return the exit code of an error class by its name; 1 for a name that is not Daybook's."""
-    known = {cls.__name__: cls.exit_code for cls in _tree(DaybookError)}
-    return (known | {"KeyboardInterrupt": Interrupted.exit_code}).get(name, 1)
+    """Return the exit code of an error class by its name; of any other, Unexpected's."""
+    codes = {cls.__name__: cls.exit_code for cls in _tree(DaybookError)}
+    codes["KeyboardInterrupt"] = Interrupted.exit_code
+    return codes.get(name, Unexpected.exit_code)
+
+
+def is_known(name: str) -> bool:
+    """Tell whether an error class of this name is one of Daybook's."""
+    return name in {cls.__name__ for cls in _tree(DaybookError)}
 
 
 def status_of(name: str) -> str:

@@ -7,16 +7,27 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import papermill
 
 from daybook import driver, settings
-from daybook.errors import Interrupted, exit_code_of
-from daybook.record import record
+from daybook.errors import (
+    CHANGES_IN_RECORD,
+    NOTHING_CHANGED,
+    CommandFailed,
+    DaybookError,
+    Interrupted,
+    PreflightFailed,
+    Unexpected,
+    exit_code_of,
+    explained,
+    is_known,
+)
+from daybook.record import journal, record
 from daybook.run import RUN_ID, new_id
 from daybook.terminal import Terminal
 
+AGAIN = "run this step again"
 WIDTH = "COLUMNS"
 """How wide the kernel's tables may be."""
 
@@ -39,12 +50,15 @@ def run(
     run_id = new_id(notebook.stem)
     os.environ |= {RUN_ID: run_id, "DAYBOOK_ROOT": str(root)}
     os.environ.setdefault(WIDTH, str(shutil.get_terminal_size((100, 40)).columns))
-    error = driver.execute(notebook, parameters, root=root, terminal=terminal)
     folder = root / "runs" / env / run_id
-    if error and not hasattr(error, "ename"):
-        terminal.problem(_without_a_word(error))
-    record.settle(root, environment=env)
-    return Outcome(_exit_code(error, record.load(folder)), folder)
+    try:
+        error = driver.execute(notebook, parameters, root=root, terminal=terminal)
+    except OSError as err:
+        error = explained(err, cls=PreflightFailed, folder=root)
+    if error:
+        error = _told(error, folder, terminal)
+    _settle(root, env, terminal)
+    return Outcome(_exit_code(error, _status(folder)), folder)
 
 
 def _environment(notebook: Path, parameters: Mapping[str, object]) -> str:
@@ -52,15 +66,52 @@ def _environment(notebook: Path, parameters: Mapping[str, object]) -> str:
     return str(parameters.get("env", default.strip("\"'")))
 
 
-def _without_a_word(error: BaseException) -> str:
-    """Say what ended a notebook that no cell's error ended."""
-    reason = str(error) or (error.__doc__ or type(error).__name__).partition("\n")[0]
-    return f"{reason}\n  What had been done by then is in the record.\n  Next: run this step again"
+def _told(error: BaseException, folder: Path, terminal: Terminal) -> BaseException:
+    """Print what ended a notebook, unless the cell has printed all of it; return the error."""
+    name = getattr(error, "ename", "")
+    if is_known(name) or name == KeyboardInterrupt.__name__:
+        return error
+    has_record = (folder / journal.NAME).exists()
+    changed = CHANGES_IN_RECORD if has_record else NOTHING_CHANGED
+    if isinstance(error, driver.Stopped) or not isinstance(error, Exception):
+        reason = str(error) or (error.__doc__ or type(error).__name__).partition("\n")[0]
+        told = Interrupted(reason, changed=changed, next=AGAIN)
+    elif name:
+        told = Unexpected(
+            f"Unexpected error in a cell: {name}.",
+            expected="a result, or an error with a known cause",
+            observed="the line above",
+            changed=changed,
+            next=f"{AGAIN}; if it fails again, report it with the traceback in "
+            f"runs/{folder.parent.name}/{folder.name}/{journal.NAME}",
+        )
+    else:
+        told = explained(error, folder=folder, changed=changed, again=AGAIN)
+        told.changed = told.changed or changed
+    terminal.problem(str(told))
+    return told
 
 
-def _exit_code(error: BaseException | None, record: Mapping[str, Any] | None) -> int:
+def _settle(root: Path, env: str, terminal: Terminal) -> None:
+    """Close what runs have left open; a record that cannot be closed now waits for the next run."""
+    try:
+        record.settle(root, environment=env)
+    except (OSError, ValueError, CommandFailed) as err:
+        terminal.problem(f"A record in runs/{env} is not closed yet: {explained(err).message}")
+
+
+def _status(folder: Path) -> str:
+    """Return how the run ended by its record; "" where that cannot be read."""
+    try:
+        return (record.load(folder) or {}).get("status", "")
+    except (OSError, ValueError):
+        return ""
+
+
+def _exit_code(error: BaseException | None, status: str) -> int:
     """Return the code of what ended the notebook; a record tells of a kernel that could not."""
-    is_stopped = isinstance(error, driver.Stopped)
-    if is_stopped or (record and record["status"] == "interrupted"):
+    if isinstance(error, Interrupted) or status == "interrupted":
         return Interrupted.exit_code
+    if isinstance(error, DaybookError):
+        return error.exit_code
     return exit_code_of(getattr(error, "ename", "")) if error else 0

@@ -108,7 +108,7 @@ def _instance(target: Target, _settings: Settings, id: str) -> None:
     ec2 = aws.client(target, "ec2")
     ec2.modify_instance_attribute(InstanceId=id, DisableApiTermination={"Value": False})
     ec2.terminate_instances(InstanceIds=[id])
-    ec2.get_waiter("instance_terminated").wait(InstanceIds=[id], WaiterConfig=disks.STOP)
+    aws.wait_for(target, "ec2", "instance_terminated", InstanceIds=[id], **disks.STOP)
 
 
 def _a_record(target: Target, settings: Settings, name: str) -> None:

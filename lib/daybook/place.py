@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from botocore.exceptions import ClientError
 
-from daybook import aws, git, reviews, settings
+from daybook import aws, aws_errors, git, reviews, settings
 from daybook.checks import Check, Question
 from daybook.errors import PreflightFailed, SettingsError
 from daybook.setting_types import shown
@@ -19,6 +18,7 @@ from daybook.target import Target
 CLOCK_S = 60
 """How far this computer's clock may be from AWS's."""
 FREE_GIB = 1
+PROGRAMS = ("git", "ssh", "ssh-keygen")
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
@@ -27,6 +27,7 @@ def here(
 ) -> dict[str, Question]:
     """Return the checks of every changing step that need no target."""
     return {
+        "programs": programs_are_there(target),
         "region": region_is(target),
         "names": names_are_its_own(root, env, chosen),
         "git": git_is(root, chosen.git),
@@ -45,6 +46,19 @@ def there(
         "state's region": bucket_is_in_region(target, bucket),
         "review": is_reviewed(review, override=override_git),
     }
+
+
+def programs_are_there(target: Target) -> Question:
+    """Ask for the programs that a record and a host need, whatever the step."""
+
+    def question(name: str) -> Check:
+        path = target.environ.get("PATH")
+        missing = [program for program in PROGRAMS if not shutil.which(program, path=path)]
+        observed = f"{', '.join(missing)} not on PATH" if missing else "there"
+        fix = "apt install git openssh-client"
+        return Check(name, ", ".join(PROGRAMS), observed, not missing, fix)
+
+    return question
 
 
 def region_is(target: Target) -> Question:
@@ -170,7 +184,7 @@ def clock_is_right(target: Target) -> Question:
             answer = aws.client(target, "sts").get_caller_identity()
         except ClientError as err:  # AWS refuses who is too far off, and tells its time.
             answer = err.response
-        theirs = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        theirs = aws_errors.time_of(answer, "sts:GetCallerIdentity")
         off_s = round((datetime.now(UTC) - theirs).total_seconds())
         fix = "set the clock: timedatectl set-ntp true"
         return Check(name, f"within {CLOCK_S} s of AWS", f"{off_s:+} s", abs(off_s) <= CLOCK_S, fix)

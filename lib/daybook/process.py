@@ -115,6 +115,7 @@ def _require(command: tuple[str, ...], env: Mapping[str, str] | None) -> None:
         raise CommandFailed(
             f"{command[0]} is not installed, or not on PATH.",
             expected=f"a program named {command[0]}",
+            observed="none on PATH",
             next="make setup",
         )
 
@@ -134,6 +135,8 @@ def _judge(result: Result, reasons: list[str], timeout_s: float | None, check: b
             f"{result.command} ended with code {result.returncode}.",
             result=result,
             details=result.tail,
+            expected="exit code 0",
+            observed=f"exit code {result.returncode}",
             changed="",
         )
     return result

@@ -5,26 +5,42 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-from collections.abc import Callable, Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from daybook import aws, process, settings, signers, target, ui
-from daybook.errors import SettingsError, status_of
+from daybook.errors import (
+    NOTHING_CHANGED,
+    ApplyFailed,
+    CommandFailed,
+    DaybookError,
+    PreflightFailed,
+    SettingsError,
+    explained,
+    status_of,
+)
 from daybook.gates import waiting
-from daybook.record import record, upload
+from daybook.record import journal, record, upload
 from daybook.record.recorder import Recorder
 
 PHASES = ("preflight", "plan", "approve", "apply", "verify", "record")
 LOOKING = ("preflight", "plan", "verify", "record")
 """The phases of a step that changes nothing."""
+AGAIN = "run this step again"
 RUN_ID = "DAYBOOK_RUN_ID"
 """Set by `daybook run`, so that it finds the record of the kernel that it starts."""
 RESUMES = "DAYBOOK_RESUMES"
 """Set by `daybook run --resume`: the run that is gone on with."""
+
+SHOWN_CHANGES = 10
+"""How many changes an error lists; the record has all."""
 
 
 def new_id(step: str) -> str:
@@ -70,27 +86,22 @@ class Run:
         self._stopped: BaseException | None = None
         self._waiting: BaseException | None = None
         self._done: tuple[str, ...] = ()
+        self._changes: list[str] = []
         self.load_signers: Callable[[], signers.Signers] = partial(signers.load, self.root)
         self.at_end: list[Callable[[], None]] = [self._upload]
-        self.recorder = Recorder.start(
-            self.root,
-            self.folder,
-            self._header(),
-            template=self._template(),
-            status_of=status_of,
-            environ=self.target.environ,
-            key=record.operator_key(self.root, env, self.target.is_sandbox),
-            on_closed=self._end,
-        )
+        self.recorder = self._begin()
         self.life = self.recorder.life
         self.start = self.recorder.tool(partial(process.run, life=self.life))
-        self.write = self.recorder.write
         self.hide = self.recorder.redactor.add
 
     @property
     def title(self) -> str:
         """What a page about this run is called: `provision staging · REHEARSAL`."""
         return f"{self.step} {self.env} · {self.target.title}"
+
+    @property
+    def _journal(self) -> str:
+        return str((self.folder / journal.NAME).relative_to(self.root))
 
     @property
     def ssh_key(self) -> Path:
@@ -104,7 +115,8 @@ class Run:
         self._require_order(name)
         self.write("phase", name=name, state="started")
         try:
-            yield
+            with self._explaining(name):
+                yield
         except BaseException as err:
             is_waiting = status_of(type(err).__name__) == "waiting"
             self._waiting, self._stopped = (err, None) if is_waiting else (None, err)
@@ -123,6 +135,12 @@ class Run:
         if self._stopped:
             raise self._stopped
 
+    def write(self, kind: str, **data: Any) -> None:
+        """Add an event to the journal; see journal.py for the kinds."""
+        self.recorder.write(kind, **data)
+        if kind == "change":
+            self._changes.append(f"{data.get('action', 'changed')} {data.get('what', '')}".strip())
+
     def stop(self, reason: BaseException) -> None:
         """Refuse every further phase with this reason."""
         self._stopped = reason
@@ -140,6 +158,45 @@ class Run:
         self.recorder.finish()
         return Finished(self.title, str(self.folder.relative_to(self.root)), following)
 
+    def _begin(self) -> Recorder:
+        """Begin the record; where that is not possible, nothing of it is left."""
+        is_new = not self.folder.exists()
+        try:
+            return Recorder.start(
+                self.root,
+                self.folder,
+                self._header(),
+                template=self._template(),
+                status_of=status_of,
+                environ=self.target.environ,
+                key=record.operator_key(self.root, self.env, self.target.is_sandbox),
+                on_closed=self._end,
+            )
+        except OSError as err:
+            if is_new:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise explained(err, cls=PreflightFailed, folder=self.folder.parent) from err
+
+    @contextmanager
+    def _explaining(self, phase: str) -> Iterator[None]:
+        """Have every error say what to do next, and what this run had changed by then."""
+        try:
+            yield
+        except Exception as err:
+            error = explained(
+                err,
+                cls={"preflight": PreflightFailed, "apply": ApplyFailed}.get(phase, CommandFailed),
+                folder=self.folder,
+                again=AGAIN,
+                traceback_in=self._journal,
+            )
+            error.next = error.next or AGAIN
+            if error.changed == NOTHING_CHANGED and self._changes:
+                error.changed = f"Changed by then: {_listed(self._changes)}."
+            if error is err:
+                raise
+            raise error from err
+
     def _end(self, closed: record.Closed) -> None:
         """What is recorded is over: nothing more may be changed, whoever drives the kernel."""
         is_waiting = closed.status == "waiting" and not self.recorder.is_interactive
@@ -150,7 +207,11 @@ class Run:
         )
         self._stopped = self._stopped or (self._waiting if is_waiting else None) or over
         for action in self.at_end:
-            action()
+            try:
+                action()
+            except (DaybookError, OSError, ValueError) as err:
+                # One that fails must not keep the others from being done: one releases the lock.
+                print(f"{self.id}: after the record was closed: {err}", file=sys.stderr)
         self.life.end()
 
     def _upload(self) -> None:
@@ -196,3 +257,9 @@ class Run:
     def _template(self) -> Path | None:
         paths = (self.root / folder / f"{self.step}.ipynb" for folder in settings.NOTEBOOKS)
         return next((path for path in paths if path.is_file()), None)
+
+
+def _listed(changes: Sequence[str]) -> str:
+    """Return the first changes in a line, and how many more there are."""
+    more = f" and {len(changes) - SHOWN_CHANGES} more, see the record"
+    return ", ".join(changes[:SHOWN_CHANGES]) + (more if len(changes) > SHOWN_CHANGES else "")

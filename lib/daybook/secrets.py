@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from daybook import aws
+from daybook import aws, aws_errors
 from daybook.errors import CommandFailed, SettingsError
 from daybook.target import Target
 from daybook_release import names
@@ -51,19 +51,20 @@ class Store:
     def __init__(self, target: Target, app: str, env: str) -> None:
         self.path = f"/{app}/{env}"
         self._tags = {"app": app, "environment": env, "managed_by": "daybook"}
+        self._target = target
         self._ssm = aws.client(target, "ssm")
 
     def current(self) -> dict[str, Version]:
         """Return what has a value: `{"DATABASE_URL": Version(…)}`."""
         wanted = [{"Key": "Path", "Option": "OneLevel", "Values": [self.path]}]
-        with _asking("DescribeParameters", self.path):
+        with self._asking("DescribeParameters", self.path):
             pages = self._ssm.get_paginator("describe_parameters").paginate(ParameterFilters=wanted)
             found = [self._version(each) for page in pages for each in page["Parameters"]]
         return {version.name: version for version in sorted(found, key=lambda each: each.name)}
 
     def history(self, name: str) -> tuple[Version, ...]:
         """Return the versions of a secret, the newest first; none when it has no value."""
-        with _asking("GetParameterHistory", self._full(name)):
+        with self._asking("GetParameterHistory", self._full(name)):
             pages = self._ssm.get_paginator("get_parameter_history").paginate(Name=self._full(name))
             try:
                 found = [self._version(each) for page in pages for each in page["Parameters"]]
@@ -73,7 +74,7 @@ class Store:
 
     def values(self) -> dict[str, str]:
         """Return the values themselves: to be compared, never to be shown or kept."""
-        with _asking("GetParametersByPath", self.path):
+        with self._asking("GetParametersByPath", self.path):
             pages = self._ssm.get_paginator("get_parameters_by_path").paginate(
                 Path=self.path, WithDecryption=True
             )
@@ -85,7 +86,7 @@ class Store:
 
     def holds(self, name: str, value: str) -> bool:
         """Tell whether this is the value already; False also to who may write but not read it."""
-        with _asking("GetParameter", self._full(name)):
+        with self._asking("GetParameter", self._full(name)):
             try:
                 answer = self._ssm.get_parameter(Name=self._full(name), WithDecryption=True)
             except ClientError as err:
@@ -98,7 +99,7 @@ class Store:
         """Set a value and return the number of its version. note: who did it, and in which run."""
         if problem := names.problem_of(name):
             raise SettingsError("A secret has a name that it may not have.", details=[problem])
-        with _asking("PutParameter", self._full(name)):
+        with self._asking("PutParameter", self._full(name)):
             answer = self._ssm.put_parameter(
                 Name=self._full(name),
                 Value=value,
@@ -107,22 +108,25 @@ class Store:
                 Overwrite=True,
                 Description=note[:1024],
             )
-            if answer["Version"] == 1:
+            number = answer["Version"]
+        if number == 1:
+            is_set = f"{name} was set; its tags were not."
+            with self._asking("AddTagsToResource", self._full(name), changed=is_set):
                 self._tag(name)
-        return answer["Version"]
+        return number
 
     def retire(self, name: str, number: int) -> None:
         """Mark a version as one that nothing uses any more; its value stays in the history."""
         # A label is one version's alone, and begins with a letter.
         label = f"{RETIRED}-{number}"
-        with _asking("LabelParameterVersion", self._full(name)):
+        with self._asking("LabelParameterVersion", self._full(name)):
             self._ssm.label_parameter_version(
                 Name=self._full(name), ParameterVersion=number, Labels=[label]
             )
 
     def delete(self, name: str) -> bool:
         """Remove a value and its history; False when there is none."""
-        with _asking("DeleteParameter", self._full(name)):
+        with self._asking("DeleteParameter", self._full(name)):
             try:
                 self._ssm.delete_parameter(Name=self._full(name))
             except self._ssm.exceptions.ParameterNotFound:
@@ -135,6 +139,21 @@ class Store:
         self._ssm.add_tags_to_resource(
             ResourceType="Parameter", ResourceId=self._full(name), Tags=tags
         )
+
+    @contextmanager
+    def _asking(self, call: str, what: str, changed: str = "") -> Iterator[None]:
+        """Turn AWS's refusal into its code alone: its message may repeat the value."""
+        try:
+            yield
+        except aws.FAILURES as err:
+            failure = aws_errors.failure(err, f"ssm:{call}", self._target)
+            raise CommandFailed(
+                f"{failure.message.removesuffix('.')} on {what}.",
+                expected=failure.expected,
+                observed=_code(err),
+                changed=changed or failure.changed,
+                next=failure.next,
+            ) from None
 
     def _full(self, name: str) -> str:
         if not names.FORM.fullmatch(name):
@@ -170,19 +189,6 @@ def problem_of(value: str) -> str | None:
     if size > LIMIT_BYTES:
         return f"has {size} bytes, and Parameter Store keeps {LIMIT_BYTES}"
     return None
-
-
-@contextmanager
-def _asking(call: str, what: str) -> Iterator[None]:
-    """Turn AWS's refusal into its code alone: its message may repeat the value that it refuses."""
-    try:
-        yield
-    except aws.FAILURES as err:
-        raise CommandFailed(
-            f"ssm:{call} on {what} failed.",
-            observed=_code(err),
-            next="look whether you are signed in and may do this, then run the same command again",
-        ) from None
 
 
 def _code(err: Exception) -> str:

@@ -58,7 +58,7 @@ def run(tmp_path, monkeypatch):
         ("Locked", "failed", 8),
         ("Interrupted", "interrupted", 130),
         ("KeyboardInterrupt", "interrupted", 130),
-        ("ZeroDivisionError", "failed", 1),
+        ("ZeroDivisionError", "failed", 5),
     ],
 )
 def test_an_error_has_its_exit_code(run, ename, status, code):
@@ -81,7 +81,7 @@ def test_a_signal_before_there_is_a_record(run):
 
 
 def test_a_kernel_that_never_came_is_an_error(run):
-    assert run(RuntimeError("Kernel didn't respond in 60 seconds")) == 1
+    assert run(RuntimeError("Kernel didn't respond in 60 seconds")) == 5
 
 
 def test_settings_are_checked_before_a_kernel_starts(run):

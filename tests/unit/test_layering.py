@@ -15,8 +15,8 @@ LAYERS = (
     {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
     | {"liveness", "private_files", "keeper"}
     | {"compose", "delivery", "dotenv", "git", "origins", "scaffold", "signers", "team"},
-    {"amis", "aws", "disks", "github", "leftovers", "orphans", "probe", "inventory", "images"}
-    | {"release", "reviews", "secrets"}
+    {"amis", "aws", "aws_errors", "disks", "github", "leftovers", "orphans", "probe"}
+    | {"images", "inventory", "release", "reviews", "secrets"}
     | {"terraform", "ansible"},
     {"checks", "place", "gates.gate", "gates.lock"}
     | {"record.journal", "record.patterns", "record.redact", "record.cell", "record.tee"},

@@ -164,3 +164,11 @@ def test_what_is_no_name_is_refused_before_aws_is_asked(name):
             ask(name)
     with pytest.raises(SettingsError, match="may not have"):
         store.put("LD_PRELOAD", "x", "note")
+
+
+def test_a_value_whose_tags_could_not_be_set_is_said_to_be_set(store, monkeypatch):
+    monkeypatch.setattr(store._ssm, "add_tags_to_resource", refusing("ThrottlingException"))
+    with pytest.raises(CommandFailed) as caught:
+        store.put("TOKEN", "s3cret", "")
+    assert caught.value.changed == "TOKEN was set; its tags were not."
+    assert store.values() == {"TOKEN": "s3cret"}

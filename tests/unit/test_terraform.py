@@ -448,6 +448,16 @@ def test_a_failure_says_what_had_been_changed(tmp_path, make):
     assert "oops" in text
 
 
+@pytest.mark.attack("F11", "credentials that expire in the middle of an apply")
+def test_an_apply_whose_sign_in_expired_says_to_sign_in_again(tmp_path, make):
+    tool, said = make(), "echo api error ExpiredToken: the token has expired; exit 3"
+    plan = tool.plan(tmp_path / "p", variables={"names": ["a"], "command": said})
+    with pytest.raises(ApplyFailed) as caught:
+        tool.apply(plan)
+    assert caught.value.next.startswith("sign in again (aws sso login")
+    assert "then run this step again" in caught.value.next
+
+
 def test_ctrl_c_saves_the_state_gives_back_the_lock_and_says_what_was_done(tmp_path, make, s3):
     tool = make()
     plan = tool.plan(tmp_path / "p", variables={"names": ["a"], "command": "sleep 30"})

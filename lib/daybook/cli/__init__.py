@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
+import tempfile
+import threading
+import traceback
 from collections import Counter
 from typing import Any
 
 import click
 
 from daybook import bounded_yaml, settings
-from daybook.cli import arguments
-from daybook.errors import DaybookError, printable
+from daybook.cli import arguments, streams
+from daybook.errors import (
+    CommandFailed,
+    DaybookError,
+    Interrupted,
+    SettingsError,
+    explained,
+    printable,
+)
 
 LATER = {
     "approve": ("daybook.cli.approve", "approve"),
@@ -140,19 +151,65 @@ def run(
 
 
 def main() -> None:
-    """Run the command line; an error becomes its lines and its exit code."""
+    """Run the command line; an error becomes its lines and its exit code, never a traceback."""
+    output = streams.secure()
+    if output:
+        threading.excepthook = lambda args: _keep_traceback(args.exc_value)
     _close_stdin()
+    code = _run()
+    sys.stdout.flush()
+    failure = output.failure if output else None
+    if failure and failure.errno != errno.EPIPE and sys.argv[1:2] != ["run"]:
+        lost = CommandFailed(
+            "Standard output could not be written: it is not complete.",
+            expected="a file or terminal that takes all of it",
+            observed=failure.strerror,
+            changed="What the command did besides stays done.",
+            next="free the disk or redirect to another, then run the same command again",
+        )
+        click.echo(str(lost), err=True)
+        code = code or lost.exit_code
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
-        daybook.main(standalone_mode=False)
+        return daybook.main(standalone_mode=False) or 0
     except DaybookError as err:
-        click.secho(str(err), fg="red", err=True)
-        sys.exit(err.exit_code)
+        return _tell(err)
     except click.ClickException as err:
         err.show()
-        sys.exit(2)
+        return SettingsError.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
-        sys.exit(130)
+        return Interrupted.exit_code
+    except SystemExit as err:
+        return int(err.code or 0)
+    except Exception as err:
+        kept = _keep_traceback(err)
+        changed = "What a run had changed by then, if one was begun, is in its record."
+        return _tell(explained(err, changed=changed, traceback_in=kept))
+
+
+def _tell(err: DaybookError) -> int:
+    click.secho(str(err), fg="red", err=True)
+    return err.exit_code
+
+
+def _keep_traceback(err: BaseException | None) -> str:
+    """Write a traceback, without secrets, where only its owner reads it; return the file's path."""
+    try:
+        from daybook.record.redact import Redactor
+
+        redactor = Redactor()
+        redactor.add_environment(os.environ)
+        text = redactor.clean("".join(traceback.format_exception(err)))
+        fd, path = tempfile.mkstemp(prefix="daybook-error-", suffix=".txt")
+        with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except (OSError, ImportError):
+        return ""
+    return path
 
 
 def _close_stdin() -> None:

@@ -261,7 +261,9 @@ def _telling(rows: list[tuple[ui.Status, str, str]]) -> Iterator[None]:
         yield
     except CommandFailed as err:
         done = [name for status, name, _ in rows if status == _SET]
-        err.changed = f"Set before: {', '.join(done)}." if done else NOTHING_CHANGED
+        if done:
+            unsure = "" if err.changed == NOTHING_CHANGED else f" {err.changed}"
+            err.changed = f"Set before: {', '.join(done)}.{unsure}"
         raise
 
 

@@ -19,13 +19,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 
 from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from daybook import liveness
+from daybook import aws_errors, liveness
 from daybook.errors import Locked, SettingsError
 from daybook.setting_types import shown
 
@@ -171,7 +170,7 @@ class Lock:
                 return None
             raise
         holder = Holder.decode(answer["Body"].read())
-        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        now = aws_errors.time_of(answer, "s3:GetObject")
         until = answer["LastModified"] + timedelta(seconds=holder.term_s)
         is_abandoned = liveness.is_over(holder.life)
         return Seen(holder, answer["ETag"], until.astimezone(UTC), now, is_abandoned)

@@ -267,8 +267,8 @@ def _ticket(root: Path, environment: str, run: str) -> Path:
 
 def _write(ticket: Path, plan: Waiting) -> None:
     private_files.make_folder(ticket.parent)
-    ticket.touch(0o600)
-    ticket.write_bytes(plan.encode())
+    # Whole or not at all: a ticket that a full disk cut would stop every later run.
+    journal.replace(ticket, plan.encode())
 
 
 def _is_texts(found: object) -> bool:

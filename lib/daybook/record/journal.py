@@ -12,6 +12,7 @@ note · end. Every line but an `output` is on the disk when `write` returns.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -67,6 +68,9 @@ class Journal:
         _reserve(folder / _RESERVE)
         journal = cls(folder / NAME, redactor or Redactor())
         journal.write("header", **header)
+        if journal.stopped:
+            journal.release()
+            raise OSError(errno.ENOSPC, journal.stopped, str(folder))
         _sync_folder(folder)
         return journal
 

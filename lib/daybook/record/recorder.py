@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import Any
 
 from daybook import liveness, private_files
-from daybook.errors import CommandFailed
+from daybook.errors import CommandFailed, explained
 from daybook.liveness import Life
 from daybook.record import provenance, record, signing, story
 from daybook.record.journal import Journal
@@ -78,7 +78,7 @@ class Recorder:
         header: run, step, environment, target, account, region, caller_arn, parameters; who, what
         and from where is added here. status_of: the run's status after an error, by the name of
         its class, "" for as before. environ: the tools' variables, whose credentials are secrets
-        as the kernel's own are. on_closed: what is called when the record is whole (upload).
+        as the kernel's own are. on_closed: what is called when the run is over (upload, lock).
         """
         global _current
         if _current:
@@ -148,8 +148,15 @@ class Recorder:
                     key=self._key,
                 )
             except (OSError, CommandFailed) as err:
-                print(f"{self.folder.name}: {err}; the next run completes it", file=sys.stderr)
-                return
+                why = explained(err)
+                print(
+                    f"The record {self.folder.name} could not be closed; the next run closes it.",
+                    f"  {why.message} {why.observed or ''}",
+                    sep="\n",
+                    file=sys.stderr,
+                )
+                # What waits for the end of the run, its lock for one, does not wait for the record.
+                closed = Closed(self.folder, status, unsigned="not closed yet")
         if self._on_closed:
             self._on_closed(closed)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from daybook.errors import CommandFailed
 from daybook.signers import RECORD, Signers, fingerprint, fingerprint_of
 
 __all__ = ["RECORD", "REHEARSAL", "Signer", "check", "fingerprint", "public_key", "sign"]
@@ -115,11 +116,26 @@ def _is_good_for_keygen(data: bytes, signature: str, namespace: str) -> bool:
 
 
 def _keygen(*args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run ssh-keygen where no terminal and no window can be asked for a passphrase."""
+    """Run ssh-keygen where no terminal and no window can be asked for a passphrase.
+
+    Where it is missing, nothing can be signed, with a shell's exit code and why on stderr; to
+    check a signature raises CommandFailed: no answer is not the answer no.
+    """
     env = {**os.environ, "SSH_ASKPASS_REQUIRE": "never"}
-    return subprocess.run(
-        ["ssh-keygen", *args], input=stdin, capture_output=True, env=env, start_new_session=True
-    )
+    command = ["ssh-keygen", *args]
+    try:
+        return subprocess.run(
+            command, input=stdin, capture_output=True, env=env, start_new_session=True
+        )
+    except FileNotFoundError as err:
+        if "sign" in args or "-y" in args:
+            return subprocess.CompletedProcess(command, 127, b"", b"ssh-keygen is not on PATH")
+        raise CommandFailed(
+            "The signature cannot be checked.",
+            expected="a program named ssh-keygen",
+            observed="none on PATH",
+            next="apt install openssh-client, then run the same command again",
+        ) from err
 
 
 def _string(value: bytes) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from python_terraform import IsFlagged
 from python_terraform import Terraform as PythonTerraform
 
-from daybook import private_files, process
+from daybook import aws_errors, private_files, process
 from daybook.errors import (
     NOTHING_CHANGED,
     ApplyFailed,
@@ -325,21 +325,27 @@ class Terraform:
             f"terraform {result.args[1]} failed in {self.folder.name}.",
             result=result,
             details=details or result.tail,
-            next="run the plan cell again" if STALE in summaries else None,
+            expected="exit code 0",
+            observed=f"exit code {result.returncode}",
+            next="run the plan cell again"
+            if STALE in summaries
+            else f"{aws_errors.sign_in(details)}run this step again",
         )
 
     def _stopped(self, cls: type[DaybookError], how: str, heard: Sequence[Event]) -> DaybookError:
         """Return the error of an apply that began and did not end, with `applied`."""
         applied = read_applied(heard, self.workspace)
+        complaints = _complaints(heard)[1]
+        again = f"{aws_errors.sign_in(complaints)}run this step again"
         unsaved = self._rescue_state()
         error = cls(
             f"terraform apply in {self.folder.name}, workspace {self.workspace}, was {how}.",
-            details=_complaints(heard)[1],
+            details=complaints,
             changed=f"Changed by then: {applied}" if applied.has_begun else NOTHING_CHANGED,
-            next=f"keep {unsaved.name}, the state that could not be saved: this step's preflight "
+            next=f"keep {unsaved.name}, the state that could not be saved; {again}: its preflight "
             "says how to push it"
             if unsaved
-            else "run this step again: the state holds what was done, the plan shows the rest",
+            else f"{again}: the state holds what was done, the plan shows the rest",
         )
         error.applied = applied
         return error

@@ -1,0 +1,206 @@
+"""Failures of AWS as errors: by kind, of botocore's class as well, and with hostile text tamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore import exceptions as botocore
+from botocore.retries.standard import ExponentialBackoff
+from moto import mock_aws
+from moto.core.botocore_stubber import BotocoreStubber
+
+from daybook import aws, aws_errors, disks, errors, leftovers, orphans, secrets
+from daybook.errors import NOTHING_CHANGED, AwsFailed, CommandFailed
+from daybook.target import Target
+
+from .weather import AWS, CALLS, LATE, Weather
+
+REGION = "us-east-1"
+REAL = Target("aws", "123456789012", REGION, {})
+SANDBOX = Target("sandbox", "123456789012", REGION, {})
+
+
+def refused(code: str, status: int = 400, message: str = "no", **headers: str):
+    metadata = {"HTTPStatusCode": status, "HTTPHeaders": headers, "RequestId": "r-1"}
+    response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}
+    return botocore.ClientError(response, "PutObject")
+
+
+@pytest.mark.parametrize(
+    ("err", "message", "following"),
+    [
+        (refused("ExpiredToken"), "does not accept the credentials", "aws sso login"),
+        (botocore.NoCredentialsError(), "does not accept the credentials", "aws sso login"),
+        (refused("AccessDenied", 403), "AWS denied s3:PutObject", "have the permission granted"),
+        (refused("SlowDown", 503), "AWS throttled", "wait a few minutes"),
+        (refused("InternalError", 500), "AWS failed at", "health.aws.amazon.com"),
+        (refused("RequestTimeTooSkewed", 403), "clock of this computer", "timedatectl"),
+        (
+            refused("SignatureDoesNotMatch", 403, date="Fri, 27 Nov 2020 00:00:00 GMT"),
+            "clock of this computer",
+            "timedatectl",
+        ),
+        (refused("SignatureDoesNotMatch", 403), "does not accept the credentials", "sso login"),
+        (botocore.EndpointConnectionError(endpoint_url="x"), "cannot be reached", "the VPN"),
+        (botocore.IncompleteReadError(actual_bytes=1, expected_bytes=2), "was cut off", "network"),
+        (refused("BucketAlreadyExists", 409), "AWS refused s3:PutObject", "what AWS complains"),
+    ],
+)
+def test_each_kind_has_its_next_step(err, message, following):
+    error = aws_errors.failure(err, "s3:PutObject", REAL)
+    assert message in error.message
+    assert following in error.next
+    assert error.expected
+    assert error.observed
+    assert isinstance(error, CommandFailed)
+    assert isinstance(error, type(err))
+    assert errors.exit_code_of(type(error).__name__) == 5
+
+
+def test_what_is_asked_of_the_sandbox_is_mended_in_the_sandbox():
+    silent = botocore.EndpointConnectionError(endpoint_url="x")
+    assert "daybook sandbox up" in aws_errors.failure(silent, "s3:PutObject", SANDBOX).next
+    skewed = refused("RequestTimeTooSkewed", 403)
+    assert "sandbox" not in aws_errors.failure(skewed, "s3:PutObject", SANDBOX).next
+
+
+@pytest.mark.parametrize(
+    ("err", "call", "is_certain"),
+    [
+        (refused("AccessDenied", 403), "s3:PutObject", True),
+        (refused("InternalError", 500), "s3:PutObject", False),
+        (botocore.ReadTimeoutError(endpoint_url="x"), "ec2:StopInstances", False),
+        (botocore.ReadTimeoutError(endpoint_url="x"), "ec2:DescribeInstances", True),
+    ],
+)
+def test_nothing_was_changed_is_said_where_it_is_certain(err, call, is_certain):
+    error = aws_errors.failure(err, call, REAL)
+    assert (error.changed == NOTHING_CHANGED) is is_certain
+    assert is_certain or f"Whether {call} took effect is not known." in error.changed
+
+
+@pytest.mark.attack("F11", "an API answer that writes to the terminal, or a hundred pages")
+def test_what_aws_says_is_one_printable_line():
+    text = "\x1b[2J\x1b[31mred\nDONE\u202e" + "x" * 100_000
+    error = aws_errors.failure(refused("AccessDenied", 403, text), "s3:PutObject", REAL)
+    assert error.observed.isprintable()
+    assert len(error.observed) <= errors.LINE_LIMIT
+
+
+def test_a_refused_parameter_is_not_repeated():
+    err = botocore.ParamValidationError(report="Invalid type for Value, value: hunter2")
+    assert "hunter2" not in str(aws_errors.failure(err, "ssm:PutParameter", REAL))
+
+
+def test_the_codes_of_an_expired_sign_in_are_found_in_a_tools_output():
+    lines = ["Error: reading EC2 VPC", "api error ExpiredTokenException: the token has expired"]
+    assert aws_errors.sign_in(lines).startswith("sign in again")
+    assert aws_errors.sign_in(["Error: NotExpiredTokenAtAll"]) == ""
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Yield the weather over moto, which a test may set; two tries of a call do not wait."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
+    moto, weathers = BotocoreStubber.__call__, [Weather(tmp_path)]
+
+    def answer(stubber, event_name, request, **options):
+        def by_moto():
+            return moto(stubber, event_name, request, **options)
+
+        return weathers[-1].answer(request, event_name, by_moto)
+
+    monkeypatch.setattr(BotocoreStubber, "__call__", answer)
+    with mock_aws():
+        yield weathers
+
+
+class Chosen:
+    """The settings that leftovers and orphans read."""
+
+    app, zone, names = "hello", "daybook.test", ("staging.daybook.test",)
+
+
+READS = {
+    "caller": lambda target: aws.caller(target),
+    "bucket": lambda target: aws.bucket_exists(target, "hello-state"),
+    "object": lambda target: aws.object_exists(target, "hello-state", "key"),
+    "state": lambda target: aws.state_version(target, "hello-state", "state"),
+    "zone": lambda target: aws.zone_id(target, "daybook.test"),
+    "policy": lambda target: aws.policy_arn(target, "hello-boundary"),
+    "role": lambda target: aws.role_exists(target, "hello-host"),
+    "provider": lambda target: aws.github_provider_tags(target),
+    "repository": lambda target: aws.repository_exists(target, "hello"),
+    "login": lambda target: aws.registry_login(target),
+    "image": lambda target: aws.image_digest(target, "hello", "latest"),
+    "hosts": lambda target: disks.hosts(target, "hello", "staging"),
+    "snapshots": lambda target: disks.snapshots(target, "hello", "staging"),
+    "leftovers": lambda target: leftovers.found(target, "hello", "staging", Chosen.zone, ()),
+    "orphans": lambda target: orphans.find(target, Chosen, "staging", ""),
+    "secrets": lambda target: secrets.Store(target, "hello", "staging").values(),
+}
+PLAUSIBLE = {"nothing in it", f"{LATE}500"}
+"""Answers that may be AWS's own, or whose next try succeeds."""
+
+
+def furnish() -> None:
+    """Make what the calls find."""
+    s3 = boto3.client("s3", region_name=REGION)
+    s3.create_bucket(Bucket="hello-state")
+    s3.put_object(Bucket="hello-state", Key="state", Body=b'{"serial": 7, "lineage": "3f2a"}')
+    route53 = boto3.client("route53", region_name=REGION)
+    route53.create_hosted_zone(Name="daybook.test", CallerReference="1")
+    boto3.client("ecr", region_name=REGION).create_repository(repositoryName="hello")
+    ec2 = boto3.client("ec2", region_name=REGION)
+    tags = [{"Key": "app", "Value": "hello"}, {"Key": "environment", "Value": "staging"}]
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    ec2.run_instances(
+        ImageId=image,
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )
+
+
+@pytest.mark.parametrize("name", READS)
+@pytest.mark.attack("F11", "AWS fails at any call: captive portal, cut off, expired, denied, slow")
+def test_every_call_that_fails_is_one_error_that_says_what_to_do(cloud, tmp_path, name):
+    furnish()
+    target = Target("aws", "123456789012", REGION, {})
+    cloud.append(Weather(tmp_path))
+    before = READS[name](target)
+    calls = cloud[-1].calls
+    for at, call in enumerate(calls):
+        for way in list(AWS)[at % 9 :: 9]:
+            cloud.append(Weather(tmp_path, aws=(at, way)))
+            answer, failure = attempt(READS[name], target)
+            if failure is None:
+                assert answer == before or way in PLAUSIBLE, (call, way)
+                continue
+            assert all([failure.expected, failure.observed, failure.next]), (call, way)
+            assert failure.changed == NOTHING_CHANGED, (call, way)
+
+
+def attempt(read: Callable[[Target], Any], target: Target) -> tuple[Any, CommandFailed | None]:
+    """Return what was read, or why that failed."""
+    try:
+        return read(target), None
+    except CommandFailed as err:
+        return None, err
+
+
+@pytest.mark.attack("F11", "a captive portal says that everything exists, or that nothing does")
+@pytest.mark.parametrize("way", [way for way in CALLS if "html" in way])
+def test_an_answer_that_is_not_from_aws_is_neither_yes_nor_no(cloud, tmp_path, way):
+    furnish()
+    target = Target("aws", "123456789012", REGION, {})
+    for bucket in ("hello-state", "hello-nothing"):
+        cloud.append(Weather(tmp_path, aws=(0, way)))
+        with pytest.raises(AwsFailed, match=r"not AWS's|failed at"):
+            aws.bucket_exists(target, bucket)
