@@ -200,6 +200,8 @@ def test_who_approves_does_not_apply(ann, bob, keys, change):
     applied = replace(bob, extra=own).run(
         "run", "bootstrap", "-p", "env", ENV, "-p", "approve", digest
     )
+    # It is still pending there, and would be found in place of what Ann leaves of the same digest.
+    shutil.rmtree(bob.root / "runs" / ENV / ".plans")
     assert applied.returncode == 4, applied.stdout
     assert "bob@example.com is the operator of this plan" in applied.stdout
     with pytest.raises(Exception, match="LifecyclePolicyNotFound"):
