@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
 from docker import DockerClient
@@ -26,6 +27,8 @@ from daybook_sandbox import engine
 from daybook_sandbox.state import Home
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+BARE_AWS = CHECKOUT / "tests/terraform/bare_aws.py"
+"""An AWS API without machines."""
 PREFLIGHT_FAILED = 3
 DELIVERY = r"(?ms)^deploy_via:.*?(?=^secrets:)"
 """The lines of an environment's settings about pushes."""
@@ -242,6 +245,36 @@ def copy_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 def make_project() -> type[Project]:
     """Return what makes a project of a folder: make_project(root, extra=variables)."""
     return Project
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """Yield the variables that lead to an AWS API of this module's own."""
+    key = tmp_path_factory.mktemp("ssh") / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    with subprocess.Popen([sys.executable, BARE_AWS], stdout=subprocess.PIPE, text=True) as server:
+        port = server.stdout.readline().strip()
+        keys = {"AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": "test"}
+        region = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
+        where = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "DAYBOOK_SSH_KEY": str(key)}
+        yield keys | region | where
+        server.terminate()
+
+
+@pytest.fixture(scope="module")
+def here(copy_project, aws, make_project):
+    """Return a project whose sandbox is that API."""
+    root = copy_project("steps")
+    (root / ".sandbox").mkdir()
+    lines = [f"{name}={value}\n" for name, value in aws.items()]
+    (root / ".sandbox/target.env").write_text("".join(lines))
+    return make_project(root)
+
+
+@pytest.fixture(scope="module")
+def client(aws):
+    session = boto3.Session("AKIDTEST", "test", region_name="us-east-1")
+    return lambda service: session.client(service, endpoint_url=aws["AWS_ENDPOINT_URL"])
 
 
 @pytest.fixture(scope="session")

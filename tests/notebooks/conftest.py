@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import nbformat
 import pytest
 from jupyter_client.manager import KernelManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 BIN = Path(sys.executable).parent
-SERVER = Path(__file__).parents[1] / "terraform/bare_aws.py"
 BEGIN = """
 import os
 from pathlib import Path
@@ -178,36 +176,6 @@ def make_front() -> Iterator[Callable[[Path], Front]]:
 def front(workshop: Workshop, make_front: Callable[[Path], Front]) -> Front:
     """Return a front-end on a kernel that works in the workshop."""
     return make_front(workshop.root)
-
-
-@pytest.fixture(scope="module")
-def aws(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """Yield the variables that lead to an AWS API of this module's own."""
-    key = tmp_path_factory.mktemp("ssh") / "id_ed25519"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    with subprocess.Popen([sys.executable, SERVER], stdout=subprocess.PIPE, text=True) as server:
-        port = server.stdout.readline().strip()
-        keys = {"AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": "test"}
-        region = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
-        where = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "DAYBOOK_SSH_KEY": str(key)}
-        yield keys | region | where
-        server.terminate()
-
-
-@pytest.fixture(scope="module")
-def here(copy_project, aws, make_project):
-    """Return a project whose sandbox is that API."""
-    root = copy_project("steps")
-    (root / ".sandbox").mkdir()
-    lines = [f"{name}={value}\n" for name, value in aws.items()]
-    (root / ".sandbox/target.env").write_text("".join(lines))
-    return make_project(root)
-
-
-@pytest.fixture(scope="module")
-def client(aws):
-    session = boto3.Session("AKIDTEST", "test", region_name="us-east-1")
-    return lambda service: session.client(service, endpoint_url=aws["AWS_ENDPOINT_URL"])
 
 
 def _end(pid: int, root: Path) -> None:
