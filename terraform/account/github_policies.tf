@@ -132,11 +132,18 @@ data "aws_iam_policy_document" "machines" {
     resources = ["${local.ec2}::image/*", "${local.ec2}:${local.account}:image/*", "${local.ec2}:${local.account}:network-interface/*"]
   }
 
-  # Of an address that must be the environment's own all the same.
+  # Interfaces have no tags, and Terraform asks again for an association that is gone. Whatever address
+  # has an environment's tag must be this environment's own all the same.
   statement {
     sid       = "Disassociate"
     actions   = ["ec2:DisassociateAddress"]
-    resources = ["${local.ec2}:${local.account}:network-interface/*"]
+    resources = ["*"]
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/environment"
+      values   = ["true"]
+    }
   }
 
   # The rules that come with a group have no tags; the group must be the environment's own all the same.
