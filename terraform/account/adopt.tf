@@ -31,6 +31,12 @@ import {
 }
 
 import {
+  for_each = var.adopt.machines
+  to       = aws_iam_policy.machines[each.key]
+  id       = each.value
+}
+
+import {
   for_each = var.adopt.review[*]
   to       = aws_ssm_parameter.review
   id       = each.value

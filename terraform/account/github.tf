@@ -76,3 +76,18 @@ resource "aws_iam_role_policy" "github" {
   role   = aws_iam_role.github[each.key].id
   policy = local.github_policies[each.key]
 }
+
+resource "aws_iam_policy" "machines" {
+  for_each = data.aws_iam_policy_document.machines
+
+  name        = "${var.app}-github-run-${each.key}-machines"
+  description = "What workflows of ${each.key} of ${var.app} may do to EC2"
+  policy      = each.value.json
+}
+
+resource "aws_iam_role_policy_attachment" "machines" {
+  for_each = aws_iam_policy.machines
+
+  role       = aws_iam_role.github["run-${each.key}"].name
+  policy_arn = each.value.arn
+}

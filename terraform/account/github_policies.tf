@@ -68,7 +68,7 @@ data "aws_iam_policy_document" "plan" {
 # Every step but bootstrap, in one environment: who could change these very roles could do anything.
 # What is of EC2 is known by its tags; everything else by its name, spelled out to its end, because an
 # environment's name may begin with another's.
-data "aws_iam_policy_document" "run" {
+data "aws_iam_policy_document" "machines" {
   for_each = local.has_github ? local.environments : toset([])
 
   # checkov:skip=CKV_AWS_111:EC2's part is bound to tags, the rest to names
@@ -132,11 +132,18 @@ data "aws_iam_policy_document" "run" {
     resources = ["${local.ec2}::image/*", "${local.ec2}:${local.account}:image/*", "${local.ec2}:${local.account}:network-interface/*"]
   }
 
-  # Of an address that must be the environment's own all the same.
+  # Interfaces have no tags, and Terraform asks again for an association that is gone. Whatever address
+  # has an environment's tag must be this environment's own all the same.
   statement {
     sid       = "Disassociate"
     actions   = ["ec2:DisassociateAddress"]
-    resources = ["${local.ec2}:${local.account}:network-interface/*"]
+    resources = ["*"]
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/environment"
+      values   = ["true"]
+    }
   }
 
   # The rules that come with a group have no tags; the group must be the environment's own all the same.
@@ -217,7 +224,15 @@ data "aws_iam_policy_document" "run" {
       }
     }
   }
+}
 
+# Its other part. IAM takes 10,240 characters of a role's own policies, and 6,144 of a managed one.
+data "aws_iam_policy_document" "run" {
+  for_each = local.has_github ? local.environments : toset([])
+
+  # checkov:skip=CKV_AWS_356:the calls of `Look` know no resource
+  # checkov:skip=CKV_AWS_108:states, records and parameters are what a run works on, and named
+  # checkov:skip=CKV_AWS_109:roles are made under the environment's boundary alone
   statement {
     sid = "Look"
     actions = [

@@ -48,6 +48,7 @@ variable "adopt" {
     repository     = optional(string)
     zone           = optional(string)
     boundaries     = optional(map(string), {}) # by environment
+    machines       = optional(map(string), {}) # by environment
     review         = optional(string)
     provider       = optional(string)
     github_roles   = optional(list(string), []) # "plan", "push", "run-staging"

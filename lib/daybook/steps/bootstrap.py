@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from daybook import aws, checks, place, reviews, terraform, ui
@@ -165,9 +165,8 @@ class Bootstrap(Step):
         """Return the boundaries, and what GitHub comes by where the settings still want it."""
         app, envs = self.settings.app, self._environments()
         review = reviews.parameter(app)
-        arns = {env: aws.policy_arn(self.target, f"{app}-{env}-boundary") for env in envs}
         found = {
-            "boundaries": {env: arn for env, arn in arns.items() if arn},
+            "boundaries": self._policies(f"{app}-{{}}-boundary", envs),
             "review": review if reviews.noted(self.target, app) != reviews.Note() else None,
         }
         if not self.settings.github.repository:
@@ -177,4 +176,10 @@ class Bootstrap(Step):
         keys = [*SHARED_ROLES, *(f"run-{env}" for env in envs)]
         roles = [key for key in keys if aws.role_exists(self.target, f"{app}-github-{key}")]
         provider = aws.github_provider_arn(self.target) if is_ours else None
-        return {**found, "provider": provider, "github_roles": roles}
+        machines = self._policies(f"{app}-github-run-{{}}-machines", envs)
+        return {**found, "provider": provider, "github_roles": roles, "machines": machines}
+
+    def _policies(self, form: str, envs: Iterable[str]) -> dict[str, str]:
+        """Return the ARNs of those policies, one an environment, that are there."""
+        found = {env: aws.policy_arn(self.target, form.format(env)) for env in envs}
+        return {env: arn for env, arn in found.items() if arn}
