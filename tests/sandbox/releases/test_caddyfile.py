@@ -204,7 +204,8 @@ def test_the_process_that_adapts_has_no_rights_no_network_and_sees_no_files(host
         assert secret not in shown, said
     assert shown.count("/var/lib/") == 0
     assert "Read-only file system" in said or "Permission denied" in said
-    assert said.count("Address family not supported by protocol") == 3, said
+    for address in ("169.254.169.254/80", "127.0.0.1/2019", "127.0.0.1/80"):
+        assert f"/dev/tcp/{address}: Address family not supported by protocol" in said
     for proc in re.findall(r"^\d+$", shown, re.MULTILINE)[:-1]:
         pytest.fail(f"it sees process {proc}")
 
