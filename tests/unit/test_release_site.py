@@ -265,6 +265,9 @@ CONFIGS = {
     | {"logging": {"logs": {"log0": {"writer": {"output": "file", "filename": "/etc/x"}}}}},
     "a log of everything": adapted() | {"logging": {"logs": {"other": {}}}},
     "a sink": adapted() | {"logging": {"sink": {}}},
+    "servers that are none": {"apps": {"http": {"servers": {"srv0": [], "srv1": None}}}},
+    "listeners that are none": adapted(listen=[{}, []]),
+    "routes that are none": adapted(routes=[{"handle": [{"routes": None}], "match": [{}]}]),
     "nothing": {},
     "no object": [],
 }

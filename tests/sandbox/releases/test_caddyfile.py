@@ -33,7 +33,7 @@ SEES = (
     "id -u; cat /etc/shadow /etc/passwd; ls /srv /etc /root /home /run /proc; env;"
     "ls -d /var/lib/* /usr/local /opt; echo x > /x; bash -c 'echo > /dev/tcp/169.254.169.254/80';"
     "bash -c 'echo > /dev/tcp/127.0.0.1/2019'; bash -c 'echo > /dev/tcp/127.0.0.1/80';"
-    "sleep 0; grep -c . /Caddyfile"
+    "grep -c . /Caddyfile"
 )
 
 
