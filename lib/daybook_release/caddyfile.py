@@ -85,7 +85,9 @@ AUTHORITY = re.compile(
     r"(?P<host>\{host\}|\{http\.request\.host\}|[a-z0-9.-]+)(?P<rest>.*)",
     re.DOTALL,
 )
-WHOLE_PATH = re.compile(r"\{(uri|path|http\.request\.(orig_)?uri(\.path)?)\}")
+PATH = re.compile(r"\{(uri|path|http\.request\.uri(\.path)?)\}")
+ORIGINAL_PATH = re.compile(r"\{http\.request\.orig_uri(\.path)?\}")
+"""Begins with a slash, whatever was rewritten."""
 WORD = re.compile(
     r"""
     (?P<space>[ \t]+|\\\n) | (?P<newline>\n) | (?P<comment>\#[^\n]*)
@@ -231,9 +233,9 @@ def leads_outside(location: str, names: Collection[str], *, is_rewritten: bool =
         return True
     if found := AUTHORITY.fullmatch(location):
         is_own = found["host"].startswith("{") or found["host"].lower() in names
-        is_ended = found["rest"][:1] in ("", "/", "?", "#")
+        is_ended = found["rest"][:1] in ("", "/", "?", "#") or ORIGINAL_PATH.match(found["rest"])
         if not is_rewritten:
-            is_ended = is_ended or bool(WHOLE_PATH.match(found["rest"]))
+            is_ended = is_ended or PATH.match(found["rest"])
         return not (is_own and is_ended)
     return not re.match(r"/?[?#]|/\Z|/[^/{]", location)
 
@@ -344,7 +346,7 @@ class _Check:
         if leads_outside(word.text, self.names, is_rewritten=self.rewrites):
             fix = f"begin it with a path such as /new, or with https:// and {_one_of(self.names)}"
             if self.rewrites and AUTHORITY.fullmatch(word.text):
-                fix += ", then /, because this file rewrites paths"
+                fix += ", then / or {http.request.orig_uri}, because this file rewrites paths"
             yield Problem(word.line, "the redirect could leave the environment's names", fix)
 
 

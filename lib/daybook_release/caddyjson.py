@@ -71,7 +71,8 @@ class _Site:
             yield Finding("Caddy would listen on another port or address")
 
     def _server(self, server: Any, path: str) -> Iterator[Finding]:
-        names = self.by_listener.get((server.get("listen") or [""])[0], [])
+        listen = server.get("listen") if isinstance(server, dict) else None
+        names = self.by_listener.get("".join(map(str, listen or [])), [])
         logs = _object(logger_names=_map(_text), default_logger_name=_text, skip_hosts=_each(_text))
         yield from _object(
             listen=_each(_one_of(*self.by_listener)),
@@ -87,7 +88,7 @@ class _Site:
             try:
                 ((outer,),) = (routes,)
                 ((match,), (handle,)) = outer["match"], outer["handle"]
-                inner = handle.get("routes", [])
+                inner = list(handle.get("routes", []))
                 is_ours = (
                     sorted(outer) == ["handle", "match", "terminal"]
                     and outer["terminal"] is True

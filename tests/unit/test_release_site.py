@@ -120,10 +120,11 @@ def shape(statement: caddyfile.Statement) -> list:
     return [len(statement.words), statement.block and list(map(shape, statement.block))]
 
 
+ORIGINAL = "{http.request.orig_uri}"
 TEXTS = ("/", "//", "\\", "https:", "http:", "shop.test", "evil.test", "@", ".", "?", "#", ":", "a")
-PLACEHOLDERS = ("{uri}", "{path}", "{host}", "{query}", "{header.X}", "{scheme}")
+PLACEHOLDERS = ("{uri}", "{path}", "{host}", "{query}", "{header.X}", "{scheme}", ORIGINAL)
 LOCATIONS = st.lists(st.sampled_from((*TEXTS, *PLACEHOLDERS)), max_size=6).map("".join)
-FILLED = {"{host}": "shop.test", "{scheme}": "https"}
+FILLED = {"{host}": "shop.test", "{scheme}": "https", ORIGINAL: "//evil.test"}
 
 
 @given(location=LOCATIONS, is_rewritten=st.booleans(), slash=st.sampled_from(["/", "//evil.test/"]))
@@ -265,6 +266,9 @@ CONFIGS = {
     | {"logging": {"logs": {"log0": {"writer": {"output": "file", "filename": "/etc/x"}}}}},
     "a log of everything": adapted() | {"logging": {"logs": {"other": {}}}},
     "a sink": adapted() | {"logging": {"sink": {}}},
+    "servers that are none": {"apps": {"http": {"servers": {"srv0": [], "srv1": None}}}},
+    "listeners that are none": adapted(listen=[{}, []]),
+    "routes that are none": adapted(routes=[{"handle": [{"routes": None}], "match": [{}]}]),
     "nothing": {},
     "no object": [],
 }

@@ -46,6 +46,9 @@ GOOD = {
         "\treverse_proxy {$UPSTREAM}",
         "}",
     ),
+    "redirects where paths are rewritten": site(
+        "uri strip_prefix /v1", "redir /here https://{host}{http.request.orig_uri}"
+    ),
     "redirects": site(
         "redir /old /new permanent",
         "redir /older /new{uri}",
