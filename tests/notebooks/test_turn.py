@@ -148,7 +148,7 @@ def shown(project) -> dict:
 
 
 def test_a_second_run_ends_with_the_holders_details(project):
-    first = start(project, tools=1, seconds=15)
+    first = start(project, tools=1, seconds=45)
     wait_until(lambda: changes(project))
     held = shown(project)
     assert held["held"]
@@ -168,7 +168,7 @@ def test_a_second_run_ends_with_the_holders_details(project):
 
 
 def test_a_run_that_waits_has_its_turn_afterwards(project):
-    first = start(project, tools=3, seconds=6)
+    first = start(project, tools=3, seconds=15)
     wait_until(lambda: changes(project))
     second = start(project, "--wait", "2m", tools=1)
     said = end(second)

@@ -312,7 +312,7 @@ def test_a_killed_run_on_another_machine_keeps_its_term(bucket, dead):
 
 def test_the_next_holder_learns_which_locks_terraform_had(bucket):
     mine = bucket.lock()
-    mine.take(replace(ANN, term_s=1.0))
+    mine.take(ANN)
     for number in range(lock.STATE_LOCKS + 3):
         mine.note_state_lock(f"lock-{number}")
     requests = bucket.lock().read().holder.state_locks

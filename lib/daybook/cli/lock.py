@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 
 import click
 
-from daybook import settings, target, ui
+from daybook import aws, settings, target, ui
 from daybook.cli import arguments
 from daybook.errors import SettingsError, status_of
 from daybook.gates import rescue, turn
@@ -35,7 +36,10 @@ def show(env: str, rehearse: bool, as_json: bool) -> None:
     """Show who holds ENV, and until when."""
     chosen, where = _place(env, rehearse)
     seen = turn.lock_in(where, chosen.app, env).read()
-    state_lock = rescue.state_lock(where, chosen.app, env)
+    state_lock = None
+    # Who may read Daybook's lock need not be able to read Terraform's.
+    with suppress(*aws.FAILURES):
+        state_lock = rescue.state_lock(where, chosen.app, env)
     if as_json:
         click.echo(json.dumps(_facts(seen, state_lock)))
         return

@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,9 +157,10 @@ def note(folder: Path, **said: Any) -> None:
 def _forget_dead(home: Path) -> None:
     """Remove what proves that a run is over, once no lock of its can need the proof any more."""
     for path in home.glob("*"):
-        is_old = time.time() - path.stat().st_mtime > _AGE_S
-        if is_old and not liveness.lives(path):
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            is_old = time.time() - path.stat().st_mtime > _AGE_S
+            if is_old and not liveness.lives(path):
+                path.unlink()
 
 
 def operator_key(root: Path, environment: str, is_rehearsal: bool) -> Path | None:
