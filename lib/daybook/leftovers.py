@@ -97,7 +97,7 @@ def _watching(target: Target, app: str, env: str) -> Iterator[str]:
     for page in aws.client(target, "sns").get_paginator("list_topics").paginate():
         topics = (topic["TopicArn"] for topic in page["Topics"])
         yield from (f"topic {arn}" for arn in topics if arn.endswith(f":{app}-{env}-alarms"))
-    logs = aws.client(target, "logs").describe_log_groups(logGroupNamePrefix=f"/{app}/{env}/")
+    logs = aws.client(target, "logs").describe_log_groups(logGroupNamePrefix=f"{app}-{env}-")
     yield from (f"log group {each['logGroupName']}" for each in logs["logGroups"])
 
 
@@ -108,6 +108,7 @@ class Rule:
     id: str
     group: str
     says: str
+    managed_by: str = ""
 
 
 def rules(target: Target, app: str, env: str) -> Iterator[Rule]:
@@ -122,4 +123,6 @@ def rules(target: Target, app: str, env: str) -> Iterator[Rule]:
             peer = rule.get("CidrIpv4") or rule.get("CidrIpv6") or "another group"
             ports = f"{rule.get('FromPort', -1)}-{rule.get('ToPort', -1)}"
             says = f"{way} {rule['IpProtocol']} {ports} {join} {peer}"
-            yield Rule(rule["SecurityGroupRuleId"], rule["GroupId"], says)
+            tags = {tag["Key"]: tag["Value"] for tag in rule.get("Tags", ())}
+            managed_by = tags.get("managed_by", "")
+            yield Rule(rule["SecurityGroupRuleId"], rule["GroupId"], says, managed_by)

@@ -6,6 +6,7 @@ by then leaves a thing that no state knows: the next apply makes another, or fai
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from daybook.target import Target
 
 OURS = {"Name": "tag:managed_by", "Values": ["daybook"]}
 """What only Terraform tags: things that were made by hand are not for us to remove."""
+ROUTE_TABLE_ID = len("rtb-0123456789abcdef0")
 
 
 def strangers(target: Target, settings: Settings, env: str, state: str) -> list[str]:
@@ -27,12 +29,14 @@ def strangers(target: Target, settings: Settings, env: str, state: str) -> list[
 
 def find(target: Target, settings: Settings, env: str, state: str) -> list[str]:
     """Return the strangers that an interrupted apply left, in the order of their removal."""
-    kinds = ["instance", "A record", "instance profile", "role", *leftovers.TAGGED]
     found = [
         thing
         for thing in strangers(target, settings, env, state)
-        if _kind(thing) in kinds and _is_ours(target, settings, env, thing, state)
+        if _kind(thing) in _REMOVE and _is_ours(target, settings, env, thing, state)
     ]
+    parts = _parts(target, settings, env, state)
+    found += [thing for thing in parts if f'"{_id(thing)}"' not in state]
+    kinds = list(_REMOVE)
     return sorted(found, key=lambda thing: kinds.index(_kind(thing)))
 
 
@@ -42,7 +46,7 @@ def remove(target: Target, settings: Settings, thing: str) -> None:
         _REMOVE[_kind(thing)](target, settings, _id(thing))
     except ClientError as err:
         code = err.response["Error"]["Code"]
-        if not code.endswith((".NotFound", "NoSuchEntity")):
+        if not code.endswith((".NotFound", "NoSuchEntity", "ResourceNotFoundException")):
             raise
 
 
@@ -61,12 +65,43 @@ def _is_known(thing: str, state: str) -> bool:
     return f'"{_id(thing)}"' in state
 
 
+def _parts(target: Target, settings: Settings, env: str, state: str) -> Iterator[str]:
+    """Give what only exists in or beside a thing of the state: without that one it is no obstacle.
+
+    AWS refuses to make each of these a second time.
+    """
+    ec2, filters = aws.client(target, "ec2"), [*disks.mine(settings.app, env), OURS]
+    for rule in leftovers.rules(target, settings.app, env):
+        if rule.managed_by == "daybook" and f'"{rule.group}"' in state:
+            yield f"security group rule {rule.id}"
+    for table in ec2.describe_route_tables(Filters=filters)["RouteTables"]:
+        if f'"{table["RouteTableId"]}"' not in state:
+            continue
+        for association in table["Associations"]:
+            if not association.get("Main"):
+                yield f"route table association {association['RouteTableAssociationId']}"
+        for route in table["Routes"]:
+            if route.get("GatewayId", "").startswith("igw-"):
+                destination = route["DestinationCidrBlock"]
+                yield f"route {_route_id(table['RouteTableId'], destination)}"
+    for log in ec2.describe_flow_logs(Filters=filters)["FlowLogs"]:
+        yield f"flow log {log['FlowLogId']}"
+
+
+def _route_id(table: str, destination: str) -> str:
+    """Return the id that Terraform's provider gives a route: `r-rtb-0abc1080289494`."""
+    return f"r-{table}{zlib.crc32(destination.encode())}"
+
+
 def _is_ours(target: Target, settings: Settings, env: str, thing: str, state: str) -> bool:
     """Tell whether Terraform made it, for this environment, and it goes with nothing else."""
     kind, id = _kind(thing), _id(thing)
     if kind == "A record":
         values = {each["Value"] for each in _record(target, settings, id)["ResourceRecords"]}
         return values <= set(_addresses(target, settings, env))
+    if kind == "log group":
+        logs = aws.client(target, "logs")
+        return logs.list_tags_log_group(logGroupName=id)["tags"].get("managed_by") == "daybook"
     if kind in ("role", "instance profile"):
         iam = aws.client(target, "iam")
         if kind == "role":
@@ -171,11 +206,42 @@ def _by(call: str, parameter: str) -> Callable[[Target, Settings, str], None]:
     return delete
 
 
+def _route(target: Target, _settings: Settings, id: str) -> None:
+    ec2 = aws.client(target, "ec2")
+    table = id.removeprefix("r-")[:ROUTE_TABLE_ID]
+    [found] = ec2.describe_route_tables(RouteTableIds=[table])["RouteTables"]
+    for route in found["Routes"]:
+        destination = route.get("DestinationCidrBlock", "")
+        if _route_id(table, destination) == id:
+            ec2.delete_route(RouteTableId=table, DestinationCidrBlock=destination)
+
+
+def _rule(target: Target, _settings: Settings, id: str) -> None:
+    ec2 = aws.client(target, "ec2")
+    [found] = ec2.describe_security_group_rules(SecurityGroupRuleIds=[id])["SecurityGroupRules"]
+    way = "egress" if found["IsEgress"] else "ingress"
+    revoke = getattr(ec2, f"revoke_security_group_{way}")
+    revoke(GroupId=found["GroupId"], SecurityGroupRuleIds=[id])
+
+
+def _flow_log(target: Target, _settings: Settings, id: str) -> None:
+    aws.client(target, "ec2").delete_flow_logs(FlowLogIds=[id])
+
+
+def _log_group(target: Target, _settings: Settings, name: str) -> None:
+    aws.client(target, "logs").delete_log_group(logGroupName=name)
+
+
 _REMOVE: dict[str, Callable[[Target, Settings, str], None]] = {
     "instance": _instance,
     "A record": _a_record,
     "instance profile": _instance_profile,
+    "flow log": _flow_log,
+    "log group": _log_group,
     "role": _role,
+    "security group rule": _rule,
+    "route": _route,
+    "route table association": _by("disassociate_route_table", "AssociationId"),
     "volume": _by("delete_volume", "VolumeId"),
     "Elastic IP": _elastic_ip,
     "network interface": _by("delete_network_interface", "NetworkInterfaceId"),

@@ -103,9 +103,9 @@ def test_alarms_topics_and_logs_are_left_by_their_names(here):
             ComparisonOperator="GreaterThanThreshold",
         )
         boto3.client("sns").create_topic(Name=f"hello-{env}-alarms")
-        boto3.client("logs").create_log_group(logGroupName=f"/hello/{env}/flow")
+        boto3.client("logs").create_log_group(logGroupName=f"hello-{env}-flow")
     assert found(here) == [
         "alarm hello-staging-1-status",
-        "log group /hello/staging/flow",
+        "log group hello-staging-flow",
         "topic arn:aws:sns:us-east-1:123456789012:hello-staging-alarms",
     ]

@@ -79,6 +79,61 @@ def test_a_network_is_found_in_the_order_of_its_removal_and_removed(here, networ
     assert find(here) == []
 
 
+@pytest.fixture
+def parts(network) -> dict[str, str]:
+    """Put into the network what AWS refuses to make twice; return the ids by kind."""
+    ec2 = boto3.client("ec2")
+    way = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443}
+    made = ec2.authorize_security_group_ingress(
+        GroupId=network["security group"],
+        IpPermissions=[{**way, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}],
+        **tagged("security-group-rule"),
+    )
+    table = network["route table"]
+    ec2.create_route(
+        RouteTableId=table,
+        DestinationCidrBlock="0.0.0.0/0",
+        GatewayId=network["internet gateway"],
+    )
+    [found] = ec2.describe_route_tables(RouteTableIds=[table])["RouteTables"]
+    [association] = (each for each in found["Associations"] if not each.get("Main"))
+    return {
+        "security group rule": made["SecurityGroupRules"][0]["SecurityGroupRuleId"],
+        "route": f"r-{table}1080289494",
+        "route table association": association["RouteTableAssociationId"],
+    }
+
+
+@pytest.mark.attack("F5", "what AWS refuses to make twice was made by an apply that was killed")
+def test_what_is_inside_of_what_the_state_knows_is_an_orphan_of_its_own(here, network, parts):
+    state = ", ".join(f'"{id}"' for id in network.values())
+    assert find(here, state) == [f"{kind} {id}" for kind, id in parts.items()]
+    for thing in find(here, state):
+        orphans.remove(here, SETTINGS, thing)
+    assert find(here, state) == []
+    assert find(here, state + ", ".join(f'"{id}"' for id in parts.values())) == []
+
+
+def test_a_rule_that_terraform_did_not_make_stays(here, network, parts):
+    way = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
+    boto3.client("ec2").authorize_security_group_ingress(
+        GroupId=network["security group"],
+        IpPermissions=[{**way, "IpRanges": [{"CidrIp": "192.0.2.1/32"}]}],
+    )
+    assert find(here, ", ".join(f'"{id}"' for id in {**network, **parts}.values())) == []
+
+
+def test_a_log_group_is_found_by_its_name_and_tag(here):
+    logs = boto3.client("logs")
+    logs.create_log_group(logGroupName="hello-staging-flow", tags=OURS)
+    logs.create_log_group(logGroupName="hello-staging-other")
+    assert find(here) == ["log group hello-staging-flow"]
+    remove_all(here)
+    assert [each["logGroupName"] for each in logs.describe_log_groups()["logGroups"]] == [
+        "hello-staging-other"
+    ]
+
+
 def test_what_the_state_knows_is_no_orphan(here, network):
     state = f'{{"id": "{network["VPC"]}"}}'
     assert f"VPC {network['VPC']}" not in find(here, state)
