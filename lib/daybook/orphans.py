@@ -101,7 +101,9 @@ def _is_ours(target: Target, settings: Settings, env: str, thing: str, state: st
         return values <= set(_addresses(target, settings, env))
     if kind == "log group":
         logs = aws.client(target, "logs")
-        return logs.list_tags_log_group(logGroupName=id)["tags"].get("managed_by") == "daybook"
+        [group] = logs.describe_log_groups(logGroupNamePrefix=id, limit=1)["logGroups"]
+        answer = logs.list_tags_for_resource(resourceArn=group["arn"].removesuffix(":*"))
+        return answer["tags"].get("managed_by") == "daybook"
     if kind in ("role", "instance profile"):
         iam = aws.client(target, "iam")
         if kind == "role":
