@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from daybook.errors import SYSTEM_ERRORS, SettingsError, explained
+
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 12
 MAX_NODES = 4_000
@@ -159,6 +161,8 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES, follow: bool = True) ->
     except IsADirectoryError:
         raise Problem("a directory; expected a regular file") from None
     except (OSError, ValueError) as err:
+        if not isinstance(err, FileNotFoundError) and getattr(err, "errno", 0) in SYSTEM_ERRORS:
+            raise explained(err, cls=SettingsError, folder=path.parent) from err
         raise Problem(getattr(err, "strerror", None) or "not a path") from None
     if len(raw) > max_bytes:
         text = raw.decode("utf-8", "replace")

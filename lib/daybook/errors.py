@@ -34,7 +34,7 @@ CHANGES_IN_RECORD = "What was changed before that is in the run's record."
 LINE_LIMIT = 300
 """How many characters of a text from outside are shown."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_SYSTEM = {
+SYSTEM_ERRORS = {
     **dict.fromkeys(_FULL, ("room on the disk", "free some space")),
     errno.EROFS: ("a writable disk", "remount it, or work in a checkout on a writable disk"),
     **dict.fromkeys(
@@ -221,7 +221,7 @@ def _refused_by_system(
 ) -> DaybookError:
     number, path = getattr(err, "errno", None), getattr(err, "filename", None)
     path = Path(os.fsdecode(path)) if isinstance(path, str | bytes | Path) else folder
-    expected, remedy = _SYSTEM.get(number, ("the operation to succeed", "remove the cause"))
+    expected, remedy = SYSTEM_ERRORS.get(number, ("the operation to succeed", "remove the cause"))
     reason = one_line(getattr(err, "strerror", None) or str(err) or type(err).__name__)
     what = f"access to {one_line(path)}" if path else "an operation"
     return cls(

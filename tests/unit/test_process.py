@@ -48,7 +48,12 @@ def test_the_result_says_command_code_duration_and_the_last_ten_lines():
 def test_a_failed_command_shows_command_code_and_tail():
     with pytest.raises(CommandFailed) as caught:
         process.run(["sh", "-c", "echo why; exit 3"])
-    assert caught.value.lines() == ["sh -c 'echo why; exit 3' ended with code 3.", "  why"]
+    assert caught.value.lines() == [
+        "sh -c 'echo why; exit 3' ended with code 3.",
+        "  why",
+        "  expected: exit code 0",
+        "  observed: exit code 3",
+    ]
     assert caught.value.result.returncode == 3
 
 

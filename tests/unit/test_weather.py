@@ -56,7 +56,7 @@ COMMANDS = {
 }
 WANTED = {"set": VALUE, "import": VALUE, "unset": ""}
 """What MAIL_TOKEN is when a command that changes it has succeeded."""
-FINE = {("ssm.DeleteParameter", way) for way in ("nothing in it", "binary")}
+FINE = {("ssm.DeleteParameter", way) for way in ("nothing in it", "binary", "json of another kind")}
 """What nobody can tell from AWS's own answer, which is empty."""
 NEEDS_VALUE = ("unset", "history", "show", "runs", "verify", "search")
 
