@@ -33,7 +33,7 @@ def demo(down: bool) -> None:
     where = target.resolve(chosen, root, rehearse=True)
     # What a person would make on GitHub's pages and give to `daybook github token`.
     token = (root / ".sandbox" / "github-token").read_text(encoding="utf-8").strip()
-    github.keep(where, chosen, github.TOKEN, token)
+    github.keep(where, ENV, chosen, github.TOKEN, token)
     checkout = Checkout.make(root, chosen, where)
     outcomes += [_step(root, step, {}) for step in UP[1:-1]]
     outcomes.append(_step(root, UP[-1], {"repository": str(checkout.folder)}))

@@ -28,7 +28,7 @@ RECORD = "daybook-record"
 APPROVAL = "daybook-approval"
 """What approves or declines another person's plan."""
 WORKFLOWS = "-workflows"
-"""The end of the name of a workflow's key, `hello-workflows`: it never approves."""
+"""The end of the name of a workflow's key, `hello-staging-workflows`: it never approves."""
 MAX_BYTES, MAX_LINES = 256 * 1024, 1000
 KEY_TYPES = (
     *("ssh-ed25519", "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"),

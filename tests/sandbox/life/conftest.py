@@ -44,10 +44,10 @@ def set_secret(world, env: str, value: str) -> None:
     file.unlink()
 
 
-def keep_token(world) -> None:
+def keep_token(world, env: str) -> None:
     """Put the token of the sandbox's GitHub where configure looks for one."""
     done = subprocess.run(
-        [Path(sys.executable).parent / "daybook", "github", "token", "staging"],
+        [Path(sys.executable).parent / "daybook", "github", "token", env],
         cwd=world.root,
         env=os.environ | {"DAYBOOK_ROOT": str(world.root)},
         input=(world.root / ".sandbox/github-token").read_text(),
@@ -159,8 +159,8 @@ def world(sandbox, copy_project, make_project):
         compose.read_text().replace(given, f"{given}\n      {SECRET}: ${{{SECRET}:-}}")
     )
     world.step("bootstrap", "staging")
-    keep_token(world)
     for env in NAMES:
+        keep_token(world, env)
         set_secret(world, env, f"first of {env}")
     yield world
     for env in NAMES:
