@@ -25,8 +25,8 @@ from daybook import settings, target
 from daybook.gates import turn
 
 ENV = "faults"
-HOSTED = "kills"
-"""The environment whose host is configured, for the steps that work on it."""
+HOSTED, HOSTED_APP = "staging", "kills"
+"""The environment whose host is configured, for the steps that work on it; in its own project."""
 TRIAL = "DAYBOOK_TRIAL"
 TOOL = "DAYBOOK_TOOL"
 ORPHANS_S = 20.0
@@ -289,20 +289,22 @@ def test_infrastructure(ground, number: int, chain: tuple[str, tuple[Kill, ...]]
 
 
 @pytest.fixture(scope="module")
-def hosted(sandbox):
-    """Yield the sandbox with an environment whose host serves two versions of the application."""
-    app = "kills"
-    own = {"app": app, "zone": f"{app}.test", "names": [f"{app}.test"], "deploy_via": "none"}
-    sandbox.set(HOSTED, cidr="10.78.0.0/16", secrets={"DATABASE_URL": "the database"}, **own)
-    sandbox.step("bootstrap", HOSTED)
-    for step in ("provision", "configure"):
-        sandbox.step(step, HOSTED)
-    set_secret(sandbox)
-    sandbox.step("first-deploy", HOSTED)
-    change_page(sandbox)
-    sandbox.step("deploy", HOSTED)
-    yield sandbox
-    sandbox.step("teardown", HOSTED)
+def hosted(sandbox, copy_project, make_project):
+    """Yield a project with an environment whose host serves two versions of the application."""
+    root = copy_project(HOSTED_APP)
+    (root / ".sandbox").symlink_to(sandbox.root / ".sandbox")
+    project = make_project(root)
+    own = {"app": HOSTED_APP, "zone": f"{HOSTED_APP}.test", "names": [f"{HOSTED_APP}.test"]}
+    secrets = {"DATABASE_URL": "the database"}
+    project.set(HOSTED, **own, cidr="10.78.0.0/16", secrets=secrets, deploy_via="none")
+    project.step("bootstrap", HOSTED)
+    set_secret(project)
+    for step in ("provision", "configure", "first-deploy"):
+        project.step(step, HOSTED)
+    change_page(project)
+    project.step("deploy", HOSTED)
+    yield project
+    project.step("teardown", HOSTED)
 
 
 def command(step: str, env: str) -> tuple[str, ...]:
@@ -310,15 +312,15 @@ def command(step: str, env: str) -> tuple[str, ...]:
     return ("run", step, "-p", "env", env, "-p", "approve", "auto", *typed)
 
 
-def change_page(sandbox) -> None:
-    page = sandbox.root / "app/page.html"
+def change_page(project) -> None:
+    page = project.root / "app/page.html"
     page.write_text(page.read_text() + f"<!-- {time.monotonic_ns()} -->\n")
 
 
-def set_secret(sandbox) -> None:
-    file = sandbox.root / "secret"
+def set_secret(project) -> None:
+    file = project.root / "secret"
     file.write_text(f"postgres://app@db/{time.monotonic_ns()}")
-    sandbox.succeed("secrets", "set", "DATABASE_URL", "-f", str(file), "-e", HOSTED)
+    project.succeed("secrets", "set", "DATABASE_URL", "-f", str(file), "-e", HOSTED)
     file.unlink()
 
 
@@ -327,7 +329,7 @@ if ON_HOSTS:  # A few kills are not worth a configured host, and nothing may be 
     @pytest.mark.parametrize(("number", "chain"), list(enumerate(ON_HOSTS)), ids=name_of)
     def test_on_a_host(hosted, number: int, chain: tuple[str, tuple[Kill, ...]]):
         step, kills = chain
-        before = {"deploy": change_page, "secrets": set_secret}.get(step, lambda _sandbox: None)
+        before = {"deploy": change_page, "secrets": set_secret}.get(step, lambda _project: None)
         before(hosted)
         extra = ("-p", "name", "DATABASE_URL") if step == "secrets" else ()
         it = Chain(hosted, HOSTED, (*command(step, HOSTED), *extra))
