@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from daybook.terminal import Terminal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KERNEL_LOG = "kernel.log"
+IDLE_S = 10.0
+"""How long a kernel that was interrupted may have nothing to do, and a cell no answer."""
 LOG_BYTES = 4096
 """How much of the end of what a kernel says is read for its last line."""
 # What ends a run also ends its event loop, which would complain on the terminal.
@@ -39,6 +42,7 @@ class _Session:
     kernel_pid: int | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None
+    idle_since: float | None = None
 
     def interrupt(self, signum: int, _frame: object) -> None:
         """Pass the first signal on to the kernel; its tools get time to end their work."""
@@ -46,6 +50,7 @@ class _Session:
             self.terminal.hang_up()
         if self.stopping.is_set():
             return
+        self.idle_since = self.idle_since and time.monotonic()
         self.stopping.set()
         self.terminal.note(f"{signal.Signals(signum).name}: the running tool may finish its work…")
         self.interrupt_kernel()
@@ -65,6 +70,18 @@ class _Session:
         """Interrupt what the kernel runs; an idle kernel takes no notice."""
         if self.kernel_pid:
             os.kill(self.kernel_pid, signal.SIGINT)
+
+    def see_status(self, state: str) -> None:
+        """Note when the kernel began to have nothing to do."""
+        self.idle_since = None if state == "busy" else time.monotonic()
+
+    def end_idle_kernel(self) -> None:
+        """End a kernel that lost the cell it was sent when the interrupt met it; none answers."""
+        if not (self.stopping.is_set() and self.kernel_pid and self.idle_since):
+            return
+        if time.monotonic() - self.idle_since > IDLE_S:
+            self.idle_since = None
+            os.kill(self.kernel_pid, signal.SIGTERM)
 
 
 def execute(
@@ -87,6 +104,7 @@ def execute(
             worker.start()
             while worker.is_alive():
                 worker.join(0.2)
+                session.end_idle_kernel()
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
@@ -118,6 +136,7 @@ def _engine(session: _Session, scratch: Path) -> type[NBClientEngine]:
             if session.stopping.is_set():
                 raise Stopped
             session.kernel_pid = self.km.provisioner.pid
+            session.see_status("idle")
             session.terminal.cell(cell)
             return super().execute_cell(cell, cell_index, **kwargs)
 
@@ -125,6 +144,8 @@ def _engine(session: _Session, scratch: Path) -> type[NBClientEngine]:
             if msg["msg_type"] == "execute_input" and session.stopping.is_set():
                 # The signal came when the cell was on its way, and the kernel still idle.
                 session.interrupt_kernel()
+            if msg["msg_type"] == "status":
+                session.see_status(msg["content"]["execution_state"])
             session.terminal.message(msg)
             return super().process_message(msg, cell, cell_index)
 

@@ -83,3 +83,24 @@ def test_what_a_signal_met_is_no_error_of_the_notebook(notebook, tmp_path):
     assert "waits" in "".join(first)
     assert "Stopped()" in said
     assert "after" not in said
+
+
+LOSE_WHAT_FOLLOWS = """
+async def lose(*_args):
+    raise KeyboardInterrupt
+
+get_ipython().kernel.shell_handlers["execute_request"] = lose
+print("from here on nothing is answered")
+"""
+
+
+def test_a_signal_that_meets_a_kernel_as_it_takes_up_a_cell_ends_the_run(notebook, tmp_path):
+    notebook(LOSE_WHAT_FOLLOWS, "print('lost')")
+    patched = DRIVE.replace("folder =", "driver.IDLE_S = 1.0\nfolder =", 1)
+    command = [sys.executable, "-c", patched, tmp_path]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, **options) as process:
+        said = next(line for line in process.stdout if "nothing is answered" in line)
+        process.send_signal(signal.SIGTERM)
+        said += process.communicate(timeout=60)[0]
+    assert said.strip().endswith("Stopped()")
