@@ -181,6 +181,6 @@ def _kernel_ended(log: Path, err: RuntimeError) -> CommandFailed:
         expected="a kernel that runs the notebook to its end",
         observed=one_line(said),
         changed="",
-        next="see that there is memory (free -m) and that ulimit -a allows enough, then run this "
-        "step again",
+        next="run this step again; if the kernel ends again, see that there is memory (free -m) "
+        "and that the limits allow enough (ulimit -a)",
     )

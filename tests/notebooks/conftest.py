@@ -129,11 +129,14 @@ class Front:
         """Return what an expression is in the kernel, as text."""
         content = {"code": "", "silent": True, "store_history": False, "allow_stdin": False}
         content |= {"user_expressions": {"it": expression}, "stop_on_error": False}
-        message = self.client.session.msg("execute_request", content)
-        self.client.shell_channel.send(message)
         while True:
+            message = self.client.session.msg("execute_request", content)
+            self.client.shell_channel.send(message)
             reply = self.client.get_shell_msg(timeout=60)
-            if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+            while reply["parent_header"].get("msg_id") != message["header"]["msg_id"]:
+                reply = self.client.get_shell_msg(timeout=60)
+            # After an error a kernel drops for a moment what is sent to it.
+            if reply["content"]["status"] != "aborted":
                 found = reply["content"]["user_expressions"]["it"]
                 return found["data"]["text/plain"].strip("'") if "data" in found else str(found)
 

@@ -292,7 +292,7 @@ def test_all_that_has_changed_since_the_plan_is_named_together(ann, change, clie
         "commit: was",
         "account: was 210987654321, is 123456789012",
         f"state: was serial {state['serial']} of",
-        "age: made at 2026-01-01T00:00:00Z, and a plan may wait 24 hours",
+        "age: made at 2026-01-01T00:00:00Z; a plan may wait 24 hours",
     ):
         assert line in done.stdout
     assert plan_files(ann) == []

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -89,12 +89,18 @@ class Recorder:
         if key and key.is_file():
             redactor.add("SSH_KEY", key.read_bytes())
         life = liveness.hold(liveness.file_of(folder))
-        _make_folders(folder)
-        known = _keep_template(template, folder, root, redactor)
-        whole = {**header, **provenance.header(root), "template": known}
-        if fingerprint := signing.fingerprint(signing.public_key(key)) if key else "":
-            whole["operator"]["key"] = fingerprint
-        writer = Journal.create(folder, whole, redactor)
+        try:
+            _make_folders(folder)
+            known = _keep_template(template, folder, root, redactor)
+            whole = {**header, **provenance.header(root), "template": known}
+            if fingerprint := signing.fingerprint(signing.public_key(key)) if key else "":
+                whole["operator"]["key"] = fingerprint
+            writer = Journal.create(folder, whole, redactor)
+        except BaseException:
+            life.end()
+            with suppress(OSError):
+                life.path.parent.rmdir()
+            raise
         tee, is_interactive = _tee(writer, known)
         recorder = cls(
             folder, writer, tee, status_of=status_of, key=key, on_closed=on_closed, life=life
