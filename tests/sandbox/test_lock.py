@@ -51,7 +51,15 @@ def test_all_that_is_wrong_with_the_place_is_told_at_once(turns):
     done = turns.run(*PROVISION)
     turns.set(ENV, git="any", freezes=[always], cidr="10.62.0.0/16")
     assert done.returncode == 3
-    for said in ("✗ names: ", "overlaps staging's", "✗ git: ", "✗ freeze: ", "audit", "3 of"):
+    for said in (
+        "✗ names: ",
+        "overlaps staging's",
+        "✗ git: ",
+        "✗ review: ",
+        "✗ freeze: ",
+        "audit",
+        "4 of",
+    ):
         assert said in done.stdout
     assert "Nothing was changed." in done.stdout
     assert turns.record(ENV, "provision")["status"] == "failed"

@@ -131,6 +131,8 @@ def test_a_third_environment_is_there_with_one_command(shop, sandbox):
     assert f"daybook secrets set NAME -e demo, for {', '.join(DECLARED)}" in said
     settings = yaml.safe_load((shop.root / "environments/demo.yml").read_text())
     assert (settings["app"], settings["names"]) == (APP, [f"demo.{APP}.test"])
+    assert "daybook run bootstrap -p env demo" in said
+    shop.step("bootstrap", "demo")
     done = shop.run("run", "provision", "-p", "env", "demo")
     assert done.returncode == 4, done.stdout
     assert f'aws_route53_record.app["demo.{APP}.test"]' in done.stdout

@@ -74,7 +74,7 @@ def new(name: str, source: str) -> None:
     lines = [f"Written: {path.relative_to(root)}" for path in made]
     if names := settings.load(root, name).secrets:
         lines.append(f"Then: daybook secrets set NAME -e {name}, for {', '.join(names)}")
-    lines.append(f"Next: read environments/{name}.yml, then daybook run provision -p env {name}")
+    lines.append(f"Next: read environments/{name}.yml, then daybook run bootstrap -p env {name}")
     click.echo(ui.text(ui.Notice(f"{name}, made after {source}", ui.good("new"), lines)))
 
 

@@ -48,13 +48,15 @@ def test_keys_come_and_go_with_the_team(life, colleague):
     before = signers.read_text()
     assert not lets_in(life, colleague)
     public = colleague.with_name("colleague.pub").read_text()
-    signers.write_text(f'{before}ann@example.com namespaces="daybook-record" {public}')
-    play(life, "access")
-    assert lets_in(life, colleague)
-    planned = life.project.run("run", "provision", "-p", "env", "staging").stdout
+    signers.write_text(f'bob@example.com namespaces="daybook-record" {public}{before}')
+    try:
+        play(life, "access")
+        assert lets_in(life, colleague)
+        planned = life.project.run("run", "provision", "-p", "env", "staging").stdout
+    finally:
+        signers.write_text(before)
     assert re.search(r"replace +aws_key_pair.this", planned), planned
     assert "aws_instance" not in planned
-    signers.write_text(before)
     play(life, "access")
     assert not lets_in(life, colleague)
 

@@ -83,7 +83,8 @@ def test_a_container_gets_no_token_for_the_instance_role(life, image):
         options = f"--rm --network {network} --entrypoint python3"
         return life.on_host("staging", f"sudo docker run {options} {image} -c {shlex.quote(TOKEN)}")
 
-    assert int(ask("host").stdout) > 0
+    assert int(ask("host --user 0").stdout) > 0
+    assert ask("host").returncode != 0
     refused = ask("bridge")
     assert refused.returncode != 0
     assert "Connection refused" in refused.stdout
