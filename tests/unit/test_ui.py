@@ -141,7 +141,9 @@ class Listening(NotebookClient):
 def test_a_kernel_keeps_one_output_and_a_driver_gets_every_line():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
     client = Listening(notebook, kernel_name="python3")
+    began = time.monotonic()
     client.execute()
+    took_s = time.monotonic() - began
     (output,) = notebook.cells[0].outputs
     assert "r199" in output["data"]["text/html"]
     assert "✗" not in output["data"]["text/plain"]
@@ -152,8 +154,8 @@ def test_a_kernel_keeps_one_output_and_a_driver_gets_every_line():
         x for x in lines if x.startswith("✓ created")
     ]
     assert "… creating slow" in lines
-    # 2.3 s at no more than four a second, the first and the last besides.
-    assert 3 <= len(drawn) <= 12
+    # No more than four a second, the first and the last besides.
+    assert 3 <= len(drawn) <= 4 * took_s + 2
 
 
 def test_what_is_to_be_copied_is_not_broken():
