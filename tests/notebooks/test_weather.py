@@ -90,7 +90,7 @@ def test_a_limit_on_files_is_named_before_anything_begins(root, shell):
     assert code == NOT_UP
     assert is_clean(said)
     assert "raise the limit (ulimit -f unlimited)" in said
-    assert set((root / "runs").glob("staging/*")) == before
+    assert set((root / "runs").glob("staging/*")) <= before
 
 
 @pytest.mark.parametrize(
