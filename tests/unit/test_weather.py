@@ -9,21 +9,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from email.utils import formatdate
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
 import yaml
-from botocore.retries.standard import ExponentialBackoff
 from moto import mock_aws
-from moto.core.botocore_stubber import BotocoreStubber
 
-from daybook import aws, cli
+from daybook import cli
 from daybook.record import provenance, record
 
-from .weather import CALLS, FILES, Weather
+from .weather import CALLS, FILES, Weather, stand_between
 
 CHECKOUT = Path(__file__).parents[2]
 REGION = "us-east-1"
@@ -140,35 +136,12 @@ def world(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Iterator[World
         patch.setenv("TMPDIR", str(root))
         patch.chdir(root)
         patch.setattr(cli, "_close_stdin", lambda: None)
-        patch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
         patch.setattr(provenance, "header", lambda _: known | {"kernel": provenance.kernel()})
         it = World(root)
-        _stand_between(it, patch)
+        stand_between(lambda: it.weather, patch)
         for bucket in BUCKETS:
             it.s3.create_bucket(Bucket=bucket)
         yield it
-
-
-def _stand_between(world: World, patch: pytest.MonkeyPatch) -> None:
-    """Let the weather answer in moto's place."""
-    moto, make = BotocoreStubber.__call__, aws._make_client
-    clients: dict[str, Any] = {}
-
-    def answer(stubber: Any, event_name: str, request: Any, **options: Any) -> Any:
-        def by_moto() -> Any:
-            found = moto(stubber, event_name, request, **options)
-            if found is not None:  # moto's S3 gives no date.
-                found.headers.setdefault("date", formatdate(usegmt=True))
-            return found
-
-        return world.weather.answer(request, event_name, by_moto)
-
-    def kept(target: Any, service: str) -> Any:
-        clients[service] = clients.get(service) or make(target, service)
-        return clients[service]
-
-    patch.setattr(BotocoreStubber, "__call__", answer)
-    patch.setattr(aws, "_make_client", kept)
 
 
 def problems(world: World, name: str, before: str, done: Outcome) -> list[str]:

@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from botocore.exceptions import (
     NoCredentialsError,
     ReadTimeoutError,
 )
+from botocore.retries.standard import ExponentialBackoff
+from moto.core.botocore_stubber import BotocoreStubber
+
+from daybook import aws
 
 PORTAL = b"<html><head><title>Welcome</title></head><body>Sign in to the hotel's wifi<br></body>"
 URL = "https://aws.example"
@@ -116,10 +121,22 @@ class Weather:
         self.root, self.aws, self.file = root, aws, file
         self.calls: list[str] = []
         self.files: list[str] = []
+        self.is_paused = False
         self._invocations: dict[bytes, int] = {}
+
+    @contextmanager
+    def calm(self) -> Iterator[None]:
+        """Neither count nor fail while this lasts."""
+        self.is_paused = True
+        try:
+            yield
+        finally:
+            self.is_paused = False
 
     def answer(self, request: Any, event_name: str, moto: Callable[[], Any]) -> Any:
         """Answer instead of moto when this call's turn has come; all tries of a call are one."""
+        if self.is_paused:
+            return moto()
         invocation = _header(request, "amz-sdk-invocation-id")
         if invocation not in self._invocations:
             self._invocations[invocation] = len(self.calls)
@@ -168,7 +185,32 @@ class Weather:
             return False
 
     def _count(self, what: str, path: Any) -> None:
+        if self.is_paused:
+            return
         self.files.append(what)
         if self.file and len(self.files) - 1 == self.file[0]:
             number = getattr(errno, self.file[1])
             raise OSError(number, os.strerror(number), *([str(path)] if path else []))
+
+
+def stand_between(now: Callable[[], Weather], patch: pytest.MonkeyPatch) -> None:
+    """Let the weather of this moment answer in moto's place; nobody waits between two tries."""
+    moto, make = BotocoreStubber.__call__, aws._make_client
+    clients: dict[str, Any] = {}
+
+    def answer(stubber: Any, event_name: str, request: Any, **options: Any) -> Any:
+        def by_moto() -> Any:
+            found = moto(stubber, event_name, request, **options)
+            if found is not None:  # moto's S3 gives no date.
+                found.headers.setdefault("date", formatdate(usegmt=True))
+            return found
+
+        return now().answer(request, event_name, by_moto)
+
+    def kept(target: Any, service: str) -> Any:
+        clients[service] = clients.get(service) or make(target, service)
+        return clients[service]
+
+    patch.setattr(BotocoreStubber, "__call__", answer)
+    patch.setattr(aws, "_make_client", kept)
+    patch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
