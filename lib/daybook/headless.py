@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import papermill
 
-from daybook import driver, settings
+from daybook import driver, liveness, settings
 from daybook.errors import (
     CHANGES_IN_RECORD,
     NOTHING_CHANGED,
@@ -28,6 +29,9 @@ from daybook.run import RUN_ID, new_id
 from daybook.terminal import Terminal
 
 AGAIN = "run this step again"
+TOOLS_S = 200.0
+"""How long the tools of a killed kernel may take to end: an apply saves its state first."""
+POLL_S = 0.2
 WIDTH = "COLUMNS"
 """How wide the kernel's tables may be."""
 
@@ -57,6 +61,7 @@ def run(
         error = explained(err, cls=PreflightFailed, folder=root)
     if error:
         error = _told(error, folder, terminal)
+        _await_tools(folder, terminal)
     _settle(root, env, terminal)
     return Outcome(_exit_code(error, _status(folder)), folder)
 
@@ -90,6 +95,16 @@ def _told(error: BaseException, folder: Path, terminal: Terminal) -> BaseExcepti
         told.changed = told.changed or changed
     terminal.problem(str(told))
     return told
+
+
+def _await_tools(folder: Path, terminal: Terminal) -> None:
+    """Wait for the tools of a kernel that was killed; until then its run is not over."""
+    life = liveness.file_of(folder)
+    if liveness.lives(life):
+        terminal.note("The kernel is gone. A tool that it started ends its work first…")
+    deadline = time.monotonic() + TOOLS_S
+    while liveness.lives(life) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
 
 
 def _settle(root: Path, env: str, terminal: Terminal) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from nbclient.exceptions import DeadKernelError
 
-from daybook import driver, headless
+from daybook import driver, headless, liveness
 from daybook.errors import SettingsError
+from daybook.record import audit, record
+from daybook.terminal import Terminal
 
 CHECKOUT = Path(__file__).parents[2]
+GONE = {"pid": 2**22 + 1, "started": 0.0}
 
 
 class CellFailed(Exception):
@@ -82,6 +88,23 @@ def test_a_signal_before_there_is_a_record(run):
 
 def test_a_kernel_that_never_came_is_an_error(run):
     assert run(RuntimeError("Kernel didn't respond in 60 seconds")) == 5
+
+
+@pytest.mark.attack("F5", "a record is closed while a tool of the killed kernel still writes to it")
+def test_a_run_whose_tool_still_works_is_closed_when_that_has_ended(open_run, tmp_path):
+    folder = open_run(kernel=GONE).path.parent
+    (folder / "attachments").mkdir()
+    log = folder / "attachments/terraform.log"
+    life = liveness.hold(liveness.file_of(folder))
+    script = f"sleep 1; echo saved > {shlex.quote(str(log))}"
+    tool = subprocess.Popen(["bash", "-c", script], pass_fds=[life.fd])
+    os.close(life.fd)
+    assert record.settle(tmp_path) == []
+    headless._await_tools(folder, Terminal(quiet=True))
+    tool.wait()
+    [closed] = record.settle(tmp_path)
+    assert (closed.status, log.read_text()) == ("interrupted", "saved\n")
+    assert audit.verify(folder).state == audit.UNSIGNED
 
 
 def test_settings_are_checked_before_a_kernel_starts(run):

@@ -105,7 +105,10 @@ def close(
 
 
 def settle(root: Path, *, environment: str = "*") -> list[Closed]:
-    """Close every run whose kernel is gone, each with its true status and its own key."""
+    """Close every run that is over, each with its true status and its own key.
+
+    One whose kernel is gone is not over while a tool of it still writes into its attachments.
+    """
     closed = []
     for folder in sorted(runs_of(root, environment)):
         if not (folder / NAME).exists():
@@ -120,11 +123,11 @@ def settle(root: Path, *, environment: str = "*") -> list[Closed]:
 
 
 def _settle(root: Path, folder: Path) -> list[Closed]:
-    """Close one run whose kernel is gone; another process may just have done it."""
+    """Close one run that is over; another process may just have done it."""
     if (folder / NAME).exists() or not folder.exists():
         return []
     entries = journal.read(folder / journal.NAME)
-    if not entries.header or provenance.is_alive(entries.header.get("kernel", {})):
+    if not entries.header or not is_over(folder):
         return []
     status = summary.left_behind(entries)
     reason = "" if entries.end else "its kernel was gone; closed afterwards"
