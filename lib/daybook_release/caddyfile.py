@@ -88,6 +88,7 @@ AUTHORITY = re.compile(
 PATH = re.compile(r"\{(uri|path|http\.request\.uri(\.path)?)\}")
 ORIGINAL_PATH = re.compile(r"\{http\.request\.orig_uri(\.path)?\}")
 """Begins with a slash, whatever was rewritten."""
+URI = re.compile(r"\{(http\.request\.)?uri\}")
 WORD = re.compile(
     r"""
     (?P<space>[ \t]+|\\\n) | (?P<newline>\n) | (?P<comment>\#[^\n]*)
@@ -248,6 +249,17 @@ def unknown_placeholder(text: str) -> str:
     return "{$…}" if "{$" in text.replace(UPSTREAM, "") else ""
 
 
+def is_expanded_twice(uri: str) -> bool:
+    """Tell whether a rewrite reads placeholders such as {env.HOME} in what a visitor sends.
+
+    Caddy 2.6 puts the request's path in place of {uri} and expands the result. It also expands
+    what follows a ? in a value of the path, when the query of the rewrite is empty.
+    https://github.com/advisories/GHSA-j8px-rmrx-76h9
+    """
+    path, mark, query = uri.partition("#")[0].partition("?")
+    return bool(URI.search(path) or ("{" in path and mark and not query))
+
+
 class _Check:
     """Check directives. names: the environment's. rewrites: a directive changes paths."""
 
@@ -324,6 +336,14 @@ class _Check:
             yield Problem(statement.line, "the transport is not http", "use transport http")
         elif name == "output" and [word.text for word in words] != ["stderr"]:
             yield Problem(statement.line, "the log does not go to stderr", "use output stderr")
+        elif name == "rewrite":
+            for word in words:
+                if is_expanded_twice(word.text):
+                    says = "a visitor could send placeholders of the host, which Caddy fills in"
+                    fix = "remove the ?, or write a query after it, such as {query}"
+                    if URI.search(word.text.partition("?")[0]):
+                        fix = "write {path} in place of {uri}; the query is kept"
+                    yield Problem(word.line, says, fix)
         elif name == "redir" and statement.arguments:
             yield from self._location(statement.arguments[0])
         elif name == "header":

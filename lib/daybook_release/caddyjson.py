@@ -7,18 +7,19 @@ https://caddyserver.com/docs/json/
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daybook_release.caddyfile import leads_outside, unknown_placeholder
+from daybook_release.caddyfile import is_expanded_twice, leads_outside, unknown_placeholder
 
 SECOND_NS = 1_000_000_000
 UPSTREAM = "{http.vars.daybook_slot}"
-BCRYPT_COST = 14
-"""The highest cost of a password's hash: each step doubles the CPU time of a request."""
+BCRYPT = re.compile(rb"\$2[aby]\$(0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}")
+"""A hash of a cost up to 14; each step doubles the CPU time of a request."""
+SCRYPT_BYTES, SALT_BYTES = 32, 1024
+"""Of a hash by scrypt, whose cost is Caddy's default, and the most of a salt."""
 LONGEST_S = 3600
 LISTEN = {"https": ":443", "http": ":80"}
 
@@ -318,28 +319,54 @@ def _vars(value: Any, path: str) -> Iterator[Finding]:
         yield Finding("vars is not allowed", ("vars", *_texts(value)))
 
 
-def _password(value: Any, path: str) -> Iterator[Finding]:
-    """Bound the cost of a hash, which is bcrypt's own text or any in base64."""
+def _basic(value: Any, path: str) -> Iterator[Finding]:
+    """Check passwords by their algorithm, which decides how much CPU time a request takes."""
+    chosen = value.get("hash") if isinstance(value, dict) else None
+    algorithm = chosen.get("algorithm") if isinstance(chosen, dict) else None
+    password = _scrypt if algorithm == "scrypt" else _bcrypt
+    yield from _object(
+        accounts=_each(_object(username=_text, password=password, salt=_salt)),
+        hash=_object(algorithm=_one_of("bcrypt", "scrypt")),
+        hash_cache=_object(),
+        realm=_text,
+    )(value, path)
+
+
+def _bcrypt(value: Any, path: str) -> Iterator[Finding]:
+    plain = str(value).encode(errors="replace")
+    if not (BCRYPT.fullmatch(plain) or BCRYPT.fullmatch(_decoded(value) or b"")):
+        yield Finding("a password is not hashed by bcrypt with a cost of 4 to 14", ("basicauth",))
+
+
+def _scrypt(value: Any, path: str) -> Iterator[Finding]:
+    if len(_decoded(value) or b"") != SCRYPT_BYTES:
+        yield Finding("a password is not hashed by scrypt, in base64", ("basicauth",))
+
+
+def _salt(value: Any, path: str) -> Iterator[Finding]:
+    salt = _decoded(value)
+    if salt is None or len(salt) > SALT_BYTES:
+        yield Finding("a password's salt is not in base64", ("basicauth",))
+
+
+def _decoded(value: Any) -> bytes | None:
+    """Return the bytes of a text in base64; None for one that decoders read differently."""
     try:
-        text = value if value[:1] == "$" else base64.b64decode(value, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, TypeError, ValueError):
-        return  # scrypt, whose cost is Caddy's default
-    cost = re.match(r"\$2[abxy]\$(\d\d)\$", text)
-    if cost and int(cost[1]) > BCRYPT_COST:
-        says = f"the cost of a bcrypt hash is above {BCRYPT_COST}"
-        yield Finding(says, ("basicauth",))
+        data = base64.b64decode(value, validate=True)
+    except (TypeError, ValueError):
+        return None
+    return data if base64.b64encode(data).decode() == value else None
 
 
 def _encoder(value: Any, path: str) -> Iterator[Finding]:
-    """Check the format of a log; `filter` changes fields and wraps another format."""
+    """Check the format of a log; `filter` changes fields and wraps another format.
+
+    A line goes to the journal, which reads a priority where one begins with "<0>"; so no format
+    may say how a line begins or ends.
+    """
     kind = value.get("format") if isinstance(value, dict) else None
-    plain = {
-        **dict.fromkeys(("message_key", "level_key", "time_key", "name_key", "caller_key"), _text),
-        **dict.fromkeys(("stacktrace_key", "line_ending", "time_format", "time_local"), _text),
-        **dict.fromkeys(("duration_format", "level_format"), _text),
-    }
     if kind in ("console", "json"):
-        yield from _object(format=_text, **plain)(value, path)
+        yield from _object(format=_text, **_PLAIN)(value, path)
     elif kind == "filter":
         yield from _object(format=_text, fields=_map(_filter), wrap=_encoder)(value, path)
     else:
@@ -382,6 +409,13 @@ def _texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
+def _rewritten(value: Any, path: str) -> Iterator[Finding]:
+    yield from _text(value, path)
+    if is_expanded_twice(str(value)):
+        says = "a visitor could send placeholders of the host, which Caddy fills in"
+        yield Finding(says, ("rewrite", str(value)))
+
+
 _DURATION = _number(0, LONGEST_S * SECOND_NS)
 _STATUS = _text
 _RESPONSE = _object(status_code=_each(_number(1, 599)), headers=_map(_each(_text)))
@@ -391,9 +425,20 @@ _OPERATIONS = _object(
     delete=_each(_text),
     replace=_map(_each(_object(search=_text, search_regexp=_text, replace=_text))),
 )
+_KEYS = ("message_key", "level_key", "time_key", "name_key", "caller_key", "stacktrace_key")
+_PLAIN: Mapping[str, Check] = {
+    **dict.fromkeys(_KEYS, _like(r"(?a:[\w@.-]{1,64})")),
+    "time_format": _one_of(
+        *("unix_seconds_float", "unix_milli_float", "unix_nano", "iso8601", "rfc3339"),
+        *("rfc3339_nano", "wall", "wall_milli", "wall_nano", "common_log"),
+    ),
+    "time_local": _flag,
+    "duration_format": _one_of("seconds", "nano", "string"),
+    "level_format": _one_of("lower", "upper", "color"),
+}
 _REWRITE = _object(
     method=_text,
-    uri=_text,
+    uri=_rewritten,
     strip_path_prefix=_text,
     strip_path_suffix=_text,
     uri_substring=_each(_object(find=_text, replace=_text, limit=_number(0, 1000))),
@@ -425,16 +470,7 @@ _ENCODE = _object(
     minimum_length=_number(0, 2**30),
     match=_RESPONSE,
 )
-_AUTHENTICATION = _object(
-    providers=_object(
-        http_basic=_object(
-            accounts=_each(_object(username=_text, password=_password, salt=_text)),
-            hash=_object(algorithm=_one_of("bcrypt", "scrypt")),
-            hash_cache=_object(),
-            realm=_text,
-        )
-    )
-)
+_AUTHENTICATION = _object(providers=_object(http_basic=_basic))
 _HANDLERS: Mapping[str, Callable[[_Site], Check]] = {
     "authentication": lambda site: _AUTHENTICATION,
     "copy_response": lambda site: _object(status_code=_STATUS),

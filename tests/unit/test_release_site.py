@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sandbox.releases.caddyfiles import ATTACKS, GOOD, named
+from tests.sandbox.releases.caddyfiles import ATTACKS, GOOD, SALTED, named
 
 from daybook_release import caddyfile, caddyjson, site
 from daybook_release.errors import Refused
@@ -186,7 +187,151 @@ def test_what_is_no_placeholder_of_the_host_stays(text):
     assert not caddyfile.unknown_placeholder(text)
 
 
+SECRET, ASKS = "of the host", "/x?{env.HOME}"
+PIECES = ("/v2", "{uri}", "{path}", "{header.X}", "{re.x.1}", "{query}", "?", "#", "a=b", "&")
+
+
+def rewritten(uri: str) -> str:
+    """Return what Caddy 2.6 makes of a rewrite when the visitor sends placeholders everywhere.
+
+    https://github.com/caddyserver/caddy/blob/v2.6.2/modules/caddyhttp/rewrite/rewrite.go
+    """
+    path, mark, query = uri.partition("#")[0].partition("?")
+    path = expanded(path.replace("{uri}", ASKS))
+    path, _, brought = path.partition("?")
+    return path + mark + expanded(query or brought) * bool(mark)
+
+
+def expanded(text: str) -> str:
+    values = {"{env.HOME}": SECRET}
+    return re.sub(r"\{[^{}]*\}", lambda found: values.get(found[0], ASKS), text)
+
+
+@pytest.mark.attack("F2", "a visitor sends a placeholder of the host, and Caddy fills it in")
+@given(uri=st.lists(st.sampled_from(PIECES), max_size=6).map("".join))
+def test_what_a_visitor_sends_is_not_expanded(uri):
+    assert caddyfile.is_expanded_twice(uri) or SECRET not in rewritten(uri)
+
+
+@pytest.mark.parametrize(
+    "uri", ["/v2{path}", "/x?{query}", "{path}?{query}&a=b", "/x?", "/x#{uri}"]
+)
+def test_an_ordinary_rewrite_is_allowed(uri):
+    assert SECRET not in rewritten(uri)
+    assert not caddyfile.is_expanded_twice(uri)
+
+
+BCRYPT = f"14${SALTED}"
+
+
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def with_password(password: object, algorithm: str, **more: object) -> list[caddyjson.Finding]:
+    basic = {
+        "accounts": [{"username": "ann", "password": password, **more}],
+        "hash": {"algorithm": algorithm},
+        "hash_cache": {},
+    }
+    handler = {"handler": "authentication", "providers": {"http_basic": basic}}
+    return caddyjson.findings(adapted({"handle": [handler]}), NAMES, render(site.BUILT_IN).leads)
+
+
+@pytest.mark.parametrize(
+    ("password", "algorithm", "salt"),
+    [
+        (f"$2a${BCRYPT}", "bcrypt", ""),
+        (f"$2y${BCRYPT}", "bcrypt", ""),
+        (f"$2b${BCRYPT}".replace("$14$", "$04$"), "bcrypt", ""),
+        (base64_of(f"$2a${BCRYPT}".encode()), "bcrypt", ""),
+        (base64_of(bytes(32)), "scrypt", base64_of(b"salt")),
+    ],
+)
+def test_a_hash_that_caddy_makes_is_allowed(password, algorithm, salt):
+    assert with_password(password, algorithm, salt=salt) == []
+    assert with_password(password, algorithm) == []
+
+
+@pytest.mark.attack("F2", "a password's hash takes hours for each request")
+@pytest.mark.parametrize(
+    ("password", "algorithm"),
+    [
+        *[
+            (f"{kind}{cost}${SALTED}", "bcrypt")
+            for kind in ("$2a$", "$2z$", "$2$", "$1$", "$2{host}$", "$0a$", "{host}$2a$")
+            for cost in ("31", "15", "+9", "03", "3{host}1", "\u0661\u0664")
+        ],
+        *[(f"{kind}{BCRYPT}", "bcrypt") for kind in ("$2z$", "$2$", "$1$", "$2{host}$", "2a$")],
+        (f"$2a${BCRYPT}x", "bcrypt"),
+        (f"$2a${BCRYPT}\n", "bcrypt"),
+        (base64_of(f"$2a$31${SALTED}".encode()), "bcrypt"),
+        (base64_of(f"$2a$31${SALTED}".encode()[:-1] + b"\xff"), "bcrypt"),
+        (base64_of(f"$2a${BCRYPT}".encode())[:20] + "\n" + base64_of(b"x"), "bcrypt"),
+        (base64_of(f"$2a${BCRYPT}".encode()).rstrip("=") + "{host}", "bcrypt"),
+        (base64_of(bytes(32)), "bcrypt"),
+        (f"$2a${BCRYPT}", "scrypt"),
+        (base64_of(bytes(33)), "scrypt"),
+        (base64_of(bytes(32)).replace("A=", "B="), "scrypt"),
+        (base64_of(bytes(32)), "argon2id"),
+        ("", "bcrypt"),
+        (None, "bcrypt"),
+        (14, "scrypt"),
+        (["$2a$"], "bcrypt"),
+    ],
+)
+def test_a_hash_that_could_cost_more_is_refused(password, algorithm):
+    assert with_password(password, algorithm)
+
+
+@pytest.mark.parametrize("salt", ["{host}", "c2Fsd", "c2 Fs", base64_of(bytes(2000)), 5])
+def test_a_salt_is_base64(salt):
+    assert with_password(base64_of(bytes(32)), "scrypt", salt=salt)
+
+
+def with_format(**encoder: object) -> list[caddyjson.Finding]:
+    log = {"writer": {"output": "stderr"}, "encoder": encoder, "include": ["http.log.access.log0"]}
+    config = adapted() | {"logging": {"logs": {"log0": log}}}
+    return caddyjson.findings(config, NAMES, render(site.BUILT_IN).leads)
+
+
+@pytest.mark.attack("F2", "a log's format writes lines of its own into the journal")
+@pytest.mark.parametrize("kind", ["console", "json"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("time_format", "<0>All hands: run this"),
+        ("time_format", "2006 <0>"),
+        ("line_ending", "\n<0>sshd[1]: Accepted publickey for root\n"),
+        ("line_ending", "\n"),
+        ("message_key", "<0>"),
+        ("message_key", "a\nb"),
+        ("level_key", ""),
+        ("duration_format", "<0>"),
+        ("level_format", "<0>"),
+        ("time_local", "<0>"),
+        ("newest_key", "x"),
+    ],
+)
+def test_no_format_says_how_a_line_begins_or_ends(kind, key, value):
+    assert with_format(format=kind, **{key: value})
+    assert with_format(format="filter", wrap={"format": kind, key: value})
+
+
+def test_formats_that_caddy_knows_by_name_are_allowed():
+    named = {"time_format": "rfc3339", "time_local": True, "level_format": "upper"}
+    named |= {"duration_format": "string", "time_key": "@timestamp", "message_key": "msg"}
+    assert with_format(format="console", **named) == []
+    assert with_format(format="filter", wrap={"format": "json", **named}) == []
+
+
 ROUTES = {
+    "a rewrite with the visitor's path": {"handler": "rewrite", "uri": "/v2{http.request.uri}"},
+    "a rewrite with a header": {"handler": "rewrite", "uri": "{http.request.header.X-Go}?"},
+    "a rewrite of the proxy's": {
+        "handler": "reverse_proxy",
+        "rewrite": {"uri": "{http.request.uri.path}?"},
+    },
     "a foreign upstream": {"handler": "reverse_proxy", "upstreams": [{"dial": "10.0.0.1:80"}]},
     "a socket": {"handler": "reverse_proxy", "upstreams": [{"dial": "unix//run/docker.sock"}]},
     "a lookup": {"handler": "reverse_proxy", "upstreams": [{"lookup_srv": "evil.test"}]},

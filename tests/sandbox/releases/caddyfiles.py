@@ -42,9 +42,12 @@ GOOD = {
         "rewrite /old /new?{query}",
         "uri strip_prefix /v1",
         "handle_path /api/* {",
-        "\trewrite * /v2{uri}",
+        "\trewrite * /v2{path}",
         "\treverse_proxy {$UPSTREAM}",
         "}",
+        "rewrite /find /search?from={uri}&{query}",
+        "rewrite /more* {path}?{query}&more=1",
+        "rewrite /none /empty?",
     ),
     "redirects where paths are rewritten": site(
         "uri strip_prefix /v1", "redir /here https://{host}{http.request.orig_uri}"
@@ -251,6 +254,26 @@ ATTACKS: dict[str, tuple[str, int]] = {
     "a file by a placeholder": (site("respond {file./etc/shadow}"), 3),
     "the host by a placeholder": (site("respond {system.hostname}{system.wd}"), 3),
     "the body of requests in memory": (site("respond {http.request.body}"), 3),
+    "a rewrite with the visitor's path and query": (site("rewrite * {uri}"), 3),
+    "a rewrite with the visitor's path behind another": (handle("rewrite * /v2{uri}?a=b"), 4),
+    "a rewrite with the visitor's path, in full": (site("rewrite * {http.request.uri}"), 3),
+    "a rewrite with a header and no query": (site("rewrite * {header.X-Go}?"), 3),
+    "a rewrite with a path and no query": (site("rewrite * {path}?#{uri}"), 3),
+    "a rewrite without a matcher": (site("rewrite /a{header.X-Go}?"), 3),
+    "a rewrite with a header of the application": (
+        handle(
+            "reverse_proxy {$UPSTREAM} {",
+            "\thandle_response {",
+            "\t\trewrite * {rp.header.X-Accel-Redirect}?",
+            "\t}",
+            "}",
+        ),
+        6,
+    ),
+    "a rewrite of the proxy's own": (
+        handle("reverse_proxy {$UPSTREAM} {", "\trewrite /v2{uri}", "}"),
+        5,
+    ),
     # Listeners, names, certificates, options.
     "a second site": (site() + "staging.example {\n\trespond hello\n}\n", 4),
     "a second port": (site() + ":8088 {\n\trespond hello\n}\n", 4),
@@ -343,6 +366,22 @@ ATTACKS: dict[str, tuple[str, int]] = {
     "no application": ("{$NAMES} {\n\trespond hello\n}\n", 1),
     "the application in a comment": ("{$NAMES} {\n\trespond hello # {$UPSTREAM}\n}\n", 1),
 }
+
+
+SALTED = "Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG"
+LATE = {
+    "a hash that takes hours": site("basicauth {", f"\tann $2z$31${SALTED}", "}"),
+    "a hash that takes hours by a placeholder": site(
+        "basicauth {", f"\tann $2{{host}}$31${SALTED}", "}"
+    ),
+    "a log whose lines end as the image says": site(
+        "log {", "\tformat json {", '\t\tline_ending "\n<0>"', "\t}", "}"
+    ),
+    "a log whose lines begin as the image says": site(
+        "log {", "\tformat console {", '\t\ttime_format "<0>All hands"', "\t}", "}"
+    ),
+}
+"""Attacks that are seen in what Caddy makes of them, not in the words."""
 
 
 def named(text: str, name: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .caddyfiles import ATTACKS, GOOD, named
+from .caddyfiles import ATTACKS, GOOD, LATE, named
 from .conftest import NAME
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(900)]
@@ -101,6 +101,12 @@ def test_each_attack_is_refused_with_its_line(check):
         assert result["refused"], name
         assert f"Caddyfile line {line}: " in result["refused"], (name, result["refused"])
         assert not re.search(SECRET_LINE, result["refused"]), name
+
+
+@pytest.mark.attack("F2", "a hash that takes hours, or a log with lines of the image's own")
+def test_each_attack_that_the_words_do_not_show_is_refused(check):
+    for name, result in zip(LATE, check(list(LATE.values())), strict=True):
+        assert "Caddyfile line " in str(result["refused"]), (name, result["refused"])
 
 
 @pytest.mark.attack("F2", "an attack that the check of the words would have let pass")
@@ -214,7 +220,8 @@ def test_the_process_that_adapts_has_no_rights_no_network_and_sees_no_files(host
 WORDS = re.findall(
     r"\S+",
     """
-    /x* /x @m * {$UPSTREAM} 127.0.0.1:2019 169.254.169.254 unix//run/docker.sock 10.0.0.1
+    /x* /x @m * {header.X}? /v2{path} {path}?{query}
+    {$UPSTREAM} 127.0.0.1:2019 169.254.169.254 unix//run/docker.sock 10.0.0.1
     :8088 https://evil.test //evil.test {uri} {path} {host} {header.X} {query.a} {env.HOME}
     {file./etc/x} {vars.daybook_slot} {http.vars.x} https://{host}{uri} https://WWW.NAME{uri}
     /new{uri} / Location +X -X >Location X-Forwarded-For Host off 200 302 html http stderr
@@ -325,6 +332,8 @@ def _inside(value: Any, key: str) -> Iterator[str]:
 def _of_text(value: str, key: str) -> Iterator[str]:
     if key == "dial" and value != "{http.vars.daybook_slot}":
         yield f"dials {value}"
+    if key == "uri" and re.match(r"[^?#]*(\{http\.request\.uri\}|\{[^?#]*\?(#|$))", value):
+        yield f"expands {value} twice"
     if key == "host" and value.lower() not in (NAME, "shop.test"):
         yield f"serves {value}"
     if key == "output" and value != "stderr":
