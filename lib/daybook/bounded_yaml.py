@@ -195,7 +195,7 @@ def _events(text: str) -> Iterator[yaml.Event]:
         mark = err.problem_mark or err.context_mark
         line = min(mark.line, text.rstrip().count("\n")) + 1 if mark else 1
         raise Problem(_syntax(err.problem), line, _key_near(text, line)) from None
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
         raise Problem("not valid YAML; write `key: value`") from None
 
 

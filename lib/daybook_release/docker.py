@@ -11,7 +11,7 @@ from typing import Any
 
 from daybook_release import document, limits
 from daybook_release.errors import Failed, Refused
-from daybook_release.host import ENGINE, Host, Ran
+from daybook_release.host import ENGINE, WHOLE_BYTES, Host, Ran
 from daybook_release.printable import printable
 
 ENGINE_S = 60.0
@@ -155,7 +155,7 @@ class Docker:
     def last_lines(self, container: Container, lines: int = 5) -> list[str]:
         """Return what a container said last."""
         command = ["docker", "logs", "--tail", str(lines), container.id]
-        done = self.host.run(command, env=CLIENT, timeout_s=30)
+        done = self.host.run(command, env=CLIENT, timeout_s=30, keep_bytes=WHOLE_BYTES)
         return [_plain(line) for line in f"{done.out}\n{done.err}".splitlines() if line.strip()]
 
     def stop(self, container: Container) -> None:
@@ -179,7 +179,7 @@ class Docker:
 
     def config(self, made: Mapping[str, Any]) -> dict[str, Any]:
         """Return a file that is filled in as Compose understands it."""
-        done = self.compose(made, "config", "--format", "json", timeout_s=30)
+        done = self.compose(made, "config", "--format", "json", timeout_s=30, is_whole=True)
         if not done.is_good:
             raise Refused(
                 f"Compose does not accept compose.yaml: {done.last_words}",
@@ -192,7 +192,13 @@ class Docker:
         flags = ("--detach", "--no-build", "--no-deps", "--pull", "never", *how)
         return self.compose(made, "up", *flags, "--", *services)
 
-    def compose(self, made: Mapping[str, Any], *words: str, timeout_s: float = 600) -> Ran:
+    def compose(
+        self,
+        made: Mapping[str, Any],
+        *words: str,
+        timeout_s: float = 600,
+        is_whole: bool = False,
+    ) -> Ran:
         """Run a command of Compose on a file that is filled in.
 
         It gets the file on its standard input, as JSON of ours: no text of the image's, no file
@@ -202,7 +208,9 @@ class Docker:
         command += ["--env-file", "/dev/null", "--file", "-"]
         env = {**CLIENT, "COMPOSE_IGNORE_ORPHANS": "1"}  # the other slot is none
         text = document.as_json(made)
-        return self.host.run([*command, *words], env=env, text=text, timeout_s=timeout_s)
+        return self.host.run(
+            [*command, *words], env=env, text=text, timeout_s=timeout_s, is_whole=is_whole
+        )
 
     def wait(self) -> None:
         """Wait until the engine answers."""

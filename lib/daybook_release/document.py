@@ -61,12 +61,19 @@ def read(text: str) -> Document:
     if len(text.encode(errors="surrogatepass")) > limits.FILE_BYTES:
         raise Unreadable(1, f"the file has more than {limits.FILE_BYTES:,} bytes", "shorten it")
     try:
-        return _Reader(text).document()
+        reader = _Reader(text)
+    except yaml.YAMLError as err:
+        raise Unreadable(1, "this is not YAML: not printable", "correct the syntax") from err
+    try:
+        return reader.document()
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
         problem = ascii(getattr(err, "problem", None) or "not printable")[1:-1]
         line = mark.line + 1 if mark else 1
         raise Unreadable(line, f"this is not YAML: {problem}", "correct the syntax") from err
+    except (ValueError, OverflowError) as err:  # PyYAML's, for a number in "\\U…" or %YAML.
+        says = "this is not YAML: a number is too large"
+        raise Unreadable(reader.line, says, "correct the syntax") from err
 
 
 def as_json(tree: Any) -> str:
@@ -82,10 +89,16 @@ class _Reader:
     """Build the data from the parser's events, counting while it goes."""
 
     def __init__(self, text: str) -> None:
-        self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
+        self.loader = yaml.SafeLoader(text)
+        self.events: Iterator[yaml.Event] = iter(self.loader.get_event, None)
         self.anchors: dict[str, tuple[Any, int]] = {}
         self.lines: dict[Path, int] = {}
         self.nodes = self.aliases = 0
+
+    @property
+    def line(self) -> int:
+        """Return the line that the scanner has come to."""
+        return self.loader.line + 1
 
     def document(self) -> Document:
         next(self.events)

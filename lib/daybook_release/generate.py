@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from daybook_release import rules
+from daybook_release import limits, rules
 from daybook_release.variables import mapping
 
 SLOTS = ("blue", "green")
@@ -60,6 +60,7 @@ def generated(
             service["environment"] = known | mapping(said.get("environment"))
         if "depends_on" in service:
             service["depends_on"] = _renamed(service["depends_on"], web, here)
+        service |= _bounded(service)
         if "logging" in service:
             service["logging"] = _rotated(service["logging"])
         if "volumes" in service:
@@ -92,6 +93,18 @@ def _rotated(logging: Mapping[str, Any]) -> dict[str, Any]:
     """Let a log rotate, as the engine's own driver does unless a service names one."""
     options = logging.get("options") or {}
     return {**logging, "options": ROTATES | _kept(options, options)}
+
+
+def _bounded(service: Mapping[str, Any]) -> dict[str, Any]:
+    """Limit the processes of a container, as Docker does not; Compose wants both keys to agree."""
+    deploy = service.get("deploy") or {}
+    resources = deploy.get("resources") or {}
+    bounds = resources.get("limits")
+    most = int(service.get("pids_limit") or (bounds or {}).get("pids") or limits.USUAL_PROCESSES)
+    if bounds is None:
+        return {"pids_limit": most}
+    resources = {**resources, "limits": {**bounds, "pids": most}}
+    return {"pids_limit": most, "deploy": {**deploy, "resources": resources}}
 
 
 def _renamed(said: Any, web: str, here: str) -> Any:

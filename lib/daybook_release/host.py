@@ -6,20 +6,28 @@ import contextlib
 import http.client
 import json
 import os
+import selectors
 import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from daybook_release.printable import printable
 
 ENGINE = "/var/run/docker.sock"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ASK_S = 5.0
+LAST_BYTES = 64 * 1024
+"""Kept of a command's output, of which a person is shown the end."""
+WHOLE_BYTES = 8 * 1024**2
+"""The most that a command may say whose output is read as a whole, and kept of a long log."""
+PIECE_BYTES = 64 * 1024
+KILLED_S = 5.0
 LISTENING = "127.0.0.1"
 ESTABLISHED = "01"
 
@@ -71,12 +79,16 @@ class Host:
         text: str | None = None,
         asks_aws: bool = False,
         timeout_s: float = 300,
+        keep_bytes: int = LAST_BYTES,
+        is_whole: bool = False,
     ) -> Ran:
-        """Run a command to its end; code 124 when it took too long.
+        """Run a command to its end; code 124 when it took too long or said too much.
 
-        text: its standard input. asks_aws: it gets the AWS_ variables of this process. What
-        keeps the lock has an end even when this process is killed.
+        text: its standard input. asks_aws: it gets the AWS_ variables of this process.
+        keep_bytes: of its output, the last ones. is_whole: all of it is needed, and WHOLE_BYTES are
+        the most. What keeps the lock has an end even when this process is killed.
         """
+        keep_bytes = WHOLE_BYTES if is_whole else keep_bytes
         if self.held:
             command = ["timeout", "--kill-after=10", f"{timeout_s + 10:.0f}", *command]
         process = subprocess.Popen(
@@ -85,20 +97,24 @@ class Host:
             stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
+            bufsize=0,
             start_new_session=True,
             pass_fds=self.held,
         )
-        try:
-            out, err = process.communicate(text, timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            out, err = _end(process)
-            return Ran(124, out, f"{err}\nno end within {timeout_s:.0f} s")
-        except BaseException:
-            _end(process)
-            raise
-        return Ran(process.returncode, out, err)
+        with process, _Talk(process, text or "", keep_bytes) as talk:
+            deadline, complaint = time.monotonic() + timeout_s, ""
+            try:
+                if not talk.go_on(deadline, until_cut=is_whole):
+                    complaint = f"no end within {timeout_s:.0f} s"
+                if is_whole and talk.is_cut:
+                    complaint = f"more than {keep_bytes // 1024} KiB of output"
+            except BaseException:
+                _end(process, talk)
+                raise
+            if complaint:
+                _end(process, talk)
+                return Ran(124, talk.out, f"{talk.err}\n{complaint}")
+        return Ran(process.returncode, talk.out, talk.err)
 
     def engine(self, method: str, path: str, *, timeout_s: float = 30) -> Any:
         """Ask Docker's engine; OSError when it does not answer, LookupError when it refuses.
@@ -146,30 +162,122 @@ def _environment(asks_aws: bool) -> dict[str, str]:
 
 
 def _ask(port: int, path: str, name: str, forwarded: str) -> Answer:
-    connection = http.client.HTTPConnection(LISTENING, port, timeout=ASK_S)
-    if port == 443:
-        # Whether the certificate is good is a visitor's question, not the release's.
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        raw = socket.create_connection((LISTENING, port), ASK_S)
-        connection.sock = context.wrap_socket(raw, server_hostname=name)
+    connection = http.client.HTTPConnection(LISTENING, port)
     headers = {"Host": name, "Connection": "close"}
     headers |= {"X-Forwarded-Proto": forwarded} if forwarded else {}
-    try:
+    raw = socket.create_connection((LISTENING, port), ASK_S)
+    with contextlib.closing(connection), _within(ASK_S, raw):
+        connection.sock = raw
+        if port == 443:
+            # Whether the certificate is good is a visitor's question, not the release's.
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            connection.sock = context.wrap_socket(raw, server_hostname=name)
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         return Answer(response.status, response.read(65536).decode(errors="replace"))
-    finally:
-        connection.close()
 
 
-def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
+@contextlib.contextmanager
+def _within(patience_s: float, connection: socket.socket) -> Iterator[None]:
+    """Shut a connection when its time is over, though bytes still arrive; TimeoutError then."""
+    is_late = threading.Event()
+
+    def shut() -> None:
+        is_late.set()
+        with contextlib.suppress(OSError):
+            same.shutdown(socket.SHUT_RDWR)
+
+    with connection.dup() as same:  # TLS takes the first descriptor over.
+        timer = threading.Timer(patience_s, shut)
+        timer.start()
+        try:
+            yield
+        except (OSError, http.client.HTTPException):
+            if not is_late.is_set():
+                raise
+        finally:
+            timer.cancel()
+            timer.join()
+    if is_late.is_set():
+        raise TimeoutError(f"no whole answer within {patience_s:.0f} s")
+
+
+class _Talk:
+    """Give a command its input and keep the last bytes of what it says.
+
+    `communicate` would keep all of it: a container may print without end.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], text: str, keep_bytes: int) -> None:
+        self.process, self.keep_bytes = process, keep_bytes
+        self.input = memoryview(text.encode())
+        self.kept = {process.stdout: bytearray(), process.stderr: bytearray()}
+        self.is_cut = False
+        self.open = selectors.DefaultSelector()
+        for pipe in self.kept:
+            self.open.register(pipe, selectors.EVENT_READ)
+        if process.stdin:
+            os.set_blocking(process.stdin.fileno(), False)
+            self.open.register(process.stdin, selectors.EVENT_WRITE)
+
+    def __enter__(self) -> _Talk:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.open.close()
+
+    @property
+    def out(self) -> str:
+        return self.kept[self.process.stdout].decode(errors="replace")
+
+    @property
+    def err(self) -> str:
+        return self.kept[self.process.stderr].decode(errors="replace")
+
+    def go_on(self, deadline: float, *, until_cut: bool = False) -> bool:
+        """Talk until the command has ended; False at the deadline, or when output was cut."""
+        while self.open.get_map():
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or (until_cut and self.is_cut):
+                return False
+            for key, _ in self.open.select(left_s):
+                if key.fileobj is self.process.stdin:
+                    self._write()
+                else:
+                    self._read(key.fileobj)
+        try:
+            self.process.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _write(self) -> None:
+        try:
+            self.input = self.input[os.write(self.process.stdin.fileno(), self.input) :]
+        except BrokenPipeError:
+            self.input = self.input[:0]
+        if not self.input:
+            self._close(self.process.stdin)
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        kept, piece = self.kept[pipe], os.read(pipe.fileno(), PIECE_BYTES)
+        kept += piece
+        if not piece:
+            self._close(pipe)
+        if len(kept) > self.keep_bytes:
+            self.is_cut = self.is_cut or pipe is self.process.stdout
+            del kept[: -self.keep_bytes]
+
+    def _close(self, pipe: IO[bytes]) -> None:
+        self.open.unregister(pipe)
+        pipe.close()
+
+
+def _end(process: subprocess.Popen[bytes], talk: _Talk) -> None:
     """End a command and what it started: kindly, then not."""
-    for number, patience_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, None)):
+    for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        try:
-            return process.communicate(timeout=patience_s)
-        except subprocess.TimeoutExpired:
-            continue
-    return "", ""
+        if talk.go_on(time.monotonic() + KILLED_S):
+            return

@@ -15,6 +15,12 @@ DRAIN_S = 300
 STOP_S = 120
 LOG_MB = 100
 LOG_FILES = 10
+LOG_BUFFER_MB = 16
+"""In the memory of Docker's engine."""
+CPU_SHARES = 1024
+PROCESSES, USUAL_PROCESSES = 4096, 1024
+"""Of a container, threads counted; it gets the second unless its file says another number."""
+LEAST_INTERVAL_S, LEAST_START_INTERVAL_S = 1.0, 0.2
 PULL_S = 1200
 MIGRATE_S = 1800
 RELEASE_S = 2700
@@ -33,6 +39,9 @@ TABLE = (
     ("`start_period` + `retries` * (`interval` + `timeout`)", HEALTH_S, "seconds"),
     ("`max-size` of a log", LOG_MB, "MB"),
     ("`max-file` of a log", LOG_FILES, "files"),
+    ("`max-buffer-size` of a log", LOG_BUFFER_MB, "MB"),
+    ("`pids_limit`; 1,024 unless the file sets it", PROCESSES, "processes and threads"),
+    ("`cpu_shares`", CPU_SHARES, "shares"),
     ("`x-release.drain`", DRAIN_S, "seconds"),
     ("`stop_grace_period`", STOP_S, "seconds"),
     ("pull of one image", PULL_S, "seconds"),

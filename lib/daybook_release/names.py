@@ -11,14 +11,19 @@ FORM = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 READ_BY_PROGRAMS = re.compile(
     r"""
-      (AWS|BUILDKIT|BUILDX|COMPOSE|DBUS|DOCKER|DYLD|LC|LD|LISTEN|MALLOC|NSS|OPENSSL|PYTHON|SSL_CERT
-       |SUDO|SYSTEMD|XDG)_\w*
-    | PYTHON\w*
-    | (ALL|FTP|HTTP|HTTPS|NO)_PROXY
-    | (CURL|REQUESTS)_CA_BUNDLE | (CREDENTIALS|RUNTIME|STATE)_DIRECTORY
-    | BASH_ENV | BASHOPTS | CDPATH | EDITOR | ENV | HOME | HOSTNAME | IFS | LANG | LANGUAGE
-    | LOGNAME | MAIL | OLDPWD | PAGER | PATH | PWD | SHELL | SHELLOPTS | TERM | TMP | TMPDIR | TEMP
-    | TZ | TZDIR | USER | VISUAL
+      (APT|AWS|BASH|BOTO|BOTOCORE|BUILDKIT|BUILDX|CADDY|COMPOSE|CONTAINERD|CURL|DBUS|DEBCONF|DOCKER
+       |DPKG|DYLD|GIT|GRPC|LC|LD|LISTEN|MALLOC|MOBY|NODE|NSS|OPENSSL|OTEL|QUIC_GO
+       |SSL_CERT|SUDO|SYSTEMD|XDG)_\w*
+    | (KRB5|PERL|PYTHON)\w*
+    | (ALL|FTP|HTTP|HTTPS|NO|SOCKS)_PROXY
+    | REQUESTS_CA_BUNDLE | SSLKEYLOGFILE
+    | (CACHE|CONFIGURATION|CREDENTIALS|LOGS|RUNTIME|STATE)_DIRECTORY
+    | INVOCATION_ID | JOURNAL_STREAM | MAINPID | MANAGERPID | WATCHDOG_(PID|USEC)
+    | BASHOPTS | CDPATH | EDITOR | ENV | EXECIGNORE | FPATH | GLOBIGNORE | GNUPGHOME | HISTFILE
+    | HOME | HOSTNAME | IFS | INPUTRC | LANG | LANGUAGE | LESS(OPEN|CLOSE)? | LOGNAME | MAIL(PATH)?
+    | MANPAGER | NETRC | OLDPWD | PAGER | PATH | POSIXLY_CORRECT | PROMPT_COMMAND | PS[0-4] | PWD
+    | SHELL | SHELLOPTS | TAR_OPTIONS | TERM | TERMCAP | TERMINFO(_DIRS)? | TEXTDOMAINDIR | TMP
+    | TMPDIR | TEMP | TZ | TZDIR | USER | VISUAL
     | GCONV_PATH | GETCONF_DIR | GLIBC_TUNABLES | HOSTALIASES | LOCALDOMAIN | LOCPATH | NLSPATH
     | RES_OPTIONS | RESOLV_HOST_CONF
     | GO(ARCH|AUTH|BIN|CACHE|COVERDIR|DEBUG|ENV|EXPERIMENT|FLAGS|FIPS140|GC|INSECURE|MAXPROCS
@@ -28,7 +33,7 @@ READ_BY_PROGRAMS = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
-"""What the C library, the shell, sudo, systemd, Docker, Go, Python or AWS's tools act upon."""
+"""What the C library, shells, systemd, Docker, Go, Python, Perl or AWS's tools act upon."""
 
 
 def problem_of(name: str) -> str:
@@ -40,6 +45,7 @@ def problem_of(name: str) -> str:
     if READ_BY_PROGRAMS.fullmatch(name):
         return (
             f"programs of the host act upon {name}; choose another name, and give it to the"
-            f" application in compose.yaml: environment: {{{name}: ${{OTHER_NAME}}}}"
+            f" application in compose.yaml: environment: {{{name}: ${{OTHER_NAME}}}}, or write"
+            " its value there when that is no secret"
         )
     return ""

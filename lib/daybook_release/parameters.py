@@ -27,7 +27,10 @@ def fetch(
     names = [f"{prefix}{n}" + (f":{wanted[n]}" if wanted[n] else "") for n in sorted(wanted)]
     for first in range(0, len(names), AT_ONCE):
         done = host.run(
-            command(region, names[first : first + AT_ONCE]), asks_aws=True, timeout_s=60
+            command(region, names[first : first + AT_ONCE]),
+            asks_aws=True,
+            timeout_s=60,
+            is_whole=True,
         )
         if not done.is_good:
             raise Refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 
@@ -12,6 +13,8 @@ https://docs.github.com/actions/reference/workflow-commands-for-github-actions
 """
 
 
+BLANKS = "\u115f\u1160\u2800\u3164\uffa0\U0001d159"
+"""Letters and signs that show nothing."""
 LABEL_CHARS = 100
 """The most that is taken of a version or a revision, from a label or from the application."""
 
@@ -20,12 +23,23 @@ def printable(text: object, limit: int = 200) -> str:
     """Return a value as one short line, whatever moves a cursor or hides text escaped.
 
     A label, a version or what a container says cannot clear a screen, begin a line, turn the
-    reading direction or make a table wider than `limit` characters.
+    reading direction or make a table wider than `limit` columns.
     """
     text = str(text)
     line = "".join(map(_shown_in_cell, text[: limit + 1]))
     line = COMMAND.sub(_inert, line)
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    if width(line) <= limit:
+        return line
+    ends = itertools.accumulate(map(width, line))
+    return line[: sum(end < limit for end in ends)] + "…"
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal a text takes; Chinese letters take two.
+
+    https://www.unicode.org/reports/tr11/
+    """
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def printable_lines(text: object) -> str:
@@ -40,7 +54,9 @@ def _shown_in_cell(char: str) -> str:
 
 
 def _shown(char: str) -> str:
-    return " " if char in "\t\xa0" else char if char.isprintable() else _escaped(char)
+    if char in "\t\xa0":
+        return " "
+    return char if char.isprintable() and char not in BLANKS else _escaped(char)
 
 
 def _escaped(char: str) -> str:

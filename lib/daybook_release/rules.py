@@ -15,6 +15,7 @@ from daybook_release import limits, variables
 from daybook_release.document import Path, shown
 from daybook_release.shape import (
     NAME,
+    Check,
     Final,
     Problem,
     any_text,
@@ -80,11 +81,13 @@ def wishes(model: Model) -> Wishes:
     """Return a file's `x-release`, with what follows from the file itself; see `problems`."""
     given = dict(_mapping(model.get("x-release")))
     drain = seconds(given.pop("drain", "30s"))
-    migrate = given.pop("migrate", None) or ()
-    migrate = ("sh", "-c", migrate) if isinstance(migrate, str) else tuple(map(str, migrate))
+    migrate = given.pop("migrate", None)
+    words = ("sh", "-c", migrate) if isinstance(migrate, str) else tuple(map(str, _list(migrate)))
     known = {key: str(given[key]) for key in ("health", "version") if given.get(key)}
     web = str(given.get("web") or _only_web(model))
-    return Wishes(web, migrate=migrate, drain_s=30.0 if drain is None else drain, **known)
+    return Wishes(
+        web, migrate=words if migrate else (), drain_s=30.0 if drain is None else drain, **known
+    )
 
 
 def is_own(service: Model) -> bool:
@@ -208,6 +211,13 @@ def _capability(value: Any, path: Path, final: Final | None) -> Iterator[Problem
         yield wrong(path, f"it may add {', '.join(DOCKER_GIVES)}")
 
 
+def _migration(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    if isinstance(value, (str, list)):
+        yield from COMMAND(value, path, final)
+    elif value is not None:
+        yield wrong(path, "write a command, or a list such as [python, -m, app.migrate]")
+
+
 VOLUME_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{1,62}"
 MOUNT = re.compile(
     rf"(?P<source>{VOLUME_NAME}):(?P<target>/[^\s:,$\\]*)(?::(?P<how>(?:ro|rw|nocopy)(?:,nocopy)?))?"
@@ -287,21 +297,24 @@ def _joined(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
     yield from names_of(value, path, final, options)
 
 
-def _log_size(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
-    found = re.fullmatch(r"([1-9][0-9]{0,8})([kKmM])", str(value))
-    per_mb = 1024 if found and found[2] in "kK" else 1
-    if not found or int(found[1]) > limits.LOG_MB * per_mb:
-        yield wrong(path, f"write one such as 10m, and {limits.LOG_MB}m at most")
+def _megabytes(most: int) -> Check:
+    def check(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+        found = re.fullmatch(r"([1-9][0-9]{0,8})([kKmM])", str(value))
+        per_mb = 1024 if found and found[2] in "kK" else 1
+        if not found or int(found[1]) > most * per_mb:
+            yield wrong(path, f"write one such as 4m, and {most}m at most")
+
+    return check
 
 
 def _option(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
     """Check a logging driver's options; those of both drivers, and none that names a place."""
     options = {
-        "max-size": _log_size,
+        "max-size": _megabytes(limits.LOG_MB),
         "max-file": number(1, limits.LOG_FILES),
         "compress": text("true|false", 'write "true" or "false"'),
         "mode": one_of("blocking", "non-blocking"),
-        "max-buffer-size": text(r"[0-9]{1,6}[kmg]?", "write a size such as 4m"),
+        "max-buffer-size": _megabytes(limits.LOG_BUFFER_MB),
     }
     yield from table(options)(value, path, final)
 
@@ -333,17 +346,18 @@ TMPFS_OPTION = (
     "(?:ro|rw|exec|noexec|nosuid|nodev|noatime|(?:size|nr_inodes)=[0-9]{1,12}[kmgKMG%]?"
     "|mode=[0-7]{3,4}|(?:uid|gid)=[0-9]{1,10})"
 )
+PROCESSES = number(1, limits.PROCESSES)
 HEALTHCHECK = {
     "test": COMMAND,
-    "interval": duration(limits.HEALTH_S),
+    "interval": duration(limits.HEALTH_S, limits.LEAST_INTERVAL_S),
     "timeout": duration(limits.HEALTH_S),
     "start_period": duration(limits.HEALTH_S),
-    "start_interval": duration(limits.HEALTH_S),
+    "start_interval": duration(limits.HEALTH_S, limits.LEAST_START_INTERVAL_S),
     "retries": number(1, 1000),
     "disable": FLAG,
 }
 RESOURCES = {
-    "limits": table({"cpus": SHARE, "memory": SIZE, "pids": number(-1, 2**22)}),
+    "limits": table({"cpus": SHARE, "memory": SIZE, "pids": PROCESSES}),
     "reservations": table({"cpus": SHARE, "memory": SIZE}),
 }
 DEPLOY = {
@@ -367,8 +381,10 @@ SERVICE = {
     "cap_drop": list_of(text(r"[A-Za-z_]{1,40}", "write capabilities such as ALL")),
     "cgroup": one_of("private"),
     "command": COMMAND,
-    "container_name": text(NAME.pattern, "write a name"),
-    "cpu_shares": number(2, 262144),
+    "container_name": text(
+        rf"(?!.*[_-][0-9]+\Z){NAME.pattern}", "remove it: Compose's own names end in a number"
+    ),
+    "cpu_shares": number(2, limits.CPU_SHARES),
     "cpus": SHARE,
     "cpuset": text(r"[0-9]+(?:[-,][0-9]+)*", "write CPUs such as 0-1"),
     "depends_on": _sibling,
@@ -393,7 +409,7 @@ SERVICE = {
     "network_mode": one_of("none"),
     "networks": _joined,
     "oom_score_adj": number(0, 1000),
-    "pids_limit": number(-1, 2**22),
+    "pids_limit": PROCESSES,
     "platform": text(r"linux/[a-z0-9]{1,16}(?:/v[0-9])?", "write one such as linux/amd64"),
     "ports": list_of(_port, limits.PORTS),
     "profiles": list_of(text(NAME.pattern, "write a name")),
@@ -445,7 +461,7 @@ FILE = table(
                 "web": text(NAME.pattern, "write the name of a service"),
                 "health": text(r"/[!-~]{0,200}", "begin it with /"),
                 "version": text(r"/[!-~]{0,200}", "begin it with /"),
-                "migrate": COMMAND,
+                "migrate": _migration,
                 "drain": duration(limits.DRAIN_S),
             }
         ),
@@ -495,7 +511,9 @@ def _image(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
 
 def _of_web(path: Path, service: Model, final: Final | None) -> Iterator[Problem]:
     health = _mapping(service.get("healthcheck"))
-    if health.get("test") in (None, "", [], "NONE", ["NONE"]) or health.get("disable"):
+    test = health.get("test")
+    is_test = isinstance(test, list) and len(test) > 1 and test[0] in ("CMD", "CMD-SHELL")
+    if not (is_test or isinstance(test, str)) or test in ("", "NONE") or health.get("disable"):
         says = f"{shown(path[-1])} has no health check, so nothing shows when it is up"
         yield Problem((*path, "healthcheck"), says, "give it a healthcheck with a test")
     image = service.get("image")

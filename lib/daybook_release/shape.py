@@ -95,7 +95,9 @@ def number(least: int, most: int) -> Check:
     return check
 
 
-def duration(most_s: float) -> Check:
+def duration(most_s: float, least_s: float = 0) -> Check:
+    """Check a duration; 0s is Docker's own value, and always allowed."""
+
     def check(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
         if value is None:
             return
@@ -105,6 +107,9 @@ def duration(most_s: float) -> Check:
         elif length_s > most_s:
             says = f"{key_of(path)} is longer than the limit of {most_s:.0f} s"
             yield Problem(path, says, "shorten it; docs/releases.md lists the limits")
+        elif 0 < length_s < least_s:
+            says = f"{key_of(path)} is shorter than {least_s:g} s"
+            yield Problem(path, says, "lengthen it: each check is a process that the host starts")
 
     return check
 

@@ -197,7 +197,7 @@ class Caddy:
         try:
             folder.chmod(0o755)
             write(folder / "Caddyfile", site.text)
-            done = self.host.run(confined(folder), timeout_s=ADAPT_S)
+            done = self.host.run(confined(folder), timeout_s=ADAPT_S, is_whole=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         found = _findings(done, site)

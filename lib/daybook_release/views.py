@@ -9,7 +9,7 @@ from typing import Any
 
 from daybook_release import generate, settings
 from daybook_release.ground import Ground
-from daybook_release.printable import LABEL_CHARS, printable
+from daybook_release.printable import LABEL_CHARS, printable, width
 from daybook_release.store import Release
 
 CELL = 32
@@ -49,9 +49,11 @@ def table(releases: Sequence[Mapping[str, Any]]) -> list[str]:
         )
         for each in releases
     ]
-    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
+    widths = [max(width(row[at]) for row in (head, *rows)) for at in range(len(head))]
     return [
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(
+            word + " " * (most - width(word)) for word, most in zip(row, widths, strict=True)
+        ).rstrip()
         for row in (head, *rows)
     ]
 

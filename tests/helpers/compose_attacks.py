@@ -427,6 +427,10 @@ ATTACKS: list[Attack] = [
             {"driver": "json-file", "options": {"max-size": "999g"}},
             {"driver": "json-file", "options": {"max-size": "101m"}},
             {"driver": "json-file", "options": {"max-size": None}},
+            {"driver": "local", "options": {"mode": "non-blocking", "max-buffer-size": "999999g"}},
+            {"driver": "local", "options": {"mode": "non-blocking", "max-buffer-size": "17m"}},
+            {"driver": "json-file", "options": {"max-buffer-size": 999999999}},
+            {"driver": "json-file", "options": {"max-buffer-size": None}},
             {"driver": "local", "options": {"max-file": "1000"}},
             {"driver": "json-file", "options": "x"},
             "syslog",
@@ -447,6 +451,7 @@ ATTACKS: list[Attack] = [
         {"x": {"y": 1}},
     ),
     *_in_worker("container's name", "container_name", "--privileged", "../x", "a b", "${X}", ["x"]),
+    *_in_worker("the slot's name", "container_name", "shop-web-green-1", "shop_web-blue_1", "a-07"),
     *_in_worker("host's name", "hostname", "--x", "a b", "x\ny", "${HOSTNAME}"),
     # Images.
     *[
@@ -587,6 +592,16 @@ ATTACKS: list[Attack] = [
             {"test": "x", "start_period": "9" * 300 + "s"},
             {"test": "NONE"},
             {"test": ["NONE"]},
+            {"test": ["NONE", "x"]},
+            {"test": ["none", "x"]},
+            {"test": ["CMD"]},
+            {"test": [["CMD"], "x"]},
+            {"test": 5},
+            {"interval": "5s"},
+            {"test": "x", "interval": "1ms", "timeout": "1ms", "retries": 1000},
+            {"test": "x", "interval": "0.0001us"},
+            {"test": "x", "interval": "999ms"},
+            {"test": "x", "start_interval": "1ms"},
             {"disable": True},
         )
     ],
@@ -607,6 +622,9 @@ ATTACKS: list[Attack] = [
             {"web": "nothing"},
             {"web": ["web"]},
             {"migrate": {"a": "b"}},
+            {"migrate": True},
+            {"migrate": 5},
+            {"migrate": 1.5},
             {"migrate": [["a"]]},
             {"hooks": "x"},
             "x",
@@ -614,6 +632,14 @@ ATTACKS: list[Attack] = [
         )
     ],
     *_in_worker("grace to stop", "stop_grace_period", "1h", "99999h", "x", 10),
+    *_in_worker("more of the processor", "cpu_shares", 262144, "1025", -1),
+    *_in_worker("processes without end", "pids_limit", -1, 0, "-1", 4097, 2**22, True),
+    *_in_worker(
+        "processes of deploy",
+        "deploy",
+        {"resources": {"limits": {"pids": -1}}},
+        {"resources": {"limits": {"pids": 2**22}}},
+    ),
     *_in_worker("copies", "scale", 500, "500", 11, -1, "x", 1.5),
     ("twenty-one services", ("services",), {f"s{n}": {"image": "x:1"} for n in range(21)}),
     (
@@ -638,6 +664,9 @@ ATTACKS: list[Attack] = [
 """What it tries, where in GOOD it stands, and what stands there."""
 
 TEXTS = {
+    "a letter above all": GOOD + 'x-a: "\\UFFFFFFFF"\n',
+    "a letter above Unicode": GOOD + 'x-a: "\\U00110000"\n',
+    "a version of YAML in five thousand digits": f"%YAML 1.{'1' * 5000}\n---\n" + GOOD,
     "two documents": GOOD + "---\nservices: {}\n",
     "a key twice": GOOD.replace("  worker:\n", "  worker:\n    image: ${APP_IMAGE}\n", 1),
     "services twice": GOOD + "services: {x: {image: 'x:1', privileged: true}}\n",

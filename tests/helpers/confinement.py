@@ -213,9 +213,23 @@ def _rights(service: Mapping[str, Any]) -> Iterator[str]:
 
 def _bounds(service: Mapping[str, Any]) -> Iterator[str]:
     deploy = service.get("deploy") or {}
+    limits = (deploy.get("resources") or {}).get("limits") or {}
+    for processes in (service.get("pids_limit"), limits.get("pids", 1)):
+        if not 1 <= int(processes or 0) <= 4096:
+            yield "processes without end"
+    if int(service.get("cpu_shares") or 0) > 1024:
+        yield "more of the processor than others"
+    if re.search(r"[-_][0-9]+$", str(service.get("container_name"))):
+        yield "a name that Compose gives"
+    buffer = ((service.get("logging") or {}).get("options") or {}).get("max-buffer-size", "1m")
+    if not re.fullmatch(r"1?[0-9]m|[0-9]{1,5}k", str(buffer).lower()):
+        yield "memory of Docker's"
     if max(int(service.get("scale") or 1), int(deploy.get("replicas") or 1)) > 10:
         yield "hundreds of containers"
     check = service.get("healthcheck") or {}
+    for key in ("interval", "start_interval"):
+        if re.search(r"us|^[0-9]{1,2}(\.[0-9]+)?ms$", str(check.get(key))):
+            yield f"a process of the host's at each moment: {key}"
     for key in ("start_period", "interval", "timeout"):
         if re.search(r"[0-9]{3,}(\.[0-9]+)?m(?!s)|[1-9][0-9.]*h", str(check.get(key))):
             yield f"hours of {key}"

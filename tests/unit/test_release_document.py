@@ -131,6 +131,31 @@ def test_json_is_the_same_data_to_every_reader(tree):
     assert not {letter for letter in text if "\x7f" <= letter <= "\uffff"}
 
 
+@pytest.mark.attack("F9", "a compose file on which the YAML parser itself fails")
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('a: 1\n\nx: "\\UFFFFFFFF"\n', 3),
+        ('a: 1\nx: "\\U00110000"\n', 2),
+        (f"# first\n%YAML 1.{'1' * 5000}\n---\na: 1\n", 2),
+        (f"%YAML {'1' * 5000}.1\n---\na: 1\n", 1),
+    ],
+)
+def test_a_number_that_the_parser_cannot_hold_is_refused_where_it_stands(text, line):
+    assert message_of(text) == (
+        f"compose.yaml line {line}: this is not YAML: a number is too large; correct the syntax"
+    )
+
+
+ESCAPES = st.builds("\\{}{}".format, st.sampled_from("xuUabe0NL_P/"), st.text("0F1d8", max_size=8))
+
+
+@given(st.lists(ESCAPES | st.text("%YAML 1.\n-: [", max_size=9), max_size=5).map("".join))
+def test_any_escape_is_read_or_refused(text):
+    for whole in (text, f'x: "{text}"'):
+        assert message_of(whole).isprintable()
+
+
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text):
     assert message_of(text).isprintable()

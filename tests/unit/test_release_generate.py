@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from daybook_release import generate
+import pytest
+from compose_attacks import GOOD
+
+from daybook_release import document, generate, rules
 
 MODEL = {
     "name": "shop",
@@ -54,6 +57,7 @@ def test_the_web_service_gets_its_slot_and_its_port():
         "healthcheck": {"test": ["CMD", "true"]},
         "restart": "unless-stopped",
         "labels": {"daybook.release": "r1"},
+        "pids_limit": 1024,
     }
 
 
@@ -77,7 +81,34 @@ def test_what_has_a_short_form_is_written_out():
         ],
         "ports": [port(5432, 5432, "::1", "udp")],
         "pull_policy": "never",
+        "pids_limit": 1024,
     }
+
+
+@pytest.mark.attack("F9", "a fork bomb takes the host's process numbers")
+@pytest.mark.parametrize(
+    ("service", "most"),
+    [
+        ({}, 1024),
+        ({"pids_limit": "200"}, 200),
+        ({"ulimits": {"nproc": -1}}, 1024),
+        ({"deploy": {"resources": None}}, 1024),
+        ({"deploy": {"resources": {"limits": {}}}}, 1024),
+        ({"deploy": {"resources": {"limits": {"memory": "1g"}}}}, 1024),
+        ({"deploy": {"resources": {"limits": {"pids": 300}}}}, 300),
+        ({"pids_limit": 300, "deploy": {"resources": {"limits": {"pids": 300}}}}, 300),
+    ],
+)
+def test_every_container_has_a_limit_of_processes_on_which_both_keys_agree(service, most):
+    """Compose refuses a file with resources.limits and another number, or none, of pids in it."""
+    model = document.read(GOOD).tree
+    model["services"]["worker"] |= service
+    assert rules.problems(model) == []
+    made = generate.generated(model, app="x", release="r1", slot="blue", port=8000, names=("A",))
+    worker = made["services"]["worker"]
+    bounds = (worker.get("deploy", {}).get("resources") or {}).get("limits")
+    assert worker["pids_limit"] == most
+    assert bounds is None or bounds["pids"] == most
 
 
 def test_everything_else_stays_as_the_developers_wrote_it():

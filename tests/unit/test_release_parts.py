@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import base64
+import contextlib
 import gzip
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,7 @@ import pytest
 from daybook_release import parameters, prepare, settings, site
 from daybook_release.docker import Docker
 from daybook_release.errors import Failed, Refused, ReleaseError, Usage
-from daybook_release.host import Answer, Host, Ran
+from daybook_release.host import LAST_BYTES, WHOLE_BYTES, Answer, Host, Ran
 from daybook_release.progress import Progress
 from daybook_release.site import Site
 
@@ -45,7 +49,7 @@ class Scripted(Host):
         super().__init__()
         self.ends, self.commands, self.environments, self.texts = list(ends), [], [], []
 
-    def run(self, command, *, env=None, text=None, asks_aws=False, timeout_s=0.0):
+    def run(self, command, *, env=None, text=None, **how):
         self.commands.append(list(command))
         self.environments.append(dict(env or {}))
         self.texts.append(text)
@@ -230,6 +234,57 @@ def test_a_command_that_takes_too_long_is_ended():
     assert "no end within" in done.err
 
 
+ENDLESS = "yes é 2>/dev/null & yes ü >&2"
+
+
+@pytest.mark.attack("F9", "a container prints without end into the memory of root's program")
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_a_command_that_prints_without_end_takes_no_memory(is_whole):
+    script = f"""
+import resource
+from daybook_release.host import Host
+def memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+Host().run(["true"])
+before = memory()
+done = Host().run(["sh", "-c", {ENDLESS!r}], timeout_s=2, is_whole={is_whole})
+print(memory() - before, done.code, len(done.out), len(done.err), done.last_words)
+"""
+    command = [sys.executable, "-c", script]
+    env = os.environ | {"PYTHONPATH": str(ROOT / "lib")}
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+    grown, code, out, err, words = printed.split(" ", 4)
+    assert int(grown) < (64 if is_whole else 16)
+    assert (code, int(err) <= 65 * 1024 or is_whole) == ("124", True)
+    assert int(out) <= (WHOLE_BYTES if is_whole else LAST_BYTES)
+    assert ("more than 8192 KiB of output" if is_whole else "no end within 2 s") in words
+
+
+def test_of_a_long_output_the_end_is_kept():
+    done = Host().run(["sh", "-c", "seq 100000; seq 200000 >&2; exit 3"])
+    assert done.code == 3
+    assert done.out.endswith("\n99999\n100000\n")
+    assert len(done.out) == len(done.err) == LAST_BYTES
+    assert done.last_words == "199998 · 199999 · 200000"
+
+
+def test_an_output_that_is_needed_whole_is_whole():
+    numbers = "".join(f"{number}\n" for number in range(1, 300_001))
+    assert Host().run(["seq", "300000"], is_whole=True).out == numbers
+    assert Host().run(["cat"], text=numbers * 2, is_whole=True).out == numbers * 2
+
+
+def test_an_input_that_nobody_reads_is_let_go():
+    assert Host().run(["true"], text="x" * 10**6).code == 0
+    assert Host().run(["sleep", "30"], text="x" * 10**6, timeout_s=0.2).code == 124
+
+
+def test_a_child_that_keeps_the_output_open_is_ended_too():
+    began = time.monotonic()
+    done = Host().run(["sh", "-c", "trap '' TERM; sleep 60 & exec >&- 2>&-; sleep 60"], timeout_s=1)
+    assert done.code == 124
+    assert time.monotonic() - began < 20
+
+
 @pytest.mark.attack("F8", "a variable of who calls sudo reaches a program that root runs")
 def test_commands_get_no_variable_but_those_they_need(monkeypatch, tmp_path):
     for name in ("DATABASE_URL", "LD_BIND_NOW", "DOCKER_HOST", "AWS_REGION"):
@@ -257,6 +312,61 @@ def test_nobody_listening_is_an_answer_too(port):
     answer = Host().ask(port, "/", "shop.test")
     assert (answer.status, "refused" in str(answer)) == (0, True)
     assert str(Answer(500)) == "HTTP 500"
+
+
+def _drips(client: socket.socket) -> None:
+    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n")
+    while True:
+        client.sendall(b"x")
+        time.sleep(0.1)
+
+
+def _goes_on(client: socket.socket) -> None:
+    while True:
+        client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+
+def _has_many_lines(client: socket.socket) -> None:
+    client.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        client.sendall(b"X: y")
+        time.sleep(0.1)
+
+
+def _says_nothing(client: socket.socket) -> None:
+    client.recv(1)
+
+
+@pytest.mark.attack("F9", "an application answers without end, and a release waits for it")
+@pytest.mark.parametrize("answer", [_drips, _goes_on, _has_many_lines, _says_nothing])
+def test_an_answer_has_one_deadline(monkeypatch, answer):
+    monkeypatch.setattr("daybook_release.host.ASK_S", 1.0)
+
+    def serve() -> None:
+        client, _ = server.accept()
+        with client, contextlib.suppress(OSError):
+            client.recv(9999)
+            answer(client)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        began = time.monotonic()
+        got = Host().ask(server.getsockname()[1], "/up", "shop.test")
+    assert time.monotonic() - began < 3
+    assert (got.status, got.body) in ((0, "no whole answer within 1 s"), (0, "timed out"))
+
+
+def test_an_answer_in_time_is_whole():
+    def serve() -> None:
+        client, _ = server.accept()
+        with client:
+            client.recv(9999)
+            client.sendall(b"HTTP/1.1 503 X\r\nContent-Length: 70000\r\n\r\n" + b"x" * 70_000)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        answer = Host().ask(server.getsockname()[1], "/up", "shop.test")
+    assert (answer.status, answer.body) == (503, "x" * 65536)
 
 
 def test_progress_for_a_program_is_json(capsys):

@@ -9,12 +9,13 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from daybook import release, ui
 from daybook_release import prepare, views
 from daybook_release.docker import Image
 from daybook_release.host import Ran
-from daybook_release.printable import LABEL_CHARS, printable, printable_lines
+from daybook_release.printable import LABEL_CHARS, printable, printable_lines, width
 from daybook_release.progress import Progress
 
 HOSTILE = {
@@ -31,6 +32,8 @@ HOSTILE = {
     "marks piled up": "a" + "\u0301" * 500,
     "half a character": "\ud800",
     "NUL": "a\0b",
+    "letters that show nothing": "\u3164\u2800\u115f\u1160\uffa0",
+    "letters of two columns": "字" * 500,
 }
 FACTS = ("id", "image", "version", "result")
 
@@ -45,22 +48,35 @@ def test_a_label_is_one_short_line_that_steers_nothing(name):
         release._read(release.Release, dict.fromkeys(FACTS, HOSTILE[name])).version,
     ):
         assert_inert(text)
-        assert len(text) <= LABEL_CHARS
+        assert columns(text) <= LABEL_CHARS
 
 
 @given(st.text())
 def test_any_text_is_made_inert(text):
     assert_inert(printable(text, 50))
-    assert len(printable(text, 50)) <= 50
+    assert width(printable(text, 50)) <= 50
     for line in printable_lines(text).split("\n"):
         assert_inert(line, marks=True)
     assert printable(printable(text)) == printable(text)
+
+
+@given(st.text(st.sampled_from("a字カﾡé"), max_size=40))
+def test_a_line_is_cut_where_its_columns_end(text):
+    line = printable(text, 20)
+    assert line == text if columns(text) <= 20 else line.endswith("…")
+    assert columns(line) >= min(columns(text), 19)
+
+
+def columns(text: str) -> int:
+    """Return how wide rich takes a text for, which draws Daybook's own tables."""
+    return cell_len(text)
 
 
 def assert_inert(text: str, *, marks: bool = False) -> None:
     assert text.isprintable()
     assert not text.lstrip().startswith("::")
     assert "##[" not in text
+    assert not set("\u115f\u1160\u2800\u3164\uffa0") & set(text)
     assert marks or not any(unicodedata.category(char).startswith("M") for char in text)
 
 
@@ -77,8 +93,8 @@ def test_a_table_of_releases_keeps_its_shape(name):
     each |= {"result": "serving", "seconds": 1.0, "by": HOSTILE[name], "image_here": True}
     head, row = views.table([each])
     assert row.isprintable()
-    assert len(row) < 150
-    assert row.index("serving") == head.index("result")
+    assert columns(row) < 150
+    assert columns(row.partition("serving")[0]) == head.index("result")
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -39,10 +39,18 @@ TREES = st.recursive(
 )
 
 
+WISHES = st.dictionaries(
+    st.sampled_from(("web", "health", "version", "migrate", "drain")), LEAVES | TREES, max_size=5
+)
+
+
+@pytest.mark.attack("F9", "a compose file whose values are of other types ends in a traceback")
 @MANY
-@given(st.dictionaries(st.sampled_from(TOP), TREES, max_size=5))
-def test_any_data_is_judged(tree):
+@given(st.dictionaries(st.sampled_from(TOP), TREES, max_size=5), st.none() | WISHES)
+def test_any_data_is_judged(tree, wishes):
     """Whatever its types: with a reason, and never with a traceback."""
+    tree |= {"x-release": wishes} if wishes is not None else {}
+    rules.wishes(tree)
     for problem in rules.problems(tree) + rules.unknown(tree, ()):
         assert problem.line(document.Document(tree, {})).isprintable()
     rules.problems(tree, rules.Final("shop", "x:1", "web", 8000))

@@ -249,6 +249,25 @@ def test_patience_is_what_docker_itself_may_take():
     assert rules.patience_s({}) == 180 < limits.HEALTH_S
 
 
+@pytest.mark.parametrize(
+    ("service", "key", "value"),
+    [
+        ("worker", "container_name", "shop-jobs"),
+        ("worker", "container_name", "worker2"),
+        ("worker", "cpu_shares", 512),
+        ("worker", "pids_limit", 4096),
+        ("worker", "logging", {"options": {"mode": "non-blocking", "max-buffer-size": "4m"}}),
+        ("db", "healthcheck", {"test": "x", "interval": "1s", "start_interval": "500ms"}),
+        ("db", "healthcheck", {"test": "x", "interval": "0s"}),
+        ("db", "healthcheck", {"test": ["NONE"]}),
+        ("db", "ulimits", {"nproc": -1}),
+    ],
+)
+def test_what_stays_within_the_bounds_is_allowed(model, service, key, value):
+    model["services"][service][key] = value
+    assert lines(model) == []
+
+
 def test_a_worker_may_have_copies_and_the_highest_number_counts():
     assert rules.copies({"scale": 2, "deploy": {"replicas": 5}}) == 5
     assert rules.copies({}) == 1
