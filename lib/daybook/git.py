@@ -153,6 +153,13 @@ def read(root: Path, commit: str, path: str) -> bytes:
         return stored.read(id, "blob")
 
 
+def listed(root: Path, commit: str, folder: str) -> list[str]:
+    """Return the names in a folder of a commit; [] where it has no such folder at its top."""
+    with objects(root) as stored:
+        mode, tree = stored.entries(stored.tree_of(commit)).get(folder, (b"", ""))
+        return sorted(stored.entries(tree)) if mode == FOLDER else []
+
+
 def leads_to(root: Path, tip: str, commit: str) -> bool:
     """Tell whether `commit` is `tip` or an ancestor of it.
 

@@ -67,7 +67,8 @@ class Run:
     start: starts a tool as `process.run` does, and writes it into the record.
     hide: takes a name and a secret value, which from then on shows as `[redacted:NAME]`.
     at_end: what is called when the record is closed. life: held until all of that is done.
-    load_signers: reads whose keys count, from the checkout unless a step says otherwise.
+    load_signers, load_approvals: read whose keys count, and how many people besides the operator
+    must approve; from the checkout unless a step says otherwise.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Run:
         self._done: tuple[str, ...] = ()
         self._changes: list[str] = []
         self.load_signers: Callable[[], signers.Signers] = partial(signers.load, self.root)
+        self.load_approvals: Callable[[], int] = lambda: self.settings.approvals
         self.at_end: list[Callable[[], None]] = [self._upload]
         self.recorder = self._begin()
         self.life = self.recorder.life

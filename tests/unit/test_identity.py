@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
@@ -31,7 +32,13 @@ SUBJECT = "repo:octo-org/operations:environment:production"
 
 def chosen(key) -> settings.Settings:
     fields = {"app": "hello", "account": ACCOUNT, "zone": "x.test", "names": ["x.test"]}
-    fields |= {"cidr": "10.0.0.0/16", "operators": [], "ssh_key": str(key), "approvals": 1}
+    fields |= {
+        "cidr": "10.0.0.0/16",
+        "operators": [],
+        "ssh_key": str(key),
+        "approvals": 1,
+        "git": "pushed",
+    }
     return settings.Settings.model_validate(fields)
 
 
@@ -63,9 +70,11 @@ def register(tmp_path, key):
 @pytest.mark.usefixtures("outside")
 def test_a_person_is_the_name_beside_their_key(register, key):
     root = register("ann@example.com {both} {key}")
-    found = identity.find(root, ENV, chosen(key), make_target())
+    found = identity.find(root, ENV, chosen(key), make_target(), signers.load(root))
     assert (found.name, found.title, found.workflow) == ("ann@example.com", "ann@example.com", {})
-    check = identity.is_known(root, ENV, chosen(key), make_target())("operator")
+    check = identity.is_known(root, ENV, chosen(key), make_target(), partial(signers.load, root))(
+        "operator"
+    )
     assert (check.is_ok, check.observed) == (True, "ann@example.com")
 
 
@@ -87,7 +96,9 @@ def test_a_person_is_the_name_beside_their_key(register, key):
 )
 def test_somebody_unknown_may_not_plan(register, key, line, observed, fix):
     root = register(line)
-    check = identity.is_known(root, ENV, chosen(key), make_target())("operator")
+    check = identity.is_known(root, ENV, chosen(key), make_target(), partial(signers.load, root))(
+        "operator"
+    )
     assert check.is_ok is False
     assert observed in check.observed
     assert fix in check.fix
@@ -98,7 +109,9 @@ def test_somebody_unknown_may_not_plan(register, key, line, observed, fix):
 @pytest.mark.usefixtures("outside")
 def test_no_key_at_all_is_said(register, tmp_path):
     root = register()
-    check = identity.is_known(root, ENV, chosen(tmp_path / "none"), make_target())("operator")
+    check = identity.is_known(
+        root, ENV, chosen(tmp_path / "none"), make_target(), partial(signers.load, root)
+    )("operator")
     assert (check.is_ok, "ssh-keygen -t ed25519" in check.fix) == (False, True)
 
 
@@ -111,7 +124,9 @@ def test_a_public_key_alone_proves_nothing(register, key, tmp_path):
     for private in (None, "-----BEGIN OPENSSH PRIVATE KEY-----\n"):
         if private:
             own.write_text(private)
-        check = identity.is_known(root, ENV, chosen(own), make_target())("operator")
+        check = identity.is_known(
+            root, ENV, chosen(own), make_target(), partial(signers.load, root)
+        )("operator")
         assert check.is_ok is False
 
 
@@ -121,10 +136,12 @@ def test_a_rehearsal_takes_the_operator_s_own_key_or_the_sandbox_s_if_registered
 ):
     root = register("ann@example.com {both} {key}")
     sandbox = make_target("sandbox", DAYBOOK_SSH_KEY=str(key))
-    assert identity.find(root, ENV, chosen(tmp_path / "none"), sandbox).key == key
+    assert (
+        identity.find(root, ENV, chosen(tmp_path / "none"), sandbox, signers.load(root)).key == key
+    )
     monkeypatch.setenv("DAYBOOK_SSH_KEY", str(key))
     other = make_target("sandbox", DAYBOOK_SSH_KEY=str(tmp_path / "none"))
-    assert identity.find(root, ENV, chosen(tmp_path / "none"), other).key == key
+    assert identity.find(root, ENV, chosen(tmp_path / "none"), other, signers.load(root)).key == key
 
 
 def job(actor="ada", environment=ENV) -> RunJob:
@@ -193,7 +210,7 @@ def serve(world, monkeypatch):
 @pytest.mark.usefixtures("outside")
 def test_in_a_workflow_it_is_subject_and_actor_as_aws_confirms_them(register, key, serve):
     root = register("hello-workflows {both} {key}")
-    found = identity.find(root, ENV, chosen(key), serve())
+    found = identity.find(root, ENV, chosen(key), serve(), signers.load(root))
     assert found.name == "hello-workflows"
     assert found.title == f"workflow {SUBJECT} by ada"
     assert found.workflow == {"role": ROLE, "subject": SUBJECT, "actor": "ada"}
@@ -226,4 +243,4 @@ def test_variables_make_no_workflow(register, key, serve, name):
         "http": "not https",
     }[name]
     with pytest.raises(PreflightFailed, match=expected):
-        identity.find(root, ENV, chosen(key), target)
+        identity.find(root, ENV, chosen(key), target, signers.load(root))

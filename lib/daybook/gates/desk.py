@@ -58,7 +58,7 @@ class Desk:
         """Tell whether who plans must be known: not for `auto`, which stands for everybody."""
         run = self._run
         is_automatic = run.target.is_sandbox and run.parameters.get("approve") == gate.AUTO
-        return bool(run.settings.approvals) and not is_automatic
+        return not is_automatic and bool(run.load_approvals())
 
     def clear_away(self) -> None:
         """Forget the plan before this one, and what was approved of it: another one is made."""
@@ -281,17 +281,17 @@ class Desk:
         return {
             "made": pending.made,
             "made_by": pending.run,
-            "needs": self._run.settings.approvals,
+            "needs": self._run.load_approvals(),
             "planned": dict(pending.planned),
             "applying": asdict(applying),
         }
 
     def _needs_second(self) -> bool:
-        return bool(self._run.settings.approvals) and self._has_bucket()
+        return bool(self._run.load_approvals()) and self._has_bucket()
 
     def _identity(self) -> Identity:
         run = self._run
-        return identity.find(run.root, run.env, run.settings, run.target)
+        return identity.find(run.root, run.env, run.settings, run.target, run.load_signers())
 
     def _office(self) -> approval.Office:
         target = self._run.target

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,9 +52,8 @@ class Identity:
         return Party(self.name, actor=self.workflow.get("actor", "").casefold())
 
 
-def find(root: Path, env: str, settings: Settings, target: Target) -> Identity:
+def find(root: Path, env: str, settings: Settings, target: Target, allowed: Signers) -> Identity:
     """Return who acts here; PreflightFailed says which line of environments/signers is missing."""
-    allowed = signers.load(root)
     workflow = _workflow(env, settings, target)
     candidates = keys(settings, target)
     marks = [signing.fingerprint(signing.public_key(key)) for key in candidates]
@@ -72,19 +71,22 @@ def find(root: Path, env: str, settings: Settings, target: Target) -> Identity:
     )
 
 
-def is_known(root: Path, env: str, settings: Settings, target: Target) -> Question:
-    """Ask who acts here, and have the private key prove it."""
+def is_known(
+    root: Path, env: str, settings: Settings, target: Target, load: Callable[[], Signers]
+) -> Question:
+    """Ask who acts here, and have the private key prove it. load: reads whose keys count."""
 
     def question(name: str) -> Check:
         expected = f"a key of {signers.FILE} for {RECORD}"
         try:
-            found = find(root, env, settings, target)
+            allowed = load()
+            found = find(root, env, settings, target, allowed)
         except DaybookError as err:
             observed = "; ".join((err.observed or err.message, *err.details))
             return Check(name, expected, observed, is_ok=False, fix=err.next or "")
         challenge = os.urandom(16)
         signature, why = signing.sign(challenge, found.key, RECORD)
-        proved = signing.check(challenge, signature, signers.load(root), RECORD)
+        proved = signing.check(challenge, signature, allowed, RECORD)
         if proved.is_good and proved.name == found.name:
             return Check(name, expected, found.title, is_ok=True)
         observed = why or f"{found.key.name} is not the private half of the key of {found.name}"
