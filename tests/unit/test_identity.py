@@ -8,6 +8,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
+import httpx
 import pytest
 from moto.sts.responses import TokenResponse
 
@@ -144,10 +145,10 @@ def test_a_rehearsal_takes_the_operator_s_own_key_or_the_sandbox_s_if_registered
     assert identity.find(root, ENV, chosen(tmp_path / "none"), other, signers.load(root)).key == key
 
 
-def job(actor="ada", environment=ENV) -> RunJob:
+def job(actor="ada", environment=ENV, attempt="1") -> RunJob:
     event = Event("workflow_dispatch", "octo-org/operations", "refs/heads/main", "a" * 40, actor)
     run = Run(1, 1, event, ".github/workflows/run.yml")
-    run.github = github(run, "http://127.0.0.1")
+    run.github = github(run, "http://127.0.0.1") | {"run_attempt": attempt}
     return RunJob(1, run, Job("run", "run", (), ()), environment=environment)
 
 
@@ -185,11 +186,12 @@ def serve(world, monkeypatch):
 
     def become(token=None, role=ROLE, credentials=True) -> Target:
         good = issuer.token(job(), identity.AUDIENCE)
+        github = {"GITHUB_SERVER_URL": f"http://127.0.0.1:{server.server_port}"}
         tokens["now"] = token or good
         monkeypatch.setenv(identity.TOKEN_URL, f"http://127.0.0.1:{server.server_port}/?x=1")
         monkeypatch.setenv(identity.TOKEN, "secret")
         if not credentials:
-            return make_target("sandbox")
+            return make_target("sandbox", **github)
         made = boto3.client("sts", region_name=REGION).assume_role_with_web_identity(
             RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{role}",
             RoleSessionName="GitHubActions",
@@ -200,6 +202,7 @@ def serve(world, monkeypatch):
             AWS_ACCESS_KEY_ID=made["AccessKeyId"],
             AWS_SECRET_ACCESS_KEY=made["SecretAccessKey"],
             AWS_SESSION_TOKEN=made["SessionToken"],
+            **github,
         )
 
     become.issuer = issuer
@@ -240,7 +243,68 @@ def test_variables_make_no_workflow(register, key, serve, name):
         "forged": "AWS does not accept this job's OIDC token",
         "staging": "AWS does not accept this job's OIDC token",
         "person": "A workflow acts with the key of ann@example.com",
-        "http": "not https",
+        "http": "not GitHub's",
     }[name]
     with pytest.raises(PreflightFailed, match=expected):
         identity.find(root, ENV, chosen(key), target, signers.load(root))
+
+
+@pytest.mark.attack("F3", "a workflow that an app started, or somebody else's run that is re-run")
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"actor": "renovate[bot]"}, "must be started by a person"),
+        ({"actor": "Renovate[BOT]"}, "must be started by a person"),
+        ({"attempt": "2"}, "does not say who re-runs it"),
+        ({"attempt": ""}, "no subject, actor and attempt"),
+    ],
+)
+def test_a_workflow_has_a_person_who_started_it(register, key, serve, facts, expected):
+    root = register("hello-workflows {both} {key}")
+    target = serve(serve.issuer.token(job(**facts), identity.AUDIENCE))
+    with pytest.raises(PreflightFailed, match=expected):
+        identity.find(root, ENV, chosen(key), target, signers.load(root))
+
+
+@pytest.mark.attack("F3", "a server of one's own that gives tokens")
+@pytest.mark.parametrize(
+    ("url", "is_github"),
+    [
+        ("https://pipelines.actions.githubusercontent.com/a/b?api-version=2.0", True),
+        ("https://run-actions-1-azure-eastus.actions.githubusercontent.com/137//idtoken/1", True),
+        ("http://pipelines.actions.githubusercontent.com/a?b", False),
+        ("https://localhost:8443/?a=b", False),
+        ("https://actions.githubusercontent.com.evil.test/a?b", False),
+        ("https://evilactions.githubusercontent.com/a?b", False),
+        ("https://evil.test/.actions.githubusercontent.com/", False),
+        ("https://evil.test#x.actions.githubusercontent.com/", False),
+        ("https://evil.test?x.actions.githubusercontent.com/", False),
+        ("https://u@x.actions.githubusercontent.com/", False),
+        ("https://x.actions.githubusercontent.com@evil.test/", False),
+        ("https://x.actions.githubusercontent.com:8443/", False),
+        ("https://evil.test\\.actions.githubusercontent.com/", False),
+        ("https://x.actions.githubusercontent.com/a\nb", False),
+        ("", False),
+    ],
+)
+def test_a_token_is_asked_of_github_alone(url, is_github):
+    assert identity._is_github(url, make_target()) is is_github
+    sandbox = make_target("sandbox", GITHUB_SERVER_URL="http://10.0.0.1:80")
+    assert not identity._is_github(url, sandbox)
+    assert not identity._is_github("http://10.0.0.1:8080/x", sandbox)
+    assert identity._is_github("http://10.0.0.1:80/_actions/oidc?job=1", sandbox)
+
+
+@pytest.mark.attack("F3", "a proxy and an authority of one's own between Daybook and GitHub")
+def test_the_environment_says_nothing_about_a_token(monkeypatch):
+    asked = {}
+
+    def get(url, **options):
+        asked.update(options, url=url)
+        raise httpx.ConnectError("no network")
+
+    monkeypatch.setattr(httpx, "get", get)
+    with pytest.raises(PreflightFailed, match="gives this job no OIDC token"):
+        identity._token("https://x.actions.githubusercontent.com/?a=b", "t", make_target())
+    assert (asked["trust_env"], "verify" in asked) == (False, False)
