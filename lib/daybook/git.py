@@ -139,6 +139,13 @@ def head(root: Path) -> str:
     return said if _ID.fullmatch(said) else ""
 
 
+def branch(root: Path) -> str:
+    """Return the branch that is checked out at root, `(detached)` where it is none."""
+    if not head(root):
+        return ""
+    return _ask(["-C", str(root), "symbolic-ref", "--short", "--quiet", "HEAD"]) or "(detached)"
+
+
 def read(root: Path, commit: str, path: str) -> bytes:
     """Return a file's content in a commit; FileNotFoundError when the commit has no such file."""
     with objects(root) as stored:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from daybook import aws, signers, ui
+from daybook import aws, git, signers, ui
 from daybook.errors import ApprovalNeeded, ApprovalRefused, CommandFailed
 from daybook.gates import approval, gate, identity, statement, waiting
 from daybook.gates.identity import Identity
@@ -258,10 +258,12 @@ class Desk:
     def _signatures(self, given: gate.Approval) -> dict[str, Any]:
         """Sign that this run applies the plan, and judge the approvals once more with that.
 
-        Returns {} where no second person is needed, or `auto` stands for everybody.
+        Returns how many people it needs besides the operator, and where it needs one what they
+        have signed. `auto` stands for everybody; before the first bootstrap there is nobody to ask.
         """
-        if given.is_automatic or not self._needs_second():
-            return {}
+        needs = 0 if given.is_automatic else self._run.load_approvals()
+        if not needs or not self._has_bucket():
+            return {"needs": needs}
         me, pending = self._identity(), self._waiting
         applying, applier = statement.sign(
             pending.about,
@@ -281,7 +283,7 @@ class Desk:
         return {
             "made": pending.made,
             "made_by": pending.run,
-            "needs": self._run.load_approvals(),
+            "needs": needs,
             "planned": dict(pending.planned),
             "applying": asdict(applying),
         }
@@ -306,7 +308,7 @@ class Desk:
             "account": run.target.account,
             "region": run.target.region,
             "target": run.target.name,
-            "commit": provenance.git(run.root)["commit"],
+            "commit": git.head(run.root),
             "settings": record.digest(run.root / "environments" / f"{run.env}.yml"),
             "state": self._state(),
         }
