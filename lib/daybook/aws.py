@@ -10,9 +10,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.client import BaseClient
 from botocore.config import Config
+from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, ConfigChainFactory
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader
 
 from daybook import aws_errors
 from daybook.errors import AwsFailed
@@ -235,17 +238,36 @@ def _make_client(target: Target, service: str) -> BaseClient:
         read_timeout=30,
         retries={"mode": "standard", "max_attempts": 4},
         s3={"addressing_style": "path"},
+        ignore_configured_endpoint_urls=True,
     )
     session.events.register(
         f"creating-client-class.{service}", functools.partial(aws_errors.shelter, target=target)
     )
-    endpoint = target.environ.get("AWS_ENDPOINT_URL")
-    return session.client(service, endpoint_url=endpoint, config=limits)
+    if target.is_sandbox:
+        endpoint = target.environ.get("AWS_ENDPOINT_URL")
+        return session.client(service, endpoint_url=endpoint, config=limits)
+    # AWS says who acts and what is required: no variable or file names another server for it, nor
+    # an authority that vouches for one.
+    return session.client(service, config=limits, verify=True)
 
 
 def _make_session(target: Target) -> boto3.Session:
+    """Return a session that goes by the target's variables and by botocore's own data alone.
+
+    A session of boto3's takes the kernel's variables, and services' addresses from ~/.aws/models.
+    """
     environ = target.environ
+    session = botocore.session.Session()
+    chains = ConfigChainFactory(session, environ)
+    store = session.get_component("config_store")
+    for name, (key, variables, default, read) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
+        store.set_config_provider(
+            name, chains.create_config_chain(name, variables, key, default, read)
+        )
+    own = Loader([Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    session.register_component("data_loader", own)
     return boto3.Session(
+        botocore_session=session,
         aws_access_key_id=environ.get("AWS_ACCESS_KEY_ID"),
         aws_secret_access_key=environ.get("AWS_SECRET_ACCESS_KEY"),
         aws_session_token=environ.get("AWS_SESSION_TOKEN"),

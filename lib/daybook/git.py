@@ -139,6 +139,13 @@ def head(root: Path) -> str:
     return said if _ID.fullmatch(said) else ""
 
 
+def branch(root: Path) -> str:
+    """Return the branch that is checked out at root, `(detached)` where it is none."""
+    if not head(root):
+        return ""
+    return _ask(["-C", str(root), "symbolic-ref", "--short", "--quiet", "HEAD"]) or "(detached)"
+
+
 def read(root: Path, commit: str, path: str) -> bytes:
     """Return a file's content in a commit; FileNotFoundError when the commit has no such file."""
     with objects(root) as stored:
@@ -151,6 +158,13 @@ def read(root: Path, commit: str, path: str) -> bytes:
         if mode not in (PLAIN, EXECUTABLE):
             raise FileNotFoundError(path)
         return stored.read(id, "blob")
+
+
+def listed(root: Path, commit: str, folder: str) -> list[str]:
+    """Return the names in a folder of a commit; [] where it has no such folder at its top."""
+    with objects(root) as stored:
+        mode, tree = stored.entries(stored.tree_of(commit)).get(folder, (b"", ""))
+        return sorted(stored.entries(tree)) if mode == FOLDER else []
 
 
 def leads_to(root: Path, tip: str, commit: str) -> bool:

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from daybook import aws, aws_errors, git, reviews, settings
 from daybook.checks import Check, Question
-from daybook.errors import PreflightFailed, SettingsError
+from daybook.errors import PreflightFailed
 from daybook.setting_types import shown
 from daybook.settings import Settings
 from daybook.target import Target
@@ -91,7 +91,7 @@ def names_are_its_own(root: Path, env: str, chosen: Settings) -> Question:
     """Ask whether another environment of the application claims a DNS name or the network."""
 
     def question(name: str) -> Check:
-        others, unread = _others(root, env)
+        others, unread = settings.others(root, env)
         claims = [claim for other in others for claim in _claimed(*other, chosen)]
         fix = f"give {env} names and a cidr of its own in environments/{env}.yml"
         observed = "; ".join(claims) or ", ".join((*chosen.names, str(chosen.cidr)))
@@ -106,7 +106,7 @@ def github_is_agreed(root: Path, env: str, chosen: Settings) -> Question:
 
     def question(name: str) -> Check:
         shared = (chosen.app, chosen.account)
-        others, unread = _others(root, env)
+        others, unread = settings.others(root, env)
         other = [f"{other}'s settings cannot be used" for other in unread] + [
             f"{other} has {_told(theirs)}"
             for other, theirs in others
@@ -121,15 +121,8 @@ def github_is_agreed(root: Path, env: str, chosen: Settings) -> Question:
 
 def branches(root: Path, env: str, chosen: Settings) -> list[str]:
     """Return the branches that the account's environments release: `["main", "staging"]`."""
-    return sorted({each.github.branch for each in of_account(root, env, chosen).values()})
-
-
-def of_account(root: Path, env: str, chosen: Settings) -> dict[str, Settings]:
-    """Return the application's environments in the account of this one, itself included."""
-    shared = (chosen.app, chosen.account)
-    found, _ = _others(root, env)
-    others = {name: each for name, each in found if (each.app, each.account) == shared}
-    return dict(sorted({env: chosen, **others}.items()))
+    known = settings.of_account(root, env, chosen)
+    return sorted({each.github.branch for each in known.values()})
 
 
 def git_is(root: Path, wanted: str) -> Question:
@@ -160,9 +153,15 @@ def is_reviewed(review: reviews.Review, *, override: str = "") -> Question:
     expected = "a commit of the reviewed branch"
 
     def question(name: str) -> Check:
+        if problem := review.note_problem:
+            rehearsed = review.target.is_sandbox and review.settings.account != "sandbox"
+            fix = f"daybook run bootstrap -p env {review.env}"
+            fix += " -p rehearse true" if rehearsed else ""
+            return Check(name, "what the account requires", problem, is_ok=False, fix=fix)
+        if review.git_required != reviews.ANY:
+            review.require_same_files()
         if not review.is_required:
             return Check(name, "not required", "not required", is_ok=True)
-        review.require_same_files()
         try:
             commit = review.commit
         except PreflightFailed as err:
@@ -219,17 +218,6 @@ def no_freeze(chosen: Settings, *, override: str, now: datetime | None = None) -
         return Check(name, "none in force", said, bool(override.strip()), fix)
 
     return question
-
-
-def _others(root: Path, env: str) -> tuple[list[tuple[str, Settings]], list[str]]:
-    """Return the other environments, and the names of those whose settings cannot be used."""
-    found, unread = [], []
-    for name in settings.environments(root):
-        try:
-            found += [(name, settings.load(root, name))] if name != env else []
-        except SettingsError:
-            unread.append(name)
-    return found, unread
 
 
 def _not_compared(unread: list[str]) -> str:

@@ -1,40 +1,62 @@
-"""Reviewed code: what an environment requires of the commit that a step runs from.
+"""Reviewed code and people: what an environment requires of a change, and who decides that.
 
 A checkout cannot vouch for itself. So bootstrap notes in the account which repository is reviewed
-and which environments require it, and that note decides, not the settings of the checkout.
+and what each environment requires, and the strictest of three counts: that note, the tip of the
+reviewed branch as its server gives it now, and the checkout.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from daybook import aws, git, signers
-from daybook.errors import PreflightFailed
+from daybook import aws, git, settings, signers
+from daybook.errors import PreflightFailed, SettingsError
 from daybook.settings import Settings
 from daybook.target import Target, ssh_key
 
-PUSHED, ANY = "pushed", "any"
+PUSHED, CLEAN, ANY = "pushed", "clean", "any"
+STRICTEST = (PUSHED, CLEAN, ANY)
 GITHUB = "https://github.com"
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """What an environment requires of a change: of its commit, and how many people approve it."""
+
+    git: str = ANY
+    approvals: int = 0
+
+    @classmethod
+    def strictest(cls, *each: Requirement) -> Requirement:
+        """Return the most that any of them asks for."""
+        wanted = {one.git for one in each}
+        git = next((word for word in STRICTEST if word in wanted), ANY)
+        return cls(git, max((one.approvals for one in each), default=0))
+
+
+@dataclass(frozen=True)
 class Note:
-    """What the account knows: the reviewed repository, and what each environment requires."""
+    """What the account knows: the reviewed repository, and what each environment requires.
+
+    is_whole: False for one of an older bootstrap, which said nothing of approvals.
+    """
 
     remote: str = ""
-    require_git: Mapping[str, str] = field(default_factory=dict)
+    requires: Mapping[str, Requirement] = field(default_factory=dict)
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
 class Review:
     """The requirement of one environment. is_account: of a step that changes what all share.
 
-    code: where the library was imported from.
+    code: where the library was imported from. is_overridden: whether a reason was given for a
+    commit that is not reviewed; it excuses the code, and never the people.
     """
 
     root: Path
@@ -43,13 +65,40 @@ class Review:
     target: Target
     is_account: bool = False
     code: Path = Path(__file__).parent
+    is_overridden: bool = False
 
-    @cached_property
+    @property
     def is_required(self) -> bool:
         """Tell whether the settings or the account require a reviewed commit."""
-        noted = self.note.require_git
-        strictest = noted.values() if self.is_account else [noted.get(self.env, ANY)]
-        return PUSHED in (self.settings.git, *strictest)
+        return self.git_required == PUSHED
+
+    @cached_property
+    def git_required(self) -> str:
+        """Return what the checkout must be, by the settings and by the account."""
+        return Requirement.strictest(*map(_asked, self.own.values()), *self._noted()).git
+
+    @property
+    def approvals(self) -> int:
+        """Return how many people besides the operator must approve."""
+        reviewed = map(_asked, self._reviewed.values())
+        own = map(_asked, self.own.values())
+        return Requirement.strictest(*own, *self._noted(), *reviewed).approvals
+
+    @cached_property
+    def own(self) -> Mapping[str, Settings]:
+        """Return the settings that the run goes by, of each environment that it may change."""
+        if self.is_account:
+            return settings.of_account(self.root, self.env, self.settings)
+        return {self.env: self.settings}
+
+    @cached_property
+    def to_note(self) -> Mapping[str, Requirement]:
+        """Return what bootstrap notes of each environment: no less than the reviewed branch has."""
+        reviewed = {env: _asked(each) for env, each in self._reviewed.items()}
+        return {
+            env: Requirement.strictest(_asked(each), reviewed.get(env, Requirement()))
+            for env, each in self.own.items()
+        }
 
     @cached_property
     def note(self) -> Note:
@@ -58,11 +107,34 @@ class Review:
             return Note()
         return noted(self.target, self.settings.app)
 
+    @property
+    def note_problem(self) -> str:
+        """Return why the account does not say what the environment requires, "" where it does.
+
+        Bootstrap writes the note, and before the first one there is nothing to change.
+        """
+        if self.is_account or not self.target.is_up:
+            return ""
+        if not self.note.is_whole:
+            return "its note about reviews is of an older bootstrap, without approvals"
+        if self.env in self.note.requires:
+            return ""
+        if self.note != Note():
+            return f"its note about reviews does not have {self.env}"
+        has_state = aws.bucket_exists(self.target, aws.state_bucket(self.target, self.settings.app))
+        return "it has a state, and no note about reviews" if has_state else ""
+
+    @property
+    def tip(self) -> git.Commit:
+        """Return the newest commit of the reviewed branch; PreflightFailed without an answer."""
+        if isinstance(self._answer, PreflightFailed):
+            raise self._answer
+        return self._answer
+
     @cached_property
     def commit(self) -> git.Commit:
         """Return the reviewed commit that is checked out; PreflightFailed when it is not one."""
-        own = git.head(self.root)
-        tip = git.tip(self._remote(), self.root, key=ssh_key(self.settings, self.target))
+        own, tip = git.head(self.root), self.tip
         try:
             if git.leads_to(self.root, tip.id, own):
                 return git.Commit(own, tip.branch)
@@ -79,16 +151,25 @@ class Review:
             next=f"have it merged into {tip.branch or 'the default branch'}, then git pull",
         )
 
+    def ask_again(self) -> None:
+        """Forget what the server and the account have said: a plan may have waited for hours."""
+        for name in ("_answer", "_reviewed", "commit", "git_required", "note", "to_note"):
+            self.__dict__.pop(name, None)
+
     def require_same_files(self) -> None:
-        """Raise PreflightFailed unless the files are exactly those of the commit checked out."""
+        """Raise PreflightFailed unless the files are exactly those of the commit checked out.
+
+        So must be the settings that the run has read, whatever the files say now.
+        """
         commit = git.head(self.root)
-        if changed := files_changed(self.root, commit):
+        changed = files_changed(self.root, commit) or list(self._settings_changed(commit))
+        if changed:
             raise PreflightFailed(
                 "The files are not those of the commit.",
                 details=changed[:20],
                 expected=commit[:12] or "a commit",
                 observed=f"{len(changed)} changed",
-                next="commit, stash or remove them, then run this step again",
+                next="commit, stash or remove them, then start the step again",
             )
         if not self.code.is_relative_to(self.root / "lib"):
             raise PreflightFailed(
@@ -99,60 +180,121 @@ class Review:
             )
 
     def signers(self) -> signers.Signers:
-        """Return whose keys count: by the reviewed commit, where one is required.
+        """Return whose keys count: by the tip of the reviewed branch, where a review is required.
 
-        Under an override that is the last one that changed this environment.
+        Under an override and without an answer of its server, by the last one that was noted.
         """
         if not self.is_required:
             return signers.load(self.root)
         try:
-            text = git.read(self.root, self._signers_commit(), signers.FILE).decode()
+            text = git.read(self.root, self._commit_of_people, signers.FILE).decode()
             return signers.parse(text, signers.FILE)
         except FileNotFoundError:
             return signers.Signers()
         except (git.Unreadable, UnicodeDecodeError) as err:
-            raise PreflightFailed(
-                f"{signers.FILE} of the reviewed commit cannot be read.",
-                observed=str(err),
-                next="git fetch, then run this step again",
-            ) from err
+            raise _unreadable(signers.FILE, err) from err
 
     def remember(self) -> None:
-        """Note in the state bucket which reviewed commit changes the environment now."""
-        if not self.is_required or not aws.bucket_exists(self.target, self._bucket):
-            return
-        with suppress(PreflightFailed):
-            body = self.commit.id.encode()
-            s3 = aws.client(self.target, "s3")
-            s3.put_object(Bucket=self._bucket, Key=self._key, Body=body)
+        """Note in the account the newest reviewed commit, for an override while its server is down.
 
-    def _signers_commit(self) -> str:
+        No role of a workflow may write it, so it is worth as much as the note beside it; the next
+        change of a person's does it then.
+        """
+        if not self.is_required:
+            return
+        with suppress(PreflightFailed, *aws.FAILURES):
+            name, newest = newest_parameter(self.settings.app), self.tip.id
+            if last_known(self.target, self.settings.app) != newest:
+                ssm = aws.client(self.target, "ssm")
+                ssm.put_parameter(Name=name, Value=newest, Type="String", Overwrite=True)
+
+    @property
+    def remote(self) -> str:
+        """Return the URL that the account has; bootstrap may be the first to note it."""
+        if self.note.remote:
+            return self.note.remote
+        if not self.is_account:
+            raise PreflightFailed(
+                "The account does not say which repository is reviewed.",
+                next=f"daybook run bootstrap -p env {self.env}",
+            )
+        return self.remote_to_note
+
+    @property
+    def remote_to_note(self) -> str:
+        """Return the URL that bootstrap notes: of this environment's settings, or of another's."""
+        remotes = (remote(each, self.target) for each in (self.settings, *self.own.values()))
+        return next(filter(None, remotes), "")
+
+    @cached_property
+    def _answer(self) -> git.Commit | PreflightFailed:
+        """Return what the server says, or why it says nothing: each question takes its time."""
         try:
-            return self.commit.id
+            return git.tip(self.remote, self.root, key=ssh_key(self.settings, self.target))
         except PreflightFailed as err:
-            last = aws.state_text(self.target, self._bucket, self._key)
+            return err
+
+    @property
+    def _commit_of_people(self) -> str:
+        """Return the commit whose signers and approvals count, whichever one is checked out."""
+        try:
+            return self.tip.id
+        except PreflightFailed as err:
+            last = last_known(self.target, self.settings.app) if self.is_overridden else ""
             if not last:
                 raise err
             return last
 
-    @property
-    def _bucket(self) -> str:
-        return aws.state_bucket(self.target, self.settings.app)
+    @cached_property
+    def _reviewed(self) -> Mapping[str, Settings]:
+        """Return the settings of the reviewed branch, of each environment that may be changed.
 
-    @property
-    def _key(self) -> str:
-        return f"reviewed/{'account' if self.is_account else self.env}"
+        {} where no review is required, or where only the account's note is left to ask.
+        """
+        if not self.is_required:
+            return {}
+        try:
+            commit = self._commit_of_people
+        except PreflightFailed:
+            if not self.is_overridden:
+                raise
+            return {}
+        try:
+            return dict(self._settings_in(commit))
+        except (git.Unreadable, UnicodeDecodeError, SettingsError) as err:
+            raise _unreadable("environments/", err) from err
 
-    def _remote(self) -> str:
-        """Return the URL that the account has; bootstrap may be the first to note it."""
-        if self.note.remote or not self.is_account:
-            if not self.note.remote:
-                raise PreflightFailed(
-                    "The account does not say which repository is reviewed.",
-                    next=f"daybook run bootstrap -p env {self.env}",
-                )
-            return self.note.remote
-        return remote(self.settings, self.target)
+    def _settings_in(self, commit: str) -> Iterator[tuple[str, Settings]]:
+        names = [self.env]
+        if self.is_account:
+            listed = git.listed(self.root, commit, "environments")
+            names = [name.removesuffix(".yml") for name in listed if name.endswith(".yml")]
+        shared = (self.settings.app, self.settings.account)
+        for env in names:
+            with suppress(FileNotFoundError):
+                each = self._settings_of(commit, env)
+                if not self.is_account or (each.app, each.account) == shared:
+                    yield env, each
+
+    def _settings_of(self, commit: str, env: str) -> Settings:
+        text = git.read(self.root, commit, f"environments/{env}.yml").decode()
+        return settings.parse(text, env)
+
+    def _settings_changed(self, commit: str) -> Iterator[str]:
+        """Give the settings that the run has read and that the commit does not have."""
+        for env, each in self.own.items():
+            try:
+                is_same = self._settings_of(commit, env) == each
+            except (git.Unreadable, FileNotFoundError, UnicodeDecodeError, SettingsError):
+                is_same = False
+            if not is_same:
+                yield f"changed when the run began: environments/{env}.yml"
+
+    def _noted(self) -> Iterator[Requirement]:
+        """Give what the account has noted, of each environment that may be changed."""
+        for env, each in self.note.requires.items():
+            if self.is_account or env == self.env:
+                yield each
 
 
 def files_changed(root: Path, commit: str) -> list[str]:
@@ -179,13 +321,32 @@ def parameter(app: str) -> str:
     return f"/{app}/account/review"
 
 
+def newest_parameter(app: str) -> str:
+    """Return where the newest reviewed commit that changed something is: beside the note."""
+    return f"/{app}/account/reviewed"
+
+
+def last_known(target: Target, app: str) -> str:
+    """Return the newest reviewed commit that the account knows, "" where it knows none."""
+    ssm = aws.client(target, "ssm")
+    try:
+        return ssm.get_parameter(Name=newest_parameter(app))["Parameter"]["Value"]
+    except ssm.exceptions.ParameterNotFound:
+        return ""
+
+
 def noted(target: Target, app: str) -> Note:
     """Return what bootstrap has noted; an empty note where there is none yet."""
     ssm = aws.client(target, "ssm")
     try:
         value = ssm.get_parameter(Name=parameter(app))["Parameter"]["Value"]
         said = json.loads(value)
-        return Note(str(said["remote"]), {str(k): str(v) for k, v in said["require_git"].items()})
+        approvals = said.get("approvals", {})
+        requires = {
+            str(env): Requirement(str(wanted), int(approvals.get(env, 0)))
+            for env, wanted in said["require_git"].items()
+        }
+        return Note(str(said["remote"]), requires, requires.keys() <= approvals.keys())
     except ssm.exceptions.ParameterNotFound:
         return Note()
     except (ValueError, KeyError, TypeError, AttributeError) as err:
@@ -194,3 +355,15 @@ def noted(target: Target, app: str) -> Note:
             expected=f"JSON as bootstrap writes it, in {parameter(app)}",
             next="find out who changed it, then run bootstrap",
         ) from err
+
+
+def _asked(chosen: Settings) -> Requirement:
+    return Requirement(chosen.git, chosen.approvals)
+
+
+def _unreadable(what: str, err: Exception) -> PreflightFailed:
+    return PreflightFailed(
+        f"{what} of the reviewed branch cannot be read.",
+        observed=str(err).splitlines()[0],
+        next="git pull, or at least git fetch, then run this step again",
+    )

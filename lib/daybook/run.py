@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from daybook import aws, process, settings, signers, target, ui
+from daybook import setting_types as types
 from daybook.errors import (
     NOTHING_CHANGED,
     ApplyFailed,
@@ -26,7 +28,7 @@ from daybook.errors import (
     explained,
     status_of,
 )
-from daybook.gates import waiting
+from daybook.gates import evidence, waiting
 from daybook.record import journal, record, upload
 from daybook.record.recorder import Recorder
 
@@ -48,6 +50,24 @@ def new_id(step: str) -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{step}-{secrets.token_hex(3)}"
 
 
+def _given_id(step: str) -> str:
+    """Return the id that `daybook run` has chosen, "" where it has not; SettingsError for others.
+
+    It becomes a folder's name: a path would lead a record out of runs/, where nobody looks.
+    """
+    given = os.environ.pop(RUN_ID, "")
+    if given and not re.fullmatch(
+        rf"[0-9]{{8}}T[0-9]{{6}}Z-{re.escape(step)}-[0-9a-f]{{6}}", given
+    ):
+        raise SettingsError(
+            f"{RUN_ID} is no id of a run of {step}.",
+            expected=f"nothing, or an id such as {new_id(step)}",
+            observed=types.shown(given),
+            next=f"unset {RUN_ID}: daybook run sets it",
+        )
+    return given
+
+
 @dataclass(frozen=True, repr=False)
 class Finished(ui.Shown):
     """The last word of a run: where its record is, and what comes next."""
@@ -67,7 +87,8 @@ class Run:
     start: starts a tool as `process.run` does, and writes it into the record.
     hide: takes a name and a secret value, which from then on shows as `[redacted:NAME]`.
     at_end: what is called when the record is closed. life: held until all of that is done.
-    load_signers: reads whose keys count, from the checkout unless a step says otherwise.
+    load_signers, load_approvals: read whose keys count, and how many people besides the operator
+    must approve; from the checkout unless a step says otherwise.
     """
 
     def __init__(
@@ -79,8 +100,9 @@ class Run:
         self.root = settings.find_root()
         self.settings = settings.load(self.root, env)
         self.target = target.resolve(self.settings, self.root, rehearse=rehearse)
-        self.id = os.environ.pop(RUN_ID, None) or new_id(step)
+        self.id = _given_id(step) or new_id(step)
         self.folder = self.root / "runs" / env / self.id
+        self._require_new()
         self.resumes = os.environ.pop(RESUMES, "")
         self.plan_file = waiting.plan_file(self.root, env, self.id)
         self._stopped: BaseException | None = None
@@ -88,6 +110,7 @@ class Run:
         self._done: tuple[str, ...] = ()
         self._changes: list[str] = []
         self.load_signers: Callable[[], signers.Signers] = partial(signers.load, self.root)
+        self.load_approvals: Callable[[], int] = lambda: self.settings.approvals
         self.at_end: list[Callable[[], None]] = [self._upload]
         self.recorder = self._begin()
         self.life = self.recorder.life
@@ -158,9 +181,17 @@ class Run:
         self.recorder.finish()
         return Finished(self.title, str(self.folder.relative_to(self.root)), following)
 
+    def _require_new(self) -> None:
+        """Raise SettingsError when the id is another run's: its record would be written over."""
+        if os.path.lexists(self.folder):
+            raise SettingsError(
+                f"There is a run {self.id} already.",
+                expected="an id that no run has",
+                next=f"unset {RUN_ID}: daybook run sets it",
+            )
+
     def _begin(self) -> Recorder:
         """Begin the record; where that is not possible, nothing of it is left."""
-        is_new = not self.folder.exists()
         try:
             return Recorder.start(
                 self.root,
@@ -173,8 +204,7 @@ class Run:
                 on_closed=self._end,
             )
         except OSError as err:
-            if is_new:
-                shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
             raise explained(err, cls=PreflightFailed, folder=self.folder.parent) from err
 
     @contextmanager
@@ -244,6 +274,7 @@ class Run:
             "caller_arn": self._caller(),
             "parameters": self.parameters,
             "settings": {"sha256": record.digest(self.root / "environments" / f"{self.env}.yml")},
+            "format": evidence.FORMAT,
             **({"resumes": self.resumes} if self.resumes else {}),
         }
 

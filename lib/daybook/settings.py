@@ -126,7 +126,8 @@ class Settings(_Model):
     """Names of the application's secrets, at most 100, and what each is for; their values:
     daybook secrets set."""
     approvals: Annotated[int, types.whole(0, 1)] = 0
-    """How many people besides the operator must approve a plan."""
+    """How many people besides the operator must approve a plan; on an account it needs
+    `git: pushed`."""
     plan_hours: Annotated[int, types.whole(1, 168)] = 24
     """How long a plan may wait for approval, hours."""
     git: Literal["any", "clean", "pushed"] = "any"
@@ -172,6 +173,11 @@ class Settings(_Model):
             if self.account != "sandbox" and NOBODY in getattr(self.github, key):
                 fix = "expected a repository of yours, or no github and deploy_via: none"
                 yield ("github", key), f"{fix}; this one is for rehearsals alone"
+        if self.account != "sandbox" and self.approvals and self.git != "pushed":
+            fix = (
+                "on an account it needs git: pushed, or anyone could take it out of their checkout"
+            )
+            yield ("approvals",), f"{self.approvals}: {fix}"
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -206,6 +212,25 @@ def find_root(start: Path | None = None) -> Path:
 def environments(root: Path) -> list[str]:
     """Return the names of the environments that have settings."""
     return sorted(path.stem for path in (root / "environments").glob("*.yml"))
+
+
+def others(root: Path, env: str) -> tuple[list[tuple[str, Settings]], list[str]]:
+    """Return the other environments, and the names of those whose settings cannot be used."""
+    found, unread = [], []
+    for name in environments(root):
+        try:
+            found += [(name, load(root, name))] if name != env else []
+        except SettingsError:
+            unread.append(name)
+    return found, unread
+
+
+def of_account(root: Path, env: str, chosen: Settings) -> dict[str, Settings]:
+    """Return the application's environments in the account of this one, itself included."""
+    found, _ = others(root, env)
+    shared = (chosen.app, chosen.account)
+    known = {name: each for name, each in found if (each.app, each.account) == shared}
+    return dict(sorted({env: chosen, **known}.items()))
 
 
 def load(root: Path, env: str) -> Settings:

@@ -34,7 +34,7 @@ KEY_TYPES = (
     *("ssh-ed25519", "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"),
     *("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"),
 )
-_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*(@[a-z0-9][a-z0-9.-]*)?")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*(@[a-z0-9-]+(\.[a-z0-9-]+)*)?")
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9@._-]*")
 _LOGIN = re.compile(r"[a-z0-9][a-z0-9-]{0,38}")
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
@@ -188,14 +188,17 @@ def _signer(number: int, line: str) -> Signer:
         raise ValueError("no key after its type")
     options = _options(words[1]) if kind_at == 2 else {}
     key, blob = _key(words[kind_at], words[kind_at + 1])
+    after, before = (_time(options.get(f"valid-{when}")) for when in ("after", "before"))
+    if after and before and after >= before:
+        raise ValueError("valid-after is not before valid-before: the line never counts")
     return Signer(
         line=number,
         name=_name(words[0]),
         namespaces=_namespaces(options.get("namespaces")),
         key=key,
         fingerprint=fingerprint_of(blob),
-        valid_after=_time(options.get("valid-after")),
-        valid_before=_time(options.get("valid-before")),
+        valid_after=after,
+        valid_before=before,
         github=_github(words[kind_at + 2 :]),
     )
 

@@ -61,9 +61,16 @@ class Step(ABC):
         )
         self.env, self.root = env, self.run.root
         self.settings, self.target = self.run.settings, self.run.target
-        is_account = self.lock_name == ACCOUNT
-        self.review = Review(self.root, env, self.settings, self.target, is_account)
+        self.review = Review(
+            self.root,
+            env,
+            self.settings,
+            self.target,
+            is_account=self.lock_name == ACCOUNT,
+            is_overridden=bool(self._override_git.strip()),
+        )
         self.run.load_signers = self.review.signers
+        self.run.load_approvals = lambda: self.review.approvals
         self.turn = Turn(self.run, self.lock_name)
         self.desk = Desk(self.run, self.state, self.can_ask_others)
         self._plan: gate.Plan | None = None
@@ -90,6 +97,7 @@ class Step(ABC):
             self.desk.clear_away()
             self.desk.take_up()
             self._plan = self.make_plan()
+            self._require_reviewed_files()
             self.desk.lay(self._plan)
             changes = [f"{change.action} {change.address}" for change in self._plan.changes]
             made_by = self.desk.made_by or self.run.id
@@ -116,7 +124,9 @@ class Step(ABC):
                 self.run.require_open()
                 return self._done
             with self.run.phase("apply"), self.turn.kept():
+                self.review.ask_again()
                 self._require_reviewed_files()
+                self.review.remember()
                 self.run.write("apply", **self.desk.use(self._plan, self._approval))
                 result = self.apply_plan(self._plan)
             self._done = Done(f"{datetime.now(UTC):%H:%M:%S} UTC", result)
@@ -170,23 +180,31 @@ class Step(ABC):
             return {}
         reason = str(self.run.parameters.get("override_freeze", ""))
         here = place.here(self.root, self.env, self.settings, self.target, override_freeze=reason)
-        who = {"signers": identity.signers_are_usable(self.root)}
-        if self.desk.needs_names:
-            known = identity.is_known(self.root, self.env, self.settings, self.target)
-            who = {"operator": known}
-        return {**here, **who}
+        return {**here, "signers": identity.signers_are_usable(self.root)}
 
     def _place_there(self) -> Mapping[str, checks.Question]:
         if self.is_read_only:
             return {}
-        reason = str(self.run.parameters.get("override_git", ""))
-        return place.there(self.settings, self.target, self.review, override_git=reason)
+        there = place.there(
+            self.settings, self.target, self.review, override_git=self._override_git
+        )
+        return {**there, "operator": self._operator_is_known}
+
+    def _operator_is_known(self, name: str) -> checks.Check:
+        """Ask who acts, where another person must approve: the account may be what requires it."""
+        if not self.desk.needs_names:
+            return checks.Check(name, "not required", "not required", is_ok=True)
+        load = self.run.load_signers
+        return identity.is_known(self.root, self.env, self.settings, self.target, load)(name)
+
+    @property
+    def _override_git(self) -> str:
+        return str(self.run.parameters.get("override_git", ""))
 
     def _require_reviewed_files(self) -> None:
         """Compare the files with the commit once more: they may have changed since preflight."""
-        if self.settings.git != ANY or self.review.is_required:
+        if self.review.git_required != ANY:
             self.review.require_same_files()
-            self.review.remember()
 
     def _decide(self, given: str) -> gate.Approval:
         try:

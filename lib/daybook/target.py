@@ -13,6 +13,8 @@ from daybook.settings import Settings
 
 SANDBOX_ACCOUNT = "123456789012"
 """The account that the local AWS answers for."""
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_DATA_PATH")
+"""Variables that would lead a tool to another server than AWS's."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,14 @@ def resolve(
     environ = {**environ, "PATH": tools}
     if rehearse or settings.account == "sandbox":
         return _sandbox(settings, root, environ)
-    region = {"AWS_REGION": settings.region, "AWS_DEFAULT_REGION": settings.region}
-    account = {"AWS_ACCOUNT_ID": settings.account}
-    return Target("aws", settings.account, settings.region, {**environ, **region, **account})
+    account = {
+        "AWS_REGION": settings.region,
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_ACCOUNT_ID": settings.account,
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+    }
+    clean = {name: value for name, value in environ.items() if not name.startswith(_ENDPOINTS)}
+    return Target("aws", settings.account, settings.region, {**clean, **account})
 
 
 def ssh_key(settings: Settings, target: Target) -> Path:

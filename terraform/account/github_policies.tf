@@ -315,7 +315,7 @@ data "aws_iam_policy_document" "run" {
   statement {
     sid       = "States"
     actions   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
-    resources = [for path in ["approvals/${each.key}/*", "env:/${each.key}/*", "locks/${each.key}.json", "reviewed/${each.key}", "waiting/${each.key}/*"] : "${local.bucket_arns.state}/${path}"]
+    resources = [for path in ["approvals/${each.key}/*", "env:/${each.key}/*", "locks/${each.key}.json", "waiting/${each.key}/*"] : "${local.bucket_arns.state}/${path}"]
   }
 
   # Terraform asks for the state of no workspace too, which is never there.

@@ -57,10 +57,11 @@ variable "adopt" {
 }
 
 variable "environments" {
-  description = "The account's environments: their DNS names, which bound what their workflows may change, and what they require of a commit."
+  description = "The account's environments: their DNS names, which bound what their workflows may change, and what they require of a change."
   type = map(object({
     names       = list(string)
     require_git = optional(string, "any") # any, clean or pushed
+    approvals   = optional(number, 0)     # people besides the operator, 0 or 1
   }))
   default = { staging = { names = [] }, production = { names = [] } }
 
@@ -83,6 +84,11 @@ variable "environments" {
   validation {
     condition     = alltrue([for each in values(var.environments) : contains(["any", "clean", "pushed"], each.require_git)])
     error_message = "environments: require_git is any, clean or pushed."
+  }
+
+  validation {
+    condition     = alltrue([for each in values(var.environments) : contains([0, 1], each.approvals)])
+    error_message = "environments: approvals is 0 or 1."
   }
 }
 

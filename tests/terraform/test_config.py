@@ -53,7 +53,7 @@ ROLES = f"arn:aws:iam::{ACCOUNT}:role"
 POLICIES = f"arn:aws:iam::{ACCOUNT}:policy"
 ENVIRONMENTS = {
     "staging": {"names": ["staging.daybook.test"]},
-    "production": {"names": ["daybook.test"], "require_git": "pushed"},
+    "production": {"names": ["daybook.test"], "require_git": "pushed", "approvals": 1},
     # Names that begin with another's.
     "stag": {"names": ["stag.daybook.test"]},
     "staging-1": {"names": ["staging-1.daybook.test"]},
@@ -235,6 +235,8 @@ SNEAKING = (
     Call("s3:PutObject", f"arn:aws:s3:::{BUCKET}/locks/account.json"),
     Call("s3:GetObject", f"arn:aws:s3:::{BUCKET}/account/terraform.tfstate"),
     Call("ssm:PutParameter", f"{PARAMETERS}/hello/account/review"),
+    Call("ssm:PutParameter", f"{PARAMETERS}/hello/account/reviewed"),
+    Call("s3:PutObject", f"arn:aws:s3:::{BUCKET}/reviewed/staging"),
     Call("ssm:GetParametersByPath", f"{PARAMETERS}/hello"),
     Call("ssm:GetParametersByPath", f"{PARAMETERS}/hello/github"),
     Call("sts:AssumeRole", f"{ROLES}/hello-github-run-production"),
@@ -507,6 +509,7 @@ def test_the_account_notes_what_is_reviewed(account: Folder) -> None:
     assert json.loads(_resources(account)["aws_ssm_parameter.review"]["value"]) == {
         "remote": "",
         "require_git": dict.fromkeys(ENVIRONMENTS, "any") | {"production": "pushed"},
+        "approvals": dict.fromkeys(ENVIRONMENTS, 0) | {"production": 1},
     }
 
 

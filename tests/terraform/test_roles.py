@@ -245,6 +245,11 @@ def refused_calls(ids: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
             "put_parameter",
             {"Name": "/hello/account/review", "Value": "{}", "Overwrite": True},
         ),
+        (
+            "ssm",
+            "put_parameter",
+            {"Name": "/hello/account/reviewed", "Value": "0", "Overwrite": True},
+        ),
         ("ssm", "delete_document", {"Name": "hello-production-release"}),
         (
             "ssm",

@@ -231,7 +231,7 @@ def test_a_key_that_is_not_there_is_said(plan, tmp_path, allowed):
 
 WORKFLOWS = {
     "another person": ("carol-y", "bob", ""),
-    "an app started it": ("renovate[bot]", "bob", ""),
+    "an app started it": ("renovate[bot]", "bob", "renovate[bot], which is no person"),
     "who started it": ("Bob-X", "bob", "bob@example.com started the workflow"),
     "a person without a login": ("carol-y", "eve", "no github:LOGIN for eve@example.com"),
 }

@@ -249,11 +249,11 @@ def apply(digest: str, summary: str = "s", **more) -> tuple:
 def verify(open_run, closed_run, key, tmp_path):
     """Return what makes a signed record of these entries, and verifies it."""
 
-    def run(*parts: list, lines: list[str] = ()) -> audit.Verdict:
+    def run(*parts: list, lines: list[str] = (), **header: object) -> audit.Verdict:
         closed_run("before")
         if lines:
             (tmp_path / signers.FILE).write_text("\n".join(lines))
-        writer = open_run("r2")
+        writer = open_run("r2", **header)
         write([entry for part in parts for entry in part], writer)
         record.close(writer.path.parent, "succeeded", open_journal=writer, key=key)
         return audit.verify(writer.path.parent)
@@ -342,11 +342,116 @@ def test_a_journal_with_rubbish_in_its_facts_is_judged_all_the_same(verify):
     assert verify(rubbish, applied(entry)).state == "unapproved"
 
 
+SHOWN = [*planned(NEW), *displayed(NEW)]
+GOOD = apply(NEW, needs=0)
+LEFT = ("change", {"tool": "daybook", "action": "removed", "what": "lock 7, left by r1"})
+RETIRED = ("change", {"tool": "daybook", "action": "retired", "what": "TOKEN version 1"})
+CHANGE = ("change", {"tool": "terraform", "action": "create", "what": "aws_vpc.this"})
+
+
+def phase(name: str, *entries) -> list:
+    start, end = ({"name": name, "state": state} for state in ("started", "ended"))
+    return [("phase", start), *entries, ("phase", end)]
+
+
+NOW_AND_GOOD = {
+    "by its digest": [SHOWN, approved(NEW, "by its digest"), applied(GOOD)],
+    "by hand": [SHOWN, approved(NEW, "by typing staging"), applied(GOOD)],
+    "failed": [SHOWN, approved(NEW, "by its digest"), applied(GOOD, state="failed")],
+    "not needed": [SHOWN, approved(NEW, "not needed"), applied(apply(NEW), changes=0)],
+    "a lock that was left": [phase("plan", LEFT), SHOWN],
+    "a secret that is retired": [
+        *(SHOWN, approved(NEW, "by its digest"), applied(GOOD), phase("verify", RETIRED)),
+    ],
+    "declined": [SHOWN, approved(NEW, "declined: no")],
+    "approved twice": [SHOWN, *[approved(NEW, "by its digest")] * 2, applied(GOOD)],
+    "planned and approved again": [
+        *([*planned(OLD), *displayed(OLD)], approved(OLD, "by its digest")),
+        *(SHOWN, approved(NEW, "by its digest"), applied(GOOD)),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", NOW_AND_GOOD)
+def test_honest_records_of_now_are_intact(verify, name):
+    assert verify(*NOW_AND_GOOD[name], format=2).problems == ()
+
+
+BY_DIGEST = approved(NEW, "by its digest")
+NOT_GOOD_NOW = {
+    "needs not said": ([SHOWN, BY_DIGEST, applied(apply(NEW))], "by no second person"),
+    "needs one": ([SHOWN, BY_DIGEST, applied(apply(NEW, needs=1))], "by no second person"),
+    "two apply phases": ([SHOWN, BY_DIGEST, *[applied(GOOD)] * 2], "had been used"),
+    "two apply entries": ([SHOWN, BY_DIGEST, applied(GOOD, GOOD)], "had been used"),
+    "changed again without an entry": (
+        [SHOWN, BY_DIGEST, applied(GOOD), applied()],
+        "without an apply entry",
+    ),
+    "changed in verify": ([SHOWN, phase("verify", CHANGE)], "outside of apply, in verify"),
+    "changed in no phase": ([SHOWN, [CHANGE]], "outside of apply, in no phase"),
+    "a lock in verify": ([SHOWN, phase("verify", LEFT)], "outside of apply, in verify"),
+    "as the oldest format has it": ([planned(NEW), BY_DIGEST, applied()], "without an apply entry"),
+    "auto on AWS": (
+        [SHOWN, approved(NEW, "by auto, in the sandbox"), applied(GOOD)],
+        "for the sandbox alone",
+    ),
+    "not needed, yet changed": (
+        [SHOWN, approved(NEW, "not needed"), applied(apply(NEW))],
+        "something was changed",
+    ),
+    "not needed for changes": (
+        [planned(NEW, changes=["create x"]), displayed(NEW), approved(NEW, "not needed")],
+        "it has changes",
+    ),
+    "in another way": ([SHOWN, approved(NEW, "by magic"), applied(GOOD)], "no way that there is"),
+    "for another environment": (
+        [SHOWN, approved(NEW, "by typing production"), applied(GOOD)],
+        "no way that there is",
+    ),
+    "before it was displayed": (
+        [planned(NEW), BY_DIGEST, displayed(NEW), applied(GOOD)],
+        "before it was displayed",
+    ),
+    "an apply entry outside": ([SHOWN, BY_DIGEST, [GOOD]], "outside of its phase"),
+    **UNAPPROVED,
+}
+
+
+@pytest.mark.attack("F3", "a record that leaves out, repeats or reorders what had to be done")
+@pytest.mark.parametrize("name", NOT_GOOD_NOW)
+def test_what_no_run_of_now_writes_is_found(verify, name):
+    parts, problem = NOT_GOOD_NOW[name]
+    verdict = verify(*parts, format=2)
+    assert verdict.state == "unapproved"
+    assert problem in "; ".join(verdict.problems)
+
+
+@pytest.mark.attack("F3", "a record that says that nobody else was needed")
+@pytest.mark.parametrize("target", ["aws", "sandbox"])
+def test_the_settings_of_the_commit_say_who_was_needed(verify, tmp_path, target):
+    text = (
+        "app: hello\naccount: '123456789012'\nzone: x.test\nnames: [x.test]\noperators: []\n"
+        "cidr: 10.0.0.0/16\napprovals: 1\ngit: pushed\n"
+    )
+    (tmp_path / "environments").mkdir(exist_ok=True)
+    (tmp_path / "environments/staging.yml").write_text(text)
+    who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.test")
+    for words in (("init",), ("add", "environments"), (*who, "commit", "-m", "One")):
+        subprocess.run(["git", "-C", tmp_path, *words], check=True, capture_output=True)
+    head = subprocess.run(["git", "-C", tmp_path, "rev-parse", "HEAD"], capture_output=True)
+    said = {"commit": head.stdout.decode().strip(), "branch": "main", "dirty": []}
+    verdict = verify(SHOWN, BY_DIGEST, applied(GOOD), format=2, git=said, target=target)
+    assert ("by no second person" in str(verdict.problems)) == (target == "aws")
+
+
 @pytest.mark.attack("F3", "a record whose second person is the operator, or whose signature is not")
+@pytest.mark.parametrize("format", [{}, {"format": 2}], ids=["before", "now"])
 @pytest.mark.parametrize(
     "name", ["good", "alone", "nobody", "forged", "not planned", "not applied"]
 )
-def test_the_signatures_of_a_change_are_verified_from_its_record(verify, tmp_path, key, name):
+def test_the_signatures_of_a_change_are_verified_from_its_record(
+    verify, tmp_path, key, name, format
+):
     header = {"environment": "staging", "step": "provision", "account": "123456789012"}
     header |= {"region": "us-east-1", "target": "aws", "commit": "0" * 40}
     about = {"run": "r2", "digest": NEW, "summary": "s", "made": "2026-11-27T12:00:00Z"} | header
@@ -370,7 +475,8 @@ def test_the_signatures_of_a_change_are_verified_from_its_record(verify, tmp_pat
         del facts["planned" if name == "not planned" else "applying"]
     by = [] if name == "nobody" else [approval]
 
-    parts = [planned(NEW), displayed(NEW), approved(NEW, by=by)]
+    how = "by its digest and by bob@example.com"
+    parts = [planned(NEW), displayed(NEW), approved(NEW, how, by=by)]
     change = applied(apply(NEW, **facts))
-    verdict = verify(*parts, change, lines=lines)
+    verdict = verify(*parts, change, lines=lines, **format)
     assert verdict.state == ("intact" if name == "good" else "unapproved"), verdict

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import boto3
+import botocore.loaders
 import pytest
 from moto import mock_aws
 
-from daybook import aws
+from daybook import aws, settings, target
 from daybook.target import Target
 
 REGION = "us-east-1"
@@ -20,6 +22,63 @@ def here(monkeypatch):
         monkeypatch.setenv(name, "test")
     with mock_aws():
         yield Target("sandbox", "123456789012", REGION, {})
+
+
+CHOSEN = {"app": "hello", "zone": "x.test", "names": ["x.test"], "cidr": "10.0.0.0/16"}
+SERVICES = ("sts", "ssm", "s3", "iam", "route53", "ec2", "ecr")
+ELSEWHERE = "http://127.0.0.1:9"
+LED_AWAY = {
+    "a variable": {"AWS_ENDPOINT_URL": ELSEWHERE},
+    "a service's variable": {f"AWS_ENDPOINT_URL_{each.upper()}": ELSEWHERE for each in SERVICES},
+    "the configuration": {"AWS_CONFIG_FILE": "config"},
+    "a profile": {"AWS_CONFIG_FILE": "config", "AWS_PROFILE": "work"},
+    "models of one's own": {"AWS_DATA_PATH": "models"},
+    "an authority of one's own": {"AWS_CA_BUNDLE": "ca.pem"},
+}
+
+
+@pytest.mark.attack("F3", "another server, or another authority, that answers as AWS")
+@pytest.mark.parametrize("way", LED_AWAY)
+def test_on_aws_nothing_but_botocore_says_where_aws_is(monkeypatch, tmp_path, way):
+    own = "".join(f"{each} =\n  endpoint_url = {ELSEWHERE}\n" for each in SERVICES)
+    everywhere = f"endpoint_url = {ELSEWHERE}\nservices = x\nca_bundle = ca.pem\n"
+    (tmp_path / "config").write_text(
+        f"[default]\n{everywhere}[profile work]\n{everywhere}[services x]\n{own}"
+    )
+    if "models" in way:
+        # As ~/.aws/models, which botocore reads before its own.
+        builtin = Path(botocore.loaders.Loader.BUILTIN_DATA_PATH)
+        (tmp_path / "models").mkdir()
+        text = (builtin / "endpoints.json").read_text().replace("amazonaws.com", "evil.test")
+        (tmp_path / "models/endpoints.json").write_text(text)
+        path = str(tmp_path / "models")
+        monkeypatch.setattr(botocore.loaders.Loader, "CUSTOMER_DATA_PATH", path)
+    monkeypatch.chdir(tmp_path)
+    for name, value in {**LED_AWAY[way], "AWS_ACCESS_KEY_ID": "a"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    chosen = settings.Settings(account="210987654321", operators=[], **CHOSEN)
+    real = target.resolve(chosen, tmp_path, rehearse=False)
+    for service in SERVICES:
+        client = aws.client(real, service)
+        assert client.meta.endpoint_url.startswith("https://")
+        assert client.meta.endpoint_url.endswith(".amazonaws.com")
+        assert client._endpoint.http_session._verify is True
+    assert not [name for name in real.environ if name.startswith("AWS_ENDPOINT_URL")]
+
+
+def test_a_rehearsal_goes_by_the_sandbox_s_variables_alone(monkeypatch, tmp_path):
+    """A profile that does not exist, or another endpoint, are the operator's own affair."""
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        monkeypatch.setenv(name, "work")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", ELSEWHERE)
+    (tmp_path / ".sandbox").mkdir()
+    lines = ("AWS_ENDPOINT_URL=http://127.0.0.1:7", "AWS_ACCESS_KEY_ID=a")
+    lines += ("AWS_SECRET_ACCESS_KEY=b", "AWS_REGION=us-east-1")
+    (tmp_path / ".sandbox/target.env").write_text("\n".join(lines))
+    chosen = settings.Settings(account="210987654321", operators=[], **CHOSEN)
+    sandbox = target.resolve(chosen, tmp_path, rehearse=True)
+    assert aws.client(sandbox, "sts").meta.endpoint_url == "http://127.0.0.1:7"
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
+import httpx
 import pytest
 from moto.sts.responses import TokenResponse
 
@@ -31,7 +33,13 @@ SUBJECT = "repo:octo-org/operations:environment:production"
 
 def chosen(key) -> settings.Settings:
     fields = {"app": "hello", "account": ACCOUNT, "zone": "x.test", "names": ["x.test"]}
-    fields |= {"cidr": "10.0.0.0/16", "operators": [], "ssh_key": str(key), "approvals": 1}
+    fields |= {
+        "cidr": "10.0.0.0/16",
+        "operators": [],
+        "ssh_key": str(key),
+        "approvals": 1,
+        "git": "pushed",
+    }
     return settings.Settings.model_validate(fields)
 
 
@@ -63,9 +71,11 @@ def register(tmp_path, key):
 @pytest.mark.usefixtures("outside")
 def test_a_person_is_the_name_beside_their_key(register, key):
     root = register("ann@example.com {both} {key}")
-    found = identity.find(root, ENV, chosen(key), make_target())
+    found = identity.find(root, ENV, chosen(key), make_target(), signers.load(root))
     assert (found.name, found.title, found.workflow) == ("ann@example.com", "ann@example.com", {})
-    check = identity.is_known(root, ENV, chosen(key), make_target())("operator")
+    check = identity.is_known(root, ENV, chosen(key), make_target(), partial(signers.load, root))(
+        "operator"
+    )
     assert (check.is_ok, check.observed) == (True, "ann@example.com")
 
 
@@ -87,7 +97,9 @@ def test_a_person_is_the_name_beside_their_key(register, key):
 )
 def test_somebody_unknown_may_not_plan(register, key, line, observed, fix):
     root = register(line)
-    check = identity.is_known(root, ENV, chosen(key), make_target())("operator")
+    check = identity.is_known(root, ENV, chosen(key), make_target(), partial(signers.load, root))(
+        "operator"
+    )
     assert check.is_ok is False
     assert observed in check.observed
     assert fix in check.fix
@@ -98,7 +110,9 @@ def test_somebody_unknown_may_not_plan(register, key, line, observed, fix):
 @pytest.mark.usefixtures("outside")
 def test_no_key_at_all_is_said(register, tmp_path):
     root = register()
-    check = identity.is_known(root, ENV, chosen(tmp_path / "none"), make_target())("operator")
+    check = identity.is_known(
+        root, ENV, chosen(tmp_path / "none"), make_target(), partial(signers.load, root)
+    )("operator")
     assert (check.is_ok, "ssh-keygen -t ed25519" in check.fix) == (False, True)
 
 
@@ -111,7 +125,9 @@ def test_a_public_key_alone_proves_nothing(register, key, tmp_path):
     for private in (None, "-----BEGIN OPENSSH PRIVATE KEY-----\n"):
         if private:
             own.write_text(private)
-        check = identity.is_known(root, ENV, chosen(own), make_target())("operator")
+        check = identity.is_known(
+            root, ENV, chosen(own), make_target(), partial(signers.load, root)
+        )("operator")
         assert check.is_ok is False
 
 
@@ -121,16 +137,18 @@ def test_a_rehearsal_takes_the_operator_s_own_key_or_the_sandbox_s_if_registered
 ):
     root = register("ann@example.com {both} {key}")
     sandbox = make_target("sandbox", DAYBOOK_SSH_KEY=str(key))
-    assert identity.find(root, ENV, chosen(tmp_path / "none"), sandbox).key == key
+    assert (
+        identity.find(root, ENV, chosen(tmp_path / "none"), sandbox, signers.load(root)).key == key
+    )
     monkeypatch.setenv("DAYBOOK_SSH_KEY", str(key))
     other = make_target("sandbox", DAYBOOK_SSH_KEY=str(tmp_path / "none"))
-    assert identity.find(root, ENV, chosen(tmp_path / "none"), other).key == key
+    assert identity.find(root, ENV, chosen(tmp_path / "none"), other, signers.load(root)).key == key
 
 
-def job(actor="ada", environment=ENV) -> RunJob:
+def job(actor="ada", environment=ENV, attempt="1") -> RunJob:
     event = Event("workflow_dispatch", "octo-org/operations", "refs/heads/main", "a" * 40, actor)
     run = Run(1, 1, event, ".github/workflows/run.yml")
-    run.github = github(run, "http://127.0.0.1")
+    run.github = github(run, "http://127.0.0.1") | {"run_attempt": attempt}
     return RunJob(1, run, Job("run", "run", (), ()), environment=environment)
 
 
@@ -168,11 +186,12 @@ def serve(world, monkeypatch):
 
     def become(token=None, role=ROLE, credentials=True) -> Target:
         good = issuer.token(job(), identity.AUDIENCE)
+        github = {"GITHUB_SERVER_URL": f"http://127.0.0.1:{server.server_port}"}
         tokens["now"] = token or good
         monkeypatch.setenv(identity.TOKEN_URL, f"http://127.0.0.1:{server.server_port}/?x=1")
         monkeypatch.setenv(identity.TOKEN, "secret")
         if not credentials:
-            return make_target("sandbox")
+            return make_target("sandbox", **github)
         made = boto3.client("sts", region_name=REGION).assume_role_with_web_identity(
             RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{role}",
             RoleSessionName="GitHubActions",
@@ -183,6 +202,7 @@ def serve(world, monkeypatch):
             AWS_ACCESS_KEY_ID=made["AccessKeyId"],
             AWS_SECRET_ACCESS_KEY=made["SecretAccessKey"],
             AWS_SESSION_TOKEN=made["SessionToken"],
+            **github,
         )
 
     become.issuer = issuer
@@ -193,7 +213,7 @@ def serve(world, monkeypatch):
 @pytest.mark.usefixtures("outside")
 def test_in_a_workflow_it_is_subject_and_actor_as_aws_confirms_them(register, key, serve):
     root = register("hello-workflows {both} {key}")
-    found = identity.find(root, ENV, chosen(key), serve())
+    found = identity.find(root, ENV, chosen(key), serve(), signers.load(root))
     assert found.name == "hello-workflows"
     assert found.title == f"workflow {SUBJECT} by ada"
     assert found.workflow == {"role": ROLE, "subject": SUBJECT, "actor": "ada"}
@@ -223,7 +243,68 @@ def test_variables_make_no_workflow(register, key, serve, name):
         "forged": "AWS does not accept this job's OIDC token",
         "staging": "AWS does not accept this job's OIDC token",
         "person": "A workflow acts with the key of ann@example.com",
-        "http": "not https",
+        "http": "not GitHub's",
     }[name]
     with pytest.raises(PreflightFailed, match=expected):
-        identity.find(root, ENV, chosen(key), target)
+        identity.find(root, ENV, chosen(key), target, signers.load(root))
+
+
+@pytest.mark.attack("F3", "a workflow that an app started, or somebody else's run that is re-run")
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"actor": "renovate[bot]"}, "must be started by a person"),
+        ({"actor": "Renovate[BOT]"}, "must be started by a person"),
+        ({"attempt": "2"}, "does not say who re-runs it"),
+        ({"attempt": ""}, "no subject, actor and attempt"),
+    ],
+)
+def test_a_workflow_has_a_person_who_started_it(register, key, serve, facts, expected):
+    root = register("hello-workflows {both} {key}")
+    target = serve(serve.issuer.token(job(**facts), identity.AUDIENCE))
+    with pytest.raises(PreflightFailed, match=expected):
+        identity.find(root, ENV, chosen(key), target, signers.load(root))
+
+
+@pytest.mark.attack("F3", "a server of one's own that gives tokens")
+@pytest.mark.parametrize(
+    ("url", "is_github"),
+    [
+        ("https://pipelines.actions.githubusercontent.com/a/b?api-version=2.0", True),
+        ("https://run-actions-1-azure-eastus.actions.githubusercontent.com/137//idtoken/1", True),
+        ("http://pipelines.actions.githubusercontent.com/a?b", False),
+        ("https://localhost:8443/?a=b", False),
+        ("https://actions.githubusercontent.com.evil.test/a?b", False),
+        ("https://evilactions.githubusercontent.com/a?b", False),
+        ("https://evil.test/.actions.githubusercontent.com/", False),
+        ("https://evil.test#x.actions.githubusercontent.com/", False),
+        ("https://evil.test?x.actions.githubusercontent.com/", False),
+        ("https://u@x.actions.githubusercontent.com/", False),
+        ("https://x.actions.githubusercontent.com@evil.test/", False),
+        ("https://x.actions.githubusercontent.com:8443/", False),
+        ("https://evil.test\\.actions.githubusercontent.com/", False),
+        ("https://x.actions.githubusercontent.com/a\nb", False),
+        ("", False),
+    ],
+)
+def test_a_token_is_asked_of_github_alone(url, is_github):
+    assert identity._is_github(url, make_target()) is is_github
+    sandbox = make_target("sandbox", GITHUB_SERVER_URL="http://10.0.0.1:80")
+    assert not identity._is_github(url, sandbox)
+    assert not identity._is_github("http://10.0.0.1:8080/x", sandbox)
+    assert identity._is_github("http://10.0.0.1:80/_actions/oidc?job=1", sandbox)
+
+
+@pytest.mark.attack("F3", "a proxy and an authority of one's own between Daybook and GitHub")
+def test_the_environment_says_nothing_about_a_token(monkeypatch):
+    asked = {}
+
+    def get(url, **options):
+        asked.update(options, url=url)
+        raise httpx.ConnectError("no network")
+
+    monkeypatch.setattr(httpx, "get", get)
+    with pytest.raises(PreflightFailed, match="gives this job no OIDC token"):
+        identity._token("https://x.actions.githubusercontent.com/?a=b", "t", make_target())
+    assert (asked["trust_env"], "verify" in asked) == (False, False)

@@ -34,10 +34,24 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_the_checkout(checkout):
     found = provenance.git(checkout)
-    assert (found["branch"], found["dirty"]) == ("main", ["a file", "new"])
+    assert (found["branch"], found["dirty"]) == (
+        "main",
+        ["changed: a file", "not in the commit: new"],
+    )
     assert len(found["commit"]) == 40
     who = provenance.operator(checkout)
     assert (who["name"], who["email"]) == ("Ann Example", "ann@example.com")
+
+
+@pytest.mark.attack("F4", "variables and an index that have a record say another commit")
+def test_neither_variables_nor_the_index_say_what_is_checked_out(checkout, tmp_path, monkeypatch):
+    before = provenance.git(checkout)
+    subprocess.run(["git", "-C", checkout, "update-index", "--assume-unchanged", "a file"])
+    other = tmp_path / "other"
+    subprocess.run(["git", "init", "-q", "-b", "other", other], check=True)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    found = provenance.git(checkout)
+    assert found == before | {"dirty": [*before["dirty"], "not in the commit: other"]}
 
 
 def test_no_checkout(tmp_path, monkeypatch):

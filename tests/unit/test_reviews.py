@@ -56,20 +56,32 @@ class Project:
         git(self.root, "add", "--all")
         git(self.root, "commit", "--allow-empty", "-m", "More")
 
-    def note(self, value: object = None, **require_git: str) -> None:
-        said = value or json.dumps({"remote": self.url, "require_git": require_git})
+    def sign(self, *lines: str) -> None:
+        """Push a signers file of these lines, each of which has another key."""
+        text = "".join(f"{line}{PUBLIC[:-1]}{at}\n" for at, line in zip("ABC", lines, strict=False))
+        (self.root / "environments/signers").write_text(text)
+        self.commit()
+        git(self.root, "push")
+
+    def note(self, value: object = None, approvals: int = 0, **require_git: str) -> None:
+        asked = {"require_git": require_git, "approvals": dict.fromkeys(require_git, approvals)}
+        said = value or json.dumps({"remote": self.url} | asked)
         boto3.client("ssm", region_name="us-east-1").put_parameter(
             Name="/hello/account/review", Value=said, Type="String", Overwrite=True
         )
 
-    def review(self, *, is_account: bool = False, env: str = "staging") -> reviews.Review:
+    def review(
+        self, *, is_account: bool = False, env: str = "staging", override: str = ""
+    ) -> reviews.Review:
         chosen = load(self.root, env)
         target = Target("sandbox", "123456789012", "us-east-1", REGION)
         code = self.root / "lib/daybook"
-        return reviews.Review(self.root, env, chosen, target, is_account, code)
+        is_overridden = bool(override.strip())
+        return reviews.Review(self.root, env, chosen, target, is_account, code, is_overridden)
 
     def check(self, *, override: str = "", **options):
-        return place.is_reviewed(self.review(**options), override=override)("review")
+        review = self.review(override=override, **options)
+        return place.is_reviewed(review, override=override)("review")
 
 
 @pytest.fixture
@@ -162,6 +174,10 @@ PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
 ANN, EVE = (f'{name}@example.com namespaces="daybook-approval" ' for name in ("ann", "eve"))
 
 
+def git_head(root: Path) -> str:
+    return (root / ".git/refs/heads/main").read_text().strip()
+
+
 def names(review: reviews.Review) -> list[str]:
     return [each.name for each in review.signers().lines]
 
@@ -180,20 +196,147 @@ def test_signers_are_those_of_the_reviewed_commit(project):
     assert names(project.review()) == ["eve@example.com"], "nothing is required"
 
 
+@pytest.mark.attack("F4", "a key that was revoked since, from an old reviewed commit")
+def test_signers_are_those_of_the_tip_and_not_of_an_old_commit(project):
+    project.note(staging="pushed", approvals=1)
+    project.sign(ANN, EVE)
+    project.sign(ANN)
+    git(project.root, "checkout", "HEAD~1")
+    assert project.check().is_ok
+    assert names(project.review()) == ["ann@example.com"]
+
+
 @pytest.mark.attack("F4", "one's own key in signers, under an override")
-def test_under_an_override_signers_are_the_last_that_were_reviewed(project, tmp_path):
-    project.note(staging="pushed")
-    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="hello-state-123456789012")
-    file = project.root / "environments/signers"
-    file.write_text(f"{ANN}{PUBLIC}\n")
+@pytest.mark.parametrize("is_answering", [True, False])
+def test_an_override_never_excuses_the_people(project, tmp_path, is_answering):
+    project.note(staging="pushed", approvals=1)
+    bucket = "hello-state-123456789012"
+    s3 = boto3.client("s3", region_name="us-east-1")
+    s3.create_bucket(Bucket=bucket)
+    project.sign(ANN)
+    project.review().remember()
+    (project.root / "environments/signers").write_text(f"{EVE}{PUBLIC}\n")
+    project.write(git="any", approvals=0)
+    project.commit()
+    s3.put_object(Bucket=bucket, Key="reviewed/staging", Body=git_head(project.root).encode())
+    if not is_answering:
+        (tmp_path / "team.git").rename(tmp_path / "gone.git")
+    review = project.review(override="GitHub is down")
+    review.remember()
+    assert project.check(override="GitHub is down").is_ok
+    assert (names(review), review.approvals) == (["ann@example.com"], 1)
+    if not is_answering:
+        with pytest.raises(PreflightFailed, match="cannot be looked up"):
+            project.review().signers()
+
+
+LESS = {
+    "an old reviewed commit": lambda project: git(project.root, "checkout", "HEAD~1"),
+    "a commit of one's own": lambda project: (project.write(approvals=0), project.commit()),
+    "an edited file": lambda project: project.write(approvals=0),
+    "no such environment": lambda project: (
+        (project.root / "environments/staging.yml").rename(project.root / "environments/old.yml"),
+        project.write(git="any", names=["other.daybook.test"]),
+        project.commit(),
+    ),
+}
+
+
+@pytest.mark.attack("F3", "one person applies alone, from a checkout without `approvals: 1`")
+@pytest.mark.parametrize("override", ["", "GitHub is down"])
+@pytest.mark.parametrize("is_account", [False, True])
+@pytest.mark.parametrize("noted", [0, 1])
+@pytest.mark.parametrize("way", LESS)
+def test_the_strictest_of_note_tip_and_checkout_counts(project, way, noted, is_account, override):
+    """Whether the account has noted the approvals, or the reviewed branch alone has them."""
+    project.write(git="pushed", approvals=1)
     project.commit()
     git(project.root, "push")
-    project.review().remember()
-    file.write_text(f"{EVE}{PUBLIC}\n")
+    project.note(staging="pushed", approvals=noted)
+    LESS[way](project)
+    assert project.review(is_account=is_account, override=override).approvals == 1
+
+
+@pytest.mark.attack("F3", "an account that requires approvals of any commit, and an edited file")
+def test_the_note_alone_is_enough(project):
+    project.note(staging="any", approvals=1)
+    project.write(approvals=0)
+    assert project.review().approvals == 1
+
+
+@pytest.mark.attack("F3", "bootstrap by way of an environment that needs no second person")
+def test_what_all_share_needs_as_many_people_as_any_environment(project):
+    project.write("loose")
+    project.write("strict", git="pushed", approvals=1)
+    assert project.review(env="loose", is_account=True).git_required == "pushed"
     project.commit()
-    (tmp_path / "team.git").rename(tmp_path / "gone.git")
-    project.review().remember()
-    assert names(project.review()) == ["ann@example.com"]
+    git(project.root, "push")
+    project.note(loose="any", staging="any", strict="pushed")
+    assert project.review(env="loose").approvals == 0
+    (project.root / "environments/strict.yml").unlink()
+    for noted in (0, 1):
+        project.note(loose="any", staging="any", strict="pushed", approvals=noted)
+        assert project.review(env="loose", is_account=True).approvals == 1
+
+
+@pytest.mark.attack("F3", "bootstrap from an old commit, which notes that less is required")
+def test_bootstrap_notes_no_less_than_the_reviewed_branch_has(project):
+    project.write(git="any")
+    project.commit()
+    project.write(git="pushed", approvals=1)
+    project.commit()
+    git(project.root, "push")
+    project.note(staging="pushed", approvals=1)
+    git(project.root, "checkout", "HEAD~1")
+    assert project.review(is_account=True).to_note == {
+        "staging": reviews.Requirement("pushed", approvals=1)
+    }
+
+
+@pytest.mark.attack(
+    "F3", "settings edited while the step is constructed, and put back before preflight"
+)
+def test_the_settings_that_the_run_has_read_are_those_of_the_commit(project):
+    project.write(git="pushed", approvals=1)
+    project.commit()
+    git(project.root, "push")
+    project.note(staging="pushed", approvals=0)
+    project.write(git="any", operators=["203.0.113.9/32"])
+    review = project.review()
+    git(project.root, "checkout", "environments")
+    assert review.approvals == 1
+    with pytest.raises(PreflightFailed, match="not those of the commit") as caught:
+        review.require_same_files()
+    assert "when the run began: environments/staging.yml" in caught.value.details[0]
+
+
+@pytest.mark.attack("F4", "a note taken away, of an older bootstrap, or of other environments")
+@pytest.mark.parametrize("note", ["none", "older", "another's", "whole"])
+def test_an_account_with_a_state_says_what_it_requires(project, note):
+    project.write()
+    assert project.check().is_ok, "there is nothing yet"
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="hello-state-123456789012")
+    if note == "older":
+        project.note(json.dumps({"remote": "", "require_git": {"staging": "any"}}))
+    elif note != "none":
+        project.note(**{"staging" if note == "whole" else "qa": "any"})
+    check = project.check()
+    assert check.is_ok == (note == "whole")
+    assert check.is_ok or check.fix == "daybook run bootstrap -p env staging"
+    assert project.check(is_account=True).is_ok, "bootstrap writes it"
+
+
+@pytest.mark.attack("F3", "a reviewed branch that requires more since the plan was shown")
+def test_before_apply_the_server_and_the_account_are_asked_again(project):
+    project.note(staging="pushed", approvals=0)
+    review = project.review()
+    assert review.approvals == 0
+    project.write(git="pushed", approvals=1)
+    project.commit()
+    git(project.root, "push")
+    assert review.approvals == 0
+    review.ask_again()
+    assert review.approvals == 1
 
 
 @pytest.mark.attack("F4", "one's own key in signers, under an override and without a last commit")

@@ -44,9 +44,29 @@ def test_an_id_sorts_by_time_and_names_the_step():
 
 
 def test_the_command_line_chooses_the_id_once(begin, monkeypatch):
-    monkeypatch.setenv(RUN_ID, "chosen")
-    assert begin().id == "chosen"
-    assert begin().id != "chosen"
+    chosen = new_id("provision")
+    monkeypatch.setenv(RUN_ID, chosen)
+    assert begin().id == chosen
+    assert begin().id != chosen
+
+
+@pytest.mark.attack("A1", "a run's id that leads its record to where nobody looks")
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("../../../../elsewhere", "x/y", "..", ".plans", "-x", "a" * 300, "chosen"),
+        *("20261123T184500Z-configure-3fa9c2", "20261123T184500Z-provision-3fa9c2/../x"),
+        *("20261123T184500Z-provision-3fa9c2\n", "taken"),
+    ],
+)
+def test_an_id_that_is_none_of_this_step_begins_no_run(begin, monkeypatch, tmp_path, given):
+    if given == "taken":
+        given = begin().id
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setenv(RUN_ID, given)
+    with pytest.raises(SettingsError, match=r"is no id of a run|There is a run"):
+        begin()
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_phases_come_in_their_order(begin):

@@ -404,6 +404,19 @@ def test_a_file_that_can_be_no_environments_is_refused(root, name):
         settings.load(root, name)
 
 
+@pytest.mark.attack("F3", "approvals that anyone can take out of their checkout")
+@pytest.mark.parametrize("git", ["", "git: any", "git: clean", "git: pushed"])
+@pytest.mark.parametrize("account", ["sandbox", "'123456789012'"])
+def test_on_an_account_approvals_need_reviewed_settings(root, git, account):
+    write(root, f"{changed('account', account)}\napprovals: 1\n{git}\n")
+    if account == "sandbox" or git == "git: pushed":
+        assert settings.load(root, "staging").approvals == 1
+        return
+    with pytest.raises(SettingsError) as caught:
+        settings.load(root, "staging")
+    assert "needs git: pushed" in str(caught.value)
+
+
 @pytest.mark.attack("F12", "settings that are a link out of what was reviewed")
 def test_settings_are_no_link(root):
     (root / "elsewhere.yml").write_text(GOOD)

@@ -17,6 +17,8 @@ BASIS = {
     "environment": "staging",
     "step": "provision",
     "account": "123456789012",
+    "region": "us-east-1",
+    "target": "aws",
     "commit": "3fa9c2" * 7,
     "state": "serial 7 of 3f2a",
 }
@@ -186,6 +188,8 @@ def test_a_plan_survives_its_way_to_the_bucket():
         {"made": "yesterday"},
         {"made": "2026-01-01T00:00:00"},
         {"more": 1},
+        {"is_left": "maybe"},
+        *({"basis": {k: v for k, v in BASIS.items() if k != name}} for name in list(BASIS)[:-1]),
     ],
     ids=str,
 )

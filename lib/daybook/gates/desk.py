@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from daybook import aws, signers, ui
+from daybook import aws, git, signers, ui
 from daybook.errors import ApprovalNeeded, ApprovalRefused, CommandFailed
 from daybook.gates import approval, gate, identity, statement, waiting
 from daybook.gates.identity import Identity
@@ -58,7 +58,7 @@ class Desk:
         """Tell whether who plans must be known: not for `auto`, which stands for everybody."""
         run = self._run
         is_automatic = run.target.is_sandbox and run.parameters.get("approve") == gate.AUTO
-        return bool(run.settings.approvals) and not is_automatic
+        return not is_automatic and bool(run.load_approvals())
 
     def clear_away(self) -> None:
         """Forget the plan before this one, and what was approved of it: another one is made."""
@@ -258,10 +258,12 @@ class Desk:
     def _signatures(self, given: gate.Approval) -> dict[str, Any]:
         """Sign that this run applies the plan, and judge the approvals once more with that.
 
-        Returns {} where no second person is needed, or `auto` stands for everybody.
+        Returns how many people it needs besides the operator, and where it needs one what they
+        have signed. `auto` stands for everybody; before the first bootstrap there is nobody to ask.
         """
-        if given.is_automatic or not self._needs_second():
-            return {}
+        needs = 0 if given.is_automatic else self._run.load_approvals()
+        if not needs or not self._has_bucket():
+            return {"needs": needs}
         me, pending = self._identity(), self._waiting
         applying, applier = statement.sign(
             pending.about,
@@ -281,17 +283,17 @@ class Desk:
         return {
             "made": pending.made,
             "made_by": pending.run,
-            "needs": self._run.settings.approvals,
+            "needs": needs,
             "planned": dict(pending.planned),
             "applying": asdict(applying),
         }
 
     def _needs_second(self) -> bool:
-        return bool(self._run.settings.approvals) and self._has_bucket()
+        return bool(self._run.load_approvals()) and self._has_bucket()
 
     def _identity(self) -> Identity:
         run = self._run
-        return identity.find(run.root, run.env, run.settings, run.target)
+        return identity.find(run.root, run.env, run.settings, run.target, run.load_signers())
 
     def _office(self) -> approval.Office:
         target = self._run.target
@@ -306,7 +308,7 @@ class Desk:
             "account": run.target.account,
             "region": run.target.region,
             "target": run.target.name,
-            "commit": provenance.git(run.root)["commit"],
+            "commit": git.head(run.root),
             "settings": record.digest(run.root / "environments" / f"{run.env}.yml"),
             "state": self._state(),
         }

@@ -16,6 +16,7 @@ AUTO = "auto"
 """The approval that the sandbox takes for any plan."""
 NOT_NEEDED = "not needed"
 AUTOMATIC = "by auto, in the sandbox"
+BY_DIGEST = "by its digest"
 MOST_NAMED = 20
 """How many destroyed things a gate names."""
 DANGERS = ("destroy", "replace", "remove", "discard")
@@ -128,7 +129,7 @@ def decide(plan: Plan, given: str, *, is_sandbox: bool, command: str) -> Approva
             observed=given,
             next=f"read the plan above; if it is right: {command}",
         )
-    return Approval(plan.digest, "by its digest")
+    return Approval(plan.digest, BY_DIGEST)
 
 
 def _automatic(plan: Plan, is_sandbox: bool, command: str) -> Approval:

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from daybook import aws, signers
 from daybook import target as targets
 from daybook.checks import Check, Question
 from daybook.errors import DaybookError, PreflightFailed
-from daybook.gates.statement import Party
+from daybook.gates.statement import Party, is_nobody
 from daybook.record import provenance, signing
 from daybook.settings import Settings
 from daybook.signers import RECORD, Signers
@@ -29,6 +29,10 @@ TIMEOUT_S = 20
 MAX_TOKEN = 16_000
 _ASSUMED = re.compile(r"arn:[a-z-]+:sts::[0-9]{12}:assumed-role/([\w+=,.@-]+)/[\w+=,.@-]+")
 _CLAIM = re.compile(r"[\x21-\x7e]{1,300}")
+_GITHUB = re.compile(r"https://([a-z0-9-]+\.)+actions\.githubusercontent\.com(:443)?/[\x21-\x7e]*")
+"""Where GitHub gives its jobs tokens: only it has a certificate for these names."""
+_FIRST = "1"
+"""The attempt that the actor of a run has started; a re-run by somebody else keeps the actor."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,8 @@ class Identity:
         return Party(self.name, actor=self.workflow.get("actor", "").casefold())
 
 
-def find(root: Path, env: str, settings: Settings, target: Target) -> Identity:
+def find(root: Path, env: str, settings: Settings, target: Target, allowed: Signers) -> Identity:
     """Return who acts here; PreflightFailed says which line of environments/signers is missing."""
-    allowed = signers.load(root)
     workflow = _workflow(env, settings, target)
     candidates = keys(settings, target)
     marks = [signing.fingerprint(signing.public_key(key)) for key in candidates]
@@ -72,19 +75,22 @@ def find(root: Path, env: str, settings: Settings, target: Target) -> Identity:
     )
 
 
-def is_known(root: Path, env: str, settings: Settings, target: Target) -> Question:
-    """Ask who acts here, and have the private key prove it."""
+def is_known(
+    root: Path, env: str, settings: Settings, target: Target, load: Callable[[], Signers]
+) -> Question:
+    """Ask who acts here, and have the private key prove it. load: reads whose keys count."""
 
     def question(name: str) -> Check:
         expected = f"a key of {signers.FILE} for {RECORD}"
         try:
-            found = find(root, env, settings, target)
+            allowed = load()
+            found = find(root, env, settings, target, allowed)
         except DaybookError as err:
             observed = "; ".join((err.observed or err.message, *err.details))
             return Check(name, expected, observed, is_ok=False, fix=err.next or "")
         challenge = os.urandom(16)
         signature, why = signing.sign(challenge, found.key, RECORD)
-        proved = signing.check(challenge, signature, signers.load(root), RECORD)
+        proved = signing.check(challenge, signature, allowed, RECORD)
         if proved.is_good and proved.name == found.name:
             return Check(name, expected, found.title, is_ok=True)
         observed = why or f"{found.key.name} is not the private half of the key of {found.name}"
@@ -195,15 +201,52 @@ def _workflow(env: str, settings: Settings, target: Target) -> dict[str, str]:
     claims = _claims(token)
     if claims["sub"] != answer.get("SubjectFromWebIdentityToken", claims["sub"]):
         raise PreflightFailed("AWS read another subject in this job's OIDC token.")
+    _require_person(claims)
     return {"role": wanted, "subject": claims["sub"], "actor": claims["actor"]}
 
 
+def _require_person(claims: Mapping[str, str]) -> None:
+    """Raise PreflightFailed unless the token says which person has started this job.
+
+    https://docs.github.com/en/actions/reference/security/oidc: there is no claim for who re-runs.
+    """
+    if is_nobody(claims["actor"]):
+        raise PreflightFailed(
+            "With approvals: 1, a workflow must be started by a person.",
+            expected="an actor who is a person",
+            observed=claims["actor"],
+            next="a person starts the workflow: Run workflow, or gh workflow run",
+        )
+    if claims["run_attempt"] != _FIRST:
+        raise PreflightFailed(
+            "With approvals: 1, a workflow cannot be re-run: GitHub does not say who re-runs it.",
+            expected="the first attempt of a run",
+            observed=f"attempt {claims['run_attempt']} of a run that {claims['actor']} started",
+            next="start a new run of the workflow: Run workflow, or gh workflow run",
+        )
+
+
+def _is_github(url: str, target: Target) -> bool:
+    """Tell whether a URL is where GitHub gives tokens; in a rehearsal, where the sandbox does."""
+    if not target.is_sandbox:
+        return bool(_GITHUB.fullmatch(url))
+    server = target.environ.get("GITHUB_SERVER_URL", "").rstrip("/")
+    return bool(server) and url.startswith(f"{server}/")
+
+
 def _token(url: str, bearer: str, target: Target) -> str:
-    if not (url.startswith("https://") or target.is_sandbox):
-        raise PreflightFailed("GitHub's address for OIDC tokens is not https.", next="run in a job")
+    if not _is_github(url, target):
+        raise PreflightFailed(
+            "GitHub's address for OIDC tokens is not GitHub's.",
+            expected="https:// and a host under actions.githubusercontent.com",
+            next=f"unset {TOKEN_URL}, or run in a job on github.com",
+        )
     headers = {"Authorization": f"Bearer {bearer}"}
     try:
-        answer = httpx.get(f"{url}&audience={AUDIENCE}", headers=headers, timeout=TIMEOUT_S)
+        # Without trust in the environment, which may name a proxy and an authority of one's own.
+        answer = httpx.get(
+            f"{url}&audience={AUDIENCE}", headers=headers, timeout=TIMEOUT_S, trust_env=False
+        )
         answer.raise_for_status()
         token = answer.json()["value"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as err:
@@ -220,9 +263,9 @@ def _claims(token: str) -> dict[str, str]:
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        found = {name: claims[name] for name in ("sub", "actor")}
+        found = {name: claims[name] for name in ("sub", "actor", "run_attempt")}
     except (IndexError, ValueError, KeyError, TypeError) as err:
-        raise PreflightFailed("The job's OIDC token has no subject and actor.") from err
+        raise PreflightFailed("The job's OIDC token has no subject, actor and attempt.") from err
     if not all(isinstance(value, str) and _CLAIM.fullmatch(value) for value in found.values()):
-        raise PreflightFailed("The job's OIDC token has no subject and actor.")
+        raise PreflightFailed("The job's OIDC token has no subject, actor and attempt.")
     return found

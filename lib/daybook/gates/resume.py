@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from daybook import git
 from daybook.errors import SettingsError
 from daybook.gates.gate import AUTO
 from daybook.gates.waiting import differences
-from daybook.record import archive, journal, provenance, record
+from daybook.record import archive, journal, record
 
 GIVEN_ANEW = ("approve", "confirm", "override_freeze", "override_git")
 """What an operator says of one run; every other parameter stays as it was."""
@@ -65,7 +66,7 @@ def _require_unchanged(header: Mapping[str, Any], notebook: Path, root: Path) ->
     now = {
         "template": record.digest(notebook),
         "settings": record.digest(root / "environments" / f"{header['environment']}.yml"),
-        "commit": provenance.git(root)["commit"],
+        "commit": git.head(root),
     }
     if details := differences(before, now):
         raise SettingsError(

@@ -172,8 +172,10 @@ def conflict(approver: Party, operators: Iterable[Party], allowed: Signers) -> s
     for operator in operators:
         if operator.name == name:
             return f"{name} is the operator of this plan"
-        if not operator.actor or operator.actor.endswith(_BOT):
+        if not operator.actor:
             continue
+        if is_nobody(operator.actor):
+            return f"the workflow was started by {operator.actor}, which is no person"
         logins = {each.github for each in allowed.named(name)} - {""}
         if not logins:
             fix = f"{signers.FILE} has no github:LOGIN for {name}"
@@ -181,6 +183,11 @@ def conflict(approver: Party, operators: Iterable[Party], allowed: Signers) -> s
         if operator.actor in logins:
             return f"{name} started the workflow ({operator.actor})"
     return ""
+
+
+def is_nobody(actor: str) -> bool:
+    """Tell whether a GitHub login is an app: nobody knows which person had it start a run."""
+    return actor.casefold().endswith(_BOT)
 
 
 def sha256(text: str) -> str:

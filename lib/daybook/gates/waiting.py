@@ -22,7 +22,10 @@ from daybook.record import journal, provenance, record, summary
 
 FOLDER = ".plans"
 _TEXTS = ("run", "digest", "made", "summary")
-_PLACE = ("environment", "step")
+_BASIS = tuple(
+    name for name in statement.SUBJECT if name not in ("run", "digest", "summary", "made")
+)
+"""What a plan must rest on at least: what statements about it name."""
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NEW_PLAN = "make a new plan: daybook run {step} -p env {environment}"
 
@@ -56,7 +59,7 @@ class Waiting:
     def about(self) -> dict[str, str]:
         """Return what a statement about it must name."""
         facts = {"run": self.run, "digest": self.digest, "made": self.made}
-        place = {name: self.basis[name] for name in statement.SUBJECT if name in self.basis}
+        place = {name: self.basis[name] for name in _BASIS}
         return facts | place | {"summary": statement.sha256(self.summary)}
 
     def is_expired(self, hours: int, now: datetime | None = None) -> bool:
@@ -75,7 +78,8 @@ class Waiting:
             found = cls(**json.loads(raw))
             is_whole = all(isinstance(getattr(found, name), str) for name in _TEXTS)
             is_whole &= all(map(_is_texts, (found.basis, found.operator, found.planned)))
-            is_whole &= all(name in found.basis for name in _PLACE)
+            is_whole &= all(name in found.basis for name in _BASIS)
+            is_whole &= isinstance(found.is_left, bool)
             is_whole &= bool(_RUN.fullmatch(found.run))
             is_whole &= datetime.fromisoformat(found.made).tzinfo is not None
         except (ValueError, TypeError, AttributeError, RecursionError):

@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from daybook import signers
+from daybook import git, settings, signers
+from daybook.errors import SettingsError
 from daybook.gates import evidence
 from daybook.record import journal, record, signing, summary
 from daybook.signers import Signers
@@ -86,9 +87,26 @@ def _judge(folder: Path, links: Iterable[str]) -> Verdict:
         return Verdict(environment, run, BROKEN, signer, problems)
     entries = journal.read(folder / journal.NAME)
     load = functools.partial(signers.load, folder.parents[2])
-    if unapproved := tuple(evidence.problems(entries, load)):
+    required = functools.partial(_required, folder.parents[2], entries.header)
+    if unapproved := tuple(evidence.problems(entries, load, required)):
         return Verdict(environment, run, UNAPPROVED, signer, unapproved)
     return Verdict(environment, run, INTACT if signer else UNSIGNED, signer)
+
+
+def _required(root: Path, header: Mapping[str, Any]) -> int:
+    """Return how many approvals the settings of a record's commit ask for; 0 where nobody knows.
+
+    A rehearsal goes by the files as they were, which need not be the commit's.
+    """
+    said = header.get("git")
+    if header.get("target") == "sandbox" or not isinstance(said, dict) or not git.head(root):
+        return 0
+    commit, env = str(said.get("commit")), str(header.get("environment"))
+    try:
+        text = git.read(root, commit, f"environments/{env}.yml").decode()
+        return settings.parse(text, env).approvals
+    except (git.Unreadable, FileNotFoundError, UnicodeDecodeError, SettingsError):
+        return 0
 
 
 def _judge_open(folder: Path) -> Verdict:

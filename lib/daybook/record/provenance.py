@@ -17,6 +17,9 @@ from typing import Any
 
 import psutil
 
+from daybook import git as git_of
+from daybook import reviews
+
 _PACKAGES = ("daybook", "ansible-core", "boto3", "ipykernel", "papermill", "jupyterlab")
 _COMMANDS = {
     "git": ("git", "--version"),
@@ -50,12 +53,13 @@ def operator(root: Path) -> dict[str, str]:
 
 
 def git(root: Path) -> dict[str, Any]:
-    """Return commit, branch and the files that differ from it, a hundred at most."""
-    said = _git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=all").splitlines()
-    facts = dict(line[2:].split(" ", 1) for line in said if line.startswith("# branch."))
-    changed = [line.split(" ", 8 if line[0] in "12u" else 1)[-1] for line in said if line[0] != "#"]
-    commit, branch = (facts.get(f"branch.{name}", "") for name in ("oid", "head"))
-    return {"commit": commit, "branch": branch, "dirty": changed[:100]}
+    """Return commit, branch and how files differ from it, a hundred at most.
+
+    By their bytes, and as the preflight sees them: neither variables nor git's index have a say.
+    """
+    commit = git_of.head(root)
+    changed = reviews.files_changed(root, commit) if commit else []
+    return {"commit": commit, "branch": git_of.branch(root), "dirty": changed[:100]}
 
 
 def kernel() -> dict[str, Any]:

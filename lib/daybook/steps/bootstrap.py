@@ -117,16 +117,21 @@ class Bootstrap(Step):
             "zone": settings.zone,
             "adopt": {} if has_state else self._existing(zone if is_ours else None),
             "environments": self._environments(),
-            "review_remote": reviews.remote(settings, self.target),
+            "review_remote": self.review.remote_to_note,
             "github": self._github(),
             **({"zone_id": zone} if zone and not is_ours else {}),
         }
 
     def _environments(self) -> dict[str, dict[str, object]]:
         """Return what the account knows of each environment: its names, and what it requires."""
-        known = place.of_account(self.root, self.env, self.settings)
+        required = self.review.to_note
         return {
-            env: {"names": list(each.names), "require_git": each.git} for env, each in known.items()
+            env: {
+                "names": list(each.names),
+                "require_git": required[env].git,
+                "approvals": required[env].approvals,
+            }
+            for env, each in self.review.own.items()
         }
 
     def _github(self) -> dict[str, object]:

@@ -173,6 +173,16 @@ run "refuses_a_requirement_that_nothing_checks" {
   expect_failures = [var.environments]
 }
 
+run "refuses_more_approvals_than_daybook_asks_for" {
+  command = plan
+
+  variables {
+    environments = { staging = { names = [], approvals = 2 } }
+  }
+
+  expect_failures = [var.environments]
+}
+
 run "refuses_a_url_that_runs_a_program" {
   command = plan
 
