@@ -200,6 +200,7 @@ def test_without_a_name_it_goes_back_past_what_was_rolled_back_itself():
     step = SimpleNamespace(env="staging", _require_image=lambda *_: None)
     assert rollback.Rollback._wanted(step, "", [found]).id == OLD.id
     assert rollback.Rollback._wanted(step, again.id, [found]).id == again.id
+    assert rollback.Rollback._wanted(step, current.id, [found]).id == current.id
     with pytest.raises(PreflightFailed, match="no release before this one"):
         rollback.Rollback._wanted(step, "", [serving(Host("web-1"), current, again)])
 

@@ -62,9 +62,13 @@ class Rollback(ReleaseStep):
     def _wanted(self, given: str, serving: Sequence[Serving]) -> release.Release:
         """Return the release that is meant, which ECR must still have where no host has it.
 
-        Without a name it is what was replaced last; never one that was rolled back itself.
+        Without a name it is what was replaced last; never one that was rolled back itself. With
+        one it may also be what serves on some host, and so what the others go back to.
         """
         offered = [each for one in serving for each in can_go_back_to(one)]
+        offered += [
+            each for one in serving for each in one.releases if each.id == one.status.current
+        ]
         for found in offered if given else [each for one in serving for each in before(one)]:
             if given in ("", found.id):
                 self._require_image(found, serving)
