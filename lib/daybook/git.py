@@ -16,7 +16,6 @@ import re
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +44,8 @@ _PASSED_ON = (
 )
 """What git gets of the environment: nothing that tells it where to go or whom to trust."""
 _CREDENTIALS = r"^credential\.(.*\.)?(helper|username|usehttppath)$"
+_NO_REPOSITORY = {"GIT_DIR": os.devnull}
+"""Without it git looks for a repository, and its configuration, around the folder it runs in."""
 _TOKEN_HELPER = '!f() { echo username=x-access-token; echo "password=$GITHUB_TOKEN"; }; f'
 # What a checkout has besides its commit: caches, records, and what Daybook generates.
 _TOP = re.compile(
@@ -194,24 +195,22 @@ def tip(url: str, root: Path, *, key: Path | None = None) -> Commit:
     SSH key to offer. Raises PreflightFailed when there is no answer.
     """
     require_url(url)
-    with tempfile.TemporaryDirectory(prefix="daybook-") as nowhere:
-        environ = _environ() | _configured(url) | {"GIT_CEILING_DIRECTORIES": nowhere}
-        environ["GIT_SSH_COMMAND"] = _ssh(key)
-        command = ["git", "ls-remote", "--symref", "--", _transport(url, root), "HEAD"]
-        try:
-            done = subprocess.run(
-                command,
-                cwd=nowhere,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=ANSWER_S,
-            )
-            said, problem = done.stdout.decode("ascii", "replace"), _last_line(done.stderr)
-        except subprocess.TimeoutExpired:
-            said, problem = "", f"no answer in {ANSWER_S} s"
-        except OSError as err:
-            said, problem = "", f"git: {err.strerror}"
+    environ = _environ() | _configured(url) | _NO_REPOSITORY | {"GIT_SSH_COMMAND": _ssh(key)}
+    command = ["git", "ls-remote", "--symref", "--", _transport(url, root), "HEAD"]
+    try:
+        done = subprocess.run(
+            command,
+            cwd="/",
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=ANSWER_S,
+        )
+        said, problem = done.stdout.decode("ascii", "replace"), _last_line(done.stderr)
+    except subprocess.TimeoutExpired:
+        said, problem = "", f"no answer in {ANSWER_S} s"
+    except OSError as err:
+        said, problem = "", f"git: {err.strerror}"
     branch = re.search(r"^ref: refs/heads/([\w./-]+)\tHEAD$", said, re.M)
     found = re.search(r"^([0-9a-f]{40,64})\tHEAD$", said, re.M)
     if not found or not _ID.fullmatch(found[1]):
@@ -359,11 +358,12 @@ def _environ() -> dict[str, str]:
 
 def _configured(url: str) -> dict[str, str]:
     """Return the whole configuration of a lookup: the operator's credential helpers alone."""
+    # A value may have several lines: only -z tells where the next key begins.
     pairs = [
-        tuple(line.split(" ", 1))
+        tuple(entry.split("\n", 1))
         for scope in ("--system", "--global")
-        for line in _ask(["config", scope, "--get-regexp", _CREDENTIALS]).splitlines()
-        if " " in line
+        for entry in _ask(["config", scope, "-z", "--get-regexp", _CREDENTIALS]).split("\0")
+        if "\n" in entry
     ]
     if os.environ.get("GITHUB_TOKEN"):
         host = "/".join(url.split("/")[:3])

@@ -364,6 +364,78 @@ def test_a_forged_object_is_not_read(checkout):
         git.read(checkout.root, git.head(checkout.root), "environments/signers")
 
 
+SCOPES = {
+    "HOME": (".gitconfig", ".config/git/config"),
+    "XDG_CONFIG_HOME": ("git/config",),
+    "GIT_CONFIG": ("",),
+    "GIT_CONFIG_GLOBAL": ("",),
+    "GIT_CONFIG_SYSTEM": ("",),
+    "GIT_DIR": (".git/config",),
+    "GIT_COMMON_DIR": (".git/config",),
+    "TMPDIR": (".git/config", "../.git/config", "../../.git/config"),
+    "PWD": (".git/config", "../.git/config"),
+}
+"""Where git may look for configuration: below, or above, what a variable names."""
+
+
+@pytest.fixture
+def own(checkout) -> str:
+    """Return the URL of a repository that has one commit more than the reviewed one."""
+    bare = checkout.bare.with_name("own.git")
+    checkout.git("clone", "--quiet", "--bare", str(checkout.bare), str(bare))
+    checkout.commit("Mine")
+    checkout.git("push", "--quiet", str(bare), "main")
+    return bare.as_uri()
+
+
+@pytest.mark.attack("F4", "git's own configuration says which commit was reviewed")
+@pytest.mark.parametrize(
+    ("name", "file"), [(name, file) for name, files in SCOPES.items() for file in files]
+)
+def test_no_configuration_has_a_say(checkout, own, tmp_path, monkeypatch, name, file):
+    expected, place = git.tip(checkout.url, checkout.root), tmp_path / "a" / "b" / "place"
+    place.mkdir(parents=True)
+    config = place / file if file else place.with_name("config")
+    if config.parent.name == ".git":
+        checkout.git("init", "--quiet", str(config.parent.parent))
+    config.parent.mkdir(parents=True, exist_ok=True)
+    checkout.git("config", "--file", str(config), f"url.{own}.insteadOf", checkout.url)
+    inside = config.parent if file == ".git/config" and name.startswith("GIT_") else place
+    monkeypatch.setenv(name, str(inside if file else config))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    if name == "PWD":
+        monkeypatch.chdir(place)
+    assert git.tip(checkout.url, checkout.root) == expected
+
+
+@pytest.mark.attack("F4", "a variable of git's says which commit was reviewed")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT", "GIT_SSH", "GIT_SSH_COMMAND"),
+        *("GIT_PROXY_COMMAND", "GIT_EXEC_PATH", "GIT_NAMESPACE", "GIT_ALLOW_PROTOCOL"),
+        *("GIT_WORK_TREE", "GIT_OBJECT_DIRECTORY", "GIT_CEILING_DIRECTORIES", "GIT_TRACE"),
+    ],
+)
+def test_no_variable_has_a_say(checkout, own, tmp_path, monkeypatch, name):
+    expected = git.tip(checkout.url, checkout.root)
+    values = {"GIT_CONFIG_PARAMETERS": f"'url.{own}.insteadof={checkout.url}'"}
+    counted = {"GIT_CONFIG_COUNT": "1"}
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{own}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", checkout.url)
+    monkeypatch.setenv(name, (values | counted).get(name, str(tmp_path)))
+    assert git.tip(checkout.url, checkout.root) == expected
+
+
+@pytest.mark.attack("F4", "a credential helper's second line says which commit was reviewed")
+def test_a_value_of_several_lines_is_one_value(checkout, own):
+    expected = git.tip(checkout.url, checkout.root)
+    lines = f"store\nurl.{own}.insteadof {checkout.url}"
+    checkout.git("config", "--global", "credential.helper", lines)
+    assert git.tip(checkout.url, checkout.root) == expected
+    assert lines in git._configured(checkout.url).values()
+
+
 @pytest.mark.attack("F4", "the remote's URL runs a program or is an option")
 @pytest.mark.parametrize(
     "url",
