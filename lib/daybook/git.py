@@ -182,10 +182,12 @@ def differences(root: Path, commit: str) -> list[str]:
     """Return where the files at root differ from a commit: `["changed: lib/daybook/aws.py"]`.
 
     Every file of the commit is compared by type, mode and bytes; every other file is named unless
-    it is known to be generated. Compiled Python must be of the source beside it.
+    it is known to be generated. Compiled Python must be of the source beside it, and this Python
+    must be one that runs no other.
     """
     with objects(root) as stored:
-        return sorted(_differences(stored, root, stored.tree_of(commit), ""))
+        found = sorted(_differences(stored, root, stored.tree_of(commit), ""))
+    return [*_other_compiled(), *found]
 
 
 def tip(url: str, root: Path, *, key: Path | None = None) -> Commit:
@@ -285,10 +287,21 @@ def _compiled(root: Path, folder: str) -> Iterator[str]:
         path = f"{folder}/{each.name}"
         if suffix != ".pyc" or not each.is_file(follow_symlinks=False):
             yield f"not in the commit: {path}"
+        elif ".opt-" in stem:
+            # What -O runs; it has no assertions, so it is not what the source says.
+            yield f"compiled with -O: {path}"
         elif stem.endswith(tag):
             source = root / folder.removesuffix("__pycache__") / f"{stem.removesuffix(tag)}.py"
             if source.is_file() and not _is_compiled_from(Path(each.path), source):
                 yield f"not compiled from its source: {path}"
+
+
+def _other_compiled() -> Iterator[str]:
+    """Say why this Python runs other compiled files than those beside the sources."""
+    if sys.pycache_prefix:
+        yield "PYTHONPYCACHEPREFIX is set: compiled Python comes from another folder"
+    if sys.flags.optimize:
+        yield "PYTHONOPTIMIZE or -O is set: Python leaves out the sources' assertions"
 
 
 def _is_compiled_from(compiled: Path, source: Path) -> bool:

@@ -8,6 +8,7 @@ import os
 import py_compile
 import shutil
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -335,6 +336,14 @@ def unchecked_compiled(it: Checkout) -> None:
     py_compile.compile(str(evil), compiled, str(source), invalidation_mode=unchecked)
 
 
+def optimized_compiled(it: Checkout) -> None:
+    """Leave a compiled file that Python takes for the reviewed source's with -O."""
+    stale_compiled(it)
+    source = it.root / "lib/daybook/aws.py"
+    file = Path(importlib.util.cache_from_source(str(source)))
+    file.rename(importlib.util.cache_from_source(str(source), optimization=1))
+
+
 def module_among_the_compiled(it: Checkout) -> None:
     it.write("lib/daybook/__pycache__/aws.so", "")
 
@@ -345,7 +354,8 @@ STATES = (
     *(sparse_checkout, excluded_file, excluded_by_configuration, untracked_and_excluded, smudged),
     *(file_monitor, other_worktree, linked_folder, linked_file, changed_link, ignored_mode),
     *(other_case, shadowing_module, executable_inventory, variables_beside_the_inventory),
-    *(nested_repository, stale_compiled, unchecked_compiled, module_among_the_compiled),
+    *(nested_repository, stale_compiled, unchecked_compiled, optimized_compiled),
+    module_among_the_compiled,
 )
 
 
@@ -355,6 +365,31 @@ def test_a_checkout_cannot_pass_for_what_was_reviewed(checkout, monkeypatch, mak
     monkeypatch.setattr(os, "environ", os.environ.copy())
     make(checkout)
     assert checkout.problems, "it passes for reviewed"
+
+
+@pytest.mark.attack("F4", "Python runs compiled files that are not beside their sources")
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        (["-O"], {}),
+        (["-OO"], {}),
+        ([], {"PYTHONOPTIMIZE": "1"}),
+        (["-X", "pycache_prefix={own}"], {}),
+        ([], {"PYTHONPYCACHEPREFIX": "{own}"}),
+    ],
+)
+def test_a_python_that_runs_other_compiled_files_is_named(checkout, options, variables):
+    ask = "import sys, pathlib; from daybook import git; r = pathlib.Path(sys.argv[1]); "
+    ask += "print(git.differences(r, git.head(r)))"
+    own = str(checkout.root.with_name("own"))
+    done = subprocess.run(
+        [sys.executable, *(each.format(own=own) for each in options), "-c", ask, checkout.root],
+        env=os.environ | {name: value.format(own=own) for name, value in variables.items()},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "is set" in done.stdout
 
 
 @pytest.mark.attack("F4", "a file of the reviewed commit is read changed")
