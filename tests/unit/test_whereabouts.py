@@ -125,6 +125,7 @@ def test_a_file_of_the_checkout_has_no_effect(place, monkeypatch, edit):
     assert (host.address, host.known_hosts.read_text()) == ("203.0.113.9", KNOWN_HOSTS)
     assert not common.inventory_path(place).stat().st_mode & 0o111
     assert not host.known_hosts.is_symlink()
+    assert whereabouts.kept(place) == KNOWN_HOSTS, "what provision goes on from"
 
 
 @pytest.mark.parametrize(
