@@ -16,7 +16,6 @@ import re
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +44,8 @@ _PASSED_ON = (
 )
 """What git gets of the environment: nothing that tells it where to go or whom to trust."""
 _CREDENTIALS = r"^credential\.(.*\.)?(helper|username|usehttppath)$"
+_NO_REPOSITORY = {"GIT_DIR": os.devnull}
+"""Without it git looks for a repository, and its configuration, around the folder it runs in."""
 _TOKEN_HELPER = '!f() { echo username=x-access-token; echo "password=$GITHUB_TOKEN"; }; f'
 # What a checkout has besides its commit: caches, records, and what Daybook generates.
 _TOP = re.compile(
@@ -195,10 +196,12 @@ def differences(root: Path, commit: str) -> list[str]:
     """Return where the files at root differ from a commit: `["changed: lib/daybook/aws.py"]`.
 
     Every file of the commit is compared by type, mode and bytes; every other file is named unless
-    it is known to be generated. Compiled Python must be of the source beside it.
+    it is known to be generated. Compiled Python must be of the source beside it, and this Python
+    must be one that runs no other.
     """
     with objects(root) as stored:
-        return sorted(_differences(stored, root, stored.tree_of(commit), ""))
+        found = sorted(_differences(stored, root, stored.tree_of(commit), ""))
+    return [*_other_compiled(), *found]
 
 
 def tip(url: str, root: Path, *, key: Path | None = None) -> Commit:
@@ -208,24 +211,22 @@ def tip(url: str, root: Path, *, key: Path | None = None) -> Commit:
     SSH key to offer. Raises PreflightFailed when there is no answer.
     """
     require_url(url)
-    with tempfile.TemporaryDirectory(prefix="daybook-") as nowhere:
-        environ = _environ() | _configured(url) | {"GIT_CEILING_DIRECTORIES": nowhere}
-        environ["GIT_SSH_COMMAND"] = _ssh(key)
-        command = ["git", "ls-remote", "--symref", "--", _transport(url, root), "HEAD"]
-        try:
-            done = subprocess.run(
-                command,
-                cwd=nowhere,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=ANSWER_S,
-            )
-            said, problem = done.stdout.decode("ascii", "replace"), _last_line(done.stderr)
-        except subprocess.TimeoutExpired:
-            said, problem = "", f"no answer in {ANSWER_S} s"
-        except OSError as err:
-            said, problem = "", f"git: {err.strerror}"
+    environ = _environ() | _configured(url) | _NO_REPOSITORY | {"GIT_SSH_COMMAND": _ssh(key)}
+    command = ["git", "ls-remote", "--symref", "--", _transport(url, root), "HEAD"]
+    try:
+        done = subprocess.run(
+            command,
+            cwd="/",
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=ANSWER_S,
+        )
+        said, problem = done.stdout.decode("ascii", "replace"), _last_line(done.stderr)
+    except subprocess.TimeoutExpired:
+        said, problem = "", f"no answer in {ANSWER_S} s"
+    except OSError as err:
+        said, problem = "", f"git: {err.strerror}"
     branch = re.search(r"^ref: refs/heads/([\w./-]+)\tHEAD$", said, re.M)
     found = re.search(r"^([0-9a-f]{40,64})\tHEAD$", said, re.M)
     if not found or not _ID.fullmatch(found[1]):
@@ -300,10 +301,21 @@ def _compiled(root: Path, folder: str) -> Iterator[str]:
         path = f"{folder}/{each.name}"
         if suffix != ".pyc" or not each.is_file(follow_symlinks=False):
             yield f"not in the commit: {path}"
+        elif ".opt-" in stem:
+            # What -O runs; it has no assertions, so it is not what the source says.
+            yield f"compiled with -O: {path}"
         elif stem.endswith(tag):
             source = root / folder.removesuffix("__pycache__") / f"{stem.removesuffix(tag)}.py"
             if source.is_file() and not _is_compiled_from(Path(each.path), source):
                 yield f"not compiled from its source: {path}"
+
+
+def _other_compiled() -> Iterator[str]:
+    """Say why this Python runs other compiled files than those beside the sources."""
+    if sys.pycache_prefix:
+        yield "PYTHONPYCACHEPREFIX is set: compiled Python comes from another folder"
+    if sys.flags.optimize:
+        yield "PYTHONOPTIMIZE or -O is set: Python leaves out the sources' assertions"
 
 
 def _is_compiled_from(compiled: Path, source: Path) -> bool:
@@ -373,11 +385,12 @@ def _environ() -> dict[str, str]:
 
 def _configured(url: str) -> dict[str, str]:
     """Return the whole configuration of a lookup: the operator's credential helpers alone."""
+    # A value may have several lines: only -z tells where the next key begins.
     pairs = [
-        tuple(line.split(" ", 1))
+        tuple(entry.split("\n", 1))
         for scope in ("--system", "--global")
-        for line in _ask(["config", scope, "--get-regexp", _CREDENTIALS]).splitlines()
-        if " " in line
+        for entry in _ask(["config", scope, "-z", "--get-regexp", _CREDENTIALS]).split("\0")
+        if "\n" in entry
     ]
     if os.environ.get("GITHUB_TOKEN"):
         host = "/".join(url.split("/")[:3])

@@ -40,7 +40,7 @@ def render(outputs: Mapping, known_hosts: Path) -> str:
         for host in outputs["instances"]
     }
     tree = {outputs["environment"]: {"hosts": hosts, "vars": variables}}
-    head = "# From Terraform's outputs, by the step provision; it is written anew each time.\n"
+    head = "# From Terraform's outputs; each run writes it anew before Ansible or ssh reads it.\n"
     return head + yaml.safe_dump(tree, sort_keys=False, width=1000)
 
 
@@ -52,8 +52,8 @@ def read(path: Path) -> dict[str, str]:
     except (bounded_yaml.Problem, AttributeError, KeyError, TypeError):
         raise SettingsError(
             f"The inventory {path.name} cannot be read.",
-            expected=f"{path}, as provision writes it",
-            next="run provision, which writes it anew",
+            expected=f"{path}, as every run writes it",
+            next="run this step again, which writes it anew",
         ) from None
 
 
@@ -82,14 +82,12 @@ def known_hosts(hosts: Sequence[Mapping], keys: Mapping[str, Sequence[str]]) -> 
     )
 
 
-def kept_keys(known_hosts: Path, host: Mapping) -> list[str]:
+def kept_keys(known_hosts: str, host: Mapping) -> list[str]:
     """Return the keys that known_hosts has for this very instance, whatever its address was.
 
     By id, because a new instance takes over the Elastic IP of the one that it replaces.
     """
-    if not known_hosts.is_file():
-        return []
-    return list(_section(known_hosts.read_text(encoding="utf-8").splitlines(), host["id"]))
+    return list(_section(known_hosts.splitlines(), host["id"]))
 
 
 def _section(lines: Sequence[str], instance_id: str) -> Iterator[str]:

@@ -13,15 +13,44 @@ from daybook.settings import Settings
 
 SANDBOX_ACCOUNT = "123456789012"
 """The account that the local AWS answers for."""
-_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_DATA_PATH")
-"""Variables that would lead a tool to another server than AWS's."""
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
+KEPT = frozenset(
+    (
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
+        *("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "SSH_AUTH_SOCK", "DAYBOOK_SSH_KEY"),
+        *_PROXIES,
+        *(name.lower() for name in _PROXIES),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+        # A Mac builds for the hosts' processor with DOCKER_DEFAULT_PLATFORM.
+        *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH"),
+        *("DOCKER_TLS_VERIFY", "DOCKER_API_VERSION", "DOCKER_DEFAULT_PLATFORM", "BUILDX_BUILDER"),
+        *("TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR", "TF_REGISTRY_CLIENT_TIMEOUT"),
+        *("TF_REGISTRY_DISCOVERY_RETRY", "TF_PROVIDER_DOWNLOAD_RETRY"),
+    )
+)
+"""What tools get of the operator's environment: how they reach servers, not what they do there."""
+KEPT_PREFIXES = ("LC_", "TF_TOKEN_")
+KEPT_OF_AWS = frozenset(
+    f"AWS_{name}"
+    for name in (
+        *("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE", "DEFAULT_PROFILE"),
+        *("CONFIG_FILE", "SHARED_CREDENTIALS_FILE", "SDK_LOAD_CONFIG", "LOGIN_CACHE_DIRECTORY"),
+        *("ROLE_ARN", "ROLE_SESSION_NAME", "WEB_IDENTITY_TOKEN_FILE", "EC2_METADATA_DISABLED"),
+        *("CONTAINER_CREDENTIALS_RELATIVE_URI", "CONTAINER_CREDENTIALS_FULL_URI"),
+        *("CONTAINER_AUTHORIZATION_TOKEN", "CONTAINER_AUTHORIZATION_TOKEN_FILE"),
+        *("CA_BUNDLE", "USE_FIPS_ENDPOINT", "USE_DUALSTACK_ENDPOINT", "STS_REGIONAL_ENDPOINTS"),
+        *("RETRY_MODE", "MAX_ATTEMPTS"),
+    )
+)
+"""What tools get of the operator's AWS, in an account: who calls, never where AWS is."""
 
 
 @dataclass(frozen=True)
 class Target:
     """The account and region of a run, and the variables that lead every tool there.
 
-    environ: the whole environment for tools, not only what differs.
+    environ: the whole environment for tools, not only what differs. No variable of the operator's
+    is in it that could change what a tool does.
     """
 
     name: str
@@ -48,17 +77,18 @@ def resolve(
 ) -> Target:
     """Choose the target of a run; a sandbox that is not up gives `is_up=False`."""
     tools = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
-    environ = {**environ, "PATH": tools}
+    kept = {name: value for name, value in environ.items() if _is_kept(name)} | {"PATH": tools}
     if rehearse or settings.account == "sandbox":
-        return _sandbox(settings, root, environ)
-    account = {
+        own = {name: value for name, value in environ.items() if name.startswith("DAYBOOK_")}
+        return _sandbox(settings, root, kept | own)
+    who = {name: value for name, value in environ.items() if name in KEPT_OF_AWS}
+    where = {
         "AWS_REGION": settings.region,
         "AWS_DEFAULT_REGION": settings.region,
         "AWS_ACCOUNT_ID": settings.account,
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
     }
-    clean = {name: value for name, value in environ.items() if not name.startswith(_ENDPOINTS)}
-    return Target("aws", settings.account, settings.region, {**clean, **account})
+    return Target("aws", settings.account, settings.region, kept | who | where)
 
 
 def ssh_key(settings: Settings, target: Target) -> Path:
@@ -67,11 +97,14 @@ def ssh_key(settings: Settings, target: Target) -> Path:
     return Path(os.path.expanduser(key))  # Path.expanduser raises where nobody's home is known.
 
 
+def _is_kept(name: str) -> bool:
+    return name in KEPT or name.startswith(KEPT_PREFIXES)
+
+
 def _sandbox(settings: Settings, root: Path, environ: Mapping[str, str]) -> Target:
-    """Drop every AWS variable of the caller, so that a rehearsal cannot touch an account."""
+    """Lead every tool to the sandbox; environ has no AWS variable of the caller's."""
     file = root / ".sandbox" / "target.env"
     variables = _read(file) if file.exists() else {}
-    clean = {name: value for name, value in environ.items() if not name.startswith("AWS_")}
     nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     account = {"AWS_ACCOUNT_ID": SANDBOX_ACCOUNT, "AWS_EC2_METADATA_DISABLED": "true"}
     region = variables.get("AWS_REGION", settings.region)
@@ -79,7 +112,7 @@ def _sandbox(settings: Settings, root: Path, environ: Mapping[str, str]) -> Targ
         "sandbox",
         SANDBOX_ACCOUNT,
         region,
-        {**clean, **nowhere, **account, **variables},
+        {**environ, **nowhere, **account, **variables},
         is_up=bool(variables),
     )
 

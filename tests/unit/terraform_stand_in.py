@@ -81,6 +81,9 @@ class StandIn:
     def _init(self, _words: _Words) -> Iterator[Any]:
         yield {"type": "init_output", "@message": "initialized"}
 
+    def _validate(self, _words: _Words) -> Iterator[Any]:
+        yield {"valid": True, "diagnostics": []}
+
     def _plan(self, words: _Words) -> Iterator[Any]:
         changes = self._changes(words)
         words.out.write_text(json.dumps({"folder": words.folder, "changes": changes}))
@@ -102,21 +105,23 @@ class StandIn:
             yield _event("apply_complete", address, action)
 
     def _output(self, words: _Words) -> Iterator[Any]:
-        if words.folder == "account":
-            found = {"name_servers": ["ns-1.example"]}
-        else:
-            host = {"name": HOST, "public_ip": ADDRESS, "private_ip": "10.20.0.4"}
-            alive = [id for id, state in self.hosts().items() if state != "terminated"]
-            found = {
-                "environment": ENV,
-                "app": APP,
-                "names": [f"{ENV}.{ZONE}"],
-                "app_port": 8000,
-                "instances": [{"id": id, **host} for id in alive],
-                "ecr_repository_url": "registry.example/hello",
-                "metrics_namespace": "",
-            }
+        found = self._outputs(words.folder)
         yield {name: {"value": value, "sensitive": False} for name, value in found.items()}
+
+    def _outputs(self, folder: str) -> dict[str, Any]:
+        if folder == "account":
+            return {"name_servers": ["ns-1.example"]}
+        host = {"name": HOST, "public_ip": ADDRESS, "private_ip": "10.20.0.4"}
+        alive = [id for id, state in self.hosts().items() if state != "terminated"]
+        return {
+            "environment": ENV,
+            "app": APP,
+            "names": [f"{ENV}.{ZONE}"],
+            "app_port": 8000,
+            "instances": [{"id": id, **host} for id in alive],
+            "ecr_repository_url": "registry.example/hello",
+            "metrics_namespace": "",
+        }
 
     def _state(self, words: _Words) -> Iterator[Any]:
         self._save("account")
@@ -140,7 +145,10 @@ class StandIn:
 
     def _save(self, folder: str, *ids: str) -> None:
         self._serial += 1
-        state = json.dumps({"lineage": folder, "serial": self._serial, "resources": ids})
+        outputs = {name: {"value": value} for name, value in self._outputs(folder).items()}
+        state = json.dumps(
+            {"lineage": folder, "serial": self._serial, "resources": ids, "outputs": outputs}
+        )
         client("s3").put_object(Bucket=STATE_BUCKET, Key=STATES[folder], Body=state.encode())
 
     def _create_account(self, words: _Words) -> None:

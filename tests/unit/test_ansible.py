@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from daybook import process, ui
 from daybook.ansible import Event, child, events, runner, show_progress
 from daybook.errors import ApplyFailed, CommandFailed, Interrupted
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 ROLE = """
 - name: Write a file
   ansible.builtin.copy:
@@ -67,6 +69,7 @@ ansible.play(root / "play.yml", inventory=root / "hosts", env=os.environ, projec
 def project(tmp_path):
     """Make a project whose host is this machine, and a folder for temporary files."""
     (tmp_path / "tmp").mkdir()
+    (tmp_path / "ansible.cfg").touch()
     (tmp_path / "hosts").write_text(f"[web]\nweb-1 {LOCAL}\n")
     (tmp_path / "play.yml").write_text(PLAY)
     tasks = tmp_path / "roles/work/tasks/main.yml"
@@ -105,14 +108,52 @@ def test_the_command_names_files_in_full_and_holds_no_variable():
 
 
 def test_no_credential_is_passed_on():
-    env = {"PATH": "/bin", "AWS_REGION": "us-east-1", "LC_ALL": "C", "ANSIBLE_FORKS": "9"}
+    env = {"PATH": "/bin", "AWS_REGION": "us-east-1", "LC_ALL": "C"}
     secrets = {"AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "s", "GITHUB_TOKEN": "s"}
     ours = Path(sys.executable).parent
     assert runner.minimal_environment({**env, **secrets}) == {**env, "PATH": f"{ours}:/bin"}
 
 
 def test_host_keys_are_checked_though_ansible_runner_would_not():
-    assert child.environment("/tmp/x", Path("/tmp/x/stop"))["ANSIBLE_HOST_KEY_CHECKING"] == "True"
+    given = child.environment("/tmp/x", Path("/tmp/x/stop"), Path("/p"))
+    assert given["ANSIBLE_HOST_KEY_CHECKING"] == "True"
+
+
+ELSEWHERE = ("/etc/ansible/hosts", "/usr/bin/python", "/bin/sh", "/dev/tty")
+"""What Ansible's own defaults name: no plugin, and a host list that every play's own replaces."""
+
+
+@pytest.mark.attack("F4", "a setting of Ansible's leads to plugins of the operator's")
+def test_no_setting_leads_out_of_the_checkout(tmp_path):
+    home, root = tmp_path / "home", tmp_path / "project"
+    root.mkdir()
+    (root / "ansible.cfg").write_text((CHECKOUT / "ansible.cfg").read_text())
+    home.mkdir()
+    (home / ".ansible.cfg").write_text("[defaults]\nvars_plugins = ~/evil\nforks = 77\n")
+    given = runner.minimal_environment(
+        {**os.environ, "HOME": str(home), "ANSIBLE_CONFIG": str(home / ".ansible.cfg")}
+    )
+    given |= child.environment(str(tmp_path / "private"), tmp_path / "private/stop", root)
+    tool = Path(sys.executable).with_name("ansible-config")
+    shown = subprocess.run(
+        [tool, "dump", "--format", "json"],
+        env=given,
+        cwd=home,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    values = {each["name"]: each["value"] for each in json.loads(shown.stdout) if "name" in each}
+    assert values["DEFAULT_FORKS"] == 10
+    own = (str(root), str(tmp_path / "private"), str(child.CALLBACKS), "/home/admin/")
+    named = [
+        (name, text)
+        for name, value in values.items()
+        for text in (value if isinstance(value, list) else [value])
+        if isinstance(text, str) and text.startswith(("/", "~/"))
+    ]
+    assert len(named) > len(child.PLUGINS)
+    assert [each for each in named if not each[1].startswith((*own, *ELSEWHERE))] == []
 
 
 @pytest.mark.parametrize(
@@ -168,6 +209,80 @@ def test_a_play_tells_what_it_changed_and_a_second_one_that_it_did_not(project):
     assert second.is_unchanged
     assert "no changes" in ui.text(second)
     assert private_directories(project) == []
+
+
+PLUGIN = """
+from ansible.plugins.vars import BaseVarsPlugin
+
+class VarsModule(BaseVarsPlugin):
+    REQUIRES_ENABLED = False
+
+    def get_vars(self, loader, path, entities, cache=True):
+        return {"text": "evil"}
+"""
+
+
+def plugins_at_home(project: Path, evil: Path) -> dict[str, str]:
+    folder = evil / ".ansible/plugins/vars"
+    shutil.copytree(evil / "plugins", folder)
+    return {"HOME": str(evil)}
+
+
+def plugins_of_a_variable(project: Path, evil: Path) -> dict[str, str]:
+    return {"ANSIBLE_VARS_PLUGINS": str(evil / "plugins")}
+
+
+def plugins_of_a_configuration(project: Path, evil: Path) -> dict[str, str]:
+    (evil / "own.cfg").write_text(f"[defaults]\nvars_plugins = {evil}/plugins\n")
+    return {"ANSIBLE_CONFIG": str(evil / "own.cfg")}
+
+
+def plugins_of_a_configuration_at_home(project: Path, evil: Path) -> dict[str, str]:
+    plugins_of_a_configuration(project, evil)
+    (evil / "own.cfg").rename(evil / ".ansible.cfg")
+    return {"HOME": str(evil)}
+
+
+def plugins_of_ansibles_home(project: Path, evil: Path) -> dict[str, str]:
+    shutil.copytree(evil / "plugins", evil / "home/plugins/vars")
+    return {"ANSIBLE_HOME": str(evil / "home")}
+
+
+def tasks_of_a_variable(project: Path, evil: Path) -> dict[str, str]:
+    return {"ANSIBLE_RUN_TAGS": "none"}
+
+
+def python_of_a_variable(project: Path, evil: Path) -> dict[str, str]:
+    (evil / "sitecustomize.py").write_text("raise SystemExit('evil')\n")
+    return {"PYTHONPATH": str(evil)}
+
+
+@pytest.mark.attack("F4", "the operator's own Ansible changes what a reviewed playbook does")
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(plugins_at_home, plugins_of_a_variable, plugins_of_a_configuration),
+        *(plugins_of_a_configuration_at_home, plugins_of_ansibles_home),
+        *(tasks_of_a_variable, python_of_a_variable),
+    ],
+    ids=lambda make: make.__name__,
+)
+def test_an_operators_ansible_changes_no_play(project, tmp_path_factory, make):
+    evil = tmp_path_factory.mktemp("evil")
+    (evil / "plugins").mkdir()
+    (evil / "plugins/evil.py").write_text(PLUGIN)
+    (project / "roles/work/defaults").mkdir()
+    (project / "roles/work/defaults/main.yml").write_text("text: reviewed\n")
+    variables = {name: value for name, value in DEFAULTS.items() if name != "text"}
+    result = runner.play(
+        project / "play.yml",
+        inventory=project / "hosts",
+        env={**os.environ, "TMPDIR": str(project / "tmp"), **make(project, evil)},
+        project_dir=project,
+        variables={**variables, "folder": str(project)},
+    )
+    assert result.hosts["web-1"].ok == 3
+    assert (project / "web-1").read_text() == "reviewed"
 
 
 def test_check_changes_nothing_and_says_what_would_change(project):

@@ -88,3 +88,12 @@ def test_new_overwrites_nothing(root):
         run("new", "demo")
     assert not (root / "environments/demo.yml").exists()
     assert (root / "ansible/demo.yml").read_text() == "mine\n"
+
+
+def test_a_shell_keeps_what_leads_no_tool():
+    now = {"EDITOR": "vi", "TF_CLI_ARGS": "-destroy", "AWS_PROFILE": "work", "AWS_REGION": "x"}
+    wanted = {"AWS_REGION": "us-east-1", "TF_DATA_DIR": "/a b"}
+    assert cli_env.script(wanted, now) == [
+        *("unset AWS_PROFILE", "unset TF_CLI_ARGS"),
+        *("export AWS_REGION=us-east-1", "export TF_DATA_DIR='/a b'"),
+    ]

@@ -8,6 +8,7 @@ import os
 import py_compile
 import shutil
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -335,6 +336,14 @@ def unchecked_compiled(it: Checkout) -> None:
     py_compile.compile(str(evil), compiled, str(source), invalidation_mode=unchecked)
 
 
+def optimized_compiled(it: Checkout) -> None:
+    """Leave a compiled file that Python takes for the reviewed source's with -O."""
+    stale_compiled(it)
+    source = it.root / "lib/daybook/aws.py"
+    file = Path(importlib.util.cache_from_source(str(source)))
+    file.rename(importlib.util.cache_from_source(str(source), optimization=1))
+
+
 def module_among_the_compiled(it: Checkout) -> None:
     it.write("lib/daybook/__pycache__/aws.so", "")
 
@@ -345,7 +354,8 @@ STATES = (
     *(sparse_checkout, excluded_file, excluded_by_configuration, untracked_and_excluded, smudged),
     *(file_monitor, other_worktree, linked_folder, linked_file, changed_link, ignored_mode),
     *(other_case, shadowing_module, executable_inventory, variables_beside_the_inventory),
-    *(nested_repository, stale_compiled, unchecked_compiled, module_among_the_compiled),
+    *(nested_repository, stale_compiled, unchecked_compiled, optimized_compiled),
+    module_among_the_compiled,
 )
 
 
@@ -357,11 +367,108 @@ def test_a_checkout_cannot_pass_for_what_was_reviewed(checkout, monkeypatch, mak
     assert checkout.problems, "it passes for reviewed"
 
 
+@pytest.mark.attack("F4", "Python runs compiled files that are not beside their sources")
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        (["-O"], {}),
+        (["-OO"], {}),
+        ([], {"PYTHONOPTIMIZE": "1"}),
+        (["-X", "pycache_prefix={own}"], {}),
+        ([], {"PYTHONPYCACHEPREFIX": "{own}"}),
+    ],
+)
+def test_a_python_that_runs_other_compiled_files_is_named(checkout, options, variables):
+    ask = "import sys, pathlib; from daybook import git; r = pathlib.Path(sys.argv[1]); "
+    ask += "print(git.differences(r, git.head(r)))"
+    own = str(checkout.root.with_name("own"))
+    done = subprocess.run(
+        [sys.executable, *(each.format(own=own) for each in options), "-c", ask, checkout.root],
+        env=os.environ | {name: value.format(own=own) for name, value in variables.items()},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "is set" in done.stdout
+
+
 @pytest.mark.attack("F4", "a file of the reviewed commit is read changed")
 def test_a_forged_object_is_not_read(checkout):
     forged_blob(checkout)
     with pytest.raises(git.Unreadable, match="not what its id says"):
         git.read(checkout.root, git.head(checkout.root), "environments/signers")
+
+
+SCOPES = {
+    "HOME": (".gitconfig", ".config/git/config"),
+    "XDG_CONFIG_HOME": ("git/config",),
+    "GIT_CONFIG": ("",),
+    "GIT_CONFIG_GLOBAL": ("",),
+    "GIT_CONFIG_SYSTEM": ("",),
+    "GIT_DIR": (".git/config",),
+    "GIT_COMMON_DIR": (".git/config",),
+    "TMPDIR": (".git/config", "../.git/config", "../../.git/config"),
+    "PWD": (".git/config", "../.git/config"),
+}
+"""Where git may look for configuration: below, or above, what a variable names."""
+
+
+@pytest.fixture
+def own(checkout) -> str:
+    """Return the URL of a repository that has one commit more than the reviewed one."""
+    bare = checkout.bare.with_name("own.git")
+    checkout.git("clone", "--quiet", "--bare", str(checkout.bare), str(bare))
+    checkout.commit("Mine")
+    checkout.git("push", "--quiet", str(bare), "main")
+    return bare.as_uri()
+
+
+@pytest.mark.attack("F4", "git's own configuration says which commit was reviewed")
+@pytest.mark.parametrize(
+    ("name", "file"), [(name, file) for name, files in SCOPES.items() for file in files]
+)
+def test_no_configuration_has_a_say(checkout, own, tmp_path, monkeypatch, name, file):
+    expected, place = git.tip(checkout.url, checkout.root), tmp_path / "a" / "b" / "place"
+    place.mkdir(parents=True)
+    config = place / file if file else place.with_name("config")
+    if config.parent.name == ".git":
+        checkout.git("init", "--quiet", str(config.parent.parent))
+    config.parent.mkdir(parents=True, exist_ok=True)
+    checkout.git("config", "--file", str(config), f"url.{own}.insteadOf", checkout.url)
+    inside = config.parent if file == ".git/config" and name.startswith("GIT_") else place
+    monkeypatch.setenv(name, str(inside if file else config))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    if name == "PWD":
+        monkeypatch.chdir(place)
+    assert git.tip(checkout.url, checkout.root) == expected
+
+
+@pytest.mark.attack("F4", "a variable of git's says which commit was reviewed")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT", "GIT_SSH", "GIT_SSH_COMMAND"),
+        *("GIT_PROXY_COMMAND", "GIT_EXEC_PATH", "GIT_NAMESPACE", "GIT_ALLOW_PROTOCOL"),
+        *("GIT_WORK_TREE", "GIT_OBJECT_DIRECTORY", "GIT_CEILING_DIRECTORIES", "GIT_TRACE"),
+    ],
+)
+def test_no_variable_has_a_say(checkout, own, tmp_path, monkeypatch, name):
+    expected = git.tip(checkout.url, checkout.root)
+    values = {"GIT_CONFIG_PARAMETERS": f"'url.{own}.insteadof={checkout.url}'"}
+    counted = {"GIT_CONFIG_COUNT": "1"}
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{own}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", checkout.url)
+    monkeypatch.setenv(name, (values | counted).get(name, str(tmp_path)))
+    assert git.tip(checkout.url, checkout.root) == expected
+
+
+@pytest.mark.attack("F4", "a credential helper's second line says which commit was reviewed")
+def test_a_value_of_several_lines_is_one_value(checkout, own):
+    expected = git.tip(checkout.url, checkout.root)
+    lines = f"store\nurl.{own}.insteadof {checkout.url}"
+    checkout.git("config", "--global", "credential.helper", lines)
+    assert git.tip(checkout.url, checkout.root) == expected
+    assert lines in git._configured(checkout.url).values()
 
 
 @pytest.mark.attack("F4", "the remote's URL runs a program or is an option")

@@ -98,16 +98,12 @@ def test_ssh_finds_the_keys_by_address(tmp_path: Path):
     assert keys == [f"127.90.0.1 {ED25519}", f"127.90.0.1 {ECDSA}"]
 
 
-def test_keys_stay_with_their_instance_and_not_with_its_address(tmp_path: Path):
-    file = tmp_path / "staging.known_hosts"
-    file.write_text(inventory.known_hosts([HOST, OTHER], {"i-1": [ED25519], "i-2": [ECDSA]}))
-    assert inventory.kept_keys(file, HOST | {"public_ip": "127.90.0.9"}) == [ED25519]
-    assert inventory.kept_keys(file, OTHER) == [ECDSA]
-    assert inventory.kept_keys(file, HOST | {"id": "i-10"}) == []
-
-
-def test_nothing_is_kept_without_a_file(tmp_path: Path):
-    assert inventory.kept_keys(tmp_path / "none", HOST) == []
+def test_keys_stay_with_their_instance_and_not_with_its_address():
+    kept = inventory.known_hosts([HOST, OTHER], {"i-1": [ED25519], "i-2": [ECDSA]})
+    assert inventory.kept_keys(kept, HOST | {"public_ip": "127.90.0.9"}) == [ED25519]
+    assert inventory.kept_keys(kept, OTHER) == [ECDSA]
+    assert inventory.kept_keys(kept, HOST | {"id": "i-10"}) == []
+    assert inventory.kept_keys("", HOST) == []
 
 
 @pytest.fixture(scope="module")

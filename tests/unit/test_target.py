@@ -27,11 +27,54 @@ def chosen():
     )
 
 
-def test_an_account_keeps_the_callers_environment(chosen, tmp_path):
+def test_an_account_keeps_who_calls(chosen, tmp_path):
     found = target.resolve(chosen, tmp_path, rehearse=False, environ=MINE)
     assert (found.name, found.title, found.is_up) == ("aws", "AWS 210987654321", True)
     assert found.environ["AWS_PROFILE"] == "work"
+    assert found.environ["AWS_ACCESS_KEY_ID"] == "mine"
     assert found.environ["AWS_REGION"] == "us-east-1"
+
+
+REACHING = {
+    "HTTPS_PROXY": "http://proxy.example:3128",
+    "no_proxy": "localhost",
+    "SSL_CERT_FILE": "/etc/company.pem",
+    "SSH_AUTH_SOCK": "/run/agent",
+    "DOCKER_HOST": "unix:///run/user/1000/docker.sock",
+    "TF_CLI_CONFIG_FILE": "/etc/terraform.rc",
+    "TF_TOKEN_registry_example": "secret",
+    "LC_ALL": "C.UTF-8",
+    "DAYBOOK_SSH_KEY": "/keys/mine",
+}
+STEERING = (
+    *("TF_CLI_ARGS", "TF_CLI_ARGS_plan", "TF_VAR_operators", "TF_WORKSPACE", "TF_DATA_DIR"),
+    *("TF_REATTACH_PROVIDERS", "TF_LOG", "TF_LOG_PATH", "TF_LOG_PROVIDER", "TF_INPUT"),
+    *("TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE", "TF_TEMP_LOG_PATH", "TF_ENCRYPTION"),
+    *("ANSIBLE_CONFIG", "ANSIBLE_VARS_PLUGINS", "ANSIBLE_RUN_TAGS", "ANSIBLE_HOME"),
+    *("GIT_DIR", "GIT_CONFIG_COUNT", "GIT_SSH_COMMAND", "GIT_EXEC_PATH", "XDG_CONFIG_HOME"),
+    *("PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES"),
+    *("BASH_ENV", "ENV", "GODEBUG", "SSH_ASKPASS", "COMPOSE_FILE", "BUILDKIT_PROGRESS"),
+    *("GITHUB_SERVER_URL", "GITHUB_API_URL", "GITHUB_TOKEN", "RUNNER_TOKEN"),
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SSM", "AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+)
+ONLY_IN_AN_ACCOUNT = ("DAYBOOK_NAMESERVER", "DAYBOOK_CA_FILE", "DAYBOOK_RUNNER_SHA256")
+
+
+@pytest.mark.parametrize("rehearse", [False, True])
+@pytest.mark.attack("A1", "a variable of the operator's changes what a tool does")
+def test_tools_get_how_to_reach_servers_and_nothing_that_steers_them(chosen, tmp_path, rehearse):
+    given = REACHING | dict.fromkeys((*STEERING, *ONLY_IN_AN_ACCOUNT), "evil") | {"PATH": "/bin"}
+    found = target.resolve(chosen, tmp_path, rehearse=rehearse, environ=given).environ
+    assert REACHING.items() <= found.items()
+    left = {name for name, value in found.items() if value == "evil"}
+    assert left == (set(ONLY_IN_AN_ACCOUNT) if rehearse else set())
+
+
+@pytest.mark.attack("A1", "an endpoint of ~/.aws/config takes the place of AWS")
+def test_an_account_takes_no_endpoint_of_a_configuration_file(chosen, tmp_path):
+    found = target.resolve(chosen, tmp_path, rehearse=False, environ=MINE)
+    assert found.environ["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] == "true"
+    assert not [name for name in found.environ if name.startswith("AWS_ENDPOINT")]
 
 
 def test_a_rehearsal_takes_nothing_of_the_callers_aws(chosen, tmp_path):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import psutil
@@ -18,6 +19,7 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from daybook import process, ui
 from daybook.errors import ApplyFailed, CommandFailed, Interrupted, Locked
+from daybook.target import resolve
 from daybook.terraform import Change, Plan, Terraform, lock, mirror_config, runner, show_progress
 from daybook.terraform import plan as plans
 from daybook.terraform.events import Diagnostic, parse
@@ -296,6 +298,55 @@ def make(tmp_path, aws, s3):
     return make
 
 
+@pytest.fixture
+def overridden(tmp_path, monkeypatch, aws) -> None:
+    """Have this computer's configuration put a provider in place of a locked one."""
+    config = 'provider_installation {\n  dev_overrides {\n    "hashicorp/aws" = "/tmp"\n  }\n}\n'
+    (tmp_path / "own.rc").write_text(config)
+    monkeypatch.setitem(aws, "TF_CLI_CONFIG_FILE", str(tmp_path / "own.rc"))
+
+
+@pytest.mark.attack("A1", "a provider of the operator's takes the place of the locked one")
+def test_providers_are_the_locked_ones(tmp_path, make, aws, request):
+    tool = make()
+    plan = tool.plan(tmp_path / "p", variables={"names": ["a"]})
+    request.getfixturevalue("overridden")
+    late = Terraform(tool.folder, workspace="staging", env=aws, data_dir=tmp_path / "data-staging")
+    for attempt in (
+        make,
+        lambda: late.plan(tmp_path / "q", variables={"names": ["a"]}),
+        lambda: late.apply(plan),
+    ):
+        with pytest.raises(CommandFailed, match="overridden") as caught:
+            attempt()
+        assert caught.value.lines()[-1].endswith("run this step again")
+    assert not (tmp_path / "q").exists()
+    assert tool.outputs() == {}
+
+
+@pytest.mark.attack("A1", "a variable of the operator's overrides a reviewed setting")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TF_CLI_ARGS_plan", "-var='names=[\"evil\"]'"),
+        ("TF_CLI_ARGS", "-destroy"),
+        ("TF_VAR_command", "touch evil"),
+        ("TF_WORKSPACE", "production"),
+    ],
+)
+def test_the_operators_variables_change_no_plan(tmp_path, aws, make, monkeypatch, name, value):
+    expected = make().plan(tmp_path / "p", variables={"names": ["a"]})
+    chosen = SimpleNamespace(account="sandbox", region="us-east-1")
+    (tmp_path / ".sandbox").mkdir()
+    lines = [f"{key}={text}\n" for key, text in aws.items() if key.startswith("AWS_")]
+    (tmp_path / ".sandbox/target.env").write_text("".join(lines))
+    found = resolve(chosen, tmp_path, rehearse=True, environ={**os.environ, name: value}).environ
+    tool = Terraform(
+        tmp_path / "folder", workspace="staging", env=found, data_dir=tmp_path / "data-staging"
+    )
+    assert tool.plan(tmp_path / "q", variables={"names": ["a"]}).digest == expected.digest
+
+
 def keys(s3) -> list[str]:
     return [found["Key"] for found in s3.list_objects_v2(Bucket="hello-state").get("Contents", ())]
 
@@ -515,6 +566,8 @@ def test_versions_and_that_secrets_are_asked_for_in_private(tmp_path, make):
 
 LOSING_ITS_STATE = """
 import json, pathlib, sys
+if sys.argv[1] == "validate":
+    sys.exit(print(json.dumps({"valid": True, "diagnostics": []})))
 if sys.argv[1] == "state":
     sys.exit(int(pathlib.Path("push").read_text()))
 hook = {"resource": {"addr": "aws_vpc.this"}, "action": "create"}

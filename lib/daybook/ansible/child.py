@@ -22,6 +22,20 @@ SHARED_MEMORY = Path("/dev/shm")
 CALLBACKS = Path(__file__).with_name("callbacks")
 TOLD = ("play", "task", "task_uuid", "role", "host", "duration", "ignore_errors")
 TOLD_OF_RESULT = ("changed", "msg", "stderr", "stdout", "rc", "item", "censored")
+PLUGINS = {
+    "ANSIBLE_LIBRARY": "library",
+    "ANSIBLE_MODULE_UTILS": "module_utils",
+    "ANSIBLE_ROLES_PATH": "roles",
+    "ANSIBLE_COLLECTIONS_PATH": "collections",
+    **{
+        f"ANSIBLE_{kind.upper()}_PLUGINS": f"{kind}_plugins"
+        for kind in (
+            *("action", "become", "cache", "cliconf", "connection", "doc_fragment", "filter"),
+            *("httpapi", "inventory", "lookup", "netconf", "strategy", "terminal", "test", "vars"),
+        )
+    },
+}
+"""Folders of ansible/ in place of ~/.ansible and /usr/share/ansible, which are in no commit."""
 STATS = ("ok", "changed", "failures", "dark", "skipped", "processed")
 
 
@@ -41,7 +55,7 @@ def main(playbook: str, inventory: str, project_dir: str, *options: str) -> int:
             project_dir=project_dir,
             extravars=variables,
             cmdline=shlex.join(options),
-            envvars=environment(private, stop),
+            envvars=environment(private, stop, Path(project_dir)),
             event_handler=tell,
             # Without one ansible-runner takes the signals, and kills the play for them.
             cancel_callback=lambda: False,
@@ -59,9 +73,12 @@ def memory() -> Path | None:
     return SHARED_MEMORY if not is_chosen and os.access(SHARED_MEMORY, os.W_OK) else None
 
 
-def environment(private: str, stop: Path) -> dict[str, str]:
+def environment(private: str, stop: Path, project: Path) -> dict[str, str]:
     """Return what ansible-playbook gets besides this process's own environment."""
     return {
+        **{name: str(project / "ansible" / folder) for name, folder in PLUGINS.items()},
+        "ANSIBLE_CONFIG": str(project / "ansible.cfg"),
+        "ANSIBLE_HOME": f"{private}/home",
         "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
         # ansible-runner turns this off unless it is set.
         "ANSIBLE_HOST_KEY_CHECKING": "True",

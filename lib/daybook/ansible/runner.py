@@ -17,7 +17,7 @@ CHILD = Path(__file__).with_name("child.py")
 # ansible-runner writes its environment to disk: no credentials may be in it.
 PASSED_ON = ("HOME", "LANG", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TMPDIR", "USER")
 PASSED_ON += ("AWS_ACCOUNT_ID", "AWS_REGION", "DAYBOOK_RUNNER_SHA256", "GITHUB_SERVER_URL")
-PASSED_ON_PREFIXES = ("ANSIBLE_", "LC_")
+PASSED_ON_PREFIXES = ("LC_",)
 # An interrupted play ends its task first: upgrading packages may take minutes.
 GRACE_S = 600.0
 
@@ -81,7 +81,7 @@ def play(
     Raises ApplyFailed when a task failed, Interrupted after Ctrl-C, both with `result`;
     CommandFailed when nothing was begun, for example because no host answers.
     """
-    _require(playbook, inventory)
+    _require(playbook, inventory, project_dir / "ansible.cfg")
     heard: list[Event] = []
 
     def on_line(line: str) -> None:
@@ -134,7 +134,10 @@ def command(
 
 
 def minimal_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment that Ansible needs, with our own tools first on PATH."""
+    """Return the part of an environment that Ansible needs, with our own tools first on PATH.
+
+    None of ANSIBLE_*: those say which plugins run and which tasks do not.
+    """
     kept = {k: v for k, v in env.items() if k in PASSED_ON or k.startswith(PASSED_ON_PREFIXES)}
     ours = str(Path(sys.executable).parent)
     return {**kept, "PATH": os.pathsep.join(filter(None, [ours, kept.get("PATH")]))}

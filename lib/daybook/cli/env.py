@@ -17,6 +17,9 @@ from daybook.settings import Settings
 from daybook.steps import common, infrastructure
 from daybook.target import Target, resolve, ssh_key
 
+_LEADING = ("ANSIBLE_", "AWS_", "TF_")
+"""Variables that lead a bare tool: those that no step would give it are unset."""
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -130,8 +133,11 @@ def terraform_variables(place: common.Place) -> dict[str, str]:
 
 
 def script(wanted: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the shell lines that make `now` into `wanted`; what is so already is left out."""
-    gone = sorted(now.keys() - wanted.keys())
+    """Return the shell lines that lead bare tools as `wanted` does; what is so already is left out.
+
+    A variable that leads none of them stays the shell's.
+    """
+    gone = sorted(name for name in now.keys() - wanted.keys() if name.startswith(_LEADING))
     new = sorted(name for name, value in wanted.items() if now.get(name) != value)
     return [f"unset {name}" for name in gone] + [
         f"export {name}={shlex.quote(wanted[name])}" for name in new

@@ -23,9 +23,9 @@ class Place(Protocol):
     target: Target
 
 
-def prefix(step: Step) -> str:
+def prefix(place: Place) -> str:
     """Return what every name in AWS begins with."""
-    return f"{step.settings.app}-{step.env}"
+    return f"{place.settings.app}-{place.env}"
 
 
 def context(step: Step) -> dict[str, str]:
@@ -48,15 +48,15 @@ def public_key(place: Place) -> Path:
 
 
 def inventory_path(place: Place) -> Path:
-    """Return the inventory that provision writes; a rehearsal leaves the real one alone."""
+    """Return where the inventory is written; a rehearsal leaves the real one alone."""
     is_real = place.settings.account in ("sandbox", place.target.account)
     name = place.env if is_real else f"rehearsal-{place.env}"
     return place.root / "ansible" / "inventories" / name
 
 
-def known_hosts_path(step: Step) -> Path:
+def known_hosts_path(place: Place) -> Path:
     """Return the hosts' SSH keys, beside the inventory."""
-    inventory = inventory_path(step)
+    inventory = inventory_path(place)
     return inventory.with_name(f"{inventory.name}.known_hosts")
 
 

@@ -152,7 +152,7 @@ class Drift(Survey):
             try:
                 ansible.play(
                     self.root / "ansible" / f"{self.env}.yml",
-                    inventory=common.inventory_path(self),
+                    inventory=whereabouts.refresh(self),
                     env=self.target.environ,
                     private_key=self.run.ssh_key,
                     project_dir=self.root,

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daybook import inventory, process, release, settings
-from daybook.errors import PreflightFailed
 from daybook.settings import Settings
-from daybook.steps import common
+from daybook.steps import common, whereabouts
 from daybook.target import Target, resolve, ssh_key
 
 
@@ -57,14 +56,8 @@ class Serving:
 
 
 def of(place: common.Place, start: process.Start = process.run) -> list[release.Host]:
-    """Return an environment's hosts, in the order of the inventory that provision wrote."""
-    path = common.inventory_path(place)
-    if not path.is_file():
-        raise PreflightFailed(
-            f"The hosts of {place.env} are not known here.",
-            expected=str(path.relative_to(place.root)),
-            next=f"daybook run provision -p env {place.env}, which writes it",
-        )
+    """Return an environment's hosts, in the order of its inventory, which is written anew."""
+    path = whereabouts.refresh(place)
     key, known_hosts = ssh_key(place.settings, place.target), common.known_hosts_path(place)
     return [
         release.Host(name, address, key, known_hosts, place.target.environ, start)

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from daybook import aws, checks, orphans, terraform, ui
 from daybook.errors import PreflightFailed
@@ -69,8 +70,7 @@ class TerraformStep(Step):
         return aws.state_version(self.target, *self._state())
 
     def _state(self) -> tuple[str, str]:
-        bucket = aws.state_bucket(self.target, self.settings.app)
-        return bucket, terraform.lock.state_key("environment", self.env)
+        return state_of(self)
 
 
 def require_its_own(step: Step, plan: terraform.Plan) -> terraform.Plan:
@@ -226,6 +226,12 @@ def data_dir(place: common.Place, folder: str, workspace: str) -> Path:
     return place.root / ".cache" / "terraform" / name
 
 
+def state_of(place: common.Place) -> tuple[str, str]:
+    """Return the bucket and key of an environment's state."""
+    bucket = aws.state_bucket(place.target, place.settings.app)
+    return bucket, terraform.lock.state_key("environment", place.env)
+
+
 def backend(place: common.Place) -> dict[str, str]:
     """Return what terraform init is told of the S3 backend."""
     return {
@@ -265,23 +271,28 @@ def outputs(step: Step) -> dict:
     """Return the environment's Terraform outputs; PreflightFailed when it is not provisioned."""
     environment_terraform(step).init(backend(step))
     found = hidden_outputs(step)
+    require_its_hosts(step, found)
+    return found
+
+
+def require_its_hosts(place: common.Place, found: Mapping[str, Any]) -> None:
+    """Raise PreflightFailed unless Terraform's outputs have hosts, and those of the environment."""
     if not found.get("instances"):
         raise PreflightFailed(
-            f"{step.env} is not provisioned.",
+            f"{place.env} is not provisioned.",
             expected="at least one instance in Terraform's outputs",
             observed="none",
-            next=f"daybook run provision -p env {step.env}",
+            next=f"daybook run provision -p env {place.env}",
         )
     names = [host["name"] for host in found["instances"]]
-    are_own = all(name.startswith(common.prefix(step)) for name in names)
-    if found["environment"] != step.env or not are_own:
+    are_own = all(name.startswith(common.prefix(place)) for name in names)
+    if found["environment"] != place.env or not are_own:
         raise PreflightFailed(
-            f"The hosts in the state of {step.env} are not its own.",
-            expected=f"hosts of {step.env}, named {common.prefix(step)}…",
+            f"The hosts in the state of {place.env} are not its own.",
+            expected=f"hosts of {place.env}, named {common.prefix(place)}…",
             observed=f"{', '.join(names)} of {found['environment']}",
-            next=f"look at the workspace: terraform workspace select {step.env}",
+            next=f"look at the workspace: terraform workspace select {place.env}",
         )
-    return found
 
 
 def hidden_outputs(step: Step) -> terraform.Outputs:

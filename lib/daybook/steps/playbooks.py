@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from daybook import ansible, aws, checks, ui
 from daybook.step import Step
-from daybook.steps import common, infrastructure
+from daybook.steps import common, infrastructure, whereabouts
 
 
 def play(
@@ -34,7 +34,7 @@ def played(
     """Play a playbook on the environment's hosts; nothing is shown or recorded here."""
     return ansible.play(
         step.root / "ansible" / playbook,
-        inventory=common.inventory_path(step),
+        inventory=whereabouts.refresh(step),
         env=step.target.environ,
         variables=variables,
         private_key=step.run.ssh_key,

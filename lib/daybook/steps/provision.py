@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from daybook import aws, disks, inventory, probe, terraform, ui
 from daybook.errors import ApplyFailed, PreflightFailed, VerifyFailed
-from daybook.steps import common, infrastructure, tasks, whereabouts
+from daybook.steps import infrastructure, tasks, whereabouts
 
 MACHINE_S = 180
 """How long a machine may take to boot and to be seen: EC2 takes about a minute."""
@@ -52,10 +50,10 @@ class Provision(infrastructure.TerraformStep):
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
         applied = super().apply_plan(plan)
         hosts = infrastructure.hidden_outputs(self)["instances"]
-        known = common.known_hosts_path(self)
+        known = whereabouts.kept(self)
         keys = {host["id"]: self._host_keys(host, known) for host in hosts}
-        whereabouts.write(self, inventory.known_hosts(hosts, keys))
-        whereabouts.keep(self)
+        whereabouts.keep(self, inventory.known_hosts(hosts, keys))
+        whereabouts.refresh(self)
         return applied
 
     def look(self) -> ui.Shown:
@@ -126,7 +124,7 @@ class Provision(infrastructure.TerraformStep):
         )
         return ui.good("resolves"), name, ", ".join(found)
 
-    def _host_keys(self, host: dict, known: Path) -> list[str]:
+    def _host_keys(self, host: dict, known: str) -> list[str]:
         """Learn a host's SSH keys from its console, which speaks with AWS's authority.
 
         The console shows them at the first boot only, so those that are known are kept.

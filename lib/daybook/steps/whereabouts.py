@@ -1,53 +1,72 @@
-"""The hosts' addresses and SSH keys: kept beside the state, so that any checkout knows them."""
+"""The hosts' addresses and SSH keys: read anew from where the state is, for each use."""
 
 from __future__ import annotations
 
-from daybook import aws, checks, inventory
-from daybook.step import Step
+import os
+from pathlib import Path
+
+from daybook import aws, checks, inventory, terraform
+from daybook.errors import PreflightFailed
 from daybook.steps import common, infrastructure
 
-MISSING = "missing"
+
+def refresh(place: common.Place) -> Path:
+    """Write the inventory and its known_hosts from the state; return the inventory.
+
+    Whoever uses an inventory calls this first: a file of this checkout is a copy for people, and
+    what somebody wrote into it has no effect. Raises PreflightFailed where there are no hosts.
+    """
+    found = terraform.outputs_in(aws.state_text(place.target, *infrastructure.state_of(place)))
+    infrastructure.require_its_hosts(place, found)
+    keys = kept(place)
+    if not keys:
+        raise PreflightFailed(
+            f"The SSH keys of {place.env}'s hosts are not known.",
+            expected="s3://{}/{}".format(*_place(place)),
+            next=f"daybook run provision -p env {place.env}",
+        )
+    known_hosts = common.known_hosts_path(place)
+    _replace(place, known_hosts, keys)
+    _replace(place, common.inventory_path(place), inventory.render(found, known_hosts))
+    return common.inventory_path(place)
 
 
-def write(step: Step, known_hosts: str) -> None:
-    """Write the inventory and its known_hosts from Terraform's outputs."""
-    known = common.known_hosts_path(step)
-    known.write_text(known_hosts, encoding="utf-8")
-    rendered = inventory.render(infrastructure.hidden_outputs(step), known)
-    common.inventory_path(step).write_text(rendered, encoding="utf-8")
+def kept(place: common.Place) -> str:
+    """Return the hosts' SSH keys as known_hosts has them; "" before the first provision."""
+    return aws.state_text(place.target, *_place(place))
 
 
-def keep(step: Step) -> None:
+def keep(place: common.Place, known_hosts: str) -> None:
     """Put the hosts' SSH keys beside the state: a console shows them at the first boot only."""
-    bucket, key = _place(step)
-    text = common.known_hosts_path(step).read_text(encoding="utf-8")
-    aws.client(step.target, "s3").put_object(Bucket=bucket, Key=key, Body=text.encode())
+    bucket, key = _place(place)
+    aws.client(place.target, "s3").put_object(Bucket=bucket, Key=key, Body=known_hosts.encode())
 
 
-def forget(step: Step) -> None:
+def forget(place: common.Place) -> None:
     """Remove what was kept: the hosts are gone."""
-    bucket, key = _place(step)
-    aws.client(step.target, "s3").delete_object(Bucket=bucket, Key=key)
+    bucket, key = _place(place)
+    aws.client(place.target, "s3").delete_object(Bucket=bucket, Key=key)
 
 
-def are_known(step: Step) -> checks.Question:
-    """Ask for the inventory; where this checkout has none, take it from where the state is."""
-    path = common.inventory_path(step)
-    shown = str(path.relative_to(step.root))
-    fix = f"daybook run provision -p env {step.env}"
+def are_known(place: common.Place) -> checks.Question:
+    """Ask where the hosts are, and write the inventory."""
 
     def question(name: str) -> checks.Check:
-        if path.is_file():
-            return checks.Check(name, shown, "there", is_ok=True)
-        if not (kept := aws.state_text(step.target, *_place(step))):
-            return checks.Check(name, shown, MISSING, is_ok=False, fix=fix)
-        infrastructure.outputs(step)
-        write(step, kept)
+        shown = str(refresh(place).relative_to(place.root))
         return checks.Check(name, shown, "written from the state", is_ok=True)
 
     return question
 
 
-def _place(step: Step) -> tuple[str, str]:
-    bucket = aws.state_bucket(step.target, step.settings.app)
-    return bucket, f"env:/{step.env}/environment/known_hosts"
+def _replace(place: common.Place, path: Path, text: str) -> None:
+    """Write a file at once: another run of this checkout may read it now."""
+    new = place.root / ".cache" / f"{path.name}.{os.getpid()}"
+    for folder in (new.parent, path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+
+
+def _place(place: common.Place) -> tuple[str, str]:
+    bucket = aws.state_bucket(place.target, place.settings.app)
+    return bucket, f"env:/{place.env}/environment/known_hosts"

@@ -10,6 +10,7 @@ from daybook.terraform.runner import (
     Terraform,
     init_command,
     mirror_config,
+    outputs_in,
     unsaved_state,
     variables_environment,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "init_command",
     "lock",
     "mirror_config",
+    "outputs_in",
     "show_progress",
     "unsaved_state",
     "variables_environment",

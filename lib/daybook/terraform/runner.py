@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,18 +24,19 @@ from daybook.errors import (
     Locked,
 )
 from daybook.terraform import lock
-from daybook.terraform.events import Event, OnEvent, parse, read_diagnostic
+from daybook.terraform.events import Diagnostic, Event, OnEvent, parse, read_diagnostic
 from daybook.terraform.plan import Applied, Plan, read_applied, read_plan
 
 LOCK_TIMEOUT = "30s"
 # An interrupted apply still waits for what is under way at AWS, then writes its state.
 GRACE_S = 180.0
 # Terraform's errors carry no code. Who holds a lock is told in these lines, whatever the error
-# is called; the summary of a stale plan is a constant of Terraform's.
+# is called; the summaries of a stale plan and of overridden providers are constants of Terraform's.
 LOCK_INFO = re.compile(r"\s+(ID|Operation|Who|Created): ")
 LOCK_ID = re.compile(r"\s+ID:\s+([\w-]+)")
 LOCK_POLL_S = 0.2
 STALE = "Saved plan is stale"
+OVERRIDDEN = "Provider development overrides are in effect"
 UNSAVED = "errored.tfstate"
 GARBAGE = "400"
 """How much garbage, in percent of what lives, Terraform and its providers let lie.
@@ -110,6 +112,19 @@ class Outputs(dict):
 
     def __repr__(self) -> str:
         return repr({k: "[sensitive]" if k in self.sensitive else v for k, v in self.items()})
+
+
+def outputs_in(state: str) -> Outputs:
+    """Return the output values in the text of a state, "" for none; CommandFailed if it is none."""
+    try:
+        shown = json.loads(state).get("outputs", {}) if state else {}
+        return Outputs({name: {"sensitive": False, **output} for name, output in shown.items()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CommandFailed(
+            "Terraform's state cannot be read.",
+            expected="the JSON of a state, with its outputs",
+            next="restore an older version of the object: docs/when-something-is-wrong.md",
+        ) from None
 
 
 class Terraform:
@@ -212,6 +227,7 @@ class Terraform:
         if plan.is_empty:
             plan.discard()
             return read_applied((), self.workspace)
+        self._require_providers_now()
         heard: list[Event] = []
         try:
             result = self._run(apply_command(plan.path), heard=heard, on_event=on_event)
@@ -253,6 +269,12 @@ class Terraform:
             next="run the plan cell again",
         )
 
+    def _require_providers_now(self) -> None:
+        """Ask Terraform before an apply, which would say it only when the providers already run."""
+        with tempfile.TemporaryDirectory(prefix="daybook-") as empty:
+            shown = self._document(command("validate", json=IsFlagged), cwd=Path(empty))
+        _require_locked_providers(map(read_diagnostic, shown["diagnostics"]))
+
     def _run(
         self,
         args: Sequence[str],
@@ -277,6 +299,7 @@ class Terraform:
                 grace_s=GRACE_S,
                 check=False,
             )
+        _require_locked_providers(event.diagnostic for event in heard if event.diagnostic)
         if result.returncode:
             raise self._failure(result, heard)
         return result
@@ -366,11 +389,14 @@ class Terraform:
         kept.unlink()
         return None
 
-    def _document(self, args: Sequence[str], *, check: bool = True) -> dict:
+    def _document(
+        self, args: Sequence[str], *, check: bool = True, cwd: Path | None = None
+    ) -> dict:
         """Run a command that prints one JSON document, which may hold secrets."""
         lines: list[str] = []
+        cwd = cwd or self.folder
         result = self._start(
-            args, env=self._env, cwd=self.folder, on_line=lines.append, check=check, private=True
+            args, env=self._env, cwd=cwd, on_line=lines.append, check=check, private=True
         )
         # Warnings about the CLI's own configuration come before it.
         begin = next((i for i, line in enumerate(lines) if line.startswith("{")), None)
@@ -385,6 +411,18 @@ def _logging(log: Path | None) -> dict[str, str]:
         return {}
     off = {"TF_LOG": "", "TF_LOG_PROVIDER": ""}
     return {**off, "TF_LOG_CORE": "INFO", "TF_LOG_PATH": str(log.absolute())}
+
+
+def _require_locked_providers(diagnostics: Iterable[Diagnostic]) -> None:
+    """Refuse providers of this computer's own, which .terraform.lock.hcl does not cover."""
+    if any(diagnostic.summary == OVERRIDDEN for diagnostic in diagnostics):
+        raise CommandFailed(
+            "Terraform's providers are overridden on this computer.",
+            expected="the providers of .terraform.lock.hcl",
+            observed="dev_overrides in Terraform's CLI configuration",
+            next="remove dev_overrides from ~/.terraformrc, ~/.terraform.d, or the file that "
+            "TF_CLI_CONFIG_FILE names, then run this step again",
+        )
 
 
 def _texts(value: object) -> list[str]:
