@@ -10,6 +10,7 @@ from daybook.errors import SettingsError
 from daybook.gates.gate import AUTO
 from daybook.gates.waiting import differences
 from daybook.record import archive, journal, provenance, record
+from daybook.setting_types import shown
 
 GIVEN_ANEW = ("approve", "confirm", "override_freeze", "override_git")
 """What an operator says of one run; every other parameter stays as it was."""
@@ -26,8 +27,8 @@ def prepare(
     folder = archive.Archive(root).find(name)
     entries = journal.read(folder / journal.NAME)
     _require_open_end(folder, entries, notebook.stem)
-    _require_unchanged(entries.header, notebook, root)
-    before = dict(entries.header["parameters"])
+    _require_unchanged(folder, entries.header, notebook, root)
+    before = dict(entries.header.get("parameters", {}))
     if other := sorted(set(given) - set(GIVEN_ANEW)):
         raise SettingsError(
             f"{folder.name} is gone on with as it was begun.",
@@ -42,10 +43,20 @@ def prepare(
 
 def _require_open_end(folder: Path, entries: journal.Entries, step: str) -> None:
     status = archive.current(entries)
-    if entries.header["step"] != step:
+    begun = entries.header.get("step")
+    if not begun:
+        raise SettingsError(
+            f"{folder.name} cannot be gone on with.",
+            expected="a run whose journal says what it was begun with",
+            observed="a journal that cannot be read",
+            next=f"daybook run {step}",
+        )
+    if begun != step:
         raise SettingsError(
             f"{folder.name} is no run of {step}.",
-            next=f"daybook run {entries.header['step']} --resume {folder.name}",
+            expected=f"a run of {step}",
+            observed=f"a run of {shown(begun)}",
+            next=f"daybook run {begun} --resume {folder.name}",
         )
     if status in ("succeeded", "running"):
         raise SettingsError(
@@ -56,20 +67,21 @@ def _require_open_end(folder: Path, entries: journal.Entries, step: str) -> None
         )
 
 
-def _require_unchanged(header: Mapping[str, Any], notebook: Path, root: Path) -> None:
+def _require_unchanged(folder: Path, header: Mapping[str, Any], notebook: Path, root: Path) -> None:
+    env = folder.parent.name
     before = {
-        "template": header["template"].get("sha256"),
+        "template": header.get("template", {}).get("sha256"),
         "settings": header.get("settings", {}).get("sha256"),
-        "commit": header["git"]["commit"],
+        "commit": header.get("git", {}).get("commit"),
     }
     now = {
         "template": record.digest(notebook),
-        "settings": record.digest(root / "environments" / f"{header['environment']}.yml"),
+        "settings": record.digest(root / "environments" / f"{env}.yml"),
         "commit": provenance.git(root)["commit"],
     }
     if details := differences(before, now):
         raise SettingsError(
-            f"{header['run']} cannot be gone on with: what it was begun with has changed.",
+            f"{folder.name} cannot be gone on with: what it was begun with has changed.",
             details=details,
-            next=f"begin a new run: daybook run {header['step']} -p env {header['environment']}",
+            next=f"begin a new run: daybook run {header['step']} -p env {env}",
         )
