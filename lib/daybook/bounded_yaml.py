@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -240,10 +241,10 @@ def _number(text: str, line: int, at: Key) -> int | float:
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text)
+    problem = "not a plain decimal number of at most 18 digits; write one, or text in quotes"
     if _kind(text) == "int" and len(text) <= 18:
-        problem = f"YAML reads this as {yaml.safe_load(text)}; write that, or text in quotes"
-    else:
-        problem = "not a plain decimal number of at most 18 digits; write one, or text in quotes"
+        with suppress(ValueError):  # `0x_` has the form of a number and is none.
+            problem = f"YAML reads this as {yaml.safe_load(text)}; write that, or text in quotes"
     raise Problem(problem, line, at)
 
 

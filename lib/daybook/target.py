@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from daybook import bounded_yaml
+from daybook.errors import SettingsError
 from daybook.settings import Settings
 
 SANDBOX_ACCOUNT = "123456789012"
 """The account that the local AWS answers for."""
+_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def ssh_key(settings: Settings, target: Target) -> Path:
 def _sandbox(settings: Settings, root: Path, environ: Mapping[str, str]) -> Target:
     """Drop every AWS variable of the caller, so that a rehearsal cannot touch an account."""
     file = root / ".sandbox" / "target.env"
-    variables = _read(file) if file.exists() else {}
+    variables = _read(file) if os.path.lexists(file) else {}
     clean = {name: value for name, value in environ.items() if not name.startswith("AWS_")}
     nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     account = {"AWS_ACCOUNT_ID": SANDBOX_ACCOUNT, "AWS_EC2_METADATA_DISABLED": "true"}
@@ -78,5 +82,16 @@ def _sandbox(settings: Settings, root: Path, environ: Mapping[str, str]) -> Targ
 
 
 def _read(file: Path) -> dict[str, str]:
-    lines = (line for line in file.read_text(encoding="utf-8").splitlines() if "=" in line)
-    return dict(line.split("=", 1) for line in lines)
+    try:
+        text = bounded_yaml.read_text(file, follow=False)
+        pairs = [line.split("=", 1) for line in text.splitlines() if "=" in line]
+        if bounded_yaml.UNSEEN.search(text) or not all(_NAME.fullmatch(pair[0]) for pair in pairs):
+            raise bounded_yaml.Problem("a line that is no NAME=value")
+    except bounded_yaml.Problem as problem:
+        raise SettingsError(
+            f"The sandbox's {file.name} cannot be read.",
+            expected=f"{file}, as daybook sandbox up writes it",
+            observed=problem.problem,
+            next="daybook sandbox down && daybook sandbox up",
+        ) from None
+    return dict(pairs)
