@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from daybook import bounded_yaml
-from daybook.errors import SettingsError
+from daybook.errors import PreflightFailed, SettingsError
 from daybook.settings import Settings
 
 SANDBOX_ACCOUNT = "123456789012"
@@ -38,6 +38,16 @@ class Target:
     def is_sandbox(self) -> bool:
         """True when nothing real can be reached."""
         return self.name == "sandbox"
+
+    def require_up(self) -> None:
+        """Raise PreflightFailed where the target is a sandbox that is not up."""
+        if not self.is_up:
+            raise PreflightFailed(
+                "The sandbox is not up.",
+                expected="a sandbox that answers",
+                observed="none",
+                next="daybook sandbox up",
+            )
 
     @property
     def title(self) -> str:

@@ -245,7 +245,10 @@ def _load(folder: Path) -> dict[str, Any]:
     said = record.load(folder)
     if said is None:
         path = folder / journal.NAME
-        entries = journal.read(path) if path.exists() else journal.Entries(())
+        try:
+            entries = journal.read(path) if path.exists() else journal.Entries(())
+        except OSError as err:
+            raise record.broken(folder, journal.NAME, err) from err
         said = summary.summarise(entries) | {"status": archive.current(entries)}
     return said
 

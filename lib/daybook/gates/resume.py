@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ def prepare(
     any more. SettingsError says why a run cannot be gone on with.
     """
     folder = archive.Archive(root).find(name)
-    entries = journal.read(folder / journal.NAME)
+    entries = journal.Entries(())
+    with suppress(OSError):
+        entries = journal.read(folder / journal.NAME)
     _require_open_end(folder, entries, notebook.stem)
     _require_unchanged(folder, entries.header, notebook, root)
     before = dict(entries.header.get("parameters", {}))
@@ -75,8 +78,8 @@ def _require_unchanged(folder: Path, header: Mapping[str, Any], notebook: Path, 
         "commit": header.get("git", {}).get("commit"),
     }
     now = {
-        "template": record.digest(notebook),
-        "settings": record.digest(root / "environments" / f"{env}.yml"),
+        "template": _digest(notebook),
+        "settings": _digest(root / "environments" / f"{env}.yml"),
         "commit": provenance.git(root)["commit"],
     }
     if details := differences(before, now):
@@ -85,3 +88,11 @@ def _require_unchanged(folder: Path, header: Mapping[str, Any], notebook: Path, 
             details=details,
             next=f"begin a new run: daybook run {header['step']} -p env {env}",
         )
+
+
+def _digest(path: Path) -> str | None:
+    """Return a file's SHA-256; None when it is gone."""
+    try:
+        return record.digest(path)
+    except OSError:
+        return None

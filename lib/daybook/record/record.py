@@ -81,13 +81,18 @@ def load(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as err:
-        raise VerifyFailed(
-            f"The record {folder.name} is broken.",
-            expected=f"{NAME} as it was sealed",
-            observed=f"{NAME}: {reason(err)}",
-            changed="",
-            next=f"restore it from the bucket's copy; daybook runs verify {folder.name}",
-        ) from err
+        raise broken(folder, NAME, err) from err
+
+
+def broken(folder: Path, name: str, err: Exception) -> VerifyFailed:
+    """Return what to say of a run whose file cannot be read as what Daybook wrote."""
+    return VerifyFailed(
+        f"The record {folder.name} is broken.",
+        expected=f"{name} as it was written",
+        observed=f"{name}: {reason(err)}",
+        changed="",
+        next=f"restore it from the bucket's copy; daybook runs verify {folder.name}",
+    )
 
 
 def decode(content: bytes) -> dict[str, Any]:
@@ -163,7 +168,7 @@ def _settle(root: Path, folder: Path) -> list[Closed]:
     path = folder / journal.NAME
     entries = journal.read(path)
     if not entries.header and not journal.is_unbegun(path):
-        raise VerifyFailed(f"{journal.NAME}: line 1 is no header")
+        raise broken(folder, journal.NAME, ValueError("line 1 is no header"))
     if not entries.header or not is_over(folder):
         return []
     status = summary.left_behind(entries)

@@ -87,7 +87,6 @@ PLAN = {"digest": str, "changes": Maybe(list | None)}
 APPROVAL = {"digest": str, "how": str, "time": is_time}
 OPERATOR = {name: Maybe(TEXT) for name in ("user", "name", "email", "sudo_user", "key")}
 GIT = {"commit": Maybe(str), "branch": Maybe(str), "dirty": Maybe([str])}
-TEMPLATE = {"path": Maybe(TEXT), "sha256": Maybe(TEXT)}
 LINK = {"run": is_run, "sha256": str}
 _ERROR = {"ename": Maybe(str), "evalue": Maybe(str)}
 _DISPLAY = {"data": dict, "metadata": Maybe(dict), "display_id": Maybe(str)}
@@ -110,7 +109,7 @@ _HEADER = {
     "versions": Maybe(dict),
     "settings": Maybe({"sha256": Maybe(str)}),
     "kernel": Maybe({"pid": is_count, "started": is_number, "host": Maybe(str)}),
-    "template": Maybe({**TEMPLATE, "cells": Maybe([_CELL_KEY])}),
+    "template": Maybe({"path": Maybe(TEXT), "sha256": Maybe(TEXT), "cells": Maybe([_CELL_KEY])}),
 }
 _CELL_END = {"cell": is_count, "status": str, "seconds": Maybe(is_seconds), "traceback": Maybe(str)}
 _TOOL_END = {"number": is_count, "returncode": Maybe(int | None), "seconds": Maybe(is_seconds)}
@@ -141,7 +140,7 @@ RECORD = {
     "git": GIT,
     "parameters": dict,
     "versions": dict,
-    "template": TEMPLATE,
+    "template": {"path": TEXT, "sha256": TEXT},
     "plan": lambda value: value is None or fits(value, PLAN),
     "approvals": [APPROVAL],
     "checks": [CHECK],
