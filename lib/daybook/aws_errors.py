@@ -16,7 +16,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from botocore import exceptions as botocore
-from botocore.parsers import ResponseParserError
 from botocore.response import StreamingBody
 
 from daybook.errors import NOTHING_CHANGED, AwsFailed, DaybookError, one_line
@@ -52,6 +51,7 @@ _SLOW_CODES = (
     "TooManyRequestsException",
 )
 _SKEW_S = 240
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 _NO_CREDENTIALS = (
     botocore.NoCredentialsError,
     botocore.PartialCredentialsError,
@@ -64,8 +64,6 @@ _NO_CREDENTIALS = (
 )
 _NOT_REACHED = (botocore.HTTPClientError, botocore.ConnectionError)
 _CUT = (botocore.IncompleteReadError, botocore.ResponseStreamingError)
-_UNREADABLE = (ResponseParserError, ValueError, LookupError, TypeError, AttributeError)
-"""What botocore's parsers raise for an answer that is not AWS's."""
 _OF_BOTOCORE = (botocore.BotoCoreError, botocore.ClientError)
 _READS = ("Get", "List", "Describe", "Head", "BatchGet")
 
@@ -112,12 +110,12 @@ def shelter(
 
 @contextmanager
 def explained(call: str, target: Target) -> Iterator[None]:
-    """Turn whatever a call to AWS raises into AwsFailed; a defect of ours stays what it is."""
+    """Turn whatever a call to AWS raises into AwsFailed: of any class, as parsers fail in many."""
     try:
         yield
     except DaybookError:
         raise
-    except (*_OF_BOTOCORE, *_UNREADABLE, OSError) as err:
+    except Exception as err:
         raise failure(err, call, target) from err
 
 
@@ -125,9 +123,15 @@ def time_of(answer: Mapping[str, Any], call: str) -> datetime:
     """Return AWS's own time from an answer; AwsFailed where a proxy has removed it."""
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
     try:
-        return parsedate_to_datetime(date)
-    except (ValueError, TypeError) as err:
+        return utc(parsedate_to_datetime(date))
+    except (ValueError, TypeError, OverflowError) as err:
         raise _incomplete(call, "no date") from err
+
+
+def utc(moment: datetime) -> datetime:
+    """Return a time of AWS's in UTC, within years that can be reckoned with."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max(aware, _FIRST), _LAST).astimezone(UTC)
 
 
 def _read(answer: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +171,9 @@ def failure(err: Exception, call: str, target: Target) -> AwsFailed:
         return err
     response = getattr(err, "response", None) or getattr(err, "last_response", None)
     response = response if isinstance(response, dict) else {}
-    code = response.get("Error", {}).get("Code", "")
+    if not isinstance(response.get("Error"), dict):
+        response["Error"] = {}
+    code = response["Error"]["Code"] = str(response["Error"].get("Code") or "")
     message, expected, following = _told(err, code, response, call, target)
     error = _class_of(type(err))(
         message,
@@ -222,10 +228,10 @@ def _told(
         )
     if isinstance(err, botocore.WaiterError):
         return f"AWS: {call} failed.", "that state", f"look at it in AWS's console{again}"
-    if isinstance(err, _UNREADABLE) and not isinstance(err, botocore.BotoCoreError):
+    if not isinstance(err, (*_OF_BOTOCORE, OSError)):
         unreadable = _incomplete(call, "")
         return unreadable.message, unreadable.expected, unreadable.next
-    if code:
+    if isinstance(err, botocore.ClientError):
         return f"AWS refused {call}.", "success", f"correct what AWS complains about{again}"
     configuration = f"correct ~/.aws/config, AWS_PROFILE and AWS_* variables, or {SIGN_IN}"
     return f"{call} could not be called.", "a usable configuration", f"{configuration}{again}"
@@ -258,8 +264,8 @@ def _skew_s(response: Mapping[str, Any]) -> float:
     """Return how far this computer's clock is ahead of the one of an answer; 0 if unknown."""
     date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     try:
-        return (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
-    except (ValueError, TypeError):
+        return (datetime.now(UTC) - utc(parsedate_to_datetime(date))).total_seconds()
+    except (ValueError, TypeError, OverflowError):
         return 0.0
 
 

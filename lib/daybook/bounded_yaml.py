@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,12 @@ _TYPES = yaml.SafeLoader.yaml_implicit_resolvers
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\.[0-9]{1,18}")
 UNSEEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e0fff]"
 )
-"""Control characters, surrogates, line separators, and what reverses the direction of a text."""
+"""Control characters, surrogates, line separators, what reverses a text's direction or shows as
+nothing. Not the joiners, which some scripts and emoji are written with.
+"""
 _KEY = re.compile(r"([ -]*)([A-Za-z0-9_.-]{1,64}):(?:\s|$)")
 
 
@@ -240,10 +244,10 @@ def _number(text: str, line: int, at: Key) -> int | float:
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text)
+    problem = "not a plain decimal number of at most 18 digits; write one, or text in quotes"
     if _kind(text) == "int" and len(text) <= 18:
-        problem = f"YAML reads this as {yaml.safe_load(text)}; write that, or text in quotes"
-    else:
-        problem = "not a plain decimal number of at most 18 digits; write one, or text in quotes"
+        with suppress(ValueError):  # `0x_` has the form of a number and is none.
+            problem = f"YAML reads this as {yaml.safe_load(text)}; write that, or text in quotes"
     raise Problem(problem, line, at)
 
 

@@ -53,7 +53,7 @@ class Checks(ui.Shown):
         status = ui.FAILED if self.failed else ui.OK
         return ui.Table(title, ("status", "check", "expected", "observed"), rows, status)
 
-    def require(self) -> Checks:
+    def require(self, again: str = "run this step again from its first cell") -> Checks:
         """Return self, or raise PreflightFailed with every failed check and its fix."""
         if not self.failed:
             return self
@@ -66,7 +66,7 @@ class Checks(ui.Shown):
         raise PreflightFailed(
             f"Preflight failed: {count} of {len(self.answers)} checks.",
             details=details,
-            next="mend the above, then run this step again from its first cell",
+            next=f"mend the above, then {again}",
         )
 
 

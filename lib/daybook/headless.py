@@ -15,11 +15,11 @@ from daybook import driver, liveness, settings
 from daybook.errors import (
     CHANGES_IN_RECORD,
     NOTHING_CHANGED,
-    CommandFailed,
     DaybookError,
     Interrupted,
     PreflightFailed,
     Unexpected,
+    VerifyFailed,
     exit_code_of,
     explained,
     is_known,
@@ -110,16 +110,21 @@ def _await_tools(folder: Path, terminal: Terminal) -> None:
 def _settle(root: Path, env: str, terminal: Terminal) -> None:
     """Close what runs have left open; a record that cannot be closed now waits for the next run."""
     try:
-        record.settle(root, environment=env)
-    except (OSError, ValueError, CommandFailed) as err:
+        closed = record.settle(root, environment=env)
+    except Exception as err:  # How this run ended is known, and is what counts.
         terminal.problem(f"A record in runs/{env} is not closed yet: {explained(err).message}")
+        return
+    for one in closed:
+        if one.status == record.BROKEN:
+            name = f"runs/{env}/{one.folder.name}"
+            terminal.problem(f"The record {name} is not closed yet: {one.unsigned}")
 
 
 def _status(folder: Path) -> str:
     """Return how the run ended by its record; "" where that cannot be read."""
     try:
         return (record.load(folder) or {}).get("status", "")
-    except (OSError, ValueError):
+    except VerifyFailed:
         return ""
 
 

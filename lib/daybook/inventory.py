@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import yaml
@@ -17,6 +18,7 @@ from daybook.errors import SettingsError
 BEGIN, END = "-----BEGIN SSH HOST KEY KEYS-----", "-----END SSH HOST KEY KEYS-----"
 LOGIN = "admin"
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 KEY = re.compile(r"((?:ssh|ecdsa)-[a-z0-9-]+ [A-Za-z0-9+/]+=*)(?: |$)")
 
 
@@ -48,8 +50,11 @@ def read(path: Path) -> dict[str, str]:
     """Return an inventory's hosts: `{"hello-staging-1": "203.0.113.9"}`."""
     try:
         groups = bounded_yaml.parse(bounded_yaml.read_text(path)).tree.values()
-        return {n: host["ansible_host"] for group in groups for n, host in group["hosts"].items()}
-    except (bounded_yaml.Problem, AttributeError, KeyError, TypeError):
+        hosts = {n: host["ansible_host"] for group in groups for n, host in group["hosts"].items()}
+        if not all(map(_NAME.fullmatch, hosts)):
+            raise ValueError
+        return {name: str(IPv4Address(str(address))) for name, address in hosts.items()}
+    except (bounded_yaml.Problem, AttributeError, KeyError, TypeError, ValueError):
         raise SettingsError(
             f"The inventory {path.name} cannot be read.",
             expected=f"{path}, as every run writes it",

@@ -17,7 +17,7 @@ from jsonschema import ValidationError
 from daybook import bounded_yaml, settings
 from daybook.bounded_yaml import Problem
 from daybook.errors import SettingsError
-from daybook.setting_types import shown
+from daybook.setting_types import kind_of, shown
 
 LONGEST = 4_000
 """The most characters of a parameter's text."""
@@ -139,7 +139,12 @@ def _pairs(source: str, text: str) -> list[tuple[str, object]]:
             next=f"correct {source} and run the same command again",
         ) from None
     if not isinstance(tree, dict):
-        raise SettingsError(f"{source} holds no parameters.", expected="NAME: VALUE lines")
+        raise SettingsError(
+            f"{source} holds no parameters.",
+            expected="NAME: VALUE lines",
+            observed=kind_of(tree),
+            next=f"correct {source} and run the same command again",
+        )
     return list(tree.items())
 
 

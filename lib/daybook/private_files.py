@@ -1,10 +1,16 @@
-"""Make files and folders that nobody else on this machine may read, whatever the umask is."""
+"""Make files and folders that nobody else on this machine may read, whatever the umask is.
+
+And read them as what anybody may have put there: never a FIFO, a device or a file without an end.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
 def opener(path: str, flags: int) -> int:
@@ -13,10 +19,43 @@ def opener(path: str, flags: int) -> int:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a whole file, for its owner alone."""
+    """Write a whole file, for its owner alone; it is on the disk when this returns."""
     with open(path, "wb", opener=opener) as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's list of files on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
+    """Open a regular file to read it; OSError for anything else, without waiting for a writer."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    if not follow and os.path.islink(path):
+        raise OSError(errno.ELOOP, "a symbolic link, not a regular file", str(path))
+    fd = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(fd, "rb")
+
+
+def read(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a regular file that is no link; OSError for anything else or larger."""
+    with open_regular(path, follow=False) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        limit = f"larger than {max_bytes >> 10:,} KiB, the most that is read"
+        raise OSError(errno.EINVAL, limit, str(path))
+    return content
 
 
 def make_folder(path: Path, mode: int = 0o700) -> Path:

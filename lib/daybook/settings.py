@@ -182,22 +182,25 @@ class Settings(_Model):
 
 def find_root(start: Path | None = None) -> Path:
     """Return the project's root: DAYBOOK_ROOT, or the nearest parent that looks like one."""
-    if configured := os.environ.get("DAYBOOK_ROOT"):
-        root = Path(os.path.realpath(configured))
-        if os.path.isdir(root):
-            return root
-        raise SettingsError(
-            "DAYBOOK_ROOT is no folder.",
-            expected="the folder that holds environments/ and terraform/",
-            observed=types.shown(configured),
-            next="correct DAYBOOK_ROOT, or unset it in the project's folder",
-        )
     try:
         here = Path(os.path.realpath(start or Path.cwd()))
     except OSError as err:
         raise SettingsError(
-            "The current folder does not exist any more.", next="change into the project"
+            "The current folder does not exist any more.",
+            expected="a folder to work in",
+            observed="a folder that was deleted",
+            next="change into the project",
         ) from err
+    if configured := os.environ.get("DAYBOOK_ROOT"):
+        root = Path(os.path.realpath(configured))
+        if any(os.path.isdir(root / name) for name in ("environments", "terraform", "runs")):
+            return root
+        raise SettingsError(
+            "DAYBOOK_ROOT is no project's folder.",
+            expected="the folder that holds environments/ and terraform/",
+            observed=types.shown(configured),
+            next="correct DAYBOOK_ROOT, or unset it in the project's folder",
+        )
     for folder in (here, *here.parents):
         if (folder / "environments").is_dir() and (folder / "terraform").is_dir():
             return folder

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from daybook import private_files
 from daybook.errors import SettingsError
 
 FILE = "environments/signers"
@@ -106,9 +107,9 @@ class Signers:
         return f"{at}: the key of {lines[0].name} is not valid at this time"
 
 
-def load(root: Path) -> Signers:
+def load(root: Path, file: str = FILE) -> Signers:
     """Read the project's signers; SettingsError names each line that cannot be used."""
-    return parse(_read(root / FILE), FILE)
+    return parse(_read(root / file, file), file)
 
 
 def parse(text: str, source: str) -> Signers:
@@ -157,21 +158,18 @@ def fingerprint_of(blob: bytes) -> str:
     return f"SHA256:{digest.rstrip('=')}"
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, source: str) -> str:
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+        raw = private_files.read(path, MAX_BYTES)
     except FileNotFoundError:
         return ""
     except OSError as err:
-        raise _unusable(FILE, [f"{FILE}: {err.strerror}"]) from err
-    if len(raw) > MAX_BYTES:
-        raise _unusable(FILE, [f"{FILE}: larger than {MAX_BYTES // 1024} KiB"])
+        raise _unusable(source, [f"{source}: {err.strerror}"]) from err
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as err:
         number = raw[: err.start].count(b"\n") + 1
-        raise _unusable(FILE, [f"{FILE}:{number}: not UTF-8"]) from err
+        raise _unusable(source, [f"{source}:{number}: not UTF-8"]) from err
 
 
 def _signer(number: int, line: str) -> Signer:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from daybook import bounded_yaml
+from daybook.errors import PreflightFailed, SettingsError
 from daybook.settings import Settings
 
 SANDBOX_ACCOUNT = "123456789012"
@@ -43,6 +46,7 @@ KEPT_OF_AWS = frozenset(
     )
 )
 """What tools get of the operator's AWS, in an account: who calls, never where AWS is."""
+_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,16 @@ class Target:
     def is_sandbox(self) -> bool:
         """True when nothing real can be reached."""
         return self.name == "sandbox"
+
+    def require_up(self) -> None:
+        """Raise PreflightFailed where the target is a sandbox that is not up."""
+        if not self.is_up:
+            raise PreflightFailed(
+                "The sandbox is not up.",
+                expected="a sandbox that answers",
+                observed="none",
+                next="daybook sandbox up",
+            )
 
     @property
     def title(self) -> str:
@@ -104,7 +118,7 @@ def _is_kept(name: str) -> bool:
 def _sandbox(settings: Settings, root: Path, environ: Mapping[str, str]) -> Target:
     """Lead every tool to the sandbox; environ has no AWS variable of the caller's."""
     file = root / ".sandbox" / "target.env"
-    variables = _read(file) if file.exists() else {}
+    variables = _read(file) if os.path.lexists(file) else {}
     nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     account = {"AWS_ACCOUNT_ID": SANDBOX_ACCOUNT, "AWS_EC2_METADATA_DISABLED": "true"}
     region = variables.get("AWS_REGION", settings.region)
@@ -118,5 +132,16 @@ def _sandbox(settings: Settings, root: Path, environ: Mapping[str, str]) -> Targ
 
 
 def _read(file: Path) -> dict[str, str]:
-    lines = (line for line in file.read_text(encoding="utf-8").splitlines() if "=" in line)
-    return dict(line.split("=", 1) for line in lines)
+    try:
+        text = bounded_yaml.read_text(file, follow=False)
+        pairs = [line.split("=", 1) for line in text.splitlines() if "=" in line]
+        if bounded_yaml.UNSEEN.search(text) or not all(_NAME.fullmatch(pair[0]) for pair in pairs):
+            raise bounded_yaml.Problem("a line that is no NAME=value")
+    except bounded_yaml.Problem as problem:
+        raise SettingsError(
+            f"The sandbox's {file.name} cannot be read.",
+            expected=f"{file}, as daybook sandbox up writes it",
+            observed=problem.problem,
+            next="daybook sandbox down && daybook sandbox up",
+        ) from None
+    return dict(pairs)

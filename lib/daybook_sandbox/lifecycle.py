@@ -110,7 +110,10 @@ def status(root: Path, *, memory: bool = False) -> Status:
     home = Home(root)
     if not is_up(home):
         raise PreflightFailed(
-            "The sandbox is not up.", observed=_remains(home), next="daybook sandbox up"
+            "The sandbox is not up.",
+            expected="a sandbox that answers",
+            observed=_remains(home) or "none",
+            next="daybook sandbox up",
         )
     known = json.loads(home.status_file.read_text())
     machines = [MachineStatus(**machine) for machine in known["machines"]]

@@ -49,7 +49,7 @@ def test_a_secret_never_reaches_the_file(tmp_path):
     redactor = Redactor()
     redactor.add("DB", "hunter2-secret")
     writer = Journal.create(tmp_path, {"parameters": {"p": "hunter2-secret"}}, redactor)
-    writer.write("tool_start", args=["x", "--pw=hunter2-secret"])
+    writer.write("tool_start", number=1, args=["x", "--pw=hunter2-secret"])
     assert b"hunter2" not in writer.path.read_bytes()
     assert journal.read(writer.path).lines[1]["args"] == ["x", "--pw=[redacted:DB]"]
 
@@ -131,7 +131,7 @@ def test_a_full_disk_stops_outputs_and_beginnings_but_not_the_end(tmp_path, monk
 
 def test_a_broken_surrogate_is_kept_as_an_escape(tmp_path):
     writer = Journal.create(tmp_path, {})
-    writer.write("output", text="a\udc80b")
+    writer.write("output", cell=1, type="stream", name="stdout", text="a\udc80b")
     assert journal.read(writer.path).lines[1]["text"] == "a\udc80b"
 
 

@@ -19,7 +19,14 @@ LAYERS = (
     | {"images", "inventory", "release", "reviews", "secrets"}
     | {"terraform", "ansible"},
     {"checks", "place", "gates.gate", "gates.lock"}
-    | {"record.journal", "record.patterns", "record.redact", "record.cell", "record.tee"},
+    | {
+        "record.journal",
+        "record.shapes",
+        "record.patterns",
+        "record.redact",
+        "record.cell",
+        "record.tee",
+    },
     {"record.story", "record.summary", "record.render", "record.provenance", "record.signing"},
     {"record.record", "record.recorder", "record.audit", "record.archive", "record.compare"}
     | {"record.history", "record.upload"}

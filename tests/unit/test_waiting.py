@@ -12,6 +12,8 @@ import pytest
 from daybook.errors import ApprovalRefused
 from daybook.gates import waiting
 from daybook.gates.waiting import Waiting
+from daybook.record import summary
+from daybook.record.journal import Entries
 
 BASIS = {
     "environment": "staging",
@@ -39,7 +41,8 @@ def keep(root, plan) -> Waiting:
 def close(root, run, status="waiting") -> None:
     folder = root / "runs/staging" / run
     folder.mkdir()
-    (folder / "record.json").write_text(json.dumps({"status": status}))
+    closed = summary.summarise(Entries(())) | {"files": {}, "previous": None, "status": status}
+    (folder / "record.json").write_text(json.dumps(closed))
 
 
 def files(root) -> list[str]:

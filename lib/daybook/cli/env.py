@@ -12,7 +12,7 @@ import click
 
 from daybook import origins, place, scaffold, settings, terraform, ui
 from daybook.cli import arguments
-from daybook.errors import PreflightFailed, SettingsError
+from daybook.errors import SettingsError
 from daybook.settings import Settings
 from daybook.steps import common, infrastructure
 from daybook.target import Target, resolve, ssh_key
@@ -94,8 +94,7 @@ def export(name: str, rehearse: bool) -> None:
     root = settings.find_root()
     chosen = settings.load(root, name)
     place = _Place(name, root, chosen, resolve(chosen, root, rehearse=rehearse))
-    if not place.target.is_up:
-        raise PreflightFailed("The sandbox is not up.", next="daybook sandbox up")
+    place.target.require_up()
     for line in script(place.target.environ | terraform_variables(place), os.environ):
         click.echo(line)
 

@@ -121,7 +121,7 @@ def _piped() -> str:
 
 def _place(env: str, *, rehearse: bool) -> Place:
     place = Place.of(settings.find_root(), env, rehearse=rehearse)
-    checks.ask(place.target, {}, {}).require()
+    checks.ask(place.target, {}, {}).require("run the same command again")
     if not place.settings.github.path:
         raise SettingsError(
             f"{env} has no repository on GitHub.",

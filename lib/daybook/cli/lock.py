@@ -121,8 +121,7 @@ def _place(env: str, rehearse: bool) -> tuple[settings.Settings, target.Target]:
     root = settings.find_root()
     chosen = settings.load(root, _settings_of(env))
     where = target.resolve(chosen, root, rehearse=rehearse)
-    if not where.is_up:
-        raise SettingsError("The sandbox is not up.", next="daybook sandbox up")
+    where.require_up()
     return chosen, where
 
 

@@ -44,7 +44,7 @@ def _on_hosts(command: Callable) -> Callable:
     @functools.wraps(command)
     def call(env: str, rehearse: bool, **given: Any) -> Any:
         place = Place.of(settings.find_root(), env, rehearse=rehearse)
-        checks.ask(place.target, {}, {}).require()
+        checks.ask(place.target, {}, {}).require("run the same command again")
         return command(env=env, found=hosts.look(place), **given)
 
     return call

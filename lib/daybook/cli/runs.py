@@ -17,7 +17,7 @@ import click
 from daybook import aws, private_files, settings, target, ui
 from daybook.cli import arguments
 from daybook.cli import runs_tables as tables
-from daybook.errors import CommandFailed, SettingsError, VerifyFailed
+from daybook.errors import CommandFailed, SettingsError, VerifyFailed, printable
 from daybook.record import archive, audit, compare, journal, record, summary, upload
 from daybook.record.archive import Archive, Filters, Row
 
@@ -39,7 +39,7 @@ def _filtered(command: Callable) -> Callable:
         chosen = {name: given.pop(name) or "" for name in Filters.__dataclass_fields__}
         return command(filters=Filters(**chosen), **given)
 
-    states = click.Choice(journal.STATUSES)
+    states = click.Choice((*journal.STATUSES, record.BROKEN))
     options = [
         click.option("-e", "--env", "environment", type=arguments.ENV),
         click.option("-s", "--step", type=arguments.STEP),
@@ -150,7 +150,8 @@ def verify(run: str | None, all_: bool, as_json: bool) -> None:
             f"{len(broken)} of {len(found)} records are broken, or show an unapproved change.",
             observed=", ".join(broken[:5]),
             changed="",
-            next="compare with the bucket's copy, and ask who was on this machine",
+            next="compare with the bucket's copy: a power cut or a failing disk may have damaged "
+            "a file, or somebody changed it",
         )
 
 
@@ -159,13 +160,24 @@ def verify(run: str | None, all_: bool, as_json: bool) -> None:
 def settle(as_json: bool) -> None:
     """Close runs whose kernel is gone, each with its true status."""
     closed = record.settle(settings.find_root())
+    broken = [one for one in closed if one.status == record.BROKEN]
     if as_json:
         _print_json([{"run": one.folder.name, "status": one.status} for one in closed])
-        return
-    for one in closed:
-        click.echo(f"{one.folder.name}: {one.status}")
-    if not closed:
-        click.echo("No run was left open.")
+    else:
+        for one in closed:
+            click.echo(f"{printable(one.folder.name)}: {one.status}")
+        if not closed:
+            click.echo("No run was left open.")
+    if broken:
+        raise VerifyFailed(
+            f"{len(broken)} of {len(closed)} runs could not be closed.",
+            details=[
+                f"{one.folder.parent.name}/{one.folder.name}: {one.unsigned}" for one in broken
+            ],
+            expected="a run's folder as it was written",
+            changed="The others are closed.",
+            next="restore what is broken, or move its folder out of runs/; then settle again",
+        )
 
 
 @runs.command()
@@ -233,7 +245,10 @@ def _load(folder: Path) -> dict[str, Any]:
     said = record.load(folder)
     if said is None:
         path = folder / journal.NAME
-        entries = journal.read(path) if path.exists() else journal.Entries(())
+        try:
+            entries = journal.read(path) if path.exists() else journal.Entries(())
+        except OSError as err:
+            raise record.broken(folder, journal.NAME, err) from err
         said = summary.summarise(entries) | {"status": archive.current(entries)}
     return said
 

@@ -96,7 +96,7 @@ def _cell(column: str, entry: Mapping[str, Any]) -> Any:
 
 
 def _status(word: str) -> ui.Status:
-    return _STATES[word](word)
+    return _STATES.get(word, ui.quiet)(word)
 
 
 def differences(both: Comparison) -> ui.Table:

@@ -45,7 +45,7 @@ class _Place:
         root = settings.find_root()
         chosen = settings.load(root, env)
         where = target.resolve(chosen, root, rehearse=rehearse)
-        checks.ask(where, {}, {}).require()
+        checks.ask(where, {}, {}).require("run the same command again")
         return cls(env, rehearse, chosen, Store(where, chosen.app, env))
 
     def require_declared(self, names: list[str]) -> None:

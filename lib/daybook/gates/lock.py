@@ -18,18 +18,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from daybook import aws_errors, liveness
-from daybook.errors import Locked, SettingsError
+from daybook.errors import Locked, SettingsError, one_line
 from daybook.setting_types import shown
 
 TERM_S = 180.0
 """How long a dead holder's lock lasts."""
+MAX_TERM_S = 3600.0
+"""The longest term that a lock's content can claim."""
 RENEW_S = 30.0
 """How soon a holder hears, even in the middle of a change, that its lock was broken."""
 POLL_S = 2.0
@@ -39,6 +41,7 @@ TRUSTED = 0.8
 """The part of its term for which a holder that cannot reach the bucket trusts its lock."""
 _FAILURES = (BotoCoreError, ClientError)
 _REFUSED = (404, 409, 412)
+_TEXTS = ("run", "step", "operator", "host", "target", "since", "reason")
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 MAX_WAIT_S = 86_400
 # A suspended computer must not believe that no time has passed.
@@ -56,10 +59,10 @@ class StateLockRequest:
     @classmethod
     def decode(cls, found: object) -> StateLockRequest | None:
         """Read what the content of a lock says; None for anything else."""
-        try:
-            return cls(str(found["id"]), str(found["run"]), dict(found["life"]))
-        except (TypeError, ValueError, KeyError):
-            return None
+        found = found if isinstance(found, dict) else {}
+        id, run, life = (found.get(name) for name in ("id", "run", "life"))
+        is_one = isinstance(id, str) and isinstance(run, str) and isinstance(life, dict)
+        return cls(id, run, life) if is_one else None
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,22 @@ class Holder:
 
     @classmethod
     def decode(cls, content: bytes) -> Holder:
-        """Read an object's content, also one that another version of Daybook wrote."""
+        """Read an object's content, also one that another version of Daybook wrote.
+
+        A part that is not of its kind is left out: also such a lock has to run out, and to break.
+        """
         try:
             found = dict(json.loads(content))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             return cls(reason="the lock's content cannot be read")
-        known = {key: value for key, value in found.items() if key in cls.__annotations__}
-        life, requests = known.get("life"), known.get("state_locks")
+        texts = {name: found.get(name) for name in _TEXTS}
+        known: dict[str, object] = {k: v for k, v in texts.items() if isinstance(v, str)}
+        term_s, renewals = found.get("term_s"), found.get("renewals")
+        if isinstance(term_s, int | float) and 0 <= term_s <= MAX_TERM_S:
+            known["term_s"] = float(term_s)
+        if isinstance(renewals, int):
+            known["renewals"] = renewals
+        life, requests = found.get("life"), found.get("state_locks")
         known["life"] = life if isinstance(life, dict) else {}
         requests = requests if isinstance(requests, list) else []
         known["state_locks"] = tuple(filter(None, map(StateLockRequest.decode, requests)))
@@ -134,7 +146,7 @@ class Seen:
             "until": f"{self.until:%Y-%m-%dT%H:%M:%SZ}{self._why_over()}",
             "reason": self.holder.reason,
         }
-        return [f"{name}: {value}" for name, value in said.items() if value]
+        return [f"{name}: {one_line(value)}" for name, value in said.items() if value]
 
     def _why_over(self) -> str:
         if self.is_abandoned:
@@ -171,9 +183,9 @@ class Lock:
             raise
         holder = Holder.decode(answer["Body"].read())
         now = aws_errors.time_of(answer, "s3:GetObject")
-        until = answer["LastModified"] + timedelta(seconds=holder.term_s)
+        until = aws_errors.utc(answer["LastModified"]) + timedelta(seconds=holder.term_s)
         is_abandoned = liveness.is_over(holder.life)
-        return Seen(holder, answer["ETag"], until.astimezone(UTC), now, is_abandoned)
+        return Seen(holder, answer["ETag"], until, now, is_abandoned)
 
     def take(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from daybook.errors import SettingsError
 from daybook.gates.gate import AUTO
 from daybook.gates.waiting import differences
 from daybook.record import archive, journal, record
+from daybook.setting_types import shown
 
 GIVEN_ANEW = ("approve", "confirm", "override_freeze", "override_git")
 """What an operator says of one run; every other parameter stays as it was."""
@@ -25,10 +27,12 @@ def prepare(
     any more. SettingsError says why a run cannot be gone on with.
     """
     folder = archive.Archive(root).find(name)
-    entries = journal.read(folder / journal.NAME)
+    entries = journal.Entries(())
+    with suppress(OSError):
+        entries = journal.read(folder / journal.NAME)
     _require_open_end(folder, entries, notebook.stem)
-    _require_unchanged(entries.header, notebook, root)
-    before = dict(entries.header["parameters"])
+    _require_unchanged(folder, entries.header, notebook, root)
+    before = dict(entries.header.get("parameters", {}))
     if other := sorted(set(given) - set(GIVEN_ANEW)):
         raise SettingsError(
             f"{folder.name} is gone on with as it was begun.",
@@ -43,10 +47,20 @@ def prepare(
 
 def _require_open_end(folder: Path, entries: journal.Entries, step: str) -> None:
     status = archive.current(entries)
-    if entries.header["step"] != step:
+    begun = entries.header.get("step")
+    if not begun:
+        raise SettingsError(
+            f"{folder.name} cannot be gone on with.",
+            expected="a run whose journal says what it was begun with",
+            observed="a journal that cannot be read",
+            next=f"daybook run {step}",
+        )
+    if begun != step:
         raise SettingsError(
             f"{folder.name} is no run of {step}.",
-            next=f"daybook run {entries.header['step']} --resume {folder.name}",
+            expected=f"a run of {step}",
+            observed=f"a run of {shown(begun)}",
+            next=f"daybook run {begun} --resume {folder.name}",
         )
     if status in ("succeeded", "running"):
         raise SettingsError(
@@ -57,20 +71,29 @@ def _require_open_end(folder: Path, entries: journal.Entries, step: str) -> None
         )
 
 
-def _require_unchanged(header: Mapping[str, Any], notebook: Path, root: Path) -> None:
+def _require_unchanged(folder: Path, header: Mapping[str, Any], notebook: Path, root: Path) -> None:
+    env = folder.parent.name
     before = {
-        "template": header["template"].get("sha256"),
+        "template": header.get("template", {}).get("sha256"),
         "settings": header.get("settings", {}).get("sha256"),
-        "commit": header["git"]["commit"],
+        "commit": header.get("git", {}).get("commit"),
     }
     now = {
-        "template": record.digest(notebook),
-        "settings": record.digest(root / "environments" / f"{header['environment']}.yml"),
+        "template": _digest(notebook),
+        "settings": _digest(root / "environments" / f"{env}.yml"),
         "commit": git.head(root),
     }
     if details := differences(before, now):
         raise SettingsError(
-            f"{header['run']} cannot be gone on with: what it was begun with has changed.",
+            f"{folder.name} cannot be gone on with: what it was begun with has changed.",
             details=details,
-            next=f"begin a new run: daybook run {header['step']} -p env {header['environment']}",
+            next=f"begin a new run: daybook run {header['step']} -p env {env}",
         )
+
+
+def _digest(path: Path) -> str | None:
+    """Return a file's SHA-256; None when it is gone."""
+    try:
+        return record.digest(path)
+    except OSError:
+        return None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from daybook import private_files
-from daybook.errors import ApprovalRefused
+from daybook.errors import ApprovalRefused, VerifyFailed
 from daybook.gates import statement
 from daybook.record import journal, provenance, record, summary
 
@@ -234,18 +234,20 @@ def forget_old(root: Path, environment: str, hours: int) -> None:
 
 def _is_over(folder: Path) -> bool:
     """Tell whether a run has ended, and not by waiting."""
-    if closed := record.load(folder):
-        return closed["status"] != "waiting"
     try:
+        if closed := record.load(folder):
+            return closed["status"] != "waiting"
         entries = journal.read(folder / journal.NAME)
     except FileNotFoundError:
         return True
+    except (OSError, VerifyFailed):
+        return False  # It cannot be read: its plan stays until it is too old.
     is_alive = provenance.is_alive(entries.header.get("kernel", {}))
     return not is_alive and summary.left_behind(entries) != "waiting"
 
 
 def _is_closed(ticket: Path) -> bool:
-    return record.load(ticket.parents[1] / ticket.stem) is not None
+    return (ticket.parents[1] / ticket.stem / record.NAME).exists()
 
 
 def _all(root: Path) -> Iterator[tuple[Path, Waiting]]:

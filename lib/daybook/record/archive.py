@@ -6,19 +6,25 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from daybook import private_files
-from daybook.errors import SettingsError
+from daybook.errors import CommandFailed, SettingsError, VerifyFailed
 from daybook.record import journal, provenance, record, summary
 from daybook.record.journal import Entries
 from daybook.setting_types import shown
 
 INDEX = ".index.sqlite"
 _VERSION = 1
+_DAMAGED = (
+    *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR),
+    *(sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH),
+)
+"""What SQLite says of an index that is not as it was made."""
 _TEXT_LIMIT = 60_000
 _AGO = re.compile(r"([0-9]{1,6})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -89,19 +95,17 @@ class Archive:
 
     def list(self, filters: Filters = Filters(), limit: int = 50) -> list[Row]:
         """Return runs, the newest first."""
-        self.refresh()
         where, values = filters.where()
         query = f"SELECT {_COLUMNS} FROM runs WHERE {where} ORDER BY id DESC LIMIT ?"
-        return [Row(*row) for row in self._db.execute(query, [*values, limit])]
+        return [Row(*row) for row in self._ask(query, [*values, limit])]
 
     def search(self, text: str, filters: Filters = Filters(), limit: int = 50) -> list[Row]:
         """Return runs that hold all these words, the last one as a beginning; newest first."""
-        self.refresh()
         where, values = filters.where()
         query = f"""SELECT {_COLUMNS}, snippet(words, 0, '«', '»', '…', 12) FROM words
             JOIN runs ON runs.id = words.rowid WHERE words MATCH ? AND {where}
             ORDER BY words.rowid DESC LIMIT ?"""
-        return [Row(*row) for row in self._db.execute(query, [_match(text), *values, limit])]
+        return [Row(*row) for row in self._ask(query, [_match(text), *values, limit])]
 
     def find(self, text: str | None = None) -> Path:
         """Return the folder of the run meant by an id, its beginning or its end; None: the newest.
@@ -114,11 +118,10 @@ class Archive:
                 expected="one run's id, its beginning or its end",
                 next="daybook runs list",
             )
-        self.refresh()
         fits = r"run LIKE ? ESCAPE '\' OR run LIKE ? ESCAPE '\'"
         query = f"SELECT environment, run FROM runs WHERE {fits} ORDER BY id DESC LIMIT 6"
         part = (text or "").replace("_", r"\_")  # LIKE takes _ for any character.
-        found = self._db.execute(query, [f"{part}%", f"%{part}"]).fetchall()
+        found = self._ask(query, [f"{part}%", f"%{part}"])
         exact = [pair for pair in found if pair[1] == text]
         if not found or (text and len(found) > 1 and not exact):
             raise SettingsError(
@@ -129,6 +132,22 @@ class Archive:
             )
         environment, run = (exact or found)[0]
         return self.home / environment / run
+
+    def _ask(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Take in what is new and ask; an index that is damaged is made anew, once."""
+        try:
+            return self._asked(query, values)
+        except sqlite3.DatabaseError as err:
+            if not _is_damaged(err):
+                raise _unusable(self.home / INDEX, err) from err
+        self._db.close()
+        (self.home / INDEX).unlink(missing_ok=True)
+        self._db = _open(self.home / INDEX)
+        return self._asked(query, values)
+
+    def _asked(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        self.refresh()
+        return self._db.execute(query, values).fetchall()
 
     def refresh(self) -> int:
         """Take in new runs and what became of open ones; return how many were read."""
@@ -142,18 +161,19 @@ class Archive:
     def _changed_homes(self) -> Iterator[Path]:
         """Give the environments in which a folder came or went since the last look."""
         seen = dict(self._db.execute("SELECT environment, changed FROM homes"))
-        homes = {path.name: path for path in self.home.iterdir() if path.is_dir()}
+        homes = {name: self.home / name for name in _names(self.home)}
+        homes = {name: path for name, path in homes.items() if path.is_dir()}
         for name in seen.keys() - homes.keys():
             self._remove(run for (run,) in self._runs_of(name))
             self._db.execute("DELETE FROM homes WHERE environment = ?", [name])
         for name, path in homes.items():
             changed = path.stat().st_mtime_ns
-            if not name.startswith(".") and seen.get(name) != changed:
+            if seen.get(name) != changed:
                 yield path
                 self._db.execute("INSERT OR REPLACE INTO homes VALUES (?, ?)", [name, changed])
 
     def _refresh_home(self, home: Path) -> int:
-        here = {path.name for path in home.iterdir() if not path.name.startswith(".")}
+        here = _names(home)
         known = {run for (run,) in self._runs_of(home.name)}
         self._remove(known - here)
         return sum(self._add(home / run) for run in sorted(here - known))
@@ -162,26 +182,32 @@ class Archive:
         return self._db.execute("SELECT run FROM runs WHERE environment = ?", [environment])
 
     def _add(self, folder: Path) -> int:
+        is_sealed, entries = True, Entries(())
         try:
-            entries = journal.read(folder / journal.NAME)
-        except NotADirectoryError:
-            return 0
-        except FileNotFoundError:
-            entries = Entries(())
-            if not record.step_of(folder.name):
+            with suppress(FileNotFoundError):
+                entries = journal.read(folder / journal.NAME)
+            if not entries.lines and not _is_run(folder):
                 return 0
-        said = record.load(folder) or _unsealed(entries)
-        if not entries.lines and (step := record.step_of(folder.name)):
-            said |= {"step": step, "start": _named_time(folder.name)}
+            said = record.load(folder)
+            if said is None:
+                is_sealed = False
+                said = _unsealed(folder, entries)
+        except (OSError, VerifyFailed):
+            if not folder.is_dir():
+                return 0
+            is_sealed = False  # Looked at again each time: it may be restored.
+            said = summary.summarise(Entries(())) | {"status": record.BROKEN}
+        if not said["start"]:
+            said |= {"step": record.step_of(folder.name), "start": _time_of(folder)}
         self._remove([folder.name])
-        identity = self._free_id(_order(said["start"] or journal.now()))
+        identity = self._free_id(_order(said["start"]))
         row = (
             *(folder.name, folder.parent.name, said["step"], said["status"], _operator(said)),
-            *(said["target"], said["start"], said["seconds"], (folder / record.NAME).exists()),
+            *(said["target"], said["start"], said["seconds"], is_sealed),
         )
         marks = ", ".join("?" * (len(row) + 1))
-        self._db.execute(f"INSERT INTO runs VALUES ({marks})", [identity, *row])
-        text = _words(said, entries)
+        self._db.execute(f"INSERT INTO runs VALUES ({marks})", [identity, *map(_storable, row)])
+        text = _storable(_words(said, entries))
         self._db.execute("INSERT INTO words(rowid, said) VALUES (?, ?)", [identity, text])
         return 1
 
@@ -236,9 +262,25 @@ def _open(path: Path) -> sqlite3.Connection:
     """Open the index; one of another version, or a broken one, is made anew."""
     try:
         return _prepared(path)
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as err:
+        if not _is_damaged(err):
+            raise _unusable(path, err) from err
         path.unlink()
         return _prepared(path)
+
+
+def _is_damaged(err: sqlite3.DatabaseError) -> bool:
+    """Tell whether an index has to be made anew: not one that is locked, or on a full disk."""
+    return getattr(err, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _DAMAGED
+
+
+def _unusable(path: Path, err: sqlite3.DatabaseError) -> CommandFailed:
+    return CommandFailed(
+        "The index of runs cannot be used.",
+        expected="a file that nobody else holds, on a disk with room",
+        observed=str(err),
+        next=f"run the same command again; if it fails again, remove {path}: it is made anew",
+    )
 
 
 def _prepared(path: Path) -> sqlite3.Connection:
@@ -254,12 +296,35 @@ def _prepared(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _unsealed(entries: Entries) -> dict[str, Any]:
-    return summary.summarise(entries) | {"status": current(entries)}
+def _names(folder: Path) -> set[str]:
+    """Return what is in a folder; names that are hidden or no text are of no run."""
+    names = (path.name for path in folder.iterdir())
+    return {name for name in names if name.isprintable() and not name.startswith(".")}
 
 
-def _named_time(run: str) -> str:
-    return datetime.strptime(run[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).isoformat()
+def _is_run(folder: Path) -> bool:
+    """Tell whether a folder without a readable journal is a run all the same."""
+    return bool(record.step_of(folder.name)) or (folder / journal.NAME).is_file()
+
+
+def _unsealed(folder: Path, entries: Entries) -> dict[str, Any]:
+    is_broken = not entries.header and not journal.is_unbegun(folder / journal.NAME)
+    status = record.BROKEN if is_broken else current(entries)
+    return summary.summarise(entries) | {"status": status}
+
+
+def _time_of(folder: Path) -> str:
+    """Return when a run began that does not say so itself: by its name, or by its folder."""
+    try:
+        found = datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        found = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+    return found.isoformat()
+
+
+def _storable(value: Any) -> Any:
+    """Return what SQLite can keep: a text without halves of surrogate pairs."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _order(time: str) -> int:
@@ -287,8 +352,8 @@ def _words(said: dict[str, Any], entries: Entries) -> str:
     size = sum(map(len, told))
     for output in entries.of("output"):
         text = output.get("text") or output.get("evalue") or ""
-        text = text or output.get("data", {}).get("text/plain", "")
-        told.append(text if isinstance(text, str) else "".join(text))
+        text = text or (output.get("data") or {}).get("text/plain", "")
+        told.append("".join(map(str, text)) if isinstance(text, list) else str(text))
         size += len(told[-1])
         if size > _TEXT_LIMIT:
             break

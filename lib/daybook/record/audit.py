@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from daybook import git, settings, signers
+from daybook import git, private_files, settings, signers
 from daybook.errors import SettingsError
 from daybook.gates import evidence
 from daybook.record import journal, record, signing, summary
@@ -20,6 +19,10 @@ from daybook.signers import Signers
 INTACT, UNSIGNED, BROKEN, OPEN = "intact", "unsigned", "broken", "open"
 UNAPPROVED = "unapproved"
 """Sealed as it was written, and what it says was applied is not what was approved."""
+_LOST = (
+    f"the {record.HEAD} that was here could not be read: a record before it may be missing; "
+    "compare with the bucket's copy, then remove this file"
+)
 _SAME_AS_JOURNAL = (
     *(
         "run",
@@ -62,7 +65,9 @@ def verify_all(root: Path, environment: str = "*") -> Iterator[Verdict]:
     """Check every run, and of each environment that none was removed, added or exchanged."""
     for home in sorted((root / "runs").glob(environment)):
         known = {*record.runs_of(root, home.name), *record.unbegun(root, home.name)}
-        folders = sorted(known) if home.is_dir() else []
+        if not home.is_dir():
+            continue
+        folders = sorted(known)
         chain = _Chain.of(home, folders)
         for folder in folders:
             yield _judge(folder, chain.problems(folder.name))
@@ -73,14 +78,13 @@ def verify_all(root: Path, environment: str = "*") -> Iterator[Verdict]:
 def _judge(folder: Path, links: Iterable[str]) -> Verdict:
     environment, run = folder.parent.name, folder.name
     try:
-        raw = (folder / record.NAME).read_bytes()
-        said = json.loads(raw)
+        raw = private_files.read(folder / record.NAME, record.MAX_BYTES)
+        said = record.decode(raw)
     except FileNotFoundError:
         return _judge_open(folder)
-    except ValueError:
-        return Verdict(environment, run, BROKEN, problems=("record.json: not JSON",))
-    if not isinstance(said, dict) or not isinstance(said.get("files"), dict):
-        return Verdict(environment, run, BROKEN, problems=("record.json: not a record",))
+    except (OSError, ValueError) as err:
+        problem = f"{record.NAME}: {record.reason(err)}"
+        return Verdict(environment, run, BROKEN, problems=(problem,))
     signer, seal = _seal_problems(folder, raw, said)
     problems = (*_journal_problems(folder, said), *_file_problems(folder, said), *seal, *links)
     if problems:
@@ -110,16 +114,21 @@ def _required(root: Path, header: Mapping[str, Any]) -> int:
 
 
 def _judge_open(folder: Path) -> Verdict:
+    verdict = functools.partial(Verdict, folder.parent.name, folder.name)
     path = folder / journal.NAME
-    if not path.exists() or not journal.read(path).lines:
-        never = ("killed before its first line: daybook runs settle",)
-        return Verdict(folder.parent.name, folder.name, OPEN, problems=never)
-    entries = journal.read(path)
+    try:
+        if journal.is_unbegun(path):
+            never = ("killed before its first line: daybook runs settle",)
+            return verdict(OPEN, problems=never)
+        entries = journal.read(path)
+    except OSError as err:
+        return verdict(BROKEN, problems=(f"{journal.NAME}: {record.reason(err)}",))
     if (folder / record.SIGNATURE).exists():
-        gone = ("record.json: gone, its signature is there",)
-        return Verdict(folder.parent.name, folder.name, BROKEN, problems=gone)
+        return verdict(BROKEN, problems=("record.json: gone, its signature is there",))
+    if not entries.header:
+        return verdict(BROKEN, problems=(f"{journal.NAME} line 1: not a whole entry",))
     reason = () if not entries.end else ("ended, not sealed yet: daybook runs settle",)
-    return Verdict(folder.parent.name, folder.name, OPEN, problems=reason)
+    return verdict(OPEN, problems=reason)
 
 
 def _journal_problems(folder: Path, said: Mapping[str, Any]) -> Iterator[str]:
@@ -127,7 +136,11 @@ def _journal_problems(folder: Path, said: Mapping[str, Any]) -> Iterator[str]:
     if not path.exists():
         yield f"{journal.NAME}: missing"
         return
-    found = journal.verify(path)
+    try:
+        found = journal.verify(path)
+    except OSError as err:
+        yield f"{journal.NAME}: {record.reason(err)}"
+        return
     yield from (f"{journal.NAME} {problem}" for problem in found)
     if found or record.digest(path) != _sealed(said, journal.NAME):
         return  # A changed journal, which _file_problems tells, says nothing to compare with.
@@ -159,12 +172,12 @@ def _sealed(said: Mapping[str, Any], name: str) -> str | None:
 def _seal_problems(folder: Path, raw: bytes, said: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Return who signed, and what is wrong with it."""
     path = folder / record.SIGNATURE
-    if not path.exists():
+    if not path.is_file():
         is_signed = bool(said.get("signed"))
         return "", [f"{record.SIGNATURE}: missing"] if is_signed else []
     is_rehearsal = said.get("target") == "sandbox"
     namespace = signing.REHEARSAL if is_rehearsal else signing.RECORD
-    signature = path.read_text(encoding="utf-8", errors="replace")
+    signature = private_files.read(path, record.MAX_BYTES).decode("utf-8", "replace")
     allowed = _signers(folder.parents[2], is_rehearsal=is_rehearsal)
     found = signing.check(raw, signature, allowed, namespace, _time(said.get("end")))
     if not found.is_good:
@@ -175,11 +188,7 @@ def _seal_problems(folder: Path, raw: bytes, said: Mapping[str, Any]) -> tuple[s
 
 
 def _signers(root: Path, *, is_rehearsal: bool) -> Signers:
-    if not is_rehearsal:
-        return signers.load(root)
-    own = root / "runs" / record.REHEARSAL_SIGNERS
-    text = own.read_text(encoding="utf-8") if own.exists() else ""
-    return signers.parse(text, f"runs/{record.REHEARSAL_SIGNERS}")
+    return signers.load(root, f"runs/{record.REHEARSAL_SIGNERS}" if is_rehearsal else signers.FILE)
 
 
 def _time(text: object) -> datetime | None:
@@ -193,10 +202,10 @@ def _time(text: object) -> datetime | None:
 
 def _link_problems(folder: Path) -> Iterator[str]:
     """Check the link to the record before; verify_all sees the whole chain."""
-    previous = (record.load(folder) or {}).get("previous")
+    previous = record.link_of(folder)
     if previous:
         before = folder.parent / previous["run"] / record.NAME
-        if not before.exists():
+        if not before.is_file():
             yield f"link: the record before, {previous['run']}, is gone"
         elif record.digest(before) != previous["sha256"]:
             yield f"link: the record before, {previous['run']}, was changed"
@@ -204,26 +213,38 @@ def _link_problems(folder: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Chain:
-    """One environment's closed records and how they follow each other."""
+    """One environment's closed records and how they follow each other.
+
+    broken: what can no longer be told, because a head could not be read.
+    """
 
     hashes: Mapping[str, str]
     links: Mapping[str, Mapping[str, str] | None]
     head: Mapping[str, Any] | None
     followers: Counter[str | None]
     reached: frozenset[str]
+    broken: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, home: Path, folders: Iterable[Path]) -> _Chain:
         hashes, links = {}, {}
         for folder in folders:
             file = folder / record.NAME
-            if file.exists():
+            if file.is_file():
                 hashes[folder.name] = record.digest(file)
-                links[folder.name] = _previous(file)
-        head = home / record.HEAD
-        newest = json.loads(head.read_bytes()) if head.exists() else None
+                links[folder.name] = record.link_of(folder)
+        newest, broken = None, []
+        try:
+            newest = record.head_of(home)
+            if links and newest is None:
+                broken.append((record.HEAD, "gone: the newest record may be missing"))
+        except ValueError as err:
+            broken.append((record.HEAD, f"{err}: the newest record may be missing"))
+        if (home / record.LOST_HEAD).exists():
+            broken.append((record.LOST_HEAD, _LOST))
         followers = Counter(link["run"] if link else None for link in links.values())
-        return cls(hashes, links, newest, followers, frozenset(_walk(newest, links)))
+        reached = frozenset(_walk(newest, links))
+        return cls(hashes, links, newest, followers, reached, tuple(broken))
 
     def problems(self, run: str) -> Iterator[str]:
         """Give what is wrong with the place of one record among the others."""
@@ -244,8 +265,7 @@ class _Chain:
 
     def gone(self) -> Iterator[tuple[str, str]]:
         """Give records that must have been and are not there."""
-        if self.links and self.head is None:
-            yield record.HEAD, "gone: the newest record may be missing"
+        yield from self.broken
         if self.head and self.head["run"] not in self.hashes:
             yield self.head["run"], "the newest record of this environment is gone"
 
@@ -260,11 +280,3 @@ def _walk(head: Mapping[str, Any] | None, links: Mapping[str, Any]) -> Iterator[
         run = (links[run] or {"run": None})["run"]
     if run is not None:
         yield from links
-
-
-def _previous(file: Path) -> Mapping[str, str] | None:
-    try:
-        link = json.loads(file.read_bytes()).get("previous")
-    except (ValueError, AttributeError):
-        return None
-    return link if isinstance(link, dict) and {"run", "sha256"} <= link.keys() else None

@@ -24,9 +24,12 @@ def by_records(root: Path, env: str, target: str, what: Collection[str]) -> dict
         for row in archive.list(Filters(environment=env), limit=-1):
             if wanted <= found.keys():
                 break
-            if row.target != target:
+            if row.target != target:  # That of a broken run is not known.
                 continue
-            entries = journal.read(root / "runs" / env / row.run / journal.NAME)
+            try:
+                entries = journal.read(root / "runs" / env / row.run / journal.NAME)
+            except OSError:
+                continue
             said = f"{row.operator.partition(' <')[0]} in {row.run}"
             for change in entries.of("change"):
                 if change.get("what") in wanted:

@@ -7,7 +7,8 @@
 Kinds: header · phase (name, state) · check (checks) · plan (digest, changes) · displayed (digest,
 summary) · approval (digest, how, by) · apply (digest, written before the first change) · change ·
 outputs (values) · versions · cell_start · output · cell_end · tool_start · tool_end · status ·
-note · end. Every line but an `output` is on the disk when `write` returns.
+note · end. Every line but an `output` is on the disk when `write` returns. shapes.py says what each
+kind is made of; a line that is made of anything else ends the journal for its readers, like a cut.
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ from typing import Any
 
 from daybook import private_files
 from daybook.errors import CommandFailed
+from daybook.record import shapes
 from daybook.record.redact import Redactor
 
 NAME = "journal.jsonl"
 FIRST = "0" * 64
 """What the first line has in place of the hash of the line before."""
 STATUSES = ("running", "waiting", "succeeded", "failed", "interrupted")
+MAX_BYTES = 128 << 20
+OUTPUT_BYTES = 96 << 20
+"""From this size on a journal takes no outputs: what is larger than MAX_BYTES nobody reads."""
 _RESERVE = ".reserve"
 _RESERVE_BYTES = 256 * 1024
 _BEGINNINGS = {("phase", "started"), ("tool_start", None)}
@@ -71,14 +76,14 @@ class Journal:
         if journal.stopped:
             journal.release()
             raise OSError(errno.ENOSPC, journal.stopped, str(folder))
-        _sync_folder(folder)
+        private_files.sync_folder(folder)
         return journal
 
     @classmethod
     def resume(cls, path: Path, redactor: Redactor | None = None) -> Journal:
         """Go on with a journal whose writer is gone; a cut last line becomes a note."""
         entries = read(path)
-        raw = path.read_bytes()
+        raw = private_files.read(path, MAX_BYTES)
         whole = raw[: len(raw) - len(entries.cut)]
         if entries.cut:
             os.truncate(path, len(whole))
@@ -133,6 +138,11 @@ class Journal:
         entry = {"seq": self._seq, "time": now(), "kind": kind}
         entry |= self.redactor.clean_value(data)
         line = encode(entry | {"prev": self._prev})
+        if _entry(line + b"\n") is None:  # It would end the journal for its readers.
+            note = {"what": "no entry", "text": line.decode(), "prev": self._prev}
+            line = encode({"seq": self._seq, "time": now(), "kind": "note"} | note)
+        if kind == "output" and self._size + len(line) > OUTPUT_BYTES:
+            raise OSError(errno.EFBIG, f"more than {OUTPUT_BYTES >> 20} MiB of outputs")
         try:
             _write_all(self._fd, line + b"\n")
             if kind != "output":
@@ -187,7 +197,7 @@ class Entries:
 def read(path: Path) -> Entries:
     """Read a journal as far as it goes; a line that is no entry ends it like a cut."""
     lines, position = [], 0
-    raw = path.read_bytes()
+    raw = private_files.read(path, MAX_BYTES)
     for line in raw.splitlines(keepends=True):
         entry = _entry(line)
         if entry is None:
@@ -199,7 +209,7 @@ def read(path: Path) -> Entries:
 
 def verify(path: Path) -> tuple[str, ...]:
     """Return what is wrong with a closed journal, by line; nothing when it is whole."""
-    raw = path.read_bytes()
+    raw = private_files.read(path, MAX_BYTES)
     if not raw:
         return ("line 1: missing",)
     prev, kind = FIRST, ""
@@ -222,8 +232,10 @@ def rewrite(path: Path, redactor: Redactor) -> bool:
 
     For a value that became known only after it had been printed, while the run is still open.
     """
-    before = read(path).lines
-    after = [redactor.clean_value(entry) for entry in before]
+    entries = read(path)
+    before = entries.lines
+    frames = [{name: entry[name] for name in ("seq", "time", "kind")} for entry in before]
+    after = [redactor.clean_value(e) | frame for e, frame in zip(before, frames, strict=True)]
     if after == list(before):
         return False
     prev, lines = FIRST, []
@@ -231,18 +243,24 @@ def rewrite(path: Path, redactor: Redactor) -> bool:
         line = encode(entry | {"prev": prev})
         lines.append(line + b"\n")
         prev = _hash(line)
-    replace(path, b"".join(lines))
+    replace(path, b"".join(lines) + entries.cut)
     return True
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing, for its owner alone."""
+    """Write a whole file or nothing, for its owner alone, also when the power is cut."""
     scratch = path.with_name(f".{path.name}.new")
     try:
         private_files.write(scratch, content)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+    private_files.sync_folder(path.parent)
+
+
+def is_unbegun(path: Path) -> bool:
+    """Tell whether a run was killed before the first line of its journal."""
+    return not path.exists() or b"\n" not in private_files.read(path, MAX_BYTES)
 
 
 def encode(entry: Mapping[str, Any]) -> bytes:
@@ -255,11 +273,10 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        entry = json.loads(line)
+        entry = shapes.decode(line)
     except ValueError:
         return None
-    is_entry = isinstance(entry, dict) and isinstance(entry.get("kind"), str) and "seq" in entry
-    return entry if is_entry else None
+    return entry if shapes.is_entry(entry) else None
 
 
 def _hash(line: bytes) -> str:
@@ -278,11 +295,3 @@ def _reserve(path: Path) -> None:
         file.write(b"\0" * _RESERVE_BYTES)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

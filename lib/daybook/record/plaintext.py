@@ -50,7 +50,7 @@ def coloured(text: str) -> str:
 
 
 def _classes(codes: str) -> str:
-    numbers = [int(code) for code in codes.split(";") if code]
+    numbers = [int(code) for code in codes.split(";") if 0 < len(code) < 4]
     names = ["bold"] if 1 in numbers else []
     names += [_COLOURS[n % 10] for n in numbers if 30 <= n <= 37 or 90 <= n <= 97]
     return " ".join(names)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from daybook import liveness, private_files, settings, target
-from daybook.errors import SettingsError
-from daybook.record import journal, provenance, render, signing, summary
+from daybook.errors import SettingsError, VerifyFailed, explained
+from daybook.record import journal, provenance, render, shapes, signing, summary
 from daybook.record.journal import Journal
 from daybook.record.redact import Redactor
 
@@ -27,6 +27,11 @@ SIGNATURE = "record.json.sig"
 TEMPLATE = "template.ipynb"
 HEAD = ".head.json"
 """In `runs/<env>/`: which record is the newest, so that its removal shows too."""
+LOST_HEAD = ".head.json.broken"
+"""One that could not be read when the next record was closed: kept, until somebody has looked."""
+BROKEN = "broken"
+"""What a run is called whose files cannot be read as a run's."""
+MAX_BYTES = 16 << 20
 REHEARSAL_SIGNERS = "rehearsal.signers"
 """In `runs/`: the sandbox's own keys; they count for rehearsals alone."""
 UNBEGUN = "never begun; its empty folder was removed"
@@ -40,6 +45,7 @@ class Closed:
     """A closed record. unsigned: why it has no signature, or "".
 
     status: UNBEGUN for a run that was killed before its first line; its folder is removed.
+    BROKEN for one that could not be closed; `unsigned` says why.
     """
 
     folder: Path
@@ -56,10 +62,10 @@ def unbegun(root: Path, environment: str = "*") -> Iterator[Path]:
     """Give the folders of runs that were killed before the first line of their journal."""
     for folder in sorted((root / "runs").glob(f"{environment}/*/")):
         if _RUN.fullmatch(folder.name) and not (folder / NAME).exists():
-            path = folder / journal.NAME
-            is_empty = not path.exists() or not journal.read(path).lines
-            if is_empty and not liveness.lives(liveness.file_of(folder)):
-                yield folder
+            with suppress(OSError):
+                is_empty = journal.is_unbegun(folder / journal.NAME)
+                if is_empty and not liveness.lives(liveness.file_of(folder)):
+                    yield folder
 
 
 def step_of(run: str) -> str:
@@ -69,11 +75,39 @@ def step_of(run: str) -> str:
 
 
 def load(folder: Path) -> dict[str, Any] | None:
-    """Return a closed run's record, or None while there is none."""
+    """Return a closed run's record, or None while there is none; VerifyFailed for a broken one."""
     try:
-        return json.loads((folder / NAME).read_bytes())
+        return decode(private_files.read(folder / NAME, MAX_BYTES))
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as err:
+        raise broken(folder, NAME, err) from err
+
+
+def broken(folder: Path, name: str, err: Exception) -> VerifyFailed:
+    """Return what to say of a run whose file cannot be read as what Daybook wrote."""
+    return VerifyFailed(
+        f"The record {folder.name} is broken.",
+        expected=f"{name} as it was written",
+        observed=f"{name}: {reason(err)}",
+        changed="",
+        next=f"restore it from the bucket's copy; daybook runs verify {folder.name}",
+    )
+
+
+def decode(content: bytes) -> dict[str, Any]:
+    """Return the record in a record.json; ValueError for anything else."""
+    said = shapes.decode(content)
+    if not shapes.fits(said, shapes.RECORD):
+        raise ValueError("not a record")
+    return said
+
+
+def reason(err: Exception) -> str:
+    """Return in a few words why a file of a run cannot be used."""
+    if isinstance(err, OSError):
+        return err.strerror or type(err).__name__
+    return "not JSON" if isinstance(err, json.JSONDecodeError | UnicodeError) else str(err)
 
 
 def close(
@@ -107,13 +141,18 @@ def close(
 def settle(root: Path, *, environment: str = "*") -> list[Closed]:
     """Close every run that is over, each with its true status and its own key.
 
-    One whose kernel is gone is not over while a tool of it still writes into its attachments.
+    One that cannot be closed stays, as BROKEN, and stops no other. One whose kernel is gone is not
+    over while a tool of it still writes into its attachments.
     """
     closed = []
     for folder in sorted(runs_of(root, environment)):
         if not (folder / NAME).exists():
-            with _alone(folder.parent / ".settling"):
-                closed += _settle(root, folder)
+            try:
+                with _alone(folder.parent / ".settling"):
+                    closed += _settle(root, folder)
+            except Exception as err:  # Whatever it is, it is not the other runs'.
+                why = explained(err)
+                closed.append(Closed(folder, BROKEN, why.observed or why.message))
     for folder in list(unbegun(root, environment)):
         closed.append(Closed(folder, UNBEGUN))
         shutil.rmtree(folder)
@@ -126,7 +165,10 @@ def _settle(root: Path, folder: Path) -> list[Closed]:
     """Close one run that is over; another process may just have done it."""
     if (folder / NAME).exists() or not folder.exists():
         return []
-    entries = journal.read(folder / journal.NAME)
+    path = folder / journal.NAME
+    entries = journal.read(path)
+    if not entries.header and not journal.is_unbegun(path):
+        raise broken(folder, journal.NAME, ValueError("line 1 is no header"))
     if not entries.header or not is_over(folder):
         return []
     status = summary.left_behind(entries)
@@ -184,7 +226,7 @@ def operator_key(root: Path, environment: str, is_rehearsal: bool) -> Path | Non
 
 def digest(path: Path) -> str:
     """Return a file's SHA-256."""
-    with path.open("rb") as file:
+    with private_files.open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -209,7 +251,7 @@ def _seal(folder: Path, redactor: Redactor, key: Path | None) -> Closed:
         for path in files_of(folder)
     }
     with _chain(folder.parent) as head:
-        record |= {"previous": _previous(head, record["run"]), "signed": _can_sign(key)}
+        record |= {"previous": _previous(head, folder.name), "signed": _can_sign(key)}
         unsigned = _write(folder, redactor.clean_value(record), key)
     _make_read_only(folder)
     return Closed(folder, record["status"], unsigned)
@@ -222,7 +264,8 @@ def _can_sign(key: Path | None) -> bool:
 
 def _write(folder: Path, record: Mapping[str, Any], key: Path | None) -> str:
     """Write head, signature and record, in this order: the record's presence means complete."""
-    content = json.dumps(record, indent=1, ensure_ascii=False, default=str).encode() + b"\n"
+    text = json.dumps(record, indent=1, ensure_ascii=False, default=str)
+    content = text.encode("utf-8", "backslashreplace") + b"\n"
     is_rehearsal = record["target"] == "sandbox"
     namespace = signing.REHEARSAL if is_rehearsal else signing.RECORD
     signature, why = signing.sign(content, key, namespace) if key else ("", "no SSH key was given")
@@ -231,21 +274,60 @@ def _write(folder: Path, record: Mapping[str, Any], key: Path | None) -> str:
         journal.replace(folder / SIGNATURE, signature.encode())
         if is_rehearsal:
             _allow_rehearsal(folder.parent.parent / REHEARSAL_SIGNERS, signing.public_key(key))
-    link = {"run": record["run"], "sha256": hashlib.sha256(content).hexdigest()}
+    link = {"run": folder.name, "sha256": hashlib.sha256(content).hexdigest()}
     head = link | {"previous": record["previous"]}
     journal.replace(folder.parent / HEAD, json.dumps(head).encode())
     journal.replace(folder / NAME, content)
     return why
 
 
-def _previous(head: Path, run: str) -> dict[str, str] | None:
-    """Return the link to the record before; a run closed a second time keeps its place."""
-    if not head.exists():
+def head_of(home: Path) -> dict[str, Any] | None:
+    """Return which record of an environment is the newest, None for none; ValueError if broken."""
+    try:
+        head = shapes.decode(private_files.read(home / HEAD, MAX_BYTES))
+    except FileNotFoundError:
         return None
-    newest = json.loads(head.read_bytes())
+    except OSError as err:
+        raise ValueError(reason(err)) from err
+    if not shapes.fits(head, shapes.HEAD):
+        raise ValueError("not a link")
+    return head
+
+
+def link_of(folder: Path) -> dict[str, str] | None:
+    """Return a closed record's link to the record before; None for none, and in a broken record."""
+    try:
+        return (load(folder) or {}).get("previous")
+    except VerifyFailed:
+        return None
+
+
+def _previous(head: Path, run: str) -> dict[str, str] | None:
+    """Return the link to the record before; a run closed a second time keeps its place.
+
+    A head that is broken is put aside for `verify` to tell, and the chain goes on from its end.
+    """
+    try:
+        newest = head_of(head.parent)
+    except ValueError:
+        head.rename(head.with_name(LOST_HEAD))
+        newest = _end_of_chain(head.parent)
+    if newest is None:
+        return None
     if newest["run"] == run:
-        return newest["previous"]
+        return newest.get("previous")
     return {"run": newest["run"], "sha256": newest["sha256"]}
+
+
+def _end_of_chain(home: Path) -> dict[str, str] | None:
+    """Return the closed record that no other one follows; the last of several."""
+    links = {}
+    for file in home.glob(f"*/{NAME}"):
+        with suppress(VerifyFailed):
+            links[file.parent.name] = load(file.parent)["previous"]
+    followed = {link["run"] for link in links.values() if link}
+    ends = sorted(links.keys() - followed)
+    return {"run": ends[-1], "sha256": digest(home / ends[-1] / NAME)} if ends else None
 
 
 @contextmanager
@@ -257,21 +339,31 @@ def _chain(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    with open(path, "w", opener=private_files.opener) as lock:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    lock = os.open(path, flags, 0o600)  # Nonblocking: opening must not wait for a FIFO's reader.
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 def _allow_rehearsal(signers: Path, public: str) -> None:
     line = f'sandbox namespaces="{signing.REHEARSAL}" {public}\n'
-    known = signers.read_text(encoding="utf-8") if signers.exists() else ""
-    if public and line not in known:
-        journal.replace(signers, (known + line).encode())
+    known = private_files.read(signers, MAX_BYTES) if signers.exists() else b""
+    if public and line.encode() not in known:
+        journal.replace(signers, known + line.encode())
 
 
 def _template(folder: Path) -> dict[str, Any]:
-    path = folder / "attachments" / TEMPLATE
-    return json.loads(path.read_bytes()) if path.exists() else {}
+    """Return the notebook that was run; {} when there is none, or none that can be read."""
+    try:
+        found = shapes.decode(
+            private_files.read(folder / "attachments" / TEMPLATE, journal.MAX_BYTES)
+        )
+    except (OSError, ValueError):
+        return {}
+    return found if shapes.fits(found, shapes.NOTEBOOK) else {}
 
 
 def _patterns_and_environment() -> Redactor:
@@ -312,4 +404,6 @@ def _clean_pieces(path: Path, redactor: Redactor) -> Iterator[str]:
 
 def _make_read_only(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
+        if path.is_symlink():  # What it leads to is no part of the record.
+            continue
         path.chmod(0o550 if path.is_dir() else 0o440)

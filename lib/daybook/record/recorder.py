@@ -153,7 +153,7 @@ class Recorder:
                     open_journal=self.journal,
                     key=self._key,
                 )
-            except (OSError, CommandFailed) as err:
+            except Exception as err:  # The next run closes it, or says why it cannot.
                 why = explained(err)
                 print(
                     f"The record {self.folder.name} could not be closed; the next run closes it.",

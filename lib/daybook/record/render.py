@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import html
 import json
 from collections.abc import Mapping
@@ -133,8 +134,7 @@ def _output(output: Mapping[str, Any]) -> Markup:
 
 def _display(data: Mapping[str, Any]) -> str:
     for mime in _IMAGES:
-        if isinstance(data.get(mime), str):
-            picture = base64.b64encode(base64.b64decode(data[mime])).decode()
+        if picture := _picture(data.get(mime)):
             return f'<img alt="{html.escape(_text(data))}" src="data:{mime};base64,{picture}">'
     rich = data.get("text/html") or data.get("image/svg+xml")
     if rich:
@@ -144,12 +144,20 @@ def _display(data: Mapping[str, Any]) -> str:
     return folded(_text(data), "result")
 
 
+def _picture(value: object) -> str:
+    """Return a picture's base64, "" for what is none."""
+    try:
+        return base64.b64encode(base64.b64decode(value)).decode() if isinstance(value, str) else ""
+    except binascii.Error:
+        return ""
+
+
 def _text(data: Mapping[str, Any]) -> str:
     return _joined(data.get("text/plain", ""))
 
 
 def _joined(value: Any) -> str:
-    return "".join(value) if isinstance(value, list) else str(value)
+    return "".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 class _AnyStyle:

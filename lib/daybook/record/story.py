@@ -113,7 +113,8 @@ def _unrun(cell: Mapping[str, Any], place: int, status: str) -> Told:
 
 
 def _named(told: Told, cells: Sequence[Mapping[str, Any]]) -> Told:
-    return told if told.place % 1 else _identified(told, cells[int(told.place)])
+    is_of_template = told.place % 1 == 0 and told.place < len(cells)
+    return _identified(told, cells[int(told.place)]) if is_of_template else told
 
 
 def _identified(told: Told, cell: Mapping[str, Any]) -> Told:
@@ -155,7 +156,7 @@ def _add(
             displays.setdefault(entry.get("display_id", ""), []).append(outputs[-1])
         case "update_display_data":
             for shown in displays.get(entry.get("display_id", ""), []):
-                shown |= {"data": entry["data"], "metadata": entry["metadata"]}
+                shown |= {"data": entry["data"], "metadata": entry.get("metadata", {})}
         case "error":
             error = {name: entry.get(name, "") for name in ("ename", "evalue")}
             trace = entry.get("traceback", [])
@@ -175,7 +176,7 @@ def _display(entry: Mapping[str, Any]) -> Output:
     is_result = entry["type"] == "execute_result"
     count = {"execution_count": None} if is_result else {}
     data = {mime: part for mime, part in entry["data"].items() if "widget-view" not in mime}
-    shown = {"output_type": entry["type"], "data": data, "metadata": entry["metadata"]}
+    shown = {"output_type": entry["type"], "data": data, "metadata": entry.get("metadata", {})}
     return shown | count
 
 

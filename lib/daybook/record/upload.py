@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from daybook import private_files
+from daybook.errors import VerifyFailed
 from daybook.record import record
 
 _MARKS = ".pushed"
@@ -31,9 +33,10 @@ def pending(root: Path, bucket: str, account: str, environment: str = "*") -> It
     """
     for folder in sorted(record.runs_of(root, environment)):
         if not _mark(folder, bucket).exists():
-            closed = record.load(folder)
-            if closed and closed["account"] == account:
-                yield folder
+            with suppress(VerifyFailed):  # A broken one is for `verify` to tell.
+                closed = record.load(folder)
+                if closed and closed["account"] == account:
+                    yield folder
 
 
 def push_pending(root: Path, bucket: str, s3: Any, account: str, environment: str = "*") -> Pushed:

@@ -72,7 +72,7 @@ def read(s3: BaseClient, bucket: str, state: str) -> StateLock | None:
         raise
     try:
         content = dict(json.loads(answer["Body"].read(1 << 16)))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         content = {}
     facts = (_line(content.get(name)) for name in ("ID", "Operation", "Who", "Created"))
     id, *rest = facts
