@@ -11,9 +11,12 @@ import pytest
 import yaml
 from moto import mock_aws
 
-from daybook import place, reviews
-from daybook.errors import PreflightFailed
+from daybook import place, reviews, ui
+from daybook.errors import ApprovalNeeded, PreflightFailed, SettingsError
+from daybook.gates import gate
+from daybook.record import provenance, signing
 from daybook.settings import load
+from daybook.step import Step
 from daybook.target import Target
 
 SETTINGS = {
@@ -170,6 +173,7 @@ def test_the_code_that_runs_is_the_codes_that_was_reviewed(project, tmp_path):
         other.require_same_files()
 
 
+BOTH = 'namespaces="daybook-record,daybook-approval"'
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
 ANN, EVE = (f'{name}@example.com namespaces="daybook-approval" ' for name in ("ann", "eve"))
 
@@ -360,3 +364,48 @@ def test_the_reviewed_repository_of_the_settings(project, monkeypatch, changes, 
     chosen = load(project.root, "staging")
     environ = {"GITHUB_SERVER_URL": "http://127.0.0.1:9"}
     assert reviews.remote(chosen, Target("aws", "1", "us-east-1", environ)) == expected
+
+
+class Change(Step):
+    """A step that would change something."""
+
+    name = "provision"
+    next = "nothing"
+    lock_name = None
+
+    def make_plan(self):
+        return gate.Proposal("Change", (gate.Task("destroy", "db", "all of it"),), {})
+
+    def apply_plan(self, _plan):
+        pytest.fail("it was applied by one person")
+
+    def look(self):
+        return ui.Notice("seen")
+
+
+@pytest.mark.attack("F3", "one person applies alone, from a checkout without `approvals: 1`")
+@pytest.mark.parametrize("way", LESS)
+def test_the_gate_asks_for_a_second_person_all_the_same(project, monkeypatch, key, way):
+    project.write(git="pushed", approvals=1, ssh_key=str(key))
+    project.sign(f"ann@example.com {BOTH} {signing.public_key(key)} #")
+    project.note(staging="pushed", approvals=0)
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="hello-state-123456789012")
+    LESS[way](project)
+    (project.root / ".sandbox").mkdir()
+    (project.root / ".sandbox/target.env").write_text("AWS_REGION=us-east-1\n")
+    monkeypatch.setenv("DAYBOOK_ROOT", str(project.root))
+    monkeypatch.setenv("DAYBOOK_SSH_KEY", str(key))
+    monkeypatch.setattr(provenance, "versions", lambda _root: {})
+    monkeypatch.setattr(reviews.Review, "require_same_files", lambda _review: None)
+    monkeypatch.setattr(Change, "preflight", lambda self: self.run.phase("preflight"))
+    step = Change("staging", override_git="GitHub is down")
+    try:
+        with step.preflight():
+            pass
+        plan = step.plan()
+        with pytest.raises(ApprovalNeeded, match="waits for a second person"):
+            step.approve(plan.digest)
+        with pytest.raises(SettingsError, match="apply cannot run yet"):
+            step.apply()
+    finally:
+        step.run.recorder.abandon("the test is over")
