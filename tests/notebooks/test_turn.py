@@ -99,6 +99,9 @@ step.record()
 def project(here, client):
     """Return a project with a slow step, and with a state bucket to lock in."""
     client("s3").create_bucket(Bucket=BUCKET)
+    note = {"remote": "", "require_git": {"staging": "any"}, "approvals": {"staging": 0}}
+    where = {"Name": "/hello/account/review", "Type": "String"}
+    client("ssm").put_parameter(**where, Value=json.dumps(note))
     (here.root / "slow.py").write_text(STEP)
     write(here.root / "notebooks/slow.ipynb")
     return here

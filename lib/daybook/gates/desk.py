@@ -55,10 +55,13 @@ class Desk:
 
     @property
     def needs_names(self) -> bool:
-        """Tell whether who plans must be known: not for `auto`, which stands for everybody."""
+        """Tell whether who plans must be known: not for `auto`, which stands for everybody.
+
+        Nor before there is a bucket in which somebody else could see the plan.
+        """
         run = self._run
         is_automatic = run.target.is_sandbox and run.parameters.get("approve") == gate.AUTO
-        return not is_automatic and bool(run.load_approvals())
+        return not is_automatic and self._needs_second()
 
     def clear_away(self) -> None:
         """Forget the plan before this one, and what was approved of it: another one is made."""
