@@ -193,10 +193,10 @@ def find_root(start: Path | None = None) -> Path:
         ) from err
     if configured := os.environ.get("DAYBOOK_ROOT"):
         root = Path(os.path.realpath(configured))
-        if any(os.path.isdir(root / name) for name in ("environments", "terraform", "runs")):
+        if os.path.isdir(root):
             return root
         raise SettingsError(
-            "DAYBOOK_ROOT is no project's folder.",
+            "DAYBOOK_ROOT is no folder.",
             expected="the folder that holds environments/ and terraform/",
             observed=types.shown(configured),
             next="correct DAYBOOK_ROOT, or unset it in the project's folder",

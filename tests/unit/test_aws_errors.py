@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ from moto.core.botocore_stubber import BotocoreStubber
 
 from daybook import aws, aws_errors, disks, errors, leftovers, orphans, secrets
 from daybook.errors import NOTHING_CHANGED, AwsFailed, CommandFailed
+from daybook.gates.lock import Lock
 from daybook.target import Target
+from daybook.terraform import lock as state_lock
 
 from .weather import AWS, CALLS, LATE, Weather
 
@@ -204,3 +209,66 @@ def test_an_answer_that_is_not_from_aws_is_neither_yes_nor_no(cloud, tmp_path, w
         cloud.append(Weather(tmp_path, aws=(0, way)))
         with pytest.raises(AwsFailed, match=r"not AWS's|failed at"):
             aws.bucket_exists(target, bucket)
+
+
+IDS = b"x-amz-request-id: r\r\nx-amzn-requestid: r\r\ndate: Fri, 27 Nov 2026 19:00:00 GMT\r\n"
+FAR = b'{"Parameters": [{"Name": "/a", "LastModifiedDate": 1' + b"0" * 400 + b"}]}"
+ANSWERS = {
+    "chunks that are none": b"403 N\r\n" + IDS + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+    "deep XML": b"404 N\r\n" + IDS + b"\r\n" + b"<a>" * 50_000 + b"</a>" * 50_000,
+    "an error without a code": b"400 N\r\n" + IDS + b"\r\n<Error/>",
+    "an error that is text": b"400 N\r\n" + IDS + b'\r\n"x"',
+    "a time far away": b"200 K\r\n" + IDS + b"content-length: %d\r\n\r\n" % len(FAR) + FAR,
+    "deep JSON": b"200 K\r\n" + IDS + b"\r\n" + b"[" * 100_000,
+    "no HTTP": b"\0" * 100,
+}
+ASKED = {
+    "get": lambda target: aws.client(target, "s3").get_object(Bucket="b", Key="k"),
+    "exists": lambda target: aws.object_exists(target, "b", "k"),
+    "lock": lambda target: Lock(aws.client(target, "s3"), "b", "staging").read(),
+    "state lock": lambda target: state_lock.read(aws.client(target, "s3"), "b", "s"),
+    "list": lambda target: aws.client(target, "ssm").describe_parameters(),
+}
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Return what makes a target whose every answer is these bytes."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
+    servers = []
+
+    def serve(answer: bytes) -> Target:
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                self.request.recv(65_536)
+                with suppress(OSError):
+                    self.request.sendall(answer)
+
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environ = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.server_address[1]}"
+        return Target("sandbox", "123456789012", REGION, environ)
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.attack("F11", "an answer that botocore's parsers fail at in ways of their own")
+@pytest.mark.parametrize("call", ASKED)
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_any_answer_is_read_or_is_one_error(says, answer, call):
+    with suppress(AwsFailed):
+        ASKED[call](says(b"HTTP/1.1 " * (answer != "no HTTP") + ANSWERS[answer]))
+
+
+def test_an_error_without_a_code_has_an_empty_one():
+    for response in ({}, {"Error": {}}, {"Error": {"Code": None}}, {"Error": "x"}):
+        err = refused("")
+        err.response = response | {"ResponseMetadata": {"HTTPStatusCode": 400}}
+        failure = aws_errors.failure(err, "s3:GetObject", REAL)
+        assert failure.response["Error"]["Code"] == ""
+        assert "refused s3:GetObject" in failure.message

@@ -46,6 +46,15 @@ HOSTILE = {
     "an escape sequence": (r'a: "\x1b[2J"', "control or invisible"),
     "a carriage return": (r'a: "b\rc"', "control or invisible"),
     "text from right to left": ("a: \u202eb", "control or invisible"),
+    "a mark from right to left": ("a: 1 # \u200f", "control or invisible"),
+    "an Arabic mark": ("a: 1 # \u061c", "control or invisible"),
+    "a tag character": ("a: 1 # \U000e0041", "control or invisible"),
+    "a space without width": ("a: b\u200bc", "control or invisible"),
+    **{
+        f"{digits} as {place}": (text.format(digits), "not a plain decimal number")
+        for digits in ("0x_", "0b_", "-0x_", "-0b_")
+        for place, text in (("a value", "a: {}"), ("a key", "{}: a"))
+    },
     "half a character": ("a: \udc80", "control or invisible"),
     "half a character, escaped": (r'a: "\ud800"', "not valid YAML"),
     "an open list": ("a: [", "not valid YAML"),
@@ -226,3 +235,10 @@ def test_only_a_small_regular_file_is_read(tmp_path, kind, problem):
     with pytest.raises(Problem, match=problem):
         read_text(path, follow=False)
     assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 👩\u200d💻", "a: \u0645\u06cc\u200c\u062e", "a: é # naïve — …"]
+)
+def test_scripts_and_emoji_are_read(text):
+    assert parse(text).tree

@@ -149,7 +149,14 @@ def test_ssh_believes_our_file_alone_wherever_it_lies(tmp_path: Path):
 @pytest.mark.attack("F12", "an inventory that is none")
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"[", b"a: &a [*a]", b"[" * 1_000, b"staging: x", b"staging: {hosts: [1]}", b"\xff"],
+    [b"", b"[", b"a: &a [*a]", b"[" * 1_000, b"staging: x", b"staging: {hosts: [1]}", b"\xff"]
+    + [
+        f"staging: {{hosts: {{{host}: {{ansible_host: {address}}}}}}}".encode()
+        for host, address in (
+            *(("a", each) for each in ("5", "[1]", "-oX", "host.example", "127.1", "~", "::1")),
+            *((each, "127.0.0.1") for each in ('"a\\nb"', "-oX", '"a b"', '""', "A.b")),
+        )
+    ],
 )
 def test_a_broken_inventory_is_one_error(tmp_path: Path, raw: bytes):
     path = tmp_path / "staging"

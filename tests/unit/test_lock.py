@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -17,7 +21,7 @@ from botocore.exceptions import EndpointConnectionError
 from moto.server import ThreadedMotoServer
 
 from daybook import liveness
-from daybook.errors import Locked, SettingsError
+from daybook.errors import AwsFailed, Locked, SettingsError
 from daybook.gates import lock
 from daybook.gates.lock import Holder, Lock
 from daybook_sandbox import conditional
@@ -369,3 +373,72 @@ def test_durations(text, expected):
 def test_what_is_no_duration(text):
     with pytest.raises(SettingsError, match="such as 90s"):
         lock.seconds(text)
+
+
+HOSTILE = {
+    **{
+        f"{name}: {value!r:.20}": {**asdict(ANN), name: value}
+        for name in Holder.__annotations__
+        for value in (None, [], {}, "x", -1, 1e308, 10**400, True, [{}], {"life": 1}, "a\n\x1b[2J")
+    },
+    "a term of 1e400": b'{"term_s": 1e400}',
+    "no number": b'{"term_s": NaN}',
+    "nested deep": b"[" * 100_000,
+    "a list": b"[]",
+    "text": b'"x"',
+    "not UTF-8": b"\xff",
+    "nothing": b"",
+}
+
+
+class Answering:
+    """A bucket whose one object has this content, at this time."""
+
+    def __init__(self, content: bytes, modified: datetime, date: str) -> None:
+        self.answer = {"Body": io.BytesIO(content), "LastModified": modified, "ETag": "e"}
+        self.answer["ResponseMetadata"] = {"HTTPHeaders": {"date": date}}
+
+    def get_object(self, **_: str) -> dict[str, Any]:
+        return self.answer
+
+
+@pytest.mark.attack(
+    "F5", "what somebody wrote into a lock's object, which then neither ends nor breaks"
+)
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_any_content_is_a_lock_that_runs_out_and_breaks(bucket, content):
+    raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+    bucket.client().put_object(Bucket=BUCKET, Key="locks/staging.json", Body=raw)
+    seen = bucket.lock().read()
+    assert 0 <= (seen.until - seen.now).total_seconds() <= lock.MAX_TERM_S or seen.is_over
+    assert all(line.isprintable() for line in seen.lines())
+    json.dumps(asdict(seen.holder))
+    bucket.lock().break_(BEN)
+    mine = bucket.lock()
+    mine.take(BEN)
+    assert mine.is_taken
+
+
+@pytest.mark.attack("F5", "a clock beyond the years that can be reckoned with")
+@pytest.mark.parametrize(
+    "modified",
+    [
+        *(datetime(9999, 12, 31, 23, tzinfo=zone) for zone in (UTC, None)),
+        *(datetime(1, 1, 1, tzinfo=zone) for zone in (UTC, None)),
+    ],
+)
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 27 Nov 2026 19:00:00 -0000",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+        "Fri, 99 Nov 2026 19:00:00 GMT",
+        "",
+    ],
+)
+def test_any_time_of_the_buckets_is_a_lock_or_one_error(modified, date):
+    with suppress(AwsFailed):
+        seen = Lock(Answering(ANN.encode(), modified, date), BUCKET, "staging").read()
+        assert isinstance(seen.is_over, bool)
+        assert seen.lines()

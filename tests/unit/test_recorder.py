@@ -64,3 +64,21 @@ def test_credentials_of_the_environment_are_known_from_the_start(tmp_path, monke
         "x": "[redacted:GITHUB_TOKEN]",
         "y": "[redacted:AWS_SECRET_ACCESS_KEY]",
     }
+
+
+@pytest.mark.attack("F13", "an error that nobody thought of ends a run with a traceback")
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), RecursionError(), ValueError("x"), OSError(5, "x")]
+)
+def test_a_record_that_cannot_be_closed_is_told_and_the_run_ends(
+    recorder, error, monkeypatch, capsys
+):
+    def fail(*_args: object, **_options: object) -> None:
+        raise error
+
+    ended = []
+    recorder._on_closed = ended.append
+    monkeypatch.setattr(record, "close", fail)
+    recorder.close("succeeded")
+    assert "could not be closed; the next run closes it" in capsys.readouterr().err
+    assert [closed.unsigned for closed in ended] == ["not closed yet"]

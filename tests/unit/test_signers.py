@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import struct
 import subprocess
 from contextlib import suppress
@@ -177,6 +178,25 @@ def test_what_is_too_large_or_not_text_is_refused(tmp_path):
         with pytest.raises(SettingsError) as caught:
             signers.load(tmp_path)
         assert problem in "; ".join(caught.value.details)
+
+
+@pytest.mark.attack("F3", "a signers file that is no file, or a link out of what was reviewed")
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        lambda file: file.mkdir(),
+        lambda file: file.symlink_to("/dev/zero"),
+        lambda file: file.symlink_to("signers"),
+        lambda file: file.symlink_to("nowhere"),
+    ],
+)
+def test_what_is_no_file_is_refused_at_once(tmp_path, make):
+    file = tmp_path / signers.FILE
+    file.parent.mkdir()
+    make(file)
+    with pytest.raises(SettingsError, match="environments/signers cannot be used"):
+        signers.load(tmp_path)
 
 
 @given(st.text(max_size=200))

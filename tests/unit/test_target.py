@@ -5,6 +5,7 @@ import os
 import pytest
 
 from daybook import settings, target
+from daybook.errors import PreflightFailed, SettingsError
 
 MINE = {
     "PATH": "/bin",
@@ -92,3 +93,42 @@ def test_a_rehearsal_takes_nothing_of_the_callers_aws(chosen, tmp_path):
 
 def test_a_sandbox_that_is_not_up_is_told_from_one_that_is(chosen, tmp_path):
     assert not target.resolve(chosen, tmp_path, rehearse=True, environ=MINE).is_up
+
+
+VARIABLES = "AWS_REGION=us-east-1\nAWS_ACCESS_KEY_ID=made\n"
+
+
+def _write(content: bytes):
+    return lambda file: file.write_bytes(content)
+
+
+@pytest.mark.attack("F12", "a target.env that is no file, has no end, or sets what it should not")
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        lambda file: file.mkdir(),
+        lambda file: file.symlink_to("/dev/zero"),
+        lambda file: file.symlink_to("target.env"),
+        _write(VARIABLES.encode("utf-16")),
+        _write(f"{VARIABLES}DAYBOOK_SSH_KEY=a\0b\n".encode()),
+        _write(f"{VARIABLES}A\x1bB=x\n".encode()),
+        _write(f"{VARIABLES}=x\n".encode()),
+        _write(f"{VARIABLES}A B;id=x\n".encode()),
+        _write(f"{VARIABLES}export X=y\n".encode()),
+        _write(b"A=" + b"x" * 70_000),
+        _write(b"\xff=x"),
+    ],
+)
+def test_a_target_that_is_no_list_of_variables_is_one_error(chosen, tmp_path, make):
+    (tmp_path / ".sandbox").mkdir()
+    make(tmp_path / ".sandbox" / "target.env")
+    with pytest.raises(SettingsError, match=r"target\.env cannot be read") as caught:
+        target.resolve(chosen, tmp_path, rehearse=True, environ=MINE)
+    assert all([caught.value.expected, caught.value.observed, caught.value.next])
+
+
+def test_a_sandbox_that_is_not_up_is_one_error_everywhere(chosen, tmp_path):
+    with pytest.raises(PreflightFailed, match="not up") as caught:
+        target.resolve(chosen, tmp_path, rehearse=True, environ=MINE).require_up()
+    assert all([caught.value.expected, caught.value.observed, caught.value.next])
