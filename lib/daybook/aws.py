@@ -94,7 +94,7 @@ def state_text(target: Target, bucket: str, key: str) -> str:
     """Return a Terraform state, which may hold secrets; "" when there is none."""
     s3 = client(target, "s3")
     try:
-        return s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+        return s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode(errors="replace")
     except (s3.exceptions.NoSuchKey, s3.exceptions.NoSuchBucket):
         return ""
 
