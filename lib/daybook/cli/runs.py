@@ -148,8 +148,8 @@ def verify(run: str | None, all_: bool, as_json: bool) -> None:
     if broken:
         raise VerifyFailed(
             f"{len(broken)} of {len(found)} records are broken, or show an unapproved change.",
+            expected="each record as it was sealed, and an approval of each change",
             observed=", ".join(broken[:5]),
-            changed="",
             next="compare with the bucket's copy: a power cut or a failing disk may have damaged "
             "a file, or somebody changed it",
         )
