@@ -10,6 +10,7 @@ from typing import Any
 from daybook.errors import SettingsError
 from daybook.gates.gate import AUTO
 from daybook.gates.waiting import differences
+from daybook.private_files import NoFile
 from daybook.record import archive, journal, provenance, record
 from daybook.setting_types import shown
 
@@ -27,7 +28,7 @@ def prepare(
     """
     folder = archive.Archive(root).find(name)
     entries = journal.Entries(())
-    with suppress(OSError):
+    with suppress(FileNotFoundError, NoFile):
         entries = journal.read(folder / journal.NAME)
     _require_open_end(folder, entries, notebook.stem)
     _require_unchanged(folder, entries.header, notebook, root)
@@ -94,5 +95,5 @@ def _digest(path: Path) -> str | None:
     """Return a file's SHA-256; None when it is gone."""
     try:
         return record.digest(path)
-    except OSError:
+    except (FileNotFoundError, NoFile):
         return None
