@@ -248,7 +248,9 @@ def _load(folder: Path) -> dict[str, Any]:
         path = folder / journal.NAME
         try:
             entries = journal.read(path) if path.exists() else journal.Entries(())
-        except NoFile as err:
+            if not entries.header and not journal.is_unbegun(path):
+                raise ValueError("line 1 is no header")
+        except (NoFile, ValueError) as err:
             raise record.broken(folder, journal.NAME, err) from err
         said = summary.summarise(entries) | {"status": archive.current(entries)}
     return said
