@@ -124,7 +124,7 @@ def _status(folder: Path) -> str:
     """Return how the run ended by its record; "" where that cannot be read."""
     try:
         return (record.load(folder) or {}).get("status", "")
-    except VerifyFailed:
+    except (OSError, VerifyFailed):
         return ""
 
 

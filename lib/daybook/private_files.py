@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+class NoFile(OSError):
+    """What has a file's name is none that can be read: no trouble of the disk or the system."""
+
+
 def opener(path: str, flags: int) -> int:
     """Open a file for `open(…, opener=private_files.opener)`; one that it makes is its owner's."""
     return os.open(path, flags, 0o600)
@@ -37,24 +41,29 @@ def sync_folder(folder: Path) -> None:
 
 
 def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
-    """Open a regular file to read it; OSError for anything else, without waiting for a writer."""
+    """Open a regular file to read it; NoFile for anything else, without waiting for a writer."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     if not follow and os.path.islink(path):
-        raise OSError(errno.ELOOP, "a symbolic link, not a regular file", str(path))
-    fd = os.open(path, flags)
+        raise NoFile(errno.ELOOP, "a symbolic link, not a regular file", str(path))
+    try:
+        fd = os.open(path, flags)
+    except OSError as err:
+        if err.errno != errno.ENXIO:  # A socket.
+            raise
+        raise NoFile(err.errno, "not a regular file", str(path)) from err
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+        raise NoFile(errno.EINVAL, "not a regular file", str(path))
     return open(fd, "rb")
 
 
 def read(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a regular file that is no link; OSError for anything else or larger."""
+    """Return the content of a regular file that is no link; NoFile for anything else, or larger."""
     with open_regular(path, follow=False) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         limit = f"larger than {max_bytes >> 10:,} KiB, the most that is read"
-        raise OSError(errno.EINVAL, limit, str(path))
+        raise NoFile(errno.EINVAL, limit, str(path))
     return content
 
 

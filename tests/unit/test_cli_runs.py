@@ -275,12 +275,14 @@ def test_a_changed_record_is_broken(name, closed_run, tmp_path, in_time):
 
 
 @pytest.mark.attack("F13", "a journal that cannot be read is taken for a run that never began")
-def test_settling_deletes_no_journal(open_run, tmp_path):
+def test_settling_deletes_no_journal(call, open_run, tmp_path):
     folder = open_run(BAD, kernel=GONE).path.parent
     _file("journal.jsonl", b"\0\n")(folder)
     [closed] = record.settle(tmp_path)
     assert (closed.status, folder.exists()) == (record.BROKEN, True)
     assert audit.verify(folder).problems == ("journal.jsonl line 1: not a whole entry",)
+    with pytest.raises(VerifyFailed, match="is broken"):
+        call("show", BAD)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", DEEP, b'{"run": 1, "sha256": 2}'])

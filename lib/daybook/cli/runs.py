@@ -18,6 +18,7 @@ from daybook import aws, private_files, settings, target, ui
 from daybook.cli import arguments
 from daybook.cli import runs_tables as tables
 from daybook.errors import CommandFailed, SettingsError, VerifyFailed, printable
+from daybook.private_files import NoFile
 from daybook.record import archive, audit, compare, journal, record, summary, upload
 from daybook.record.archive import Archive, Filters, Row
 
@@ -247,7 +248,9 @@ def _load(folder: Path) -> dict[str, Any]:
         path = folder / journal.NAME
         try:
             entries = journal.read(path) if path.exists() else journal.Entries(())
-        except OSError as err:
+            if not entries.header and not journal.is_unbegun(path):
+                raise ValueError("line 1 is no header")
+        except (NoFile, ValueError) as err:
             raise record.broken(folder, journal.NAME, err) from err
         said = summary.summarise(entries) | {"status": archive.current(entries)}
     return said

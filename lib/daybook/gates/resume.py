@@ -11,6 +11,7 @@ from daybook import git
 from daybook.errors import SettingsError
 from daybook.gates.gate import AUTO
 from daybook.gates.waiting import differences
+from daybook.private_files import NoFile
 from daybook.record import archive, journal, record
 from daybook.setting_types import shown
 
@@ -28,7 +29,7 @@ def prepare(
     """
     folder = archive.Archive(root).find(name)
     entries = journal.Entries(())
-    with suppress(OSError):
+    with suppress(FileNotFoundError, NoFile):
         entries = journal.read(folder / journal.NAME)
     _require_open_end(folder, entries, notebook.stem)
     _require_unchanged(folder, entries.header, notebook, root)
@@ -95,5 +96,5 @@ def _digest(path: Path) -> str | None:
     """Return a file's SHA-256; None when it is gone."""
     try:
         return record.digest(path)
-    except OSError:
+    except (FileNotFoundError, NoFile):
         return None

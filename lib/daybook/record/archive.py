@@ -14,6 +14,7 @@ from typing import Any
 
 from daybook import private_files
 from daybook.errors import CommandFailed, SettingsError, VerifyFailed
+from daybook.private_files import NoFile
 from daybook.record import journal, provenance, record, summary
 from daybook.record.journal import Entries
 from daybook.setting_types import shown
@@ -192,9 +193,9 @@ class Archive:
             if said is None:
                 is_sealed = False
                 said = _unsealed(folder, entries)
-        except (OSError, VerifyFailed):
-            if not folder.is_dir():
-                return 0
+        except NotADirectoryError:
+            return 0
+        except (NoFile, PermissionError, VerifyFailed):
             is_sealed = False  # Looked at again each time: it may be restored.
             said = summary.summarise(Entries(())) | {"status": record.BROKEN}
         if not said["start"]:

@@ -13,6 +13,7 @@ from typing import Any
 from daybook import git, private_files, settings, signers
 from daybook.errors import SettingsError
 from daybook.gates import evidence
+from daybook.private_files import NoFile
 from daybook.record import journal, record, signing, summary
 from daybook.signers import Signers
 
@@ -82,7 +83,7 @@ def _judge(folder: Path, links: Iterable[str]) -> Verdict:
         said = record.decode(raw)
     except FileNotFoundError:
         return _judge_open(folder)
-    except (OSError, ValueError) as err:
+    except (NoFile, ValueError) as err:
         problem = f"{record.NAME}: {record.reason(err)}"
         return Verdict(environment, run, BROKEN, problems=(problem,))
     signer, seal = _seal_problems(folder, raw, said)
@@ -121,7 +122,7 @@ def _judge_open(folder: Path) -> Verdict:
             never = ("killed before its first line: daybook runs settle",)
             return verdict(OPEN, problems=never)
         entries = journal.read(path)
-    except OSError as err:
+    except NoFile as err:
         return verdict(BROKEN, problems=(f"{journal.NAME}: {record.reason(err)}",))
     if (folder / record.SIGNATURE).exists():
         return verdict(BROKEN, problems=("record.json: gone, its signature is there",))
@@ -138,7 +139,7 @@ def _journal_problems(folder: Path, said: Mapping[str, Any]) -> Iterator[str]:
         return
     try:
         found = journal.verify(path)
-    except OSError as err:
+    except NoFile as err:
         yield f"{journal.NAME}: {record.reason(err)}"
         return
     yield from (f"{journal.NAME} {problem}" for problem in found)

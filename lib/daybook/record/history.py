@@ -8,6 +8,7 @@ from datetime import UTC
 from pathlib import Path
 
 from daybook import aws
+from daybook.private_files import NoFile
 from daybook.record import journal
 from daybook.record.archive import Archive, Filters
 from daybook.target import Target
@@ -28,7 +29,7 @@ def by_records(root: Path, env: str, target: str, what: Collection[str]) -> dict
                 continue
             try:
                 entries = journal.read(root / "runs" / env / row.run / journal.NAME)
-            except OSError:
+            except (FileNotFoundError, NoFile):
                 continue
             said = f"{row.operator.partition(' <')[0]} in {row.run}"
             for change in entries.of("change"):

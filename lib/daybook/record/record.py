@@ -18,6 +18,7 @@ from typing import Any
 
 from daybook import liveness, private_files, settings, target
 from daybook.errors import SettingsError, VerifyFailed, explained
+from daybook.private_files import NoFile
 from daybook.record import journal, provenance, render, shapes, signing, summary
 from daybook.record.journal import Journal
 from daybook.record.redact import Redactor
@@ -80,7 +81,7 @@ def load(folder: Path) -> dict[str, Any] | None:
         return decode(private_files.read(folder / NAME, MAX_BYTES))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as err:
+    except (NoFile, ValueError) as err:
         raise broken(folder, NAME, err) from err
 
 
@@ -287,7 +288,7 @@ def head_of(home: Path) -> dict[str, Any] | None:
         head = shapes.decode(private_files.read(home / HEAD, MAX_BYTES))
     except FileNotFoundError:
         return None
-    except OSError as err:
+    except NoFile as err:
         raise ValueError(reason(err)) from err
     if not shapes.fits(head, shapes.HEAD):
         raise ValueError("not a link")
@@ -361,7 +362,7 @@ def _template(folder: Path) -> dict[str, Any]:
         found = shapes.decode(
             private_files.read(folder / "attachments" / TEMPLATE, journal.MAX_BYTES)
         )
-    except (OSError, ValueError):
+    except (FileNotFoundError, NoFile, ValueError):
         return {}
     return found if shapes.fits(found, shapes.NOTEBOOK) else {}
 
