@@ -23,6 +23,7 @@ def refresh(place: common.Place) -> Path:
         raise PreflightFailed(
             f"The SSH keys of {place.env}'s hosts are not known.",
             expected="s3://{}/{}".format(*_place(place)),
+            observed="no object",
             next=f"daybook run provision -p env {place.env}",
         )
     known_hosts = common.known_hosts_path(place)

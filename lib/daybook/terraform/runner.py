@@ -119,10 +119,11 @@ def outputs_in(state: str) -> Outputs:
     try:
         shown = json.loads(state).get("outputs", {}) if state else {}
         return Outputs({name: {"sensitive": False, **output} for name, output in shown.items()})
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise CommandFailed(
             "Terraform's state cannot be read.",
             expected="the JSON of a state, with its outputs",
+            observed=type(err).__name__,
             next="restore an older version of the object: docs/when-something-is-wrong.md",
         ) from None
 
