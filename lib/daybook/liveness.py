@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +40,14 @@ class Life:
         return {"boot": _boot(), "file": str(self.path), "inode": inode}
 
     def end(self) -> None:
-        """Let go; a second call does nothing."""
-        self.path.unlink(missing_ok=True)
-        try:
+        """Let go; a second call does nothing.
+
+        The run is over by now: a file that the disk does not remove is one that nobody holds.
+        """
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        with suppress(OSError):
             os.close(self.fd)
-        except OSError:
-            return
 
 
 def file_of(run_folder: Path) -> Path:

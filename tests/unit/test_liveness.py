@@ -103,3 +103,12 @@ def test_an_end_twice_is_one(life):
     life.end()
     assert not life.path.exists()
     assert process.run(["true"]).returncode == 0
+
+
+def test_a_file_that_cannot_be_removed_is_let_go_of(tmp_path):
+    life = liveness.hold(tmp_path / "run")
+    held, moved = life.path, tmp_path / "moved"
+    held.rename(moved)
+    held.mkdir()
+    life.end()
+    assert not liveness.lives(moved)
