@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -179,14 +180,21 @@ def test_a_tool_whose_warden_is_killed_is_ended_with_all_of_its_group():
     until(lambda: all(is_gone(pid) for pid in pids))
 
 
+def guards_of(tool: int) -> list[int]:
+    """Return the processes that watch the warden of a tool."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().endswith(f"\0sh\0{tool}\0".encode()):
+                found.append(int(path.parent.name))
+    return found
+
+
 def test_nothing_is_left_of_what_watches_the_warden():
     started = warden("sh", "-c", "echo $$; sleep 3; exit 1")
     tool = int(started.stdout.readline())
-    guards = [
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.exists() and path.read_bytes().endswith(f"\0sh\0{tool}\0".encode())
-    ]
+    until(lambda: guards_of(tool))
+    guards = guards_of(tool)
     assert started.wait(10) == 1
     assert len(guards) == 1
     until(lambda: is_gone(guards[0]))
