@@ -101,7 +101,12 @@ class Host:
 
     def write(self, path: str, text: str) -> None:
         coded = base64.b64encode(text.encode()).decode()
-        self.sh(f"mkdir -p $(dirname {path}) && echo {coded} | base64 -d > {path}")
+        # Linux takes no argument of more than 128 KiB.
+        pieces = [coded[at : at + 60_000] for at in range(0, len(coded), 60_000)]
+        self.sh(f"mkdir -p $(dirname {path}) && : > {path}.b64")
+        for piece in pieces:
+            self.sh(f"echo {piece} >> {path}.b64")
+        self.sh(f"base64 -d {path}.b64 > {path} && rm {path}.b64")
 
     def release(self, *words: str, program: str = "release", by: str = "ann") -> Done:
         """Run `release WORDS`, whatever its end."""
