@@ -51,7 +51,7 @@ PLAY = """
   hosts: web
   gather_facts: false
   roles:
-    - work
+    - job
 """
 DEFAULTS = {"text": "x", "bad": "z", "secret": "hunter2", "code": 0, "nap": 0}
 LOCAL = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
@@ -72,7 +72,7 @@ def project(tmp_path):
     (tmp_path / "ansible.cfg").touch()
     (tmp_path / "hosts").write_text(f"[web]\nweb-1 {LOCAL}\n")
     (tmp_path / "play.yml").write_text(PLAY)
-    tasks = tmp_path / "roles/work/tasks/main.yml"
+    tasks = tmp_path / "roles/job/tasks/main.yml"
     tasks.parent.mkdir(parents=True)
     tasks.write_text(ROLE)
     return tmp_path
@@ -201,10 +201,10 @@ def test_a_play_tells_what_it_changed_and_a_second_one_that_it_did_not(project):
     heard = []
     first = play(project, on_event=heard.append)
     assert first.hosts["web-1"] == runner.Stats(ok=3, changed=1, skipped=3)
-    assert first.changed == dict.fromkeys(["web-1", "web-2"], ("work : Write a file",))
-    assert "~ web-1: work : Write a file" in ui.text(first)
+    assert first.changed == dict.fromkeys(["web-1", "web-2"], ("job : Write a file",))
+    assert "~ web-1: job : Write a file" in ui.text(first)
     running = [event.task for event in heard if event.state == "running"]
-    assert running.count("work : Write a file") == 2
+    assert running.count("job : Write a file") == 2
     second = play(project)
     assert second.is_unchanged
     assert "no changes" in ui.text(second)
@@ -271,8 +271,8 @@ def test_an_operators_ansible_changes_no_play(project, tmp_path_factory, make):
     evil = tmp_path_factory.mktemp("evil")
     (evil / "plugins").mkdir()
     (evil / "plugins/evil.py").write_text(PLUGIN)
-    (project / "roles/work/defaults").mkdir()
-    (project / "roles/work/defaults/main.yml").write_text("text: reviewed\n")
+    (project / "roles/job/defaults").mkdir()
+    (project / "roles/job/defaults/main.yml").write_text("text: reviewed\n")
     variables = {name: value for name, value in DEFAULTS.items() if name != "text"}
     result = runner.play(
         project / "play.yml",
@@ -287,7 +287,7 @@ def test_an_operators_ansible_changes_no_play(project, tmp_path_factory, make):
 
 def test_check_changes_nothing_and_says_what_would_change(project):
     result = play(project, check=True)
-    assert str(result) == "would change web-1: work : Write a file"
+    assert str(result) == "would change web-1: job : Write a file"
     assert not (project / "web-1").exists()
 
 
@@ -296,9 +296,9 @@ def test_a_failure_has_host_task_item_and_message(project):
         play(project, bad="b")
     lines = caught.value.lines()
     assert "web-1" in lines[0]
-    assert any("work : Look for what is bad: failed" in line for line in lines)
+    assert any("job : Look for what is bad: failed" in line for line in lines)
     assert "    item: b" in lines
-    assert "web-1: work : Write a file" in caught.value.changed
+    assert "web-1: job : Write a file" in caught.value.changed
     assert caught.value.result.changed
 
 
@@ -336,7 +336,7 @@ def test_what_cannot_begin_says_why(project):
 
 def test_ctrl_c_ends_the_task_and_then_the_play(project):
     def on_event(event) -> None:
-        if event.task == "work : Work slowly":
+        if event.task == "job : Work slowly":
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -344,7 +344,7 @@ def test_ctrl_c_ends_the_task_and_then_the_play(project):
         play(project, nap=1, on_event=on_event)
     assert (project / "slow-done").exists()
     assert not (project / "after").exists()
-    assert "web-1: work : Write a file" in caught.value.changed
+    assert "web-1: job : Write a file" in caught.value.changed
     assert private_directories(project) == []
 
 
