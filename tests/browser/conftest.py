@@ -30,6 +30,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+RUNNING = "[*]:"
 ENDED = re.compile(r"\[\d+\]:")
 
 
@@ -71,13 +72,17 @@ class NotebookPage:
         self.wait(number, timeout_s=timeout_s)
 
     def wait(self, number: int, *, timeout_s: float = 120) -> None:
-        """Wait until a cell that was started has ended."""
-        expect(self.prompt(number)).to_have_text(ENDED, timeout=timeout_s * 1000)
+        """Wait until a cell that was started has ended; what it was to wait for may fail first."""
+        expect(self.prompt(number)).not_to_have_text(RUNNING, timeout=timeout_s * 1000)
+        said = "\n".join(self.output(each).inner_text() for each in range(number + 1))
+        expect(self.prompt(number), said).to_have_text(ENDED)
 
     def run_all(self) -> None:
-        """Choose Run All Cells in the menu."""
+        """Choose Run All Cells in the menu, and wait until the cells stand in the queue."""
+        before = self.prompt(0).inner_text()
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        expect(self.prompt(0)).not_to_have_text(before)
 
     def save(self) -> None:
         """Save, and wait until the tab shows no unsaved change."""
