@@ -19,9 +19,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from daybook.record import audit, journal, record, signing, summary
-from daybook.record.archive import Archive, Filters
+from daybook.record import journal, seal, signing, summary, verification
 from daybook.record.journal import Journal
+from daybook.record.search import Archive, Filters
 
 STEPS = ("provision", "configure", "first-deploy", "deploy", "rollback", "patch", "teardown")
 WORDS = ("vpc", "subnet", "instance", "caddy", "docker", "image", "release", "drift", "backup")
@@ -60,7 +60,7 @@ def generate(root: Path, count: int) -> None:
         run, lines = forge(root, number, chance, model)
         run.mkdir(parents=True)
         (run / journal.NAME).write_bytes(b"\n".join(map(journal.encode, lines)) + b"\n")
-        (run / record.NAME).write_text(json.dumps(summary_of(lines)))
+        (run / seal.NAME).write_text(json.dumps(summary_of(lines)))
 
 
 def forge(
@@ -94,7 +94,7 @@ def milliseconds(call: Callable[[], object], rounds: int = 9) -> float:
     return statistics.median(took)
 
 
-def seal(root: Path, count: int) -> None:
+def seal_records(root: Path, count: int) -> None:
     """Close real records with a real key."""
     keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / "key"]
     subprocess.run(keygen, check=True)
@@ -104,7 +104,7 @@ def seal(root: Path, count: int) -> None:
     chance = random.Random(7)
     for number in range(count):
         writer = write_run(root, number, chance)
-        record.close(writer.path.parent, "succeeded", open_journal=writer, key=root / "key")
+        seal.close(writer.path.parent, "succeeded", open_journal=writer, key=root / "key")
 
 
 def main() -> None:
@@ -133,11 +133,11 @@ def main() -> None:
             table.add_row(title, f"{milliseconds(query):.1f} ms", "100 ms")
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name:
         root = Path(name)
-        seal(root, given.sealed)
+        seal_records(root, given.sealed)
         began = time.perf_counter()
-        states = {verdict.state for verdict in audit.verify_all(root)}
+        states = {verdict.state for verdict in verification.verify_all(root)}
         rate = given.sealed / (time.perf_counter() - began)
-        assert states == {audit.INTACT}, states
+        assert states == {verification.INTACT}, states
         table.add_row(f"verify {given.sealed:,} signed", f"{rate:,.0f}/s", "200/s")
     Console().print(table)
 

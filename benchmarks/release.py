@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.table import Table
 
 from daybook import probe, settings
-from daybook.release import Host
-from daybook.steps import hosts
-from daybook.steps.hosts import Place
+from daybook.hosts import states
+from daybook.hosts.client import Host
+from daybook.hosts.states import Place
 
 APP = Path(__file__).with_name("release_app")
 OTHERS = 5
@@ -109,7 +109,7 @@ def prepare(root: Path) -> Ground:
         file.write("# another version\n")
     timed([DAYBOOK, "run", "first-deploy", *APPROVED], root)
     place = Place(ENV, root, settings.load(root, ENV), Place.of(root, ENV).target)
-    [host] = hosts.of(place)
+    [host] = states.of(place)
     first, second = (each.image for each in host.releases())
     return Ground(host, place, (first, second))
 

@@ -24,7 +24,8 @@ class LookupModule(LookupBase):
     """Returns the keys as authorized_keys has them: ["ssh-ed25519 AAAA… ann@example.com"]."""
 
     def run(self, terms, variables=None, **kwargs):
-        from daybook import signers, team
+        from daybook import signers
+        from daybook.hosts import ssh_keys
         from daybook.errors import SettingsError
 
         try:
@@ -33,7 +34,7 @@ class LookupModule(LookupBase):
             raise AnsibleLookupError(str(err)) from err
         # Hosts are called hello-staging-1: a key of workflows is for one environment.
         hosts = variables["inventory_hostname"].rpartition("-")[0]
-        return team.keys_for_hosts(_own(), team.public_keys(allowed, hosts))
+        return ssh_keys.keys_for_hosts(_own(), ssh_keys.public_keys(allowed, hosts))
 
 
 def _own() -> str:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from daybook import aws, aws_errors, process, secrets, ui
+from daybook import aws, process, secrets, ui
+from daybook.aws import errors
 from daybook.errors import DaybookError, PreflightFailed, ToolKilled, explained
 from daybook.settings import Settings
 from daybook.target import Target
@@ -18,7 +19,7 @@ _STATUSES = {True: ui.good("ok"), False: ui.bad("failed"), None: ui.quiet("not a
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """One question about the world: what was expected, what was seen, how to mend it.
 
     is_ok: None when it could not be asked.
@@ -32,13 +33,13 @@ class Check:
 
 
 @dataclass(frozen=True, repr=False)
-class Checks(ui.Shown):
+class CheckResults(ui.Shown):
     """The answers of a preflight."""
 
-    answers: tuple[Check, ...]
+    answers: tuple[CheckResult, ...]
 
     @property
-    def failed(self) -> tuple[Check, ...]:
+    def failed(self) -> tuple[CheckResult, ...]:
         """The answers that stop the run."""
         return tuple(check for check in self.answers if check.is_ok is False)
 
@@ -53,7 +54,7 @@ class Checks(ui.Shown):
         status = ui.FAILED if self.failed else ui.OK
         return ui.Table(title, ("status", "check", "expected", "observed"), rows, status)
 
-    def require(self, again: str = "run this step again from its first cell") -> Checks:
+    def require(self, again: str = "run this step again from its first cell") -> CheckResults:
         """Return self, or raise PreflightFailed with every failed check and its fix."""
         if not self.failed:
             return self
@@ -70,22 +71,24 @@ class Checks(ui.Shown):
         )
 
 
-Question = Callable[[str], Check]
+Check = Callable[[str], CheckResult]
 """Takes the name of the check, asks, answers."""
 
 
-def ask(target: Target, here: Mapping[str, Question], there: Mapping[str, Question]) -> Checks:
+def run_checks(
+    target: Target, here: Mapping[str, Check], there: Mapping[str, Check]
+) -> CheckResults:
     """Ask every question; those `there` only when the target answers at all."""
     first = [_answer(name, question) for name, question in here.items()]
     reach = _answer("target", functools.partial(_target_answers, target))
     if reach.is_ok:
         rest = [_answer(name, question) for name, question in there.items()]
     else:
-        rest = [Check(name, "", "", is_ok=None) for name in there]
-    return Checks((*first, reach, *rest))
+        rest = [CheckResult(name, "", "", is_ok=None) for name in there]
+    return CheckResults((*first, reach, *rest))
 
 
-def _answer(name: str, question: Question) -> Check:
+def _answer(name: str, question: Check) -> CheckResult:
     """A question that cannot be answered is a failed check, not the end of the preflight."""
     try:
         return question(name)
@@ -94,30 +97,30 @@ def _answer(name: str, question: Question) -> Check:
     except (DaybookError, OSError, *aws.FAILURES) as err:
         failure = explained(err)
         reason = " ".join(filter(None, [failure.message, failure.observed]))
-        return Check(
+        return CheckResult(
             name, failure.expected or "an answer", reason, is_ok=False, fix=failure.next or ""
         )
 
 
-def _target_answers(target: Target, name: str) -> Check:
+def _target_answers(target: Target, name: str) -> CheckResult:
     if target.is_sandbox:
         expected, fix = "the sandbox is up", "daybook sandbox up"
     else:
         expected = f"signed in to AWS account {target.account}"
         fix = "sign in to that account (aws sso login, AWS_PROFILE), or correct `account`"
     if not target.is_up:
-        return Check(name, expected, "not up", is_ok=False, fix=fix)
+        return CheckResult(name, expected, "not up", is_ok=False, fix=fix)
     try:
         caller = aws.caller(target)
     except aws.FAILURES as err:
-        failure = aws_errors.failure(err, "sts:GetCallerIdentity", target)
+        failure = errors.failure(err, "sts:GetCallerIdentity", target)
         reason = f"{failure.message} {failure.observed}"
-        return Check(name, expected, reason, is_ok=False, fix=failure.next)
+        return CheckResult(name, expected, reason, is_ok=False, fix=failure.next)
     is_ok = caller["account"] == target.account
-    return Check(name, expected, f"{caller['account']} as {caller['arn']}", is_ok, fix)
+    return CheckResult(name, expected, f"{caller['account']} as {caller['arn']}", is_ok, fix)
 
 
-def tool_is(
+def tool_version(
     command: tuple[str, ...],
     environ: Mapping[str, str],
     fix: str,
@@ -125,51 +128,53 @@ def tool_is(
     at_least: tuple[int, ...],
     below: tuple[int, ...] | None = None,
     start: Callable[..., process.Result] = process.run,
-) -> Question:
+) -> Check:
     """Ask for a tool on PATH in a version that works."""
     expected = f">= {_dotted(at_least)}" + (f", < {_dotted(below)}" if below else "")
 
-    def question(name: str) -> Check:
+    def question(name: str) -> CheckResult:
         if not shutil.which(command[0], path=environ.get("PATH")):
-            return Check(name, expected, "not on PATH", is_ok=False, fix=fix)
+            return CheckResult(name, expected, "not on PATH", is_ok=False, fix=fix)
         result = start(command, env=environ, timeout_s=30, check=False)
         found = re.search(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", " ".join(result.tail))
         if result.returncode or not found:
-            return Check(name, expected, "a version that cannot be read", is_ok=False, fix=fix)
+            return CheckResult(
+                name, expected, "a version that cannot be read", is_ok=False, fix=fix
+            )
         version = tuple(int(part) for part in found.groups() if part)
         is_ok = version >= at_least and (below is None or version < below)
-        return Check(name, expected, _dotted(version), is_ok, fix)
+        return CheckResult(name, expected, _dotted(version), is_ok, fix)
 
     return question
 
 
-def file_is(path: Path, root: Path, fix: str) -> Question:
+def file_exists(path: Path, root: Path, fix: str) -> Check:
     """Ask for a file; one of the project is named from its root."""
     shown = path.relative_to(root) if path.is_relative_to(root) else path
     return lambda name: _there(name, str(shown), path.is_file(), fix)
 
 
-def bucket_is(target: Target, bucket: str, fix: str) -> Question:
+def bucket_exists(target: Target, bucket: str, fix: str) -> Check:
     """Ask for a bucket."""
     return lambda name: _there(name, bucket, aws.bucket_exists(target, bucket), fix)
 
 
-def repository_is(target: Target, repository: str, fix: str) -> Question:
+def repository_exists(target: Target, repository: str, fix: str) -> Check:
     """Ask for an ECR repository."""
     return lambda name: _there(name, repository, aws.repository_exists(target, repository), fix)
 
 
-def zone_is(target: Target, zone: str, fix: str) -> Question:
+def zone_exists(target: Target, zone: str, fix: str) -> Check:
     """Ask for a DNS zone."""
     return lambda name: _there(name, zone, bool(aws.zone_id(target, zone)), fix)
 
 
-def secrets_are(target: Target, env: str, chosen: Settings) -> Question:
+def secrets_are_set(target: Target, env: str, chosen: Settings) -> Check:
     """Ask whether each declared secret has a value, and whether each value is declared."""
     is_rehearsal = target.is_sandbox and chosen.account != "sandbox"
     place = f"-e {env}" + (" --rehearse" if is_rehearsal else "")
 
-    def question(name: str) -> Check:
+    def question(name: str) -> CheckResult:
         declared = set(chosen.secrets)
         found = set(secrets.Store(target, chosen.app, env).current())
         missing, undeclared = sorted(declared - found), sorted(found - declared)
@@ -181,13 +186,13 @@ def secrets_are(target: Target, env: str, chosen: Settings) -> Question:
             for word in undeclared
         ]
         expected = ", ".join(sorted(declared)) or "none"
-        return Check(name, expected, "; ".join(said) or expected, not said, "; ".join(fixes))
+        return CheckResult(name, expected, "; ".join(said) or expected, not said, "; ".join(fixes))
 
     return question
 
 
-def _there(name: str, what: str, is_there: bool, fix: str) -> Check:
-    return Check(name, what, "there" if is_there else "missing", is_there, fix)
+def _there(name: str, what: str, is_there: bool, fix: str) -> CheckResult:
+    return CheckResult(name, what, "there" if is_there else "missing", is_there, fix)
 
 
 def _dotted(version: tuple[int, ...]) -> str:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import click
 
-from daybook import github, headless, inventory, parameters, probe, settings, target, ui
+from daybook import github, probe, settings, target, ui
 from daybook.developer import Checkout, Pushed
-from daybook.headless import Outcome
+from daybook.headless import execution, parameters
+from daybook.headless.execution import Outcome
+from daybook.headless.terminal import Terminal
+from daybook.hosts import inventory
 from daybook.settings import Settings
 from daybook.target import Target
-from daybook.terminal import Terminal
 
 ENV = "staging"
 UP = ("bootstrap", "provision", "configure", "first-deploy")
@@ -44,7 +46,7 @@ def demo(down: bool) -> None:
 def _step(root: Path, step: str, more: Mapping[str, object]) -> Outcome:
     """Run a step; the demo ends where one does not end well."""
     chosen = {"env": ENV, "approve": "auto", "rehearse": True, **more}
-    outcome = headless.run(parameters.find_notebook(root, step), chosen, root=root)
+    outcome = execution.run(parameters.find_notebook(root, step), chosen, root=root)
     if outcome.exit_code:
         sys.exit(outcome.exit_code)
     return outcome

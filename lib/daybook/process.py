@@ -22,12 +22,12 @@ import psutil
 from daybook.errors import CommandFailed, ToolKilled
 from daybook.liveness import Life
 
-WARDEN = Path(__file__).with_name("warden.py")
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
 TAIL_LINES = 10
 MARK = "DAYBOOK_TOOL"
-"""Set for each tool and all that it starts, so that they can be found when their warden is gone."""
+"""Set for each tool and all that it starts, so that they can be found when their supervisor is gone."""
 ORPHAN_GRACE_S = 5.0
-"""How long a tool may take to end whose warden was killed; it was interrupted at that moment."""
+"""How long a tool may take to end whose supervisor was killed; it was interrupted at that moment."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def run(
     A Ctrl-C in the main thread interrupts the tool once; KeyboardInterrupt follows when the
     tool has ended. Raises CommandFailed when the tool is missing, takes too long, or (with
     check) ends with another code than 0; ToolKilled, whatever check says, when a signal that did
-    not come from here ended it or its warden.
+    not come from here ended it or its supervisor.
     """
     command = tuple(os.fspath(arg) for arg in args)
     _require(command, env)
@@ -84,17 +84,17 @@ def run(
     mark = f"{life.path.name if life else ''}.{secrets.token_hex(8)}"
     marked = {**(os.environ if env is None else env), MARK: mark}
     with (
-        _warden(
+        _supervisor(
             command, env=marked, cwd=cwd, log=log, stdin=stdin, grace_s=grace_s, life=life
-        ) as warden,
-        warden.ends_after(timeout_s),
-        warden.ends_on_sigint(),
+        ) as supervisor,
+        supervisor.ends_after(timeout_s),
+        supervisor.ends_on_sigint(),
     ):
-        for line in warden.lines():
+        for line in supervisor.lines():
             tail.append(line)
             if on_line:
                 on_line(line)
-        returncode = warden.wait()
+        returncode = supervisor.wait()
     signum = max(0, -returncode)
     if signum:
         _end_orphans(mark)
@@ -103,11 +103,11 @@ def run(
         returncode=128 + signum if signum else returncode,
         duration_s=time.monotonic() - started,
         tail=() if private and returncode == 0 else tuple(tail),
-        interrupted=bool(warden.reasons),
+        interrupted=bool(supervisor.reasons),
     )
-    if signum and not warden.reasons:
+    if signum and not supervisor.reasons:
         raise _killed(result, signum)
-    return _judge(result, warden.reasons, timeout_s, check)
+    return _judge(result, supervisor.reasons, timeout_s, check)
 
 
 def _require(command: tuple[str, ...], env: Mapping[str, str] | None) -> None:
@@ -153,7 +153,7 @@ def _killed(result: Result, signum: int) -> ToolKilled:
 
 
 def _end_orphans(mark: str) -> None:
-    """End what a killed warden left: its tool and all that the tool started."""
+    """End what a killed supervisor left: its tool and all that the tool started."""
     deadline = time.monotonic() + ORPHAN_GRACE_S
     while orphans := [each for each in psutil.process_iter() if _is_marked(each, mark)]:
         if time.monotonic() > deadline:
@@ -171,8 +171,8 @@ def _is_marked(process: psutil.Process, mark: str) -> bool:
         return False
 
 
-class _Warden:
-    """A started warden; `reasons` says why it was asked to end the tool, if it was."""
+class _Supervisor:
+    """A started supervisor; `reasons` says why it was asked to end the tool, if it was."""
 
     def __init__(self, process: subprocess.Popen, lifeline: int) -> None:
         self.process = process
@@ -220,7 +220,7 @@ class _Warden:
 
 
 @contextmanager
-def _warden(
+def _supervisor(
     command: tuple[str, ...],
     *,
     env: Mapping[str, str] | None,
@@ -229,7 +229,7 @@ def _warden(
     stdin: bytes | None,
     grace_s: float,
     life: Life | None,
-) -> Iterator[_Warden]:
+) -> Iterator[_Supervisor]:
     lifeline, ours = os.pipe()
     feed, feeder = os.pipe() if stdin is not None else (None, None)
     options = [
@@ -239,7 +239,7 @@ def _warden(
     ]
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(WARDEN), *map(str, options), *command],
+            [sys.executable, "-I", "-S", str(SUPERVISOR), *map(str, options), *command],
             stdin=lifeline,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -255,15 +255,15 @@ def _warden(
         raise
     finally:
         _close(lifeline, feed)
-    warden = _Warden(process, ours)
+    supervisor = _Supervisor(process, ours)
     try:
         if feeder is not None:
             threading.Thread(target=_feed, args=(feeder, stdin), daemon=True).start()
-        yield warden
+        yield supervisor
     finally:
         # Also on the way out of an error in on_line: interrupt, let it end, then go on.
-        warden.cut()
-        for _ in warden.lines():
+        supervisor.cut()
+        for _ in supervisor.lines():
             pass
         process.stdout.close()
         process.wait()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from daybook import aws, process, settings, signers, target, ui
-from daybook import setting_types as types
+from daybook.approval import evidence, pending
 from daybook.errors import (
     NOTHING_CHANGED,
     ApplyFailed,
@@ -28,9 +28,9 @@ from daybook.errors import (
     explained,
     status_of,
 )
-from daybook.gates import evidence, waiting
-from daybook.record import journal, record, upload
+from daybook.record import journal, seal, upload
 from daybook.record.recorder import Recorder
+from daybook.settings import types
 
 PHASES = ("preflight", "plan", "approve", "apply", "verify", "record")
 LOOKING = ("preflight", "plan", "verify", "record")
@@ -104,7 +104,7 @@ class Run:
         self.folder = self.root / "runs" / env / self.id
         self._require_new()
         self.resumes = os.environ.pop(RESUMES, "")
-        self.plan_file = waiting.plan_file(self.root, env, self.id)
+        self.plan_file = pending.plan_file(self.root, env, self.id)
         self._stopped: BaseException | None = None
         self._waiting: BaseException | None = None
         self._done: tuple[str, ...] = ()
@@ -200,7 +200,7 @@ class Run:
                 template=self._template(),
                 status_of=status_of,
                 environ=self.target.environ,
-                key=record.operator_key(self.root, self.env, self.target.is_sandbox),
+                key=seal.operator_key(self.root, self.env, self.target.is_sandbox),
                 on_closed=self._end,
             )
         except OSError as err:
@@ -227,7 +227,7 @@ class Run:
                 raise
             raise error from err
 
-    def _end(self, closed: record.Closed) -> None:
+    def _end(self, closed: seal.Closed) -> None:
         """What is recorded is over: nothing more may be changed, whoever drives the kernel."""
         is_waiting = closed.status == "waiting" and not self.recorder.is_interactive
         over = SettingsError(
@@ -273,7 +273,7 @@ class Run:
             "region": self.target.region,
             "caller_arn": self._caller(),
             "parameters": self.parameters,
-            "settings": {"sha256": record.digest(self.root / "environments" / f"{self.env}.yml")},
+            "settings": {"sha256": seal.digest(self.root / "environments" / f"{self.env}.yml")},
             "format": evidence.FORMAT,
             **({"resumes": self.resumes} if self.resumes else {}),
         }

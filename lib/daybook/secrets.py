@@ -10,7 +10,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from daybook import aws, aws_errors
+from daybook import aws
+from daybook.aws import errors
 from daybook.errors import CommandFailed, SettingsError
 from daybook.target import Target
 from daybook_release import names
@@ -146,7 +147,7 @@ class Store:
         try:
             yield
         except aws.FAILURES as err:
-            failure = aws_errors.failure(err, f"ssm:{call}", self._target)
+            failure = errors.failure(err, f"ssm:{call}", self._target)
             raise CommandFailed(
                 f"{failure.message.removesuffix('.')} on {what}.",
                 expected=failure.expected,

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from daybook.record import record
+from daybook.record import seal
 from daybook.record.journal import Journal
 
 pytestmark = pytest.mark.browser
@@ -48,7 +48,7 @@ def report(tmp_path, stranger):
     run.write("output", cell=1, type="display_data", data=data, metadata={})
     run.write("output", cell=1, type="stream", name="stdout", text="wide " * 200 + "\n" * 99)
     run.write("cell_end", cell=1, status="error", seconds=1, ename="ApplyFailed", evalue="x")
-    record.close(run.path.parent, "failed", open_journal=run)
+    seal.close(run.path.parent, "failed", open_journal=run)
     return run.path.parent / "report.html"
 
 

@@ -19,7 +19,8 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from daybook import disks, leftovers, settings, target
+from daybook import settings, target
+from daybook.aws import instances, owned
 
 ENV = "faults"
 APP = "faulty"
@@ -108,10 +109,10 @@ class Ground:
     def left(self) -> list[str]:
         """Return what AWS has in the environment's name."""
         chosen, where = self._place()
-        return leftovers.found(where, APP, ENV, chosen.zone, chosen.names)
+        return owned.owned_resources(where, APP, ENV, chosen.zone, chosen.names)
 
-    def hosts(self) -> tuple[disks.Host, ...]:
-        return disks.hosts(self._place()[1], APP, ENV)
+    def hosts(self) -> tuple[instances.Instance, ...]:
+        return instances.hosts(self._place()[1], APP, ENV)
 
     def state(self) -> str:
         """Return Terraform's state as text, "" before there is any."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daybook.terraform import lock
+from daybook.terraform import state_lock
 
 ENV = "faults"
 ID = "11111111-2222-3333-4444-555555555555"
@@ -115,8 +115,8 @@ def test_another_computer_learns_of_it_from_daybooks_lock(ground, copy_project, 
 @pytest.mark.parametrize(
     ("step", "name", "state"),
     [
-        ("provision", ENV, lock.state_key("environment", ENV)),
-        ("bootstrap", "account", lock.state_key("account", "default")),
+        ("provision", ENV, state_lock.state_key("environment", ENV)),
+        ("bootstrap", "account", state_lock.state_key("account", "default")),
     ],
 )
 def test_a_lock_of_somebody_elses_stays_until_the_printed_command_removes_it(

@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from daybook import settings, target
-from daybook.gates import turn
+from daybook.lock import environment_lock
 
 ENV = "faults"
 HOSTED, HOSTED_APP = "staging", "kills"
@@ -46,13 +46,13 @@ takes that has less to do."""
 VICTIMS = {
     "daybook": (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
     "kernel": (signal.SIGKILL, signal.SIGTERM),
-    "warden": (signal.SIGKILL,),
+    "supervisor": (signal.SIGKILL,),
     "tool": (signal.SIGKILL, signal.SIGTERM),
     "provider": (signal.SIGKILL,),
-    "keeper": (signal.SIGKILL,),
+    "watchdog": (signal.SIGKILL,),
     "daybook kernel": (signal.SIGKILL,),
-    "daybook kernel warden": (signal.SIGKILL,),
-    "daybook kernel warden keeper": (signal.SIGKILL,),
+    "daybook kernel supervisor": (signal.SIGKILL,),
+    "daybook kernel supervisor watchdog": (signal.SIGKILL,),
     "group": (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL),
     "everything": (signal.SIGKILL,),
 }
@@ -142,7 +142,7 @@ class Chain:
             f"quiet after {orphans_s:.1f} s, lock free after {lock_s:.1f} s"
         )
         print(self.rows[-1], flush=True)
-        if names and kill.signum == signal.SIGKILL and kill.victim in ("warden", "tool"):
+        if names and kill.signum == signal.SIGKILL and kill.victim in ("supervisor", "tool"):
             assert process.returncode != 0, f"a killed {kill.victim} was taken for success:\n{said}"
         if not names:
             self.longest_s = max(1.0, min(self.longest_s, at_s) * 0.8)
@@ -191,7 +191,7 @@ class Chain:
         """Return what `daybook lock show` says; not by the command, whose start takes seconds."""
         chosen = settings.load(self.sandbox.root, self.env)
         where = target.resolve(chosen, self.sandbox.root, rehearse=False)
-        seen = turn.lock_in(where, chosen.app, self.env).read()
+        seen = environment_lock.lock_in(where, chosen.app, self.env).read()
         return (
             {"held": True, "lines": seen.lines()} if seen and not seen.is_over else {"held": False}
         )
@@ -219,12 +219,12 @@ class Look:
         return [each for each in found if self.kind(each, process) in kinds]
 
     def kind(self, each: psutil.Process, process: subprocess.Popen) -> str:
-        """Return what a process is: daybook, kernel, keeper, warden, provider, tool, or other."""
+        """Return what a process is: daybook, kernel, watchdog, supervisor, provider, tool, or other."""
         command = self.command(each)
         words = {
             "ipykernel": "kernel",
-            "keeper.py": "keeper",
-            "warden.py": "warden",
+            "watchdog.py": "watchdog",
+            "supervisor.py": "supervisor",
             "terraform-provider": "provider",
         }
         if each.pid == process.pid:
@@ -235,7 +235,7 @@ class Look:
             parent = each.parent()
         except psutil.Error:
             return "other"
-        return "tool" if parent and "warden.py" in self.command(parent) else "other"
+        return "tool" if parent and "supervisor.py" in self.command(parent) else "other"
 
     @staticmethod
     def command(process: psutil.Process) -> str:
@@ -249,7 +249,7 @@ class Look:
         while alive := self.alive():
             late = time.monotonic() - struck
             commands = [self.command(each) for each in alive]
-            is_supervised = any("warden.py" in each for each in commands)
+            is_supervised = any("supervisor.py" in each for each in commands)
             assert late < (END_S if is_supervised else ORPHANS_S), f"orphans: {commands}"
             time.sleep(0.2)
         return time.monotonic() - struck

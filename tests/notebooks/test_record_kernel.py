@@ -13,9 +13,9 @@ import nbformat
 import psutil
 import pytest
 
-from daybook.record import audit, journal, record
+from daybook.record import journal, seal, verification
 
-SCHEMA = json.loads((Path(record.__file__).parent / "schemas/record.json").read_text())
+SCHEMA = json.loads((Path(seal.__file__).parent / "schemas/record.json").read_text())
 FRONT_ENDS = {
     "papermill": ("papermill", "--no-progress-bar", "notebooks/demo.ipynb", "out.ipynb"),
     "execute": ("jupyter-execute", "notebooks/demo.ipynb", "--output=out.ipynb"),
@@ -38,17 +38,19 @@ def texts(folder: Path) -> str:
 
 def settle(root: Path) -> dict:
     """Close what was left behind, as the next run does; return the one record."""
-    closed = record.settle(root)
+    closed = seal.close_abandoned(root)
     assert len(closed) == 1
     return whole(closed[0].folder)
 
 
 def whole(folder: Path) -> dict:
     """Return a record that keeps to its schema and is intact."""
-    said = record.load(folder)
+    said = seal.load(folder)
     jsonschema.validate(said, SCHEMA)
     nbformat.validate(nbformat.read(folder / "notebook.ipynb", as_version=4))
-    assert audit.verify(folder).state == audit.INTACT, audit.verify(folder).problems
+    assert verification.verify(folder).state == verification.INTACT, verification.verify(
+        folder
+    ).problems
     return said
 
 
@@ -123,7 +125,7 @@ def test_an_execution_timeout(workshop):
     workshop.write("import time; time.sleep(60)")
     workshop.papermill("--execution-timeout", "3").communicate(timeout=60)
     wait_for_end_of(workshop.kernel_pid())
-    record.settle(workshop.root)
+    seal.close_abandoned(workshop.root)
     assert whole(workshop.folder())["status"] == "interrupted"
     assert statuses(workshop.folder())[-2:] in (["error", "not-run"], ["cut", "not-run"])
 
@@ -141,7 +143,7 @@ def test_a_living_kernel_is_left_alone(workshop, front):
     workshop.write()
     front.execute('run = "r1"')
     front.execute(workshop.begin)
-    assert record.settle(workshop.root) == []
+    assert seal.close_abandoned(workshop.root) == []
 
 
 def test_a_cell_that_is_run_again_in_jupyterlab(workshop, front):

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from daybook.record import journal, record
+from daybook.record import journal, seal
 
 SECRET = "k9$Tr0ub4dor&3/\"horse' %"
 TOKEN = "Zq7fLm2XwP9sVb4KtN8yRc3H"
@@ -131,7 +131,7 @@ def _strings(value) -> list[str]:
 def test_no_planted_secret_is_left_anywhere(workshop, forbidden, ending):
     planted = [FORMS[name] for name in FORMS]
     folder = workshop.run(*_without_the_plant(workshop), *planted, *ending)
-    said = record.load(folder)
+    said = seal.load(folder)
     assert said["status"] == ("failed" if ending else "succeeded"), said["error"]
     assert leaks(workshop.root, forbidden) == []
     shown = (folder / "report.html").read_text()
@@ -153,8 +153,8 @@ def test_a_secret_learnt_after_it_was_printed_is_taken_out_and_reported(workshop
     source = f"import os\nos.environ['LATE'] = {TOKEN[::-1]!r}[::-1]"
     learn = "recorder.redactor.add('LATE', os.environ['LATE'])"
     folder = workshop.run(source, late, learn)
-    assert record.load(folder)["redacted"] == {journal.NAME: 1}
-    for path in record.files_of(folder):
+    assert seal.load(folder)["redacted"] == {journal.NAME: 1}
+    for path in seal.files_of(folder):
         assert TOKEN not in path.read_text()
     assert "Secrets were taken out" in (folder / "report.html").read_text()
 

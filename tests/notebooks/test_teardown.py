@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from daybook import leftovers, settings, target
+from daybook import settings, target
+from daybook.aws import owned
 
 BIN = Path(sys.executable).parent
 ENVS = ("staging", "production")
@@ -70,7 +71,7 @@ def left(here, env: str) -> list[str]:
     """Return what AWS has of an environment."""
     chosen = settings.load(here.root, env)
     where = target.resolve(chosen, here.root, rehearse=False)
-    return leftovers.found(where, chosen.app, env, chosen.zone, chosen.names)
+    return owned.owned_resources(where, chosen.app, env, chosen.zone, chosen.names)
 
 
 def instance(client, env: str) -> dict:

@@ -288,7 +288,7 @@ def test_a_closed_run_can_change_nothing(project):
 def parts(run: subprocess.Popen[str]) -> dict[str, list[psutil.Process]]:
     """Return the processes of a run by what they are, and all of them."""
     everything = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
-    words = {"kernel": "ipykernel", "warden": "warden.py", "keeper": "keeper.py"}
+    words = {"kernel": "ipykernel", "supervisor": "supervisor.py", "watchdog": "watchdog.py"}
     found = {
         name: [p for p in everything if w in " ".join(p.cmdline())] for name, w in words.items()
     }
@@ -297,7 +297,7 @@ def parts(run: subprocess.Popen[str]) -> dict[str, list[psutil.Process]]:
 
 @pytest.mark.parametrize(
     "victims",
-    [("kernel",), ("daybook",), ("daybook", "kernel", "warden"), ("everything",)],
+    [("kernel",), ("daybook",), ("daybook", "kernel", "supervisor"), ("everything",)],
     ids=" ".join,
 )
 @pytest.mark.attack("F5", "processes of a run are killed: its lock stays for three minutes")
@@ -322,13 +322,13 @@ def test_the_lock_of_a_killed_run_is_free_in_seconds(project, victims):
     assert record["status"] == "interrupted"
 
 
-@pytest.mark.attack("F13", "a run goes on, and ends with 0, though its warden was killed")
-def test_a_killed_warden_fails_the_run(project):
+@pytest.mark.attack("F13", "a run goes on, and ends with 0, though its supervisor was killed")
+def test_a_killed_supervisor_fails_the_run(project):
     first = start(project, tools=1, seconds=300)
     wait_until(lambda: changes(project))
-    [warden] = parts(first)["warden"]
-    tools = warden.children(recursive=True)
-    warden.kill()
+    [supervisor] = parts(first)["supervisor"]
+    tools = supervisor.children(recursive=True)
+    supervisor.kill()
     said = end(first)
     assert first.returncode == 5, said
     assert "was killed" in said

@@ -12,7 +12,7 @@ import pexpect
 import pytest
 import yaml
 
-from daybook.gates.lock import Holder, Lock
+from daybook.lock.object_lock import Holder, Lock
 
 # Names and networks of this session's own: two may share a sandbox.
 APP = f"secrets{os.getpid()}"

@@ -15,7 +15,7 @@ import pytest
 from botocore.loaders import JSONFileLoader
 from moto import mock_aws
 
-from daybook.record import provenance, record
+from daybook.record import provenance, seal
 from daybook.record.journal import Journal
 from daybook_sandbox.api import REGION, Cloud
 from daybook_sandbox.networks import Network
@@ -144,7 +144,7 @@ def closed_run(open_run: Callable[..., Journal], key: Path, tmp_path: Path) -> C
         folder = journal.path.parent
         (folder / "attachments").mkdir()
         (folder / "attachments/01-terraform.log").write_text("Apply complete\n")
-        record.close(folder, status, open_journal=journal, key=key if sign else None)
+        seal.close(folder, status, open_journal=journal, key=key if sign else None)
         return folder
 
     return close

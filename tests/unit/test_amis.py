@@ -11,7 +11,8 @@ from moto import mock_aws
 from moto.backends import get_backend
 from moto.ec2.models.amis import Ami
 
-from daybook import amis, ui
+from daybook import ui
+from daybook.aws import images
 from daybook.steps import ami, infrastructure
 from daybook.target import Target
 
@@ -37,7 +38,7 @@ def publish(day: str, arch: str = "x86_64") -> str:
         backend,
         id,
         name=name,
-        owner_id=amis.DEBIAN,
+        owner_id=images.DEBIAN,
         public=True,
         virtualization_type="hvm",
         architecture=arch,
@@ -53,23 +54,23 @@ def run(ec2, image: str) -> str:
 
 def test_the_newest_is_of_the_types_architecture(ec2):
     intel, arm = publish("20250814"), publish("20251001", "arm64")
-    assert amis.newest(TARGET, "t3.small").id == intel
-    assert amis.newest(TARGET, "t4g.small").id == arm
+    assert images.newest(TARGET, "t3.small").id == intel
+    assert images.newest(TARGET, "t4g.small").id == arm
     publish("20250701")
-    assert amis.newest(TARGET, "t3.small").id == intel
+    assert images.newest(TARGET, "t3.small").id == intel
 
 
 def test_nothing_of_debians_is_none(ec2):
-    assert amis.newest(TARGET, "t3.small") is None
+    assert images.newest(TARGET, "t3.small") is None
 
 
 def test_an_image_that_is_gone_is_older_than_any(ec2):
     first, second = publish("20250814"), publish("20251001")
     hosts = [run(ec2, first), run(ec2, second)]
     del get_backend("ec2")[TARGET.account][REGION].amis[first]
-    found = amis.of_instances(TARGET, hosts)
+    found = images.of_instances(TARGET, hosts)
     assert [found[host].id for host in hosts] == [first, second]
-    assert found[hosts[0]] < found[hosts[1]] == amis.newest(TARGET, "t3.small")
+    assert found[hosts[0]] < found[hosts[1]] == images.newest(TARGET, "t3.small")
 
 
 @pytest.fixture
@@ -91,8 +92,8 @@ def test_a_host_of_the_newest_image_needs_nothing(step):
 
 
 def test_a_newer_image_comes_with_the_line_that_takes_it(step, monkeypatch):
-    newer = amis.Image("2999-01-01", "ami-0new", "debian-13-amd64-29990101")
-    monkeypatch.setattr(amis, "newest", lambda *_: newer)
+    newer = images.Image("2999-01-01", "ami-0new", "debian-13-amd64-29990101")
+    monkeypatch.setattr(images, "newest", lambda *_: newer)
     step._plan = step.make_plan()
     assert [task.address for task in step._plan.changes] == ["hello-staging-1"]
     said = ui.text(step.look())

@@ -9,11 +9,11 @@ from dataclasses import asdict, replace
 import pytest
 
 from daybook import signers
+from daybook.approval import statement, store
+from daybook.approval.pending import PendingPlan
+from daybook.approval.statement import APPLYING, APPROVED, PLANNED, Party, Signed
 from daybook.cli import approve as cli
 from daybook.errors import ApprovalRefused
-from daybook.gates import approval, statement
-from daybook.gates.statement import APPLYING, APPROVED, PLANNED, Party, Signed
-from daybook.gates.waiting import Waiting
 from daybook.record import signing
 
 BASIS = {
@@ -61,9 +61,11 @@ def allowed(keys):
     )
 
 
-def made_by(key, allowed, **workflow) -> Waiting:
+def made_by(key, allowed, **workflow) -> PendingPlan:
     """Return a pending plan with the signed statement of who made it."""
-    plan = Waiting("r1", "plan-1", "2026-11-23T18:00:00Z", BASIS, {"name": "Ann"}, "1 to destroy")
+    plan = PendingPlan(
+        "r1", "plan-1", "2026-11-23T18:00:00Z", BASIS, {"name": "Ann"}, "1 to destroy"
+    )
     job = JOB | workflow if workflow else None
     planned, _ = statement.sign(plan.about, PLANNED, key, allowed, workflow=job)
     return replace(plan, planned=asdict(planned))
@@ -80,21 +82,21 @@ def approve(plan, key, allowed, decision=APPROVED, about=None, reason="") -> Sig
     return statement.sign(about or plan.about, decision, key, allowed, reason=reason)[0]
 
 
-def judge(answers, plan, allowed, applier=ANN) -> approval.Judgement:
-    operators = (approval.planned_by(plan, allowed), applier)
-    return approval.judge(answers, plan.about, operators, allowed)
+def judge(answers, plan, allowed, applier=ANN) -> store.Decisions:
+    operators = (store.planned_by(plan, allowed), applier)
+    return store.judge(answers, plan.about, operators, allowed)
 
 
 def test_another_persons_signature_approves(plan, keys, allowed):
-    answer = approval.sign(plan, keys["bob"], allowed, is_declined=False)
+    answer = store.sign(plan, keys["bob"], allowed, is_declined=False)
     judged = judge([answer], plan, allowed)
-    assert judged == approval.Judgement({"bob@example.com": answer}, {}, ())
+    assert judged == store.Decisions({"bob@example.com": answer}, {}, ())
     assert answer.content["digest"] == "plan-1"
     assert answer.content["time"]
 
 
 def test_declining_says_why_and_approves_nothing(plan, keys, allowed):
-    answer = approval.sign(plan, keys["bob"], allowed, reason="not today", is_declined=True)
+    answer = store.sign(plan, keys["bob"], allowed, reason="not today", is_declined=True)
     judged = judge([answer], plan, allowed)
     assert (judged.approved, list(judged.declined)) == ({}, ["bob@example.com"])
     assert answer.content["reason"] == "not today"
@@ -108,7 +110,7 @@ def test_an_answer_that_would_not_count_is_refused_before_it_is_sent(
     plan, keys, allowed, who, problem
 ):
     with pytest.raises(ApprovalRefused, match=problem):
-        approval.sign(plan, keys[who], allowed, is_declined=False)
+        store.sign(plan, keys[who], allowed, is_declined=False)
 
 
 ALONE = {
@@ -157,7 +159,7 @@ def test_a_plan_whose_author_is_not_proven_is_approved_by_nobody(plan, keys, all
     about = {"digest": "plan-2"} if kind == "of another plan" else {}
     forged = replace(plan, planned=planned, **about)
     with pytest.raises(ApprovalRefused, match="It is not known who made this plan"):
-        approval.sign(forged, keys["bob"], allowed, is_declined=False)
+        store.sign(forged, keys["bob"], allowed, is_declined=False)
     with pytest.raises(ApprovalRefused, match="It is not known who made this plan"):
         judge([], forged, allowed)
 
@@ -180,7 +182,7 @@ def test_a_key_approves_only_while_its_line_says_so(plan, keys, allowed, line, p
     assert not judged.approved
     assert problem in judged.ignored[0]
     with pytest.raises(ApprovalRefused, match=problem):
-        approval.sign(plan, keys["bob"], now, is_declined=False)
+        store.sign(plan, keys["bob"], now, is_declined=False)
 
 
 @pytest.mark.attack("F3", "an answer about another plan, run, text, place or time")
@@ -226,7 +228,7 @@ def test_rubbish_in_the_bucket_stops_nothing(plan, keys, allowed):
 
 def test_a_key_that_is_not_there_is_said(plan, tmp_path, allowed):
     with pytest.raises(ApprovalRefused, match="there is no SSH key nobody"):
-        approval.sign(plan, tmp_path / "nobody", allowed, is_declined=False)
+        store.sign(plan, tmp_path / "nobody", allowed, is_declined=False)
 
 
 WORKFLOWS = {
@@ -248,7 +250,7 @@ def test_a_person_who_did_not_start_it_approves_a_workflow_s_plan(keys, name):
         "hello-workflows {records} {hello-workflows}",
     )
     plan = made_by(keys["hello-workflows"], allowed, actor=actor)
-    workflow = approval.planned_by(plan, allowed)
+    workflow = store.planned_by(plan, allowed)
     assert workflow == Party("hello-workflows", PLANNED, "", actor.casefold())
     judged = judge([approve(plan, keys[approver], allowed)], plan, allowed, workflow)
     assert bool(judged.approved) == (not problem)

@@ -8,7 +8,7 @@ import pytest
 
 from daybook.errors import SettingsError
 from daybook.record import journal
-from daybook.record.archive import INDEX, Archive, Filters, moment
+from daybook.record.search import INDEX, Archive, Filters, moment
 
 
 @pytest.fixture

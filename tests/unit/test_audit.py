@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daybook import signers
-from daybook.gates import statement
-from daybook.record import audit, journal, record, signing
+from daybook.approval import statement
+from daybook.record import journal, seal, signing, verification
 
-SCHEMA = json.loads((Path(record.__file__).parent / "schemas/record.json").read_text())
+SCHEMA = json.loads((Path(seal.__file__).parent / "schemas/record.json").read_text())
 
 
-def verdicts(root: Path) -> dict[str, audit.Verdict]:
-    return {verdict.run: verdict for verdict in audit.verify_all(root)}
+def verdicts(root: Path) -> dict[str, verification.Verdict]:
+    return {verdict.run: verdict for verdict in verification.verify_all(root)}
 
 
 def edit(path: Path, before: str, after: str) -> None:
@@ -40,8 +40,10 @@ def remove(folder: Path) -> None:
 
 def test_a_closed_record_is_intact_by_its_signer(closed_run):
     folder = closed_run()
-    assert audit.verify(folder) == audit.Verdict("staging", "r1", "intact", "ann@example.com")
-    jsonschema.validate(record.load(folder), SCHEMA)
+    assert verification.verify(folder) == verification.Verdict(
+        "staging", "r1", "intact", "ann@example.com"
+    )
+    jsonschema.validate(seal.load(folder), SCHEMA)
 
 
 def test_a_record_is_read_only_and_leaves_nothing_beside_it(closed_run):
@@ -55,8 +57,8 @@ def test_a_record_is_read_only_and_leaves_nothing_beside_it(closed_run):
 
 def test_a_record_without_a_key_is_unsigned(closed_run):
     folder = closed_run(sign=False)
-    assert audit.verify(folder).state == "unsigned"
-    assert record.load(folder)["signed"] is False
+    assert verification.verify(folder).state == "unsigned"
+    assert seal.load(folder)["signed"] is False
 
 
 EDITS = {
@@ -76,7 +78,7 @@ def test_an_edit_is_found(closed_run, name, sign):
     folder = closed_run(sign=sign)
     file, before, after = EDITS[name]
     edit(folder / file, before, after)
-    verdict = audit.verify(folder)
+    verdict = verification.verify(folder)
     assert verdict.is_broken
     assert any(file in problem for problem in verdict.problems)
 
@@ -87,7 +89,9 @@ def test_a_removed_cell_is_found_and_the_line_named(closed_run):
     lines = path.read_text().splitlines(keepends=True)
     path.chmod(0o644)
     path.write_text("".join(line for line in lines if '"cell_start"' not in line))
-    assert "journal.jsonl line 5: does not follow from line 4" in audit.verify(folder).problems
+    assert (
+        "journal.jsonl line 5: does not follow from line 4" in verification.verify(folder).problems
+    )
 
 
 def test_a_cut_tail_is_found(closed_run):
@@ -95,7 +99,7 @@ def test_a_cut_tail_is_found(closed_run):
     path = folder / journal.NAME
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-3])
-    assert any("not a whole entry" in problem for problem in audit.verify(folder).problems)
+    assert any("not a whole entry" in problem for problem in verification.verify(folder).problems)
 
 
 @settings(
@@ -115,13 +119,13 @@ def test_no_change_of_any_file_goes_unnoticed(closed_run, tmp_path, data):
     path.chmod(0o644)
     path.write_bytes(changed)
     try:
-        verdict = audit.verify(folder)
+        verdict = verification.verify(folder)
     finally:
         path.write_bytes(whole)
     # White space in a signature's armour may mean nothing, or break it.
     if path.suffix != ".sig" or b"".join(changed.split()) != b"".join(whole.split()):
         assert verdict.is_broken != (changed == whole), verdict
-    assert audit.verify(folder).state == audit.INTACT
+    assert verification.verify(folder).state == verification.INTACT
 
 
 def test_a_swapped_added_or_missing_file_is_found(closed_run):
@@ -131,11 +135,11 @@ def test_a_swapped_added_or_missing_file_is_found(closed_run):
     one.chmod(0o755)
     (one / "extra.txt").write_text("x")
     (one / "notebook.ipynb").unlink()
-    assert set(audit.verify(one).problems) == {
+    assert set(verification.verify(one).problems) == {
         "notebook.ipynb: missing",
         "extra.txt: not part of the record",
     }
-    assert audit.verify(two).problems == ("report.html: changed",)
+    assert verification.verify(two).problems == ("report.html: changed",)
 
 
 def test_a_copied_record_is_found(closed_run):
@@ -148,27 +152,29 @@ def test_a_signature_by_a_stranger(closed_run, tmp_path):
     folder = closed_run()
     stranger = tmp_path / "stranger"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", stranger], check=True)
-    content = (folder / record.NAME).read_bytes()
-    (folder / record.SIGNATURE).chmod(0o644)
-    (folder / record.SIGNATURE).write_text(signing.sign(content, stranger, signing.RECORD)[0])
-    assert any("by a stranger, SHA256:" in problem for problem in audit.verify(folder).problems)
+    content = (folder / seal.NAME).read_bytes()
+    (folder / seal.SIGNATURE).chmod(0o644)
+    (folder / seal.SIGNATURE).write_text(signing.sign(content, stranger, signing.RECORD)[0])
+    assert any(
+        "by a stranger, SHA256:" in problem for problem in verification.verify(folder).problems
+    )
 
 
 def test_a_missing_signature_is_not_taken_for_an_unsigned_record(closed_run):
     folder = closed_run()
     folder.chmod(0o755)
-    (folder / record.SIGNATURE).unlink()
-    assert audit.verify(folder).problems == ("record.json.sig: missing",)
+    (folder / seal.SIGNATURE).unlink()
+    assert verification.verify(folder).problems == ("record.json.sig: missing",)
 
 
 def test_a_rehearsal_s_key_counts_for_rehearsals_alone(closed_run, key):
     folder = closed_run(target="sandbox")
-    assert audit.verify(folder).signer == "sandbox"
+    assert verification.verify(folder).signer == "sandbox"
     real = closed_run("r2")
-    content = (real / record.NAME).read_bytes()
-    (real / record.SIGNATURE).chmod(0o644)
-    (real / record.SIGNATURE).write_text(signing.sign(content, key, signing.REHEARSAL)[0])
-    assert audit.verify(real).is_broken
+    content = (real / seal.NAME).read_bytes()
+    (real / seal.SIGNATURE).chmod(0o644)
+    (real / seal.SIGNATURE).write_text(signing.sign(content, key, signing.REHEARSAL)[0])
+    assert verification.verify(real).is_broken
 
 
 @pytest.mark.parametrize("gone", ["r1", "r2", "r3"])
@@ -184,7 +190,7 @@ def test_a_removed_record_shows(closed_run, gone):
 
 def test_a_record_put_in_the_place_of_another_shows(closed_run):
     folders = [closed_run(run) for run in ("r1", "r2", "r3")]
-    head = folders[0].parent / record.HEAD
+    head = folders[0].parent / seal.HEAD
     kept = head.read_text()
     remove(folders[1])
     head.write_text(json.dumps(json.loads(kept)["previous"] | {"previous": None}))
@@ -196,20 +202,20 @@ def test_a_record_put_in_the_place_of_another_shows(closed_run):
 
 def test_a_lost_head_shows(closed_run):
     folder = closed_run()
-    (folder.parent / record.HEAD).unlink()
-    assert verdicts(folder.parents[2])[record.HEAD].is_broken
+    (folder.parent / seal.HEAD).unlink()
+    assert verdicts(folder.parents[2])[seal.HEAD].is_broken
 
 
 def test_a_run_that_is_not_closed_is_open(open_run):
     folder = open_run().path.parent
-    assert audit.verify(folder).state == "open"
+    assert verification.verify(folder).state == "open"
 
 
 def test_a_removed_record_json_is_not_an_open_run(closed_run):
     folder = closed_run()
     folder.chmod(0o755)
-    (folder / record.NAME).unlink()
-    assert audit.verify(folder).is_broken
+    (folder / seal.NAME).unlink()
+    assert verification.verify(folder).is_broken
 
 
 OLD, NEW = "plan-f86fd91c", "plan-7b630c2a"
@@ -249,14 +255,14 @@ def apply(digest: str, summary: str = "s", **more) -> tuple:
 def verify(open_run, closed_run, key, tmp_path):
     """Return what makes a signed record of these entries, and verifies it."""
 
-    def run(*parts: list, lines: list[str] = (), **header: object) -> audit.Verdict:
+    def run(*parts: list, lines: list[str] = (), **header: object) -> verification.Verdict:
         closed_run("before")
         if lines:
             (tmp_path / signers.FILE).write_text("\n".join(lines))
         writer = open_run("r2", **header)
         write([entry for part in parts for entry in part], writer)
-        record.close(writer.path.parent, "succeeded", open_journal=writer, key=key)
-        return audit.verify(writer.path.parent)
+        seal.close(writer.path.parent, "succeeded", open_journal=writer, key=key)
+        return verification.verify(writer.path.parent)
 
     return run
 

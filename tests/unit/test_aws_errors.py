@@ -16,11 +16,13 @@ from botocore.retries.standard import ExponentialBackoff
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
-from daybook import aws, aws_errors, disks, errors, leftovers, orphans, secrets
+from daybook import aws, errors, secrets
+from daybook.aws import errors as aws_errors
+from daybook.aws import instances, orphans, owned
 from daybook.errors import NOTHING_CHANGED, AwsFailed, CommandFailed
-from daybook.gates.lock import Lock
+from daybook.lock.object_lock import Lock
 from daybook.target import Target
-from daybook.terraform import lock as state_lock
+from daybook.terraform import state_lock
 
 from .weather import AWS, CALLS, LATE, Weather
 
@@ -144,9 +146,9 @@ READS = {
     "repository": lambda target: aws.repository_exists(target, "hello"),
     "login": lambda target: aws.registry_login(target),
     "image": lambda target: aws.image_digest(target, "hello", "latest"),
-    "hosts": lambda target: disks.hosts(target, "hello", "staging"),
-    "snapshots": lambda target: disks.snapshots(target, "hello", "staging"),
-    "leftovers": lambda target: leftovers.found(target, "hello", "staging", Chosen.zone, ()),
+    "hosts": lambda target: instances.hosts(target, "hello", "staging"),
+    "snapshots": lambda target: instances.snapshots(target, "hello", "staging"),
+    "leftovers": lambda target: owned.owned_resources(target, "hello", "staging", Chosen.zone, ()),
     "orphans": lambda target: orphans.find(target, Chosen, "staging", ""),
     "secrets": lambda target: secrets.Store(target, "hello", "staging").values(),
 }

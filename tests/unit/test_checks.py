@@ -33,13 +33,13 @@ def version(text: str):
     return lambda command, **_options: Result(tuple(command), 0, 0.1, (text,))
 
 
-def failing(name: str) -> checks.Check:
-    return checks.Check(name, "this", "that", is_ok=False, fix=f"mend {name}")
+def failing(name: str) -> checks.CheckResult:
+    return checks.CheckResult(name, "this", "that", is_ok=False, fix=f"mend {name}")
 
 
 def test_every_failure_is_told_at_once_with_its_fix(caller):
     caller("123456789012")
-    answers = checks.ask(SANDBOX, {"one": failing}, {"two": failing})
+    answers = checks.run_checks(SANDBOX, {"one": failing}, {"two": failing})
     with pytest.raises(PreflightFailed) as caught:
         answers.require()
     said = str(caught.value)
@@ -51,7 +51,7 @@ def test_every_failure_is_told_at_once_with_its_fix(caller):
 
 def test_what_passes_is_returned(caller):
     caller("123456789012")
-    answers = checks.ask(SANDBOX, {}, {})
+    answers = checks.run_checks(SANDBOX, {}, {})
     assert answers.require() is answers
     assert "all 1 passed" in ui.text(answers)
 
@@ -59,7 +59,7 @@ def test_what_passes_is_returned(caller):
 def test_a_target_that_is_not_up_is_asked_nothing_more(caller):
     caller(AssertionError("it was asked"))
     down = Target("sandbox", "123456789012", "us-east-1", {}, is_up=False)
-    answers = checks.ask(down, {}, {"two": failing}).answers
+    answers = checks.run_checks(down, {}, {"two": failing}).answers
     assert [(each.name, each.is_ok) for each in answers] == [("target", False), ("two", None)]
     assert answers[0].fix == "daybook sandbox up"
 
@@ -70,7 +70,7 @@ def test_a_target_that_is_not_up_is_asked_nothing_more(caller):
 )
 def test_the_caller_must_be_in_the_account(caller, answer, is_ok):
     caller(answer)
-    [target] = checks.ask(REAL, {}, {}).answers
+    [target] = checks.run_checks(REAL, {}, {}).answers
     assert target.is_ok is is_ok
     assert "210987654321" in target.expected
     assert "aws sso login" in target.fix
@@ -82,7 +82,7 @@ def test_a_question_that_breaks_is_a_failed_check(caller):
     def broken(_name):
         raise CommandFailed("no such thing", next="make setup")
 
-    answers = checks.ask(SANDBOX, {"one": broken}, {}).answers
+    answers = checks.run_checks(SANDBOX, {"one": broken}, {}).answers
     assert (answers[0].is_ok, answers[0].observed, answers[0].fix) == (
         False,
         "no such thing",
@@ -103,7 +103,7 @@ def test_a_question_that_breaks_is_a_failed_check(caller):
 def test_a_tool_has_a_version_that_works(tmp_path, said, is_ok):
     (tmp_path / "terraform").touch(mode=0o755)
     environ = {"PATH": str(tmp_path)}
-    ask = checks.tool_is(
+    ask = checks.tool_version(
         ("terraform", "version"),
         environ,
         "make setup",
@@ -116,14 +116,16 @@ def test_a_tool_has_a_version_that_works(tmp_path, said, is_ok):
 
 
 def test_a_missing_tool_is_not_started(tmp_path):
-    ask = checks.tool_is(("docker",), {"PATH": str(tmp_path)}, "get it", at_least=(20,), start=None)
+    ask = checks.tool_version(
+        ("docker",), {"PATH": str(tmp_path)}, "get it", at_least=(20,), start=None
+    )
     answer = ask("docker")
     assert (answer.is_ok, answer.observed, answer.fix) == (False, "not on PATH", "get it")
 
 
 def test_a_file_of_the_project_is_named_from_its_root(tmp_path):
     path = tmp_path / "app/Dockerfile"
-    assert checks.file_is(path, tmp_path, "write it")("Dockerfile").expected == "app/Dockerfile"
+    assert checks.file_exists(path, tmp_path, "write it")("Dockerfile").expected == "app/Dockerfile"
     path.parent.mkdir()
     path.touch()
-    assert checks.file_is(path, tmp_path, "")("Dockerfile").is_ok
+    assert checks.file_exists(path, tmp_path, "")("Dockerfile").is_ok

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as how
 from hypothesis import strategies as st
 
-from daybook import cli, headless, settings
+from daybook import cli, settings
 from daybook.errors import DaybookError
+from daybook.headless import execution
 
 CHECKOUT = Path(__file__).parents[2]
 CODES = {0, 2, 3, 4, 5, 6, 7, 8, 130}
@@ -36,13 +37,13 @@ def root(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("DAYBOOK_ROOT", str(root))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "_close_stdin", lambda: None)
-    monkeypatch.setattr(headless, "run", _only_read)
+    monkeypatch.setattr(execution, "run", _only_read)
     return root
 
 
 def _only_read(_notebook, parameters, *, root, quiet):
     settings.load(root, str(parameters.get("env", "staging")))
-    return headless.Outcome(3, root)
+    return execution.Outcome(3, root)
 
 
 @pytest.fixture

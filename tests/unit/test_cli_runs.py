@@ -15,12 +15,22 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from daybook import headless
+from daybook.approval import pending
 from daybook.cli.runs import runs
 from daybook.errors import DaybookError, SettingsError, VerifyFailed
-from daybook.gates import resume, waiting
-from daybook.record import archive, audit, compare, journal, record, render, shapes, story, summary
-from daybook.terminal import Terminal
+from daybook.headless import execution, resume
+from daybook.headless.terminal import Terminal
+from daybook.record import (
+    compare,
+    journal,
+    render,
+    replay,
+    seal,
+    search,
+    shapes,
+    summary,
+    verification,
+)
 
 CHECKOUT = Path(__file__).parents[2]
 GOOD, BAD = "20261101T000000Z-provision-aaaaaa", "20261102T000000Z-provision-bbbbbb"
@@ -235,7 +245,7 @@ def hostile(request, closed_run, open_run, tmp_path: Path) -> Path:
             open_run(folder.name, kernel=GONE).release()
     elif request.param in CLOSED:
         writer = open_run(BAD, kernel=GONE)
-        record.close(folder, "succeeded", open_journal=writer)
+        seal.close(folder, "succeeded", open_journal=writer)
         subprocess.run(["chmod", "-R", "u+rwX", str(folder)], check=True)
         CLOSED[request.param](folder)
     else:
@@ -257,8 +267,8 @@ def test_a_bad_record_is_one_clear_error_and_stops_no_other(hostile, call, tmp_p
     assert json.loads(call("show", GOOD, "--json"))["status"] == "succeeded"
     with pytest.raises(DaybookError):
         resume.prepare(tmp_path, CHECKOUT / "notebooks/provision.ipynb", hostile.name[:60], {})
-    headless._settle(tmp_path, "staging", Terminal(quiet=True))
-    waiting.forget_old(tmp_path, "staging", 1)
+    execution._settle(tmp_path, "staging", Terminal(quiet=True))
+    pending.forget_old(tmp_path, "staging", 1)
 
 
 @pytest.mark.attack(
@@ -270,17 +280,17 @@ def test_a_changed_record_is_broken(name, closed_run, tmp_path, in_time):
     subprocess.run(["chmod", "-R", "u+rwX", str(folder)], check=True)
     CLOSED[name](folder)
     is_outside = "nowhere" in name  # A link is no file of the record, and nothing follows it.
-    assert audit.verify(folder).is_broken != is_outside
-    assert {verdict.is_broken for verdict in audit.verify_all(tmp_path)} == {not is_outside}
+    assert verification.verify(folder).is_broken != is_outside
+    assert {verdict.is_broken for verdict in verification.verify_all(tmp_path)} == {not is_outside}
 
 
 @pytest.mark.attack("F13", "a journal that cannot be read is taken for a run that never began")
 def test_settling_deletes_no_journal(call, open_run, tmp_path):
     folder = open_run(BAD, kernel=GONE).path.parent
     _file("journal.jsonl", b"\0\n")(folder)
-    [closed] = record.settle(tmp_path)
-    assert (closed.status, folder.exists()) == (record.BROKEN, True)
-    assert audit.verify(folder).problems == ("journal.jsonl line 1: not a whole entry",)
+    [closed] = seal.close_abandoned(tmp_path)
+    assert (closed.status, folder.exists()) == (seal.BROKEN, True)
+    assert verification.verify(folder).problems == ("journal.jsonl line 1: not a whole entry",)
     with pytest.raises(VerifyFailed, match="is broken"):
         call("show", BAD)
 
@@ -291,16 +301,16 @@ def test_settling_deletes_no_journal(call, open_run, tmp_path):
 )
 def test_a_broken_head_is_told_and_the_chain_goes_on(content, closed_run, tmp_path):
     closed_run("r1")
-    head = tmp_path / "runs/staging" / record.HEAD
+    head = tmp_path / "runs/staging" / seal.HEAD
     head.write_bytes(content)
-    told = {v.run: v for v in audit.verify_all(tmp_path)}
-    assert (told["r1"].is_broken, told[record.HEAD].is_broken) == (False, True)
+    told = {v.run: v for v in verification.verify_all(tmp_path)}
+    assert (told["r1"].is_broken, told[seal.HEAD].is_broken) == (False, True)
     second = closed_run("r2")
-    assert record.load(second)["previous"]["run"] == "r1"
-    told = {v.run: v for v in audit.verify_all(tmp_path)}
-    assert {run for run, verdict in told.items() if verdict.is_broken} == {record.LOST_HEAD}
-    head.with_name(record.LOST_HEAD).unlink()
-    assert not any(verdict.is_broken for verdict in audit.verify_all(tmp_path))
+    assert seal.load(second)["previous"]["run"] == "r1"
+    told = {v.run: v for v in verification.verify_all(tmp_path)}
+    assert {run for run, verdict in told.items() if verdict.is_broken} == {seal.LOST_HEAD}
+    head.with_name(seal.LOST_HEAD).unlink()
+    assert not any(verdict.is_broken for verdict in verification.verify_all(tmp_path))
 
 
 WRONG = (None, True, -1, 5, 1e400, 10**400, "x", "", "\udcff", [], [1], ["x"], {}, {"x": 1}, [{}])
@@ -354,11 +364,11 @@ def test_a_wrong_type_ends_a_journal_or_harms_nobody_that_reads_it(open_run, tmp
             survived += 1
             found = journal.Entries((*entries[:at], mutant, *entries[at + 1 :]))
             said = summary.summarise(found)
-            summary.left_behind(found), archive.current(found), archive._words(said, found)
+            summary.left_behind(found), search.current(found), search._words(said, found)
             list(runs_tables.sections(said)), runs_tables.facts(said)
             compare.compare(tmp_path, good, said)
             render.notebook({}, found, said)
-            [render._output(each) for told in story.tell({}, found) for each in told.outputs]
+            [render._output(each) for told in replay.replay({}, found) for each in told.outputs]
             if survived % 25 == 0:
                 render.report({}, found, said)
     assert survived > 500
@@ -374,7 +384,7 @@ def test_a_record_of_wrong_types_is_none_or_harms_nobody(open_run, tmp_path):
         if shapes.fits(mutant, shapes.RECORD):
             list(runs_tables.sections(mutant)), runs_tables.facts(mutant)
             compare.compare(tmp_path, good, mutant)
-            archive._words(mutant, entries), archive._operator(mutant)
+            search._words(mutant, entries), search._operator(mutant)
 
 
 @pytest.mark.attack("F13", "a run's own entry of an unknown form hides all that comes after it")
@@ -407,7 +417,7 @@ DAMAGES = {
 def test_a_damaged_index_is_made_anew(name, args, call, closed_run, tmp_path):
     closed_run(GOOD)
     call("list")
-    index = tmp_path / "runs" / archive.INDEX
+    index = tmp_path / "runs" / search.INDEX
     index.write_bytes(DAMAGES[name](index.read_bytes()))
     assert "provision" in call(*args)
     assert GOOD in [row["run"] for row in json.loads(call("list", "--json"))]
@@ -415,7 +425,7 @@ def test_a_damaged_index_is_made_anew(name, args, call, closed_run, tmp_path):
 
 def test_an_index_without_tables_is_made_anew(call, closed_run, tmp_path):
     closed_run(GOOD)
-    db = sqlite3.connect(tmp_path / "runs" / archive.INDEX)
+    db = sqlite3.connect(tmp_path / "runs" / search.INDEX)
     db.executescript("PRAGMA user_version = 1;")
     db.close()
     assert GOOD in [row["run"] for row in json.loads(call("list", "--json"))]

@@ -17,8 +17,8 @@ from moto.server import ThreadedMotoServer
 from daybook import aws, settings
 from daybook.cli import secrets as cli_secrets
 from daybook.errors import CommandFailed, DaybookError, Locked, PreflightFailed, SettingsError
-from daybook.gates import turn
-from daybook.gates.lock import Holder
+from daybook.lock import environment_lock
+from daybook.lock.object_lock import Holder
 from daybook.target import Target, resolve
 
 CHECKOUT = Path(__file__).parents[2]
@@ -188,7 +188,7 @@ def test_a_failure_in_the_middle_says_what_was_set_and_is_recorded(root, monkeyp
 
 
 def test_nothing_is_set_while_another_run_holds_the_environment(root):
-    held = turn.lock_in(target_of(root), "hello", "staging")
+    held = environment_lock.lock_in(target_of(root), "hello", "staging")
     held.take(Holder(run="20261123T184500Z-provision-aaaaaa", step="provision"))
     with pytest.raises(Locked):
         run("set", "MAIL_TOKEN", "-e", "staging", given="one")

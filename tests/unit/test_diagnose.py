@@ -9,12 +9,12 @@ import pytest
 
 from daybook import github, ui
 from daybook.errors import CommandFailed, VerifyFailed
-from daybook.release import Host, Status
+from daybook.hosts.client import Host, Status
 from daybook.steps import diagnose
-from daybook.steps.diagnose import Diagnose, Seen, Sight
+from daybook.steps.diagnose import Diagnose, Diagnosis, Finding
 
-WELL = Seen("web-1: disk", "40 % full")
-ILL = Seen("web-1: runner", "failed", "daybook run configure -p env staging")
+WELL = Finding("web-1: disk", "40 % full")
+ILL = Finding("web-1: runner", "failed", "daybook run configure -p env staging")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def host(*lines: str) -> Host:
     return Host("web-1", "203.0.113.9", Path("/key"), Path("/known"), {}, start)
 
 
-def facts(step, *lines: str) -> dict[str, Seen]:
+def facts(step, *lines: str) -> dict[str, Finding]:
     it = host(*lines)
     step.run.start = it.start
     return {seen.what: seen for seen in step._facts(it)}
@@ -87,7 +87,7 @@ def test_a_release_is_judged_by_what_serves(step, monkeypatch, status, next):
 def test_github_says_whether_it_reaches_the_runner(step, monkeypatch, known, said):
     here = SimpleNamespace(runners=lambda: known)
     monkeypatch.setattr(diagnose.github, "repository", lambda *_: here)
-    monkeypatch.setattr(diagnose.hosts, "of", lambda *_: [host()])
+    monkeypatch.setattr(diagnose.states, "of", lambda *_: [host()])
     [seen] = step._runners()
     assert (seen.said, bool(seen.next)) == (said, "online" not in said)
 
@@ -97,15 +97,15 @@ def test_a_github_that_refuses_is_one_row(step, monkeypatch):
         raise CommandFailed("GitHub refuses", next="make a new token")
 
     monkeypatch.setattr(diagnose.github, "repository", refuse)
-    assert list(step._runners()) == [Seen("GitHub", "GitHub refuses", "make a new token")]
+    assert list(step._runners()) == [Finding("GitHub", "GitHub refuses", "make a new token")]
 
 
 def test_what_is_not_well_stands_on_top_and_ends_the_run(step):
-    step._plan = Sight("diagnose staging", (WELL, ILL))
+    step._plan = Diagnosis("diagnose staging", (WELL, ILL))
     said = ui.text(step._plan)
     assert said.index(ILL.what) < said.index(WELL.what)
     with pytest.raises(VerifyFailed, match="1 things of staging") as caught:
         step.look()
     assert caught.value.next == ILL.next
-    step._plan = Sight("diagnose staging", (WELL,))
+    step._plan = Diagnosis("diagnose staging", (WELL,))
     assert "all is well" in ui.text(step.look())

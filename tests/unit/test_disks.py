@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from daybook import disks
+from daybook.aws import instances
 from daybook.target import Target
 
 TAGS = [{"Key": "app", "Value": "hello"}, {"Key": "environment", "Value": "staging"}]
@@ -38,8 +38,8 @@ def launch(ec2, name: str, tags=TAGS) -> str:
     return found["Instances"][0]["InstanceId"]
 
 
-def host(here) -> disks.Host:
-    [found] = disks.hosts(here, "hello", "staging")
+def host(here) -> instances.Instance:
+    [found] = instances.hosts(here, "hello", "staging")
     return found
 
 
@@ -48,7 +48,7 @@ def test_hosts_are_those_with_the_tags_that_are_not_terminated(here, ec2):
     launch(ec2, "web-1")
     ec2.terminate_instances(InstanceIds=[launch(ec2, "gone")])
     launch(ec2, "other", tags=[TAGS[0], {"Key": "environment", "Value": "production"}])
-    found = disks.hosts(here, "hello", "staging")
+    found = instances.hosts(here, "hello", "staging")
     assert [(each.name, each.state) for each in found] == [
         ("web-1", "running"),
         ("web-2", "running"),
@@ -62,27 +62,27 @@ def test_protection_is_seen_and_lifted(here, ec2):
     instance = launch(ec2, "web-1")
     ec2.modify_instance_attribute(InstanceId=instance, DisableApiTermination={"Value": True})
     assert host(here).is_protected
-    disks.unprotect(here, host(here))
+    instances.unprotect(here, host(here))
     assert not host(here).is_protected
 
 
 def test_a_snapshot_counts_only_while_the_host_stands_still(here, ec2):
     instance = launch(ec2, "web-1")
-    disks.stop(here, [instance])
+    instances.stop(here, [instance])
     assert host(here).state == "stopped"
     # Times are whole seconds: a snapshot counts from the second after the launch.
     launched = int(time.time())
     while int(time.time()) == launched:
         time.sleep(0.02)
-    made = disks.snapshot(here, host(here), host(here).disks[0], {"app": "hello"})
-    disks.wait(here, [made])
+    made = instances.snapshot(here, host(here), host(here).disks[0], {"app": "hello"})
+    instances.wait(here, [made])
     assert host(here).disks[0].snapshot == made
     ec2.start_instances(InstanceIds=[instance])
     assert host(here).disks[0].snapshot == ""
 
 
 def test_a_snapshot_of_somebody_else_does_not_count(here, ec2):
-    disks.stop(here, [launch(ec2, "web-1")])
+    instances.stop(here, [launch(ec2, "web-1")])
     ec2.create_snapshot(VolumeId=host(here).disks[0].id)
     assert host(here).disks[0].snapshot == ""
 
@@ -90,10 +90,10 @@ def test_a_snapshot_of_somebody_else_does_not_count(here, ec2):
 def test_snapshots_are_listed_with_what_they_are_of(here, ec2):
     launch(ec2, "web-1")
     tags = {tag["Key"]: tag["Value"] for tag in TAGS}
-    made = disks.snapshot(here, host(here), host(here).disks[0], tags)
+    made = instances.snapshot(here, host(here), host(here).disks[0], tags)
     device = host(here).disks[0].device
-    assert disks.snapshots(here, "hello", "staging") == [(made, f"web-1 {device}, 8 GiB")]
-    assert disks.snapshots(here, "hello", "production") == []
+    assert instances.snapshots(here, "hello", "staging") == [(made, f"web-1 {device}, 8 GiB")]
+    assert instances.snapshots(here, "hello", "production") == []
 
 
 def test_a_stopped_host_says_why_and_is_started(here, ec2):
@@ -102,7 +102,7 @@ def test_a_stopped_host_says_why_and_is_started(here, ec2):
     stopped = host(here)
     assert stopped.state == "stopped"
     assert "UserInitiatedShutdown" in stopped.reason
-    assert "UserInitiatedShutdown" in disks.health(here, id)
-    disks.start(here, [id])
+    assert "UserInitiatedShutdown" in instances.health(here, id)
+    instances.start(here, [id])
     assert host(here).state == "running"
-    assert "system ok, instance ok" in disks.health(here, id)
+    assert "system ok, instance ok" in instances.health(here, id)

@@ -10,8 +10,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from daybook import driver
-from daybook.terminal import Terminal
+from daybook.headless import driver
+from daybook.headless.terminal import Terminal
 
 DRIVE = """
 import sys

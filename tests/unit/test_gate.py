@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from daybook import ui
+from daybook.approval import gate
 from daybook.errors import ApprovalNeeded, ApprovalRefused
-from daybook.gates import gate
 
 TASK = gate.Task("release", "abc", "in place of nothing")
 PLAN = gate.Proposal("A plan", (TASK,), {"account": "1"})

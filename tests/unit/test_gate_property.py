@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from daybook import signers, ui
+from daybook.approval import evidence, gate
 from daybook.errors import DaybookError
-from daybook.gates import evidence, gate
-from daybook.record import journal, provenance, record, recorder
-from daybook.step import Step
+from daybook.record import journal, provenance, recorder, seal
+from daybook.steps.base import Step
 
 RECENT = st.sampled_from([0, 0, 0, 0, 1, 2])
 """Which tab: mostly the newest one."""
@@ -125,7 +125,7 @@ class Operators(RuleBasedStateMachine):
         assert applied == [digest for run, digest in self.world.applied if run == step.run.id]
         assert len(applied) <= 1
         if applied and step in (self.steps[-1], *self.finished):
-            assert record.load(step.run.folder)["status"] == "succeeded"
+            assert seal.load(step.run.folder)["status"] == "succeeded"
 
     @property
     def finished(self) -> list[Count]:

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from nbclient.exceptions import DeadKernelError
 
-from daybook import driver, headless, liveness
+from daybook import liveness
 from daybook.errors import SettingsError
-from daybook.record import audit, record, summary
+from daybook.headless import driver, execution
+from daybook.headless.terminal import Terminal
+from daybook.record import seal, summary, verification
 from daybook.record.journal import Entries
-from daybook.terminal import Terminal
 
 CHECKOUT = Path(__file__).parents[2]
 GONE = {"pid": 2**22 + 1, "started": 0.0}
@@ -34,12 +35,12 @@ class CellFailed(Exception):
 def run(tmp_path, monkeypatch):
     """Return what runs provision with a kernel that ends like this, and gives the exit code."""
     shutil.copytree(CHECKOUT / "environments", tmp_path / "environments")
-    monkeypatch.setattr(headless.os, "environ", {})
+    monkeypatch.setattr(execution.os, "environ", {})
 
     def call(error: BaseException | None, status: str | None = None, env: str = "staging") -> int:
         def execute(*_args, root, **_options):
             if status:
-                folder = root / "runs" / env / headless.os.environ[headless.RUN_ID]
+                folder = root / "runs" / env / execution.os.environ[execution.RUN_ID]
                 folder.mkdir(parents=True)
                 (folder / "journal.jsonl").touch()
                 closed = summary.summarise(Entries(())) | {"files": {}, "previous": None}
@@ -48,7 +49,7 @@ def run(tmp_path, monkeypatch):
 
         monkeypatch.setattr(driver, "execute", execute)
         notebook = CHECKOUT / "notebooks/provision.ipynb"
-        return headless.run(notebook, {"env": env}, root=tmp_path).exit_code
+        return execution.run(notebook, {"env": env}, root=tmp_path).exit_code
 
     return call
 
@@ -77,7 +78,7 @@ def test_success_is_zero(run):
     assert run(None, "succeeded") == 0
 
 
-@pytest.mark.parametrize("error", [DeadKernelError("Kernel died"), driver.Stopped()])
+@pytest.mark.parametrize("error", [DeadKernelError("Kernel died"), driver.Interruption()])
 def test_a_kernel_that_could_not_say_it_was_interrupted(run, error, capsys):
     assert run(error, "interrupted") == 130
     said = capsys.readouterr().err
@@ -85,7 +86,7 @@ def test_a_kernel_that_could_not_say_it_was_interrupted(run, error, capsys):
 
 
 def test_a_signal_before_there_is_a_record(run):
-    assert run(driver.Stopped()) == 130
+    assert run(driver.Interruption()) == 130
 
 
 def test_a_kernel_that_never_came_is_an_error(run):
@@ -101,12 +102,12 @@ def test_a_run_whose_tool_still_works_is_closed_when_that_has_ended(open_run, tm
     script = f"sleep 1; echo saved > {shlex.quote(str(log))}"
     tool = subprocess.Popen(["bash", "-c", script], pass_fds=[life.fd])
     os.close(life.fd)
-    assert record.settle(tmp_path) == []
-    headless._await_tools(folder, Terminal(quiet=True))
+    assert seal.close_abandoned(tmp_path) == []
+    execution._await_tools(folder, Terminal(quiet=True))
     tool.wait()
-    [closed] = record.settle(tmp_path)
+    [closed] = seal.close_abandoned(tmp_path)
     assert (closed.status, log.read_text()) == ("interrupted", "saved\n")
-    assert audit.verify(folder).state == audit.UNSIGNED
+    assert verification.verify(folder).state == verification.UNSIGNED
 
 
 def test_settings_are_checked_before_a_kernel_starts(run):

@@ -13,8 +13,8 @@ import pytest
 from moto.sts.responses import TokenResponse
 
 from daybook import settings, signers
+from daybook.approval import identity
 from daybook.errors import PreflightFailed
-from daybook.gates import identity
 from daybook.record import signing
 from daybook.target import Target
 from daybook_sandbox import webidentity

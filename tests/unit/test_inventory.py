@@ -11,8 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from daybook import inventory
 from daybook.errors import SettingsError
+from daybook.hosts import inventory
 
 OUTPUTS = {
     "environment": "staging",

@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[2] / "lib/daybook"
 LAYERS = (
     {"errors"},
     {"bounded_yaml", "setting_types"},
-    {"settings", "target", "process", "warden", "ui", "record.plaintext", "gates.prices"}
-    | {"liveness", "private_files", "keeper"}
+    {"settings", "target", "process", "supervisor", "ui", "record.plaintext", "gates.prices"}
+    | {"liveness", "private_files", "watchdog"}
     | {"compose", "delivery", "dotenv", "git", "origins", "scaffold", "signers", "team"},
     {"amis", "aws", "aws_errors", "disks", "github", "leftovers", "orphans", "probe"}
     | {"images", "inventory", "release", "reviews", "secrets"}
@@ -113,8 +113,8 @@ def test_ui_imports_none_of_the_tools():
     assert set().union(*map(ours, files)) <= {"errors", "ui"}
 
 
-def test_the_warden_needs_the_standard_library_alone():
-    assert not ours(PACKAGE / "warden.py")
+def test_the_supervisor_needs_the_standard_library_alone():
+    assert not ours(PACKAGE / "supervisor.py")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

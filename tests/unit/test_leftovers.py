@@ -6,7 +6,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from daybook import leftovers
+from daybook.aws import owned
 from daybook.target import Target
 
 POLICY = '{"Version": "2012-10-17", "Statement": []}'
@@ -23,7 +23,7 @@ def here(monkeypatch):
 
 
 def found(here) -> list[str]:
-    return leftovers.found(here, "hello", "staging", ZONE, NAMES)
+    return owned.owned_resources(here, "hello", "staging", ZONE, NAMES)
 
 
 def tags(env: str) -> list[dict[str, str]]:
@@ -85,9 +85,9 @@ def test_every_rule_of_the_groups_is_told(here):
     ec2.authorize_security_group_ingress(
         GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
     )
-    said = {rule.says for rule in leftovers.rules(here, "hello", "staging")}
+    said = {rule.says for rule in owned.rules(here, "hello", "staging")}
     assert "ingress tcp 22-22 from 0.0.0.0/0" in said
-    assert list(leftovers.rules(here, "hello", "production")) == []
+    assert list(owned.rules(here, "hello", "production")) == []
 
 
 def test_alarms_topics_and_logs_are_left_by_their_names(here):

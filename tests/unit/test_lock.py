@@ -22,8 +22,8 @@ from moto.server import ThreadedMotoServer
 
 from daybook import liveness
 from daybook.errors import AwsFailed, Locked, SettingsError
-from daybook.gates import lock
-from daybook.gates.lock import Holder, Lock
+from daybook.lock import object_lock
+from daybook.lock.object_lock import Holder, Lock
 from daybook_sandbox import conditional
 
 BUCKET = "hello-state-123456789012"
@@ -36,7 +36,7 @@ ANN = Holder(
     since="2026-11-23T18:45:00.000Z",
 )
 BEN = replace(ANN, run="20261123T184501Z-configure-bbbbbb", step="configure", operator="ben")
-LEFT = lock.StateLockRequest("lock-1", "before", {"boot": "x"})
+LEFT = object_lock.StateLockRequest("lock-1", "before", {"boot": "x"})
 CHILD = """
 import sys, threading, boto3
 from daybook.gates.lock import Holder, Lock
@@ -105,7 +105,7 @@ def test_names_who_holds_it_and_until_when(bucket):
     seen = bucket.lock().read()
     assert seen.holder == ANN
     assert not seen.is_over
-    assert (seen.until - seen.now).total_seconds() == pytest.approx(lock.TERM_S, abs=2)
+    assert (seen.until - seen.now).total_seconds() == pytest.approx(object_lock.TERM_S, abs=2)
     said = "\n".join(seen.lines())
     for fact in ("ann@example.test", "anns-laptop", ANN.run, "provision", "REHEARSAL", ANN.since):
         assert fact in said
@@ -162,7 +162,7 @@ def test_waits_for_the_one_before(bucket):
 
 
 def test_waits_no_longer_than_it_was_told(bucket, monkeypatch):
-    monkeypatch.setattr(lock, "POLL_S", 0.1)
+    monkeypatch.setattr(object_lock, "POLL_S", 0.1)
     bucket.lock().take(ANN)
     began = time.monotonic()
     with pytest.raises(Locked, match=ANN.run):
@@ -171,7 +171,7 @@ def test_waits_no_longer_than_it_was_told(bucket, monkeypatch):
 
 
 def test_the_lock_of_a_killed_process_runs_out(bucket, monkeypatch):
-    monkeypatch.setattr(lock, "POLL_S", 0.1)
+    monkeypatch.setattr(object_lock, "POLL_S", 0.1)
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, bucket.endpoint, BUCKET],
         stdout=subprocess.PIPE,
@@ -218,7 +218,7 @@ def test_only_a_held_lock_can_be_broken(bucket):
 
 
 def test_a_holder_at_work_hears_that_its_lock_was_broken(bucket, monkeypatch):
-    monkeypatch.setattr(lock, "RENEW_S", 0.2)
+    monkeypatch.setattr(object_lock, "RENEW_S", 0.2)
     old, told = bucket.lock(), threading.Event()
     old.take(ANN)
     with old.kept(on_lost=told.set):
@@ -229,7 +229,7 @@ def test_a_holder_at_work_hears_that_its_lock_was_broken(bucket, monkeypatch):
 
 
 def test_nobody_is_told_when_the_work_has_ended(bucket, monkeypatch):
-    monkeypatch.setattr(lock, "RENEW_S", 0.2)
+    monkeypatch.setattr(object_lock, "RENEW_S", 0.2)
     old, told = bucket.lock(), threading.Event()
     old.take(ANN)
     with old.kept(on_lost=told.set):
@@ -262,7 +262,7 @@ def test_an_outage_is_forgiven_for_a_part_of_the_term(bucket):
     client.is_down = True
     mine.require()
     assert mine.is_taken
-    time.sleep(lock.TRUSTED)
+    time.sleep(object_lock.TRUSTED)
     with pytest.raises(Locked, match="could not be renewed in time"):
         mine.require()
 
@@ -317,11 +317,11 @@ def test_a_killed_run_on_another_machine_keeps_its_term(bucket, dead):
 def test_the_next_holder_learns_which_locks_terraform_had(bucket):
     mine = bucket.lock()
     mine.take(ANN)
-    for number in range(lock.STATE_LOCKS + 3):
+    for number in range(object_lock.STATE_LOCKS + 3):
         mine.note_state_lock(f"lock-{number}")
     requests = bucket.lock().read().holder.state_locks
     ids = [request.id for request in requests]
-    assert ids == [f"lock-{number}" for number in range(3, lock.STATE_LOCKS + 3)]
+    assert ids == [f"lock-{number}" for number in range(3, object_lock.STATE_LOCKS + 3)]
     assert {request.run for request in requests} == {ANN.run}
     bucket.lock().break_(BEN)
     other = bucket.lock()
@@ -366,13 +366,13 @@ def test_content_of_another_hand_still_locks(bucket, content, operator):
     ("text", "expected"), [("", 0), ("0", 0), ("90s", 90), ("10m", 600), ("2h", 7200)]
 )
 def test_durations(text, expected):
-    assert lock.seconds(text) == expected
+    assert object_lock.parse_wait(text) == expected
 
 
 @pytest.mark.parametrize("text", ["10", "ten", "-1m", "1.5h", "10 m", "1d"])
 def test_what_is_no_duration(text):
     with pytest.raises(SettingsError, match="such as 90s"):
-        lock.seconds(text)
+        object_lock.parse_wait(text)
 
 
 HOSTILE = {
@@ -410,7 +410,7 @@ def test_any_content_is_a_lock_that_runs_out_and_breaks(bucket, content):
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
     bucket.client().put_object(Bucket=BUCKET, Key="locks/staging.json", Body=raw)
     seen = bucket.lock().read()
-    assert 0 <= (seen.until - seen.now).total_seconds() <= lock.MAX_TERM_S or seen.is_over
+    assert 0 <= (seen.until - seen.now).total_seconds() <= object_lock.MAX_TERM_S or seen.is_over
     assert all(line.isprintable() for line in seen.lines())
     json.dumps(asdict(seen.holder))
     bucket.lock().break_(BEN)

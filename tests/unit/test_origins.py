@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from daybook import origins, settings
+from daybook import settings
+from daybook.settings import sources
 from daybook.target import resolve
 
 TEXT = """\
@@ -35,7 +36,7 @@ def root(tmp_path):
 def found(root, environ, *, rehearse=False):
     chosen = settings.load(root, "staging")
     target = resolve(chosen, root, rehearse=rehearse, environ=environ)
-    return {each.key: each for each in origins.resolve(root, "staging", chosen, target)}
+    return {each.key: each for each in sources.resolve(root, "staging", chosen, target)}
 
 
 def test_every_setting_is_there_once_with_its_origin(root):

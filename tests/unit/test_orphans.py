@@ -6,7 +6,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from daybook import orphans
+from daybook.aws import orphans
 from daybook.settings import Settings
 from daybook.target import Target
 
@@ -143,7 +143,7 @@ def test_what_the_state_knows_is_no_orphan(here, network):
 def test_what_terraform_did_not_tag_is_not_ours_to_remove(here):
     vpc = boto3.client("ec2").create_vpc(CidrBlock="10.20.0.0/16", **tagged("vpc", managed_by="me"))
     assert find(here) == []
-    assert orphans.strangers(here, SETTINGS, "staging", "") == [f"VPC {vpc['Vpc']['VpcId']}"]
+    assert orphans.unmanaged(here, SETTINGS, "staging", "") == [f"VPC {vpc['Vpc']['VpcId']}"]
 
 
 def test_an_instance_goes_with_its_volume(here):
@@ -157,7 +157,7 @@ def test_an_instance_goes_with_its_volume(here):
     assert find(here) == [f"instance {instance}"]
     assert find(here, f'"{instance}"') == []
     remove_all(here)
-    assert orphans.strangers(here, SETTINGS, "staging", "") == []
+    assert orphans.unmanaged(here, SETTINGS, "staging", "") == []
 
 
 def test_an_address_is_known_by_its_allocation_too(here):

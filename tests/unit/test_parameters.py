@@ -5,8 +5,8 @@ import re
 import nbformat
 import pytest
 
-from daybook import parameters
 from daybook.errors import SettingsError
+from daybook.headless import parameters
 
 SOURCE = """env: str = "staging"  # the environment
 count: int = 1  # how many

@@ -13,7 +13,7 @@ import yaml
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from daybook import aws, checks, place, reviews
+from daybook import aws, checks, preconditions, reviews
 from daybook.settings import Freeze, load
 from daybook.target import Target
 
@@ -64,9 +64,9 @@ def test_environments_of_an_account_agree_about_github(root):
     ours = {"repository": "ann/shop", "branch": "main"}
     chosen = write(root, "staging", github=ours)
     write(root, "production", github=ours | {"branch": "release"})
-    assert place.branches(root, "staging", chosen) == ["main", "release"]
+    assert preconditions.branches(root, "staging", chosen) == ["main", "release"]
     write(root, "elsewhere", account="210987654321")
-    agreed = place.github_is_agreed(root, "staging", chosen)
+    agreed = preconditions.github_is_agreed(root, "staging", chosen)
     assert (agreed("github").is_ok, agreed("github").observed) == (True, "ann/shop")
     write(root, "production")
     check = agreed("github")
@@ -74,9 +74,9 @@ def test_environments_of_an_account_agree_about_github(root):
 
 
 def test_the_tools_region():
-    assert place.region_is(TARGET)("region").is_ok
+    assert preconditions.region_is(TARGET)("region").is_ok
     other = Target("aws", "1", "eu-north-1", REGION | {"AWS_REGION": "eu-north-1"})
-    check = place.region_is(other)("region")
+    check = preconditions.region_is(other)("region")
     assert (check.is_ok, check.observed) == (False, "eu-north-1 and us-east-1")
 
 
@@ -86,19 +86,19 @@ def test_the_state_is_in_the_region(region, is_ok):
     s3 = boto3.client("s3", region_name=region)
     where = {"CreateBucketConfiguration": {"LocationConstraint": region}}
     s3.create_bucket(Bucket="hello-state", **({} if region == "us-east-1" else where))
-    check = place.bucket_is_in_region(TARGET, "hello-state")("state's region")
+    check = preconditions.bucket_is_in_region(TARGET, "hello-state")("state's region")
     assert (check.is_ok, check.observed) == (is_ok, region)
 
 
 @mock_aws
 def test_a_state_that_is_not_there_yet_is_in_no_wrong_region():
-    assert place.bucket_is_in_region(TARGET, "hello-state")("state's region").is_ok
+    assert preconditions.bucket_is_in_region(TARGET, "hello-state")("state's region").is_ok
 
 
 def test_names_and_network_of_its_own(root):
     chosen = write(root, "staging")
     write(root, "production", names=["daybook.test"], cidr="10.30.0.0/16")
-    assert place.names_are_its_own(root, "staging", chosen)("names").is_ok
+    assert preconditions.names_are_its_own(root, "staging", chosen)("names").is_ok
 
 
 @pytest.mark.attack("F12", "another environment's broken settings")
@@ -107,17 +107,17 @@ def test_a_neighbour_whose_settings_are_broken_is_a_warning(root, text):
     """For a rollback of production it must not matter that staging's file has a mistake."""
     chosen = write(root, "staging")
     (root / "environments/broken.yml").write_text(text)
-    check = place.names_are_its_own(root, "staging", chosen)("names")
+    check = preconditions.names_are_its_own(root, "staging", chosen)("names")
     assert check.is_ok
     assert "not compared with 'broken': see daybook env check" in check.observed
-    agreed = place.github_is_agreed(root, "staging", chosen)("github")
+    agreed = preconditions.github_is_agreed(root, "staging", chosen)("github")
     assert (agreed.is_ok, agreed.observed) == (False, "broken's settings cannot be used")
 
 
 def test_names_and_network_of_another(root):
     chosen = write(root, "staging")
     write(root, "production", cidr="10.20.128.0/17")
-    check = place.names_are_its_own(root, "staging", chosen)("names")
+    check = preconditions.names_are_its_own(root, "staging", chosen)("names")
     assert not check.is_ok
     assert "staging.daybook.test is production's" in check.observed
     assert "10.20.0.0/16 overlaps production's 10.20.128.0/17" in check.observed
@@ -125,7 +125,7 @@ def test_names_and_network_of_another(root):
 
 @pytest.mark.parametrize("wanted", ["any", "clean", "pushed"])
 def test_git_as_it_should_be(checkout, wanted):
-    check = place.git_is(checkout, wanted)("git")
+    check = preconditions.git_is(checkout, wanted)("git")
     assert check.is_ok
     assert check.observed.endswith(", unchanged")
 
@@ -133,13 +133,13 @@ def test_git_as_it_should_be(checkout, wanted):
 @pytest.mark.parametrize(("wanted", "is_ok"), [("any", True), ("clean", False), ("pushed", False)])
 def test_git_with_changes(checkout, wanted, is_ok):
     (checkout / "new.txt").touch()
-    check = place.git_is(checkout, wanted)("git")
+    check = preconditions.git_is(checkout, wanted)("git")
     assert (check.is_ok, "1 changed: not in the commit: new.txt" in check.observed) == (is_ok, True)
 
 
 @pytest.mark.parametrize(("wanted", "is_ok"), [("any", True), ("clean", False), ("pushed", False)])
 def test_no_git(root, wanted, is_ok):
-    assert place.git_is(root, wanted)("git").is_ok is is_ok
+    assert preconditions.git_is(root, wanted)("git").is_ok is is_ok
 
 
 @pytest.mark.parametrize(("off_s", "is_ok"), [(0, True), (-59, True), (120, False), (-120, False)])
@@ -156,7 +156,7 @@ def test_the_clock(monkeypatch, off_s, is_ok, is_refused):
 
     sts = SimpleNamespace(get_caller_identity=call)
     monkeypatch.setattr(aws, "client", lambda _target, _service: sts)
-    check = place.clock_is_right(TARGET)("clock")
+    check = preconditions.clock_is_right(TARGET)("clock")
     assert check.is_ok is is_ok
     assert int(check.observed.removesuffix(" s")) == pytest.approx(off_s, abs=2)
 
@@ -165,14 +165,14 @@ def test_the_clock(monkeypatch, off_s, is_ok, is_refused):
 def test_the_disk(root, monkeypatch, free_gib, is_ok):
     usage = SimpleNamespace(free=int(free_gib * 2**30))
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
-    assert place.disk_has_room(root)("disk").is_ok is is_ok
+    assert preconditions.disk_has_room(root)("disk").is_ok is is_ok
 
 
 @pytest.mark.parametrize(("minutes", "is_ok"), [(-1, True), (0, False), (59, False), (60, True)])
 def test_a_freeze_window(root, minutes, is_ok):
     chosen = write(root, "staging").model_copy(update={"freezes": (FREEZE,)})
     moment = NOON + timedelta(minutes=minutes)
-    check = place.no_freeze(chosen, override="", now=moment)("freeze")
+    check = preconditions.no_freeze(chosen, override="", now=moment)("freeze")
     assert check.is_ok is is_ok
     if not is_ok:
         assert FREEZE.reason in check.observed
@@ -182,7 +182,7 @@ def test_a_freeze_window(root, minutes, is_ok):
 @pytest.mark.parametrize(("reason", "is_ok"), [("the shop is down", True), ("  ", False)])
 def test_a_freeze_is_overridden_with_a_reason_alone(root, reason, is_ok):
     chosen = write(root, "staging").model_copy(update={"freezes": (FREEZE,)})
-    check = place.no_freeze(chosen, override=reason, now=NOON)("freeze")
+    check = preconditions.no_freeze(chosen, override=reason, now=NOON)("freeze")
     assert check.is_ok is is_ok
     assert ("overridden: the shop is down" in check.observed) is is_ok
     assert FREEZE.reason in check.observed
@@ -196,9 +196,11 @@ def test_all_that_is_wrong_is_told_at_once(checkout, monkeypatch):
     usage = SimpleNamespace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
     down = Target("sandbox", "123456789012", "us-east-1", {}, is_up=False)
-    asked = place.here(checkout, "staging", chosen, down, override_freeze="")
+    asked = preconditions.here(checkout, "staging", chosen, down, override_freeze="")
     review = reviews.Review(checkout, "staging", chosen, down)
-    answers = checks.ask(down, asked, place.there(chosen, down, review, override_git=""))
+    answers = checks.run_checks(
+        down, asked, preconditions.there(chosen, down, review, override_git="")
+    )
     failed = {check.name for check in answers.failed}
     assert failed == {"region", "names", "git", "disk", "freeze", "target"}
     assert [check.is_ok for check in answers.answers if check.name == "clock"] == [None]

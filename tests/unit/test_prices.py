@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daybook.gates import prices
+from daybook.terraform import prices
 
 REGION = "us-east-1"
 TERRAFORM = Path(__file__).parents[2] / "terraform"

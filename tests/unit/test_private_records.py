@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from daybook import private_files, process
 from daybook.cli import daybook
-from daybook.record import archive, audit, journal, record
-from daybook.record.cell import Outputs
+from daybook.record import journal, seal, search, verification
+from daybook.record.outputs import Outputs
 from daybook.record.recorder import Recorder
 
 HEADER = {
@@ -74,7 +74,7 @@ def test_an_open_record_is_its_owners_and_a_closed_one_also_the_groups_to_read(t
     around = modes(tmp_path / "runs")
     others = {name: oct(mode) for name, mode in around.items() if mode & 0o007}
     assert not others
-    assert audit.verify(folder).state in (audit.INTACT, audit.UNSIGNED)
+    assert verification.verify(folder).state in (verification.INTACT, verification.UNSIGNED)
 
 
 @pytest.mark.usefixtures("umask")
@@ -122,25 +122,25 @@ def never_begun(request, tmp_path: Path) -> Path:
 
 @pytest.mark.attack("F13", "a run killed before its first line is never mentioned")
 def test_a_run_that_never_began_is_listed_verified_and_settled(never_begun, tmp_path):
-    index = archive.Archive(tmp_path)
+    index = search.Archive(tmp_path)
     [row] = index.list()
     assert (row.run, row.step, row.status) == (NEVER, "deploy", "interrupted")
     assert row.start.startswith("2026-11-23T18:45:01")
-    [verdict] = audit.verify_all(tmp_path)
-    assert (verdict.run, verdict.state) == (NEVER, audit.OPEN)
+    [verdict] = verification.verify_all(tmp_path)
+    assert (verdict.run, verdict.state) == (NEVER, verification.OPEN)
     assert "settle" in verdict.problems[0]
-    [closed] = record.settle(tmp_path)
-    assert (closed.folder.name, closed.status) == (NEVER, record.UNBEGUN)
+    [closed] = seal.close_abandoned(tmp_path)
+    assert (closed.folder.name, closed.status) == (NEVER, seal.UNBEGUN)
     assert not never_begun.exists()
     assert index.list() == []
-    assert list(audit.verify_all(tmp_path)) == []
+    assert list(verification.verify_all(tmp_path)) == []
 
 
 def test_a_run_that_just_begins_is_left_alone(never_begun, tmp_path):
     from daybook import liveness
 
     life = liveness.hold(liveness.file_of(never_begun))
-    assert record.settle(tmp_path) == []
+    assert seal.close_abandoned(tmp_path) == []
     assert never_begun.exists()
     life.end()
-    assert len(record.settle(tmp_path)) == 1
+    assert len(seal.close_abandoned(tmp_path)) == 1

@@ -190,8 +190,8 @@ def test_a_killed_tool_is_a_failure_whatever_the_caller_checks():
     assert process.run(["sh", "-c", "exit 137"], check=False).returncode == 137
 
 
-@pytest.mark.attack("F13", "the warden of `terraform version` is killed: taken for success")
-def test_a_killed_warden_is_a_failure_and_its_tool_and_all_of_it_are_ended(tmp_path):
+@pytest.mark.attack("F13", "the supervisor of `terraform version` is killed: taken for success")
+def test_a_killed_supervisor_is_a_failure_and_its_tool_and_all_of_it_are_ended(tmp_path):
     pids = []
 
     def on_line(line: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from daybook import process
 from daybook.errors import CommandFailed
-from daybook.record import journal, record
+from daybook.record import journal, seal
 from daybook.record.recorder import Recorder
 
 SAYS = "import sys; print('one'); print('hunter2-secret'); sys.exit(int(sys.argv[1]))"
@@ -49,9 +49,9 @@ def test_a_private_tool_leaves_no_log(recorder):
 
 def test_outside_a_kernel_finish_closes_at_once(recorder):
     recorder.finish()
-    assert record.load(recorder.folder)["status"] == "succeeded"
+    assert seal.load(recorder.folder)["status"] == "succeeded"
     recorder.close("failed")
-    assert record.load(recorder.folder)["status"] == "succeeded"
+    assert seal.load(recorder.folder)["status"] == "succeeded"
 
 
 def test_credentials_of_the_environment_are_known_from_the_start(tmp_path, monkeypatch):
@@ -60,7 +60,7 @@ def test_credentials_of_the_environment_are_known_from_the_start(tmp_path, monke
     header = {"run": "r2", "parameters": {"x": "a-token-4711-of-mine", "y": "of-the-target-0815"}}
     recorder = Recorder.start(tmp_path, tmp_path / "runs/staging/r2", header, environ=tools)
     recorder.finish()
-    assert record.load(recorder.folder)["parameters"] == {
+    assert seal.load(recorder.folder)["parameters"] == {
         "x": "[redacted:GITHUB_TOKEN]",
         "y": "[redacted:AWS_SECRET_ACCESS_KEY]",
     }
@@ -78,7 +78,7 @@ def test_a_record_that_cannot_be_closed_is_told_and_the_run_ends(
 
     ended = []
     recorder._on_closed = ended.append
-    monkeypatch.setattr(record, "close", fail)
+    monkeypatch.setattr(seal, "close", fail)
     recorder.close("succeeded")
     assert "could not be closed; the next run closes it" in capsys.readouterr().err
     assert [closed.unsigned for closed in ended] == ["not closed yet"]

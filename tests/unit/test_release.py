@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from daybook import release
 from daybook.errors import (
     ApplyFailed,
     CommandFailed,
@@ -16,6 +15,7 @@ from daybook.errors import (
     PreflightFailed,
     VerifyFailed,
 )
+from daybook.hosts import client
 from daybook.process import Result
 
 IMAGE = f"1.dkr.ecr.us-east-1.amazonaws.com/hello@sha256:{'0f' * 32}"
@@ -28,7 +28,7 @@ def step(name: str, state: str = "done", text: str = "") -> dict:
     return {"step": name, "state": state, "text": text, "seconds": 1.5}
 
 
-def host(*said: object, code: int = 0, started: list | None = None) -> release.Host:
+def host(*said: object, code: int = 0, started: list | None = None) -> client.Host:
     """Return a host whose program says these lines, JSON or not, and ends with a code."""
 
     def start(command, *, on_line, **_options):
@@ -40,7 +40,7 @@ def host(*said: object, code: int = 0, started: list | None = None) -> release.H
         return Result(tuple(command), code, 0.1, tuple(lines))
 
     key, known_hosts = Path("/keys/ann"), Path("/known hosts")
-    return release.Host("web-1", "203.0.113.9", key, known_hosts, {}, start)
+    return client.Host("web-1", "203.0.113.9", key, known_hosts, {}, start)
 
 
 def test_the_command_believes_the_consoles_keys_alone_and_asks_nobody_for_a_password():
@@ -120,7 +120,7 @@ def test_after_an_interrupt_the_host_is_waited_for_and_asked_what_it_serves():
         on_line(json.dumps(answer))
         return Result(tuple(command), 0, 0.1)
 
-    it = release.Host("web-1", "203.0.113.9", Path("key"), Path("known"), {}, start)
+    it = client.Host("web-1", "203.0.113.9", Path("key"), Path("known"), {}, start)
     with pytest.raises(Interrupted) as caught:
         it.deploy(IMAGE, secrets={}, **FACTS)
     assert caught.value.changed == f"web-1 ended what it had begun, and serves {MADE['id']}."

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from daybook import release, ui
+from daybook import ui
+from daybook.hosts import client
 from daybook_release import prepare, views
 from daybook_release.docker import Image
 from daybook_release.host import Ran
@@ -44,8 +45,8 @@ def test_a_label_is_one_short_line_that_steers_nothing(name):
     for text in (
         prepare.label(Image({prepare.VERSION: HOSTILE[name]}, 0), prepare.VERSION),
         views.version_in(json.dumps({"version": HOSTILE[name]})),
-        release._read(release.Status, {"serving_version": HOSTILE[name]}).serving_version,
-        release._read(release.Release, dict.fromkeys(FACTS, HOSTILE[name])).version,
+        client._read(client.Status, {"serving_version": HOSTILE[name]}).serving_version,
+        client._read(client.Release, dict.fromkeys(FACTS, HOSTILE[name])).version,
     ):
         assert_inert(text)
         assert columns(text) <= LABEL_CHARS
@@ -131,10 +132,10 @@ def test_tables_of_daybook_show_no_raw_characters():
 
 
 def test_what_a_host_says_is_cleaned_at_the_door():
-    heard = release._Heard()
+    heard = client._Heard()
     text = HOSTILE["a cleared screen"]
     heard.all([text, json.dumps({"result": None, "error": {"message": text, "next": text}})])
     assert all(map(str.isprintable, (*heard.lines, *heard.error.values())))
     said = {"current": "r1", "deploying": {"id": text, "phase": [text, 5]}}
-    status = release._read(release.Status, said)
+    status = client._read(client.Status, said)
     assert status.deploying == {"id": printable(text), "phase": [printable(text), 5]}

@@ -7,7 +7,7 @@ import re
 import nbformat
 import pytest
 
-from daybook.record import journal, plaintext, record, render
+from daybook.record import journal, plaintext, render, seal
 
 HOSTILE = (
     "<script>alert(1)</script><img src='http://evil/x.png' onerror='alert(1)'>"
@@ -28,7 +28,7 @@ def page(open_run) -> str:
     run.write("output", cell=2, type="error", traceback=["half <way>"], **error)
     run.write("cell_end", cell=2, status="error", seconds=75.0, traceback="File x", **error)
     folder = run.path.parent
-    record.close(folder, "failed", open_journal=run)
+    seal.close(folder, "failed", open_journal=run)
     nbformat.validate(nbformat.read(folder / "notebook.ipynb", as_version=4))
     return (folder / "report.html").read_text()
 
@@ -74,5 +74,5 @@ def test_durations_are_read_at_a_glance(seconds, text):
 
 def test_the_page_of_an_empty_journal(tmp_path):
     run = journal.Journal.create(tmp_path / "runs/staging/r1", {"run": "r1"})
-    record.close(run.path.parent, "interrupted", open_journal=run)
+    seal.close(run.path.parent, "interrupted", open_journal=run)
     assert "interrupted" in (run.path.parent / "report.html").read_text()

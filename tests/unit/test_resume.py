@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from daybook.errors import SettingsError
-from daybook.gates import resume
-from daybook.record import provenance, record
+from daybook.headless import resume
+from daybook.record import provenance, seal
 from daybook.record.journal import Journal
 
 GIVEN = {"env": "staging", "rehearse": True, "approve": "plan-1"}
@@ -42,8 +42,8 @@ def leave(root, status, run="20261123T184500Z-provision-3fa9c2", *, parameters=G
         "step": "provision",
         "environment": "staging",
         "parameters": parameters,
-        "template": {"sha256": record.digest(root / "notebooks/provision.ipynb")},
-        "settings": {"sha256": record.digest(root / "environments/staging.yml")},
+        "template": {"sha256": seal.digest(root / "notebooks/provision.ipynb")},
+        "settings": {"sha256": seal.digest(root / "environments/staging.yml")},
         "git": provenance.git(root),
         "kernel": provenance.kernel(),
     }

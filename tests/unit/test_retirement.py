@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from daybook import disks
+from daybook.aws import instances
 from daybook.errors import SettingsError
 from daybook.steps.retirement import Retirement
 from daybook.target import Target
 
 TARGET = Target("sandbox", "123456789012", "us-east-1", {})
-ROOT = disks.Disk("vol-1", "/dev/xvda", 20)
-DATA = disks.Disk("vol-2", "/dev/sdf", 100)
-HOST = disks.Host("i-1", "web-1", "running", False, (ROOT, DATA))
+ROOT = instances.Disk("vol-1", "/dev/xvda", 20)
+DATA = instances.Disk("vol-2", "/dev/sdf", 100)
+HOST = instances.Instance("i-1", "web-1", "running", False, (ROOT, DATA))
 
 
-def host(**changes) -> disks.Host:
-    return disks.Host(**{**vars(HOST), **changes})
+def host(**changes) -> instances.Instance:
+    return instances.Instance(**{**vars(HOST), **changes})
 
 
 def actions(retirement: Retirement) -> list[str]:
@@ -32,7 +32,7 @@ def actions(retirement: Retirement) -> list[str]:
         (HOST, ("all",), ["discard vol-1", "discard vol-2"]),
         (host(state="stopped", disks=(ROOT,)), (), ["snapshot vol-1"]),
         (
-            host(state="stopped", disks=(disks.Disk("vol-1", "/dev/xvda", 20, "snap-1"),)),
+            host(state="stopped", disks=(instances.Disk("vol-1", "/dev/xvda", 20, "snap-1"),)),
             (),
             ["keep vol-1"],
         ),
@@ -56,10 +56,12 @@ def test_what_is_skipped_must_be_there():
 
 def test_it_is_carried_out_in_this_order(monkeypatch):
     done: list[object] = []
-    monkeypatch.setattr(disks, "unprotect", lambda _target, host: done.append(f"lift {host.id}"))
-    monkeypatch.setattr(disks, "stop", lambda _target, ids: done.append(f"stop {ids}"))
-    monkeypatch.setattr(disks, "snapshot", lambda *args: f"snap of {args[2].id}")
-    monkeypatch.setattr(disks, "wait", lambda _target, made: done.append(made))
+    monkeypatch.setattr(
+        instances, "unprotect", lambda _target, host: done.append(f"lift {host.id}")
+    )
+    monkeypatch.setattr(instances, "stop", lambda _target, ids: done.append(f"stop {ids}"))
+    monkeypatch.setattr(instances, "snapshot", lambda *args: f"snap of {args[2].id}")
+    monkeypatch.setattr(instances, "wait", lambda _target, made: done.append(made))
     said: list[str] = []
     retirement = Retirement((host(is_protected=True),), frozenset({"vol-2"}))
     retirement.carry_out(TARGET, {}, lambda what, detail: said.append(f"{what} {detail}"))

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from moto import mock_aws
 
-from daybook import place, reviews, ui
+from daybook import preconditions, reviews, ui
+from daybook.approval import gate
 from daybook.errors import ApprovalNeeded, PreflightFailed, SettingsError
-from daybook.gates import gate
 from daybook.record import provenance, signing
 from daybook.settings import load
-from daybook.step import Step
+from daybook.steps.base import Step
 from daybook.target import Target
 
 SETTINGS = {
@@ -84,7 +84,7 @@ class Project:
 
     def check(self, *, override: str = "", **options):
         review = self.review(override=override, **options)
-        return place.is_reviewed(review, override=override)("review")
+        return preconditions.is_reviewed(review, override=override)("review")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from daybook.errors import ApplyFailed, ApprovalNeeded, SettingsError
-from daybook.record import record
+from daybook.record import seal
 from daybook.run import RUN_ID, Run, new_id
 
 CHECKOUT = Path(__file__).parents[2]
@@ -113,7 +113,7 @@ def test_its_journal_has_the_phases_and_its_record_the_end(begin):
     run = begin()
     pass_phases(run, "preflight")
     run.finish("go on")
-    said = record.load(run.folder)
+    said = seal.load(run.folder)
     assert (said["status"], said["target"], said["environment"]) == (
         "succeeded",
         "sandbox",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from daybook import scaffold
 from daybook.errors import SettingsError
+from daybook.settings import scaffold
 
 STAGING = """\
 # The settings of staging. For staging's own people, not for staging-2.

@@ -134,7 +134,7 @@ def test_each_missing_and_each_undeclared_secret_stops_by_name(store, name):
     if name in ("EXTRA", "both"):
         store.put("EXTRA", "s3cret", "")
     chosen = Settings(**SETTINGS, secrets=declared)
-    answer = checks.secrets_are(TARGET, "staging", chosen)("secrets")
+    answer = checks.secrets_are_set(TARGET, "staging", chosen)("secrets")
     assert answer.is_ok is (name == "fine")
     assert ("MISSING has no value" in answer.observed) is (name in ("MISSING", "both"))
     assert ("EXTRA is not declared" in answer.observed) is (name in ("EXTRA", "both"))
@@ -143,7 +143,7 @@ def test_each_missing_and_each_undeclared_secret_stops_by_name(store, name):
 
 def test_the_fix_of_a_rehearsal_leads_to_the_rehearsal(store):
     real = SETTINGS | {"account": "210987654321", "secrets": {"TOKEN": "lets the shop mail"}}
-    answer = checks.secrets_are(TARGET, "staging", Settings(**real))("secrets")
+    answer = checks.secrets_are_set(TARGET, "staging", Settings(**real))("secrets")
     assert answer.fix == "daybook secrets set TOKEN -e staging --rehearse"
 
 

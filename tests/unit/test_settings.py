@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as how
 from hypothesis import strategies as st
 
-from daybook import setting_types, settings
+from daybook import settings
 from daybook.errors import SettingsError
+from daybook.settings import types
 
 GOOD = """
 app: hello
@@ -506,7 +507,7 @@ def test_settings_with_other_values_are_good_or_refused(root, key, inner, value)
 
 
 def test_what_is_shown_of_a_value_is_short_and_ascii():
-    assert setting_types.shown("t3.sm\u043ell") == r"'t3.sm\u043ell'"
-    assert setting_types.shown("x" * 5_000) == "text of 5,000 characters"
-    assert setting_types.shown(["hunter2"]) == "a list"
-    assert setting_types.shown(True) == "true"
+    assert types.shown("t3.sm\u043ell") == r"'t3.sm\u043ell'"
+    assert types.shown("x" * 5_000) == "text of 5,000 characters"
+    assert types.shown(["hunter2"]) == "a list"
+    assert types.shown(True) == "true"

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError
 
-from daybook import aws, disks, probe
+from daybook import aws, probe
+from daybook.aws import instances
 from daybook.errors import ApplyFailed, VerifyFailed
 from daybook.steps.provision import Provision
 from daybook.terraform import Change
@@ -15,14 +16,14 @@ from daybook.terraform import Change
 REASON = "Client.UserInitiatedShutdown: User initiated shutdown"
 
 
-def host(number: int, state: str) -> disks.Host:
-    return disks.Host(f"i-{number}", f"hello-staging-{number}", state, False, (), REASON)
+def host(number: int, state: str) -> instances.Instance:
+    return instances.Instance(f"i-{number}", f"hello-staging-{number}", state, False, (), REASON)
 
 
 @pytest.fixture
 def step(monkeypatch):
     hosts = [host(1, "running"), host(2, "stopped"), host(3, "stopping"), host(4, "stopped")]
-    monkeypatch.setattr(disks, "hosts", lambda *_: hosts)
+    monkeypatch.setattr(instances, "hosts", lambda *_: hosts)
     known = ' "i-1" "i-2" "i-3" '
     monkeypatch.setattr(aws, "state_text", lambda *_: known)
     step = object.__new__(Provision)
@@ -55,7 +56,7 @@ def test_when_ec2_refuses_the_error_says_what_stopped_the_host(step, monkeypatch
     def refuse(*_):
         raise ClientError({"Error": error}, "StartInstances")
 
-    monkeypatch.setattr(disks, "start", refuse)
+    monkeypatch.setattr(instances, "start", refuse)
     with pytest.raises(ApplyFailed) as caught:
         step._start([host(2, "stopped")])
     assert caught.value.exit_code == 6
@@ -68,7 +69,7 @@ def test_a_host_that_does_not_answer_is_named_with_its_state(step, monkeypatch):
         raise VerifyFailed("SSH on hello-staging-1 was not seen.")
 
     monkeypatch.setattr(probe, "wait_until", never)
-    monkeypatch.setattr(disks, "health", lambda *_: "running; system ok, instance impaired")
+    monkeypatch.setattr(instances, "health", lambda *_: "running; system ok, instance impaired")
     with pytest.raises(VerifyFailed) as caught:
         step._ssh_row({"id": "i-1", "name": "hello-staging-1", "public_ip": "198.51.100.7"})
     assert "(i-1) is running; system ok, instance impaired" in str(caught.value)

@@ -11,12 +11,12 @@ import pytest
 
 from daybook import ui
 from daybook.errors import ApplyFailed, Interrupted, PreflightFailed, VerifyFailed
-from daybook.release import Release, Status
+from daybook.hosts.client import Release, Status
+from daybook.hosts.states import HostState
 from daybook.steps import rollback
-from daybook.steps.deploy import Wanted, proposal
+from daybook.steps.deploy import ImageRef, proposal
 from daybook.steps.first_deploy import FirstDeploy
-from daybook.steps.hosts import Serving
-from daybook.steps.releasing import Change, ReleaseStep
+from daybook.steps.releasing import HostChange, ReleaseStep
 
 ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")
 SETTINGS = "sha256:aa"
@@ -50,10 +50,10 @@ class Host:
         return {"compose": f"services:\n  web: {id}\n"}
 
 
-def serving(host, *releases: Release, settings: str = SETTINGS, healthy: bool = True) -> Serving:
+def serving(host, *releases: Release, settings: str = SETTINGS, healthy: bool = True) -> HostState:
     known = tuple(replace(each, settings=SETTINGS) for each in releases)
     current = next((each.id for each in known if each.result == "serving"), None)
-    return Serving(host, Status(current, healthy=healthy, settings=settings), known)
+    return HostState(host, Status(current, healthy=healthy, settings=settings), known)
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ class Step(ReleaseStep):
     def apply_plan(self, plan): ...
 
 
-def plan(step, *found: Serving, digest: str = TWO):
-    return proposal(step, Wanted(digest, "2", "a tag"), found)
+def plan(step, *found: HostState, digest: str = TWO):
+    return proposal(step, ImageRef(digest, "2", "a tag"), found)
 
 
 def test_a_host_that_serves_all_of_it_is_left_alone(step):
@@ -130,7 +130,9 @@ def test_what_differs_stands_above_what_is_to_be_done(step):
 def test_at_the_first_failure_the_hosts_before_it_are_brought_back(step):
     hosts = [Host("web-1"), Host("web-2", FAILED), Host("web-3")]
     changes = [
-        Change(serving(host, replace(OLD, result="serving")), lambda tell, h=host: h.deploy("new"))
+        HostChange(
+            serving(host, replace(OLD, result="serving")), lambda tell, h=host: h.deploy("new")
+        )
         for host in hosts
     ]
     with pytest.raises(ApplyFailed) as caught:
@@ -147,14 +149,14 @@ def test_what_was_interrupted_is_brought_back_if_it_came_about(step, serves, did
     host = Host("web-1", STOPPED, serves)
     before = serving(host, replace(OLD, result="serving"))
     with pytest.raises(Interrupted) as caught:
-        step.roll([Change(before, lambda tell: host.deploy("new"))])
+        step.roll([HostChange(before, lambda tell: host.deploy("new"))])
     assert host.did == did
     assert said in caught.value.changed
 
 
 def test_a_first_release_has_none_to_go_back_to(step):
     hosts = [Host("web-1"), Host("web-2", FAILED)]
-    changes = [Change(serving(host), lambda tell, h=host: h.deploy("new")) for host in hosts]
+    changes = [HostChange(serving(host), lambda tell, h=host: h.deploy("new")) for host in hosts]
     with pytest.raises(ApplyFailed, match="web-1 serves its first release"):
         step.roll(changes)
     assert hosts[0].did == ["new"]

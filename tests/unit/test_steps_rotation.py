@@ -8,19 +8,19 @@ from types import SimpleNamespace
 import pytest
 from moto import mock_aws
 
+from daybook.approval import gate
 from daybook.errors import ApplyFailed, PreflightFailed, SettingsError
-from daybook.gates import gate
-from daybook.release import Release, Status
+from daybook.hosts.client import Release, Status
+from daybook.hosts.states import HostState
 from daybook.secrets import Store
-from daybook.steps import rotation
-from daybook.steps.hosts import Serving
-from daybook.steps.rotation import Rotation
+from daybook.steps import rotate_secret
+from daybook.steps.rotate_secret import RotateSecret
 from daybook.target import Target
 
 DIGEST = f"sha256:{'1' * 64}"
 
 
-class Step(Rotation):
+class Step(RotateSecret):
     """A rotation whose hosts are what a test says."""
 
     def look_around(self):
@@ -30,9 +30,9 @@ class Step(Rotation):
         return "Ann"
 
 
-def host(name: str, version: int, *, healthy: bool = True, image: str = DIGEST) -> Serving:
+def host(name: str, version: int, *, healthy: bool = True, image: str = DIGEST) -> HostState:
     release = Release("id", f"r@{image}", "v1", "serving", secrets={"KEY": version})
-    return Serving(SimpleNamespace(name=name), Status("id", healthy=healthy), (release,))
+    return HostState(SimpleNamespace(name=name), Status("id", healthy=healthy), (release,))
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ def somebody(monkeypatch):
     """Let somebody be there; return the list of what they type."""
     typed: list[str] = []
     monkeypatch.setattr(gate, "somebody_is_there", lambda: True)
-    monkeypatch.setattr(rotation.getpass, "getpass", lambda _prompt: typed.pop(0))
+    monkeypatch.setattr(rotate_secret.getpass, "getpass", lambda _prompt: typed.pop(0))
     return typed
 
 
-def planned(step, *found: Serving) -> list[tuple[str, str]]:
+def planned(step, *found: HostState) -> list[tuple[str, str]]:
     step.found = found
     step._plan = step.make_plan()
     return [(task.action, task.address) for task in step._plan.changes]

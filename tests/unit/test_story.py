@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daybook.record import story
+from daybook.record import replay
 from daybook.record.journal import Entries
 
 TEMPLATE = {
@@ -29,7 +29,7 @@ def told(*runs: tuple, template=TEMPLATE) -> list[tuple]:
         lines.append({"kind": "cell_start", **start})
         if status:
             lines.append({"kind": "cell_end", "cell": number, "status": status})
-    cells = story.tell(template, Entries(tuple(lines)))
+    cells = replay.replay(template, Entries(tuple(lines)))
     return [(one.source, one.status, one.number) for one in cells if one.kind == "code"]
 
 
@@ -80,11 +80,11 @@ def out(kind: str, cell: int = 1, **data) -> dict:
 
 def test_pieces_of_a_stream_are_one_output():
     pieces = [out("stream", name="stdout", text=text) for text in "abc"]
-    assert story.collect(pieces)[1][0]["text"] == "abc"
+    assert replay.collect(pieces)[1][0]["text"] == "abc"
 
 
 def test_an_update_reaches_the_display_of_another_cell():
-    outputs = story.collect(
+    outputs = replay.collect(
         [
             out("display_data", data={"text/plain": "0"}, metadata={}, display_id="d"),
             out("update_display_data", 2, data={"text/plain": "9"}, metadata={}, display_id="d"),
@@ -95,14 +95,14 @@ def test_an_update_reaches_the_display_of_another_cell():
 
 def test_a_cleared_output_is_gone_when_the_next_one_comes():
     first, second = (out("stream", name="stdout", text=text) for text in "ab")
-    assert story.collect([first, out("clear_output", wait=True)])[1][0]["text"] == "a"
-    assert story.collect([first, out("clear_output", wait=True), second])[1][0]["text"] == "b"
-    assert story.collect([first, out("clear_output", wait=False)])[1] == []
+    assert replay.collect([first, out("clear_output", wait=True)])[1][0]["text"] == "a"
+    assert replay.collect([first, out("clear_output", wait=True), second])[1][0]["text"] == "b"
+    assert replay.collect([first, out("clear_output", wait=False)])[1] == []
 
 
 def test_an_attachment_is_one_link_with_its_last_facts():
     file = "attachments/cell-01.log"
-    outputs = story.collect(
+    outputs = replay.collect(
         [out("attachment", file=file), out("attachment", file=file, bytes=5000)]
     )
     assert len(outputs[1]) == 1

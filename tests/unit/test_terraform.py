@@ -20,7 +20,15 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 from daybook import process, ui
 from daybook.errors import ApplyFailed, CommandFailed, Interrupted, Locked
 from daybook.target import resolve
-from daybook.terraform import Change, Plan, Terraform, lock, mirror_config, runner, show_progress
+from daybook.terraform import (
+    Change,
+    Plan,
+    Terraform,
+    mirror_config,
+    runner,
+    show_progress,
+    state_lock,
+)
 from daybook.terraform import plan as plans
 from daybook.terraform.events import Diagnostic, parse
 from daybook_sandbox import conditional
@@ -408,9 +416,9 @@ def test_a_bad_configuration_names_file_and_line(tmp_path, make):
 
 def test_a_lock_is_somebody_elses(tmp_path, make, s3, monkeypatch):
     monkeypatch.setattr(runner, "LOCK_TIMEOUT", "0s")
-    lock = {"ID": "lock-7", "Operation": "OperationTypeApply", "Who": "ann@laptop"}
-    lock |= {"Version": "1.11.4", "Created": "2026-01-01T00:00:00Z", "Info": "", "Path": ""}
-    body = json.dumps(lock).encode()
+    state_lock = {"ID": "lock-7", "Operation": "OperationTypeApply", "Who": "ann@laptop"}
+    state_lock |= {"Version": "1.11.4", "Created": "2026-01-01T00:00:00Z", "Info": "", "Path": ""}
+    body = json.dumps(state_lock).encode()
     key = "env:/staging/environment/terraform.tfstate.tflock"
     s3.put_object(Bucket="hello-state", Key=key, Body=body)
     with pytest.raises(Locked) as in_new_workspace:
@@ -449,16 +457,16 @@ def test_a_killed_terraform_has_written_down_its_lock_before_it_asked_for_it(
     with pytest.raises(ApplyFailed):
         tool.apply(plan, on_event=on_event)
     [left] = [key for key in keys(s3) if key.endswith(".tflock")]
-    found = lock.read(s3, "hello-state", left.removesuffix(".tflock"))
+    found = state_lock.read(s3, "hello-state", left.removesuffix(".tflock"))
     assert found.id == told[before]
-    assert found.id in lock.attempts(log)
+    assert found.id in state_lock.attempts(log)
     assert log.stat().st_mode & 0o777 == 0o600
     with pytest.raises(Locked, match=f"daybook lock break x --terraform {found.id}"):
         tool.plan(tmp_path / "p", variables={"names": []})
-    assert found.id not in lock.attempts(log)[lock.attempts(log).index(found.id) + 2 :]
-    assert not lock.remove(s3, "hello-state", replace(found, etag='"another"'))
-    assert lock.remove(s3, "hello-state", found)
-    assert lock.read(s3, "hello-state", left.removesuffix(".tflock")) is None
+    assert found.id not in state_lock.attempts(log)[state_lock.attempts(log).index(found.id) + 2 :]
+    assert not state_lock.remove(s3, "hello-state", replace(found, etag='"another"'))
+    assert state_lock.remove(s3, "hello-state", found)
+    assert state_lock.read(s3, "hello-state", left.removesuffix(".tflock")) is None
     tool.plan(tmp_path / "p", variables={"names": []})
 
 
@@ -467,14 +475,14 @@ def test_only_what_a_terraform_asked_for_is_its_lock(tmp_path):
     asked = "[INFO]  backend-s3: Attempting to lock: tf_backend.lock.id={} tf_backend.operation={}"
     lines = [asked.format("a-1", "Lock"), asked.format("a-2", "Unlock"), "ID: a-3", "\0\xff"]
     log.write_text("\n".join(lines))
-    assert lock.attempts(log) == ["a-1"]
-    assert lock.attempts(tmp_path / "missing") == []
+    assert state_lock.attempts(log) == ["a-1"]
+    assert state_lock.attempts(tmp_path / "missing") == []
 
 
 @pytest.mark.parametrize("body", [b"", b"7", b"not JSON", b'{"ID": 7, "Who": ["x"]}'])
 def test_a_lock_that_cannot_be_read_is_known_by_its_etag(s3, body):
     s3.put_object(Bucket="hello-state", Key="x.tflock", Body=body)
-    found = lock.read(s3, "hello-state", "x")
+    found = state_lock.read(s3, "hello-state", "x")
     assert found.id == found.etag.strip('"')
     assert found.who == ""
 
@@ -482,7 +490,7 @@ def test_a_lock_that_cannot_be_read_is_known_by_its_etag(s3, body):
 def test_a_lock_is_printed_without_control_characters(s3):
     body = json.dumps({"ID": "i", "Who": "ann\x1b[2J\n\u202e" + "x" * 999}).encode()
     s3.put_object(Bucket="hello-state", Key="x.tflock", Body=body)
-    found = lock.read(s3, "hello-state", "x")
+    found = state_lock.read(s3, "hello-state", "x")
     assert found.who.startswith("ann[2Jxxx")
     assert len(found.who) == 200
 

@@ -6,7 +6,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from daybook.record import audit, record, upload
+from daybook.record import seal, upload, verification
 
 ACCOUNT = "123456789012"
 
@@ -38,7 +38,7 @@ def test_a_record_is_uploaded_once_and_is_intact_when_fetched(s3, closed_run, op
     (there.parent / "environments").mkdir()
     signers = there.parent / "environments/signers"
     signers.write_text((tmp_path / "environments/signers").read_text())
-    assert audit.verify(there / "staging/r1").state == audit.INTACT
+    assert verification.verify(there / "staging/r1").state == verification.INTACT
 
 
 def test_a_failed_upload_is_told_and_tried_again(s3, closed_run, tmp_path):
@@ -58,7 +58,7 @@ def test_record_json_goes_last(closed_run, tmp_path):
             self.keys.append(Key)
 
     upload.push(closed_run("r1"), "records", Recorder())
-    assert Recorder.keys[-1] == f"staging/r1/{record.NAME}"
+    assert Recorder.keys[-1] == f"staging/r1/{seal.NAME}"
 
 
 def test_a_record_of_another_account_stays_out_of_the_bucket(s3, closed_run, tmp_path):

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from daybook.approval import pending
+from daybook.approval.pending import PendingPlan
 from daybook.errors import ApprovalRefused
-from daybook.gates import waiting
-from daybook.gates.waiting import Waiting
 from daybook.record import summary
 from daybook.record.journal import Entries
 
@@ -27,14 +27,14 @@ BASIS = {
 DAY = 24
 
 
-def plan(run="r1", *, hours_ago=0.0, digest="plan-1", **basis) -> Waiting:
+def plan(run="r1", *, hours_ago=0.0, digest="plan-1", **basis) -> PendingPlan:
     made = (datetime.now(UTC) - timedelta(hours=hours_ago)).isoformat()
-    return Waiting(run, digest, made, BASIS | basis, {"name": "Ann"}, "1 to create")
+    return PendingPlan(run, digest, made, BASIS | basis, {"name": "Ann"}, "1 to create")
 
 
-def keep(root, plan) -> Waiting:
-    kept = waiting.keep(root, plan, DAY)
-    waiting.plan_file(root, plan.environment, plan.run).write_text("secret")
+def keep(root, plan) -> PendingPlan:
+    kept = pending.keep(root, plan, DAY)
+    pending.plan_file(root, plan.environment, plan.run).write_text("secret")
     return kept
 
 
@@ -49,8 +49,8 @@ def files(root) -> list[str]:
     return sorted(path.name for path in (root / "runs").glob("*/.plans/*"))
 
 
-def take_up(root, digest="plan-1", by="r2", **now) -> Waiting:
-    return waiting.take_up(root, digest, BASIS | now, DAY, by)
+def take_up(root, digest="plan-1", by="r2", **now) -> PendingPlan:
+    return pending.take_up(root, digest, BASIS | now, DAY, by)
 
 
 def test_only_its_owner_may_read_a_waiting_plan(tmp_path):
@@ -63,12 +63,12 @@ def test_the_run_that_takes_it_up_holds_it_and_nobody_else_can(tmp_path):
     keep(tmp_path, plan())
     assert take_up(tmp_path).run == "r1", "what was asked about stays under its name"
     assert files(tmp_path) == ["r2.json", "r2.tfplan"]
-    waiting.use(tmp_path, plan(), "r2")
+    pending.use(tmp_path, plan(), "r2")
     assert files(tmp_path) == ["r2.tfplan"], "Terraform has yet to read it"
     with pytest.raises(ApprovalRefused, match="No plan with this digest is pending"):
         take_up(tmp_path, by="r3")
     with pytest.raises(ApprovalRefused, match="has taken or discarded it"):
-        waiting.use(tmp_path, plan(), "r2")
+        pending.use(tmp_path, plan(), "r2")
 
 
 def test_an_unknown_digest_is_told_what_waits(tmp_path):
@@ -105,7 +105,7 @@ def test_too_old_a_plan_is_refused_and_deleted(tmp_path):
 
 def test_that_others_can_see_a_plan_stays_known(tmp_path):
     keep(tmp_path, plan())
-    assert waiting.note_left(tmp_path, plan(), "r1").is_left
+    assert pending.note_left(tmp_path, plan(), "r1").is_left
     close(tmp_path, "r1")
     assert keep(tmp_path, plan("r2")).is_left, "the same plan, made again"
     assert take_up(tmp_path, by="r3").is_left
@@ -113,7 +113,7 @@ def test_that_others_can_see_a_plan_stays_known(tmp_path):
 
 def test_what_another_machine_left_is_taken_up_if_nothing_differs(tmp_path):
     left = plan("r9")
-    take = lambda **now: waiting.take_up(tmp_path, "plan-1", BASIS | now, DAY, "r2", lambda: left)  # noqa: E731
+    take = lambda **now: pending.take_up(tmp_path, "plan-1", BASIS | now, DAY, "r2", lambda: left)  # noqa: E731
     with pytest.raises(ApprovalRefused, match="can no longer be applied"):
         take(commit="77b0e1")
     assert files(tmp_path) == []
@@ -133,7 +133,7 @@ def test_the_same_plan_made_again_keeps_its_name_and_its_age(tmp_path):
     close(tmp_path, "r1")
     assert keep(tmp_path, plan("r2")) == first
     assert files(tmp_path) == ["r2.json", "r2.tfplan"]
-    assert waiting.left_by(tmp_path, "r1") == waiting.left_by(tmp_path, "r2") == "plan-1"
+    assert pending.left_by(tmp_path, "r1") == pending.left_by(tmp_path, "r2") == "plan-1"
 
 
 @pytest.mark.parametrize("other", [{"hours_ago": DAY + 1}, {"commit": "x"}, {"digest": "plan-2"}])
@@ -153,27 +153,27 @@ def test_the_plan_of_a_run_that_is_open_stays_with_it(tmp_path):
 def test_a_plan_goes_with_its_run_unless_that_waits(tmp_path, status, stays):
     keep(tmp_path, plan())
     close(tmp_path, "r1", status)
-    waiting.forget_old(tmp_path, "staging", DAY)
+    pending.forget_old(tmp_path, "staging", DAY)
     assert bool(files(tmp_path)) == stays
 
 
 def test_a_plan_that_nobody_knows_any_more_goes_and_one_too_old(tmp_path):
     keep(tmp_path, plan("old", hours_ago=DAY + 1))
     close(tmp_path, "old")
-    waiting.plan_file(tmp_path, "staging", "lost").write_text("secret")
-    waiting.forget_old(tmp_path, "staging", DAY)
+    pending.plan_file(tmp_path, "staging", "lost").write_text("secret")
+    pending.forget_old(tmp_path, "staging", DAY)
     assert files(tmp_path) == []
 
 
 def test_a_run_that_plans_the_same_again_keeps_its_age_and_its_plan_file(tmp_path):
     first = keep(tmp_path, plan(hours_ago=2))
-    assert waiting.keep(tmp_path, plan(), DAY) == first
+    assert pending.keep(tmp_path, plan(), DAY) == first
     assert files(tmp_path) == ["r1.json", "r1.tfplan"]
 
 
 def test_a_plan_survives_its_way_to_the_bucket():
     one = replace(plan(), planned={"statement": "{}", "signature": "x"})
-    assert Waiting.decode(one.encode()) == one
+    assert PendingPlan.decode(one.encode()) == one
 
 
 @pytest.mark.attack("F3", "a pending plan in the bucket, written by hand")
@@ -199,10 +199,10 @@ def test_a_plan_survives_its_way_to_the_bucket():
 def test_what_is_no_pending_plan_is_refused(change):
     raw = json.dumps(json.loads(plan().encode()) | change).encode()
     with pytest.raises(ApprovalRefused, match="cannot be read"):
-        Waiting.decode(raw)
+        PendingPlan.decode(raw)
     for rubbish in (b"", b"[]", b"\xff", b"[" * 10_000):
         with pytest.raises(ApprovalRefused, match="cannot be read"):
-            Waiting.decode(rubbish)
+            PendingPlan.decode(rubbish)
 
 
 def test_a_ticket_that_cannot_be_read_stops_nothing(tmp_path):

@@ -17,7 +17,7 @@ import yaml
 from moto import mock_aws
 
 from daybook import cli
-from daybook.record import provenance, record
+from daybook.record import provenance, seal
 
 from .weather import CALLS, FILES, Weather, stand_between
 
@@ -158,7 +158,7 @@ def problems(world: World, name: str, before: str, done: Outcome) -> list[str]:
     if "Nothing was changed." in said and after != before:
         wrong.append("it says that nothing was changed")
     for folder in world.runs():
-        closed = record.load(folder)
+        closed = seal.load(folder)
         if closed and f"secrets-{name}" in folder.name:
             is_so = (closed["status"] == "succeeded") == (done.code == 0)
             wrong += [] if is_so else [f"its record says {closed['status']}"]

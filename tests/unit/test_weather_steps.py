@@ -19,8 +19,8 @@ from moto import mock_aws
 
 from daybook import aws, probe, process, steps
 from daybook.errors import NOTHING_CHANGED, DaybookError, status_of
-from daybook.record import provenance, record, recorder
-from daybook.step import Step
+from daybook.record import provenance, recorder, seal
+from daybook.steps.base import Step
 
 from .terraform_stand_in import ADDRESS, ENV, STATE_BUCKET, StandIn, client, make_account
 from .weather import CALLS, FILES, Weather, stand_between
@@ -196,8 +196,8 @@ def problems(world: World, before: object, done: Outcome) -> list[str]:
 
 def record_problems(world: World, done: Outcome, again: Outcome) -> list[str]:
     """Return what is wrong with the records of a run in bad weather and of the one after it."""
-    record.settle(world.root, environment=ENV)
-    closed = {folder: record.load(folder) for folder in world.runs()}
+    seal.close_abandoned(world.root, environment=ENV)
+    closed = {folder: seal.load(folder) for folder in world.runs()}
     wrong = [f"{folder.name} is not closed" for folder, found in closed.items() if not found]
     for outcome in (done, again):
         if found := outcome.step and closed.get(outcome.step.run.folder):

@@ -13,7 +13,8 @@ from moto import mock_aws
 
 from daybook import ansible, terraform
 from daybook.errors import CommandFailed, DaybookError, PreflightFailed
-from daybook.steps import common, hosts, playbooks, whereabouts
+from daybook.hosts import located, states
+from daybook.steps import common, playbooks
 from daybook.target import Target
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -93,10 +94,10 @@ def evil_mode(place: Place) -> None:
 
 
 def test_any_checkout_knows_the_hosts(place):
-    [host] = hosts.of(place)
+    [host] = states.of(place)
     assert (host.name, host.address) == ("hello-staging-1", "203.0.113.9")
     assert host.known_hosts.read_text() == KNOWN_HOSTS
-    check = whereabouts.are_known(place)("inventory")
+    check = located.are_known(place)("inventory")
     assert (check.is_ok, check.expected) == (True, "ansible/inventories/staging")
     written = common.inventory_path(place)
     assert "hunter2" not in written.read_text()
@@ -109,7 +110,7 @@ def test_any_checkout_knows_the_hosts(place):
 @pytest.mark.attack("F4", "an edited inventory leads a reviewed step to other hosts")
 @pytest.mark.parametrize("edit", [evil, evil_links, evil_mode], ids=lambda edit: edit.__name__)
 def test_a_file_of_the_checkout_has_no_effect(place, monkeypatch, edit):
-    expected = whereabouts.refresh(place).read_text()
+    expected = located.refresh(place).read_text()
     used = []
     monkeypatch.setattr(
         ansible,
@@ -121,11 +122,11 @@ def test_a_file_of_the_checkout_has_no_effect(place, monkeypatch, edit):
     playbooks.played(place, "staging.yml", lambda _event: None)
     assert used == [expected]
     edit(place)
-    [host] = hosts.of(place)
+    [host] = states.of(place)
     assert (host.address, host.known_hosts.read_text()) == ("203.0.113.9", KNOWN_HOSTS)
     assert not common.inventory_path(place).stat().st_mode & 0o111
     assert not host.known_hosts.is_symlink()
-    assert whereabouts.kept(place) == KNOWN_HOSTS, "what provision goes on from"
+    assert located.kept(place) == KNOWN_HOSTS, "what provision goes on from"
 
 
 @pytest.mark.parametrize(
@@ -139,14 +140,14 @@ def test_a_file_of_the_checkout_has_no_effect(place, monkeypatch, edit):
 def test_hosts_must_be_those_of_the_environment(place, state, observed):
     place.apply(**state)
     with pytest.raises(PreflightFailed, match=observed):
-        hosts.of(place)
+        states.of(place)
     assert not common.inventory_path(place).exists()
 
 
 def test_without_their_keys_the_hosts_are_not_believed(place):
-    whereabouts.forget(place)
+    located.forget(place)
     with pytest.raises(PreflightFailed, match="SSH keys") as caught:
-        whereabouts.refresh(place)
+        located.refresh(place)
     assert caught.value.next == "daybook run provision -p env staging"
 
 
@@ -154,7 +155,7 @@ def test_without_their_keys_the_hosts_are_not_believed(place):
 def test_a_damaged_state_is_one_error(place, text):
     place.put(STATE, text)
     with pytest.raises(DaybookError, match=r"cannot be read|not provisioned"):
-        whereabouts.refresh(place)
+        located.refresh(place)
     with pytest.raises(CommandFailed, match="cannot be read"):
         terraform.outputs_in("{")
 

@@ -132,13 +132,13 @@ def run(
     Exit codes: 0 succeeded, 2 settings or parameters, 3 preflight, 4 approval needed or wrong,
     5 a command failed, 6 apply failed, 7 verify failed, 8 locked, 130 interrupted.
     """
-    from daybook import headless, parameters
-    from daybook.gates import lock, turn
-    from daybook.gates import resume as going_on
+    from daybook.headless import execution, parameters
+    from daybook.headless import resume as going_on
+    from daybook.lock import environment_lock, object_lock
     from daybook.run import RESUMES
 
-    lock.seconds(wait)
-    os.environ |= {turn.WAIT: wait} if wait else {}
+    object_lock.parse_wait(wait)
+    os.environ |= {environment_lock.WAIT: wait} if wait else {}
     overrides = {"override_freeze": override_freeze, "override_git": override_git}
     texts += tuple((name, reason) for name, reason in overrides.items() if reason)
     root = settings.find_root()
@@ -147,7 +147,7 @@ def run(
     chosen = parameters.check(notebook, [*texts, *raws], values)
     if resume:
         os.environ[RESUMES], chosen = going_on.prepare(root, notebook, resume, chosen)
-    sys.exit(headless.run(notebook, chosen, root=root, quiet=quiet).exit_code)
+    sys.exit(execution.run(notebook, chosen, root=root, quiet=quiet).exit_code)
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from daybook import aws, settings, signers, target, ui
+from daybook.approval import store
+from daybook.approval.pending import NEW_PLAN, PendingPlan
+from daybook.approval.statement import Party
+from daybook.approval.store import ApprovalStore
 from daybook.cli import arguments
 from daybook.errors import ApprovalRefused, SettingsError
-from daybook.gates import approval
-from daybook.gates.approval import Office
-from daybook.gates.statement import Party
-from daybook.gates.waiting import NEW_PLAN, Waiting
 from daybook.settings import Settings
 
 _KEY = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -34,7 +34,7 @@ def approve(run: str, decline: str | None, key: Path | None, rehearse: bool) -> 
     root = settings.find_root()
     allowed = signers.load(root)
     plan, office, chosen = _find(root, run, rehearse)
-    planner = approval.planned_by(plan, allowed)
+    planner = store.planned_by(plan, allowed)
     _show(plan, planner)
     if plan.is_expired(chosen.plan_hours):
         raise ApprovalRefused(
@@ -44,7 +44,7 @@ def approve(run: str, decline: str | None, key: Path | None, rehearse: bool) -> 
             next=NEW_PLAN.format(**plan.basis),
         )
     is_no = decline is not None
-    answer = approval.sign(
+    answer = store.sign(
         plan, key or _own_key(chosen), allowed, reason=decline or "", is_declined=is_no
     )
     if not is_no and sys.stdin.isatty():
@@ -56,7 +56,7 @@ def approve(run: str, decline: str | None, key: Path | None, rehearse: bool) -> 
     click.echo(ui.text(ui.Notice(plan.digest, word, lines)))
 
 
-def _find(root: Path, run: str, rehearse: bool) -> tuple[Waiting, Office, Settings]:
+def _find(root: Path, run: str, rehearse: bool) -> tuple[PendingPlan, ApprovalStore, Settings]:
     """Look for a run's question in the buckets of all environments."""
     waiting = []
     for name in settings.environments(root):
@@ -64,7 +64,7 @@ def _find(root: Path, run: str, rehearse: bool) -> tuple[Waiting, Office, Settin
         goal = target.resolve(chosen, root, rehearse=rehearse)
         if not goal.is_up:
             continue
-        office = Office(goal, aws.state_bucket(goal, chosen.app))
+        office = ApprovalStore(goal, aws.state_bucket(goal, chosen.app))
         if plan := office.question(name, run):
             return plan, office, chosen
         waiting += office.questions(name)
@@ -75,7 +75,7 @@ def _find(root: Path, run: str, rehearse: bool) -> tuple[Waiting, Office, Settin
     )
 
 
-def _show(plan: Waiting, planner: Party) -> None:
+def _show(plan: PendingPlan, planner: Party) -> None:
     where = plan.basis
     by = f", from a workflow that {planner.actor} started" if planner.actor else ""
     place = "REHEARSAL" if where["target"] == "sandbox" else f"AWS {where['account']}"

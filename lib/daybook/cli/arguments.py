@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from daybook.errors import SettingsError
-from daybook.setting_types import shown
+from daybook.settings.types import shown
 
 
 class Name(click.ParamType):

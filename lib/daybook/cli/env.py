@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from daybook import origins, place, scaffold, settings, terraform, ui
+from daybook import preconditions, settings, terraform, ui
 from daybook.cli import arguments
 from daybook.errors import SettingsError
-from daybook.settings import Settings
+from daybook.settings import Settings, scaffold, sources
 from daybook.steps import common, infrastructure
 from daybook.target import Target, resolve, ssh_key
 
@@ -103,13 +103,13 @@ def _check(root: Path, name: str) -> list[str]:
     """Print an environment's settings; return what else is wrong with it."""
     chosen = settings.load(root, name)
     target = resolve(chosen, root, rehearse=False)
-    questions = (place.names_are_its_own, place.github_is_agreed)
+    questions = (preconditions.names_are_its_own, preconditions.github_is_agreed)
     answers = [question(root, name, chosen)(name) for question in questions]
     wrong = [f"{name}: {each.observed}; {each.fix}" for each in answers if not each.is_ok]
     if not (root / "ansible" / f"{name}.yml").is_file():
         wrong.append(f"{name}: ansible/{name}.yml is missing")
     rows = [
-        (each.key, each.value, each.origin) for each in origins.resolve(root, name, chosen, target)
+        (each.key, each.value, each.origin) for each in sources.resolve(root, name, chosen, target)
     ]
     status = ui.FAILED if wrong else ui.good("valid")
     title = f"{name} · {target.title}: " + ("not valid" if wrong else "valid")

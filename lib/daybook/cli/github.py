@@ -14,7 +14,7 @@ from daybook import checks, delivery, process, settings, ui
 from daybook import github as api
 from daybook.cli import arguments
 from daybook.errors import SettingsError
-from daybook.steps.hosts import Place
+from daybook.hosts.states import Place
 
 _STATES = {"online": ui.good, "offline": ui.bad}
 
@@ -121,7 +121,7 @@ def _piped() -> str:
 
 def _place(env: str, *, rehearse: bool) -> Place:
     place = Place.of(settings.find_root(), env, rehearse=rehearse)
-    checks.ask(place.target, {}, {}).require("run the same command again")
+    checks.run_checks(place.target, {}, {}).require("run the same command again")
     if not place.settings.github.path:
         raise SettingsError(
             f"{env} has no repository on GitHub.",

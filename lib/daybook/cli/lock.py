@@ -11,8 +11,8 @@ import click
 from daybook import aws, settings, target, ui
 from daybook.cli import arguments
 from daybook.errors import SettingsError, status_of
-from daybook.gates import rescue, turn
-from daybook.gates.lock import Seen
+from daybook.lock import environment_lock, recovery
+from daybook.lock.object_lock import LockState
 from daybook.run import Run
 from daybook.terraform import StateLock
 
@@ -35,11 +35,11 @@ def _rehearsed(command):
 def show(env: str, rehearse: bool, as_json: bool) -> None:
     """Show who holds ENV, and until when."""
     chosen, where = _place(env, rehearse)
-    seen = turn.lock_in(where, chosen.app, env).read()
+    seen = environment_lock.lock_in(where, chosen.app, env).read()
     state_lock = None
     # Who may read Daybook's lock need not be able to read Terraform's.
     with suppress(*aws.FAILURES):
-        state_lock = rescue.state_lock(where, chosen.app, env)
+        state_lock = recovery.state_lock(where, chosen.app, env)
     if as_json:
         click.echo(json.dumps(_facts(seen, state_lock)))
         return
@@ -73,13 +73,13 @@ def break_(env: str, reason: str, id: str | None, rehearse: bool) -> None:
         _remove_state_lock(env, id, reason, rehearse)
         return
     chosen, where = _place(env, rehearse)
-    held = turn.lock_in(where, chosen.app, env)
+    held = environment_lock.lock_in(where, chosen.app, env)
     seen = held.read()
     if seen is None or seen.is_over:
         click.echo(ui.text(_view(env, seen)))
         return
     run = Run("lock-break", _settings_of(env), rehearse=rehearse, parameters={"lock": env})
-    held.break_(turn.holder_of(run, reason))
+    held.break_(environment_lock.holder_of(run, reason))
     run.write("change", tool="daybook", what=f"broke the lock of {env}: {reason}")
     run.write("note", what="lock broken", holder=asdict(seen.holder), reason=reason)
     title = f"The lock of {env} is broken"
@@ -90,14 +90,14 @@ def break_(env: str, reason: str, id: str | None, rehearse: bool) -> None:
 def _remove_state_lock(env: str, id: str, reason: str, rehearse: bool) -> None:
     """Remove Terraform's own lock, which never runs out, while nobody else may change ENV."""
     chosen, where = _place(env, rehearse)
-    _require(env, id, rescue.state_lock(where, chosen.app, env))
+    _require(env, id, recovery.state_lock(where, chosen.app, env))
     run = Run("lock-break", _settings_of(env), rehearse=rehearse, parameters={"lock": env})
     try:
-        with turn.Turn(run, env).begun():
-            found = rescue.state_lock(where, chosen.app, env)
+        with environment_lock.EnvironmentLock(run, env).begun():
+            found = recovery.state_lock(where, chosen.app, env)
             if found is not None:  # Otherwise it was left by a run that is over: gone, and told.
                 _require(env, id, found)
-                rescue.remove_state_lock(where, chosen.app, found)
+                recovery.remove_state_lock(where, chosen.app, found)
                 said = f"removed Terraform's lock {id} on the state of {env}: {reason}"
                 run.write("change", tool="daybook", what=said)
     except BaseException as err:
@@ -128,17 +128,17 @@ def _place(env: str, rehearse: bool) -> tuple[settings.Settings, target.Target]:
 def _settings_of(env: str) -> str:
     """Return whose settings say where the account is, for the lock that all of them share."""
     known = settings.environments(settings.find_root())
-    return known[0] if env == turn.ACCOUNT and env not in known and known else env
+    return known[0] if env == environment_lock.ACCOUNT and env not in known and known else env
 
 
-def _view(env: str, seen: Seen | None) -> ui.Notice:
+def _view(env: str, seen: LockState | None) -> ui.Notice:
     if seen is None or seen.is_over:
         lines = tuple(seen.lines()) if seen else ()
         return ui.Notice(f"Nobody holds {env}", ui.good("free"), lines)
     return ui.Notice(f"{env} is held", ui.warn("locked"), tuple(seen.lines()))
 
 
-def _facts(seen: Seen | None, state_lock: StateLock | None) -> dict[str, object]:
+def _facts(seen: LockState | None, state_lock: StateLock | None) -> dict[str, object]:
     terraform = {"terraform": asdict(state_lock)} if state_lock else {}
     if seen is None:
         return {"held": False, **terraform}

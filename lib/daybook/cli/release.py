@@ -13,8 +13,9 @@ import click
 from daybook import checks, settings, ui
 from daybook.cli import arguments
 from daybook.errors import SettingsError
-from daybook.steps import hosts, rollback
-from daybook.steps.hosts import Place, Serving
+from daybook.hosts import states
+from daybook.hosts.states import HostState, Place
+from daybook.steps import rollback
 from daybook_release.printable import printable
 
 _RESULTS = {
@@ -44,15 +45,15 @@ def _on_hosts(command: Callable) -> Callable:
     @functools.wraps(command)
     def call(env: str, rehearse: bool, **given: Any) -> Any:
         place = Place.of(settings.find_root(), env, rehearse=rehearse)
-        checks.ask(place.target, {}, {}).require("run the same command again")
-        return command(env=env, found=hosts.look(place), **given)
+        checks.run_checks(place.target, {}, {}).require("run the same command again")
+        return command(env=env, found=states.host_states(place), **given)
 
     return call
 
 
 @release.command("list")
 @_on_hosts
-def list_(env: str, found: list[Serving], as_json: bool) -> None:
+def list_(env: str, found: list[HostState], as_json: bool) -> None:
     """List the releases of ENV, the newest first: who, when, from which run, with what result."""
     if as_json:
         _print_json({each.host.name: [asdict(one) for one in each.releases] for each in found})
@@ -66,7 +67,7 @@ def list_(env: str, found: list[Serving], as_json: bool) -> None:
 
 @release.command()
 @_on_hosts
-def current(env: str, found: list[Serving], as_json: bool) -> None:
+def current(env: str, found: list[HostState], as_json: bool) -> None:
     """Show what each host of ENV serves now, and what is going on there."""
     if as_json:
         _print_json({each.host.name: asdict(each.status) for each in found})
@@ -82,7 +83,7 @@ def current(env: str, found: list[Serving], as_json: bool) -> None:
 @release.command()
 @_on_hosts
 @click.argument("id", type=arguments.RELEASE, required=False)
-def show(env: str, found: list[Serving], id: str | None, as_json: bool) -> None:
+def show(env: str, found: list[HostState], id: str | None, as_json: bool) -> None:
     """Show one release of ENV, the current one by default, and how its compose file was changed."""
     serving = _of(found, id or "")
     said = serving.host.show(id or serving.status.current)
@@ -99,7 +100,7 @@ def show(env: str, found: list[Serving], id: str | None, as_json: bool) -> None:
 @click.argument("before", type=arguments.RELEASE, required=False)
 @click.argument("after", type=arguments.RELEASE, required=False)
 def diff(
-    env: str, found: list[Serving], before: str | None, after: str | None, as_json: bool
+    env: str, found: list[HostState], before: str | None, after: str | None, as_json: bool
 ) -> None:
     """Compare two releases of ENV: by default the one before the current one, and that one."""
     serving = _of(found, after or before or "")
@@ -116,7 +117,7 @@ def diff(
     click.echo(ui.text(ui.Table(title, ("", first.id, second.id), rows)))
 
 
-def _rows(serving: Serving) -> Iterator[tuple[object, ...]]:
+def _rows(serving: HostState) -> Iterator[tuple[object, ...]]:
     for each in serving.releases:
         result = _RESULTS.get(each.result, ui.busy)(each.result or "going on")
         when = each.at[:16].replace("T", " ")
@@ -127,7 +128,7 @@ def _rows(serving: Serving) -> Iterator[tuple[object, ...]]:
         yield (result, each.id, version, when, took, by, run, serving.host.name, each.error)
 
 
-def _known(serving: Serving) -> tuple[str, str, str]:
+def _known(serving: HostState) -> tuple[str, str, str]:
     now = serving.current
     return (
         (now.digest[:19], now.at[:16].replace("T", " "), now.by.partition(" <")[0])
@@ -136,7 +137,7 @@ def _known(serving: Serving) -> tuple[str, str, str]:
     )
 
 
-def _state(serving: Serving) -> ui.Status:
+def _state(serving: HostState) -> ui.Status:
     status = serving.status
     if status.deploying:
         return ui.busy("is being released")
@@ -147,7 +148,7 @@ def _state(serving: Serving) -> ui.Status:
     return ui.good("healthy") if status.healthy else ui.bad("not healthy")
 
 
-def _of(found: list[Serving], id: str) -> Serving:
+def _of(found: list[HostState], id: str) -> HostState:
     """Return the host that has a release; the first one where none is named."""
     for each in found:
         if not id or any(one.id == id for one in each.releases):
@@ -161,7 +162,7 @@ def _of(found: list[Serving], id: str) -> Serving:
     )
 
 
-def _release(serving: Serving, id: str) -> Any:
+def _release(serving: HostState, id: str) -> Any:
     return next(one for one in serving.releases if one.id == id)
 
 

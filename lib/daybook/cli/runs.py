@@ -19,8 +19,9 @@ from daybook.cli import arguments
 from daybook.cli import runs_tables as tables
 from daybook.errors import CommandFailed, SettingsError, VerifyFailed, printable
 from daybook.private_files import NoFile
-from daybook.record import archive, audit, compare, journal, record, summary, upload
-from daybook.record.archive import Archive, Filters, Row
+from daybook.record import compare, journal, seal, summary, upload, verification
+from daybook.record import search as records
+from daybook.record.search import Archive, Filters, Row
 
 
 @click.group()
@@ -40,7 +41,7 @@ def _filtered(command: Callable) -> Callable:
         chosen = {name: given.pop(name) or "" for name in Filters.__dataclass_fields__}
         return command(filters=Filters(**chosen), **given)
 
-    states = click.Choice((*journal.STATUSES, record.BROKEN))
+    states = click.Choice((*journal.STATUSES, seal.BROKEN))
     options = [
         click.option("-e", "--env", "environment", type=arguments.ENV),
         click.option("-s", "--step", type=arguments.STEP),
@@ -140,7 +141,11 @@ def verify(run: str | None, all_: bool, as_json: bool) -> None:
     Exit code 7 when a record is not, or something was not.
     """
     root = settings.find_root()
-    found = list(audit.verify_all(root)) if all_ else [audit.verify(Archive(root).find(run))]
+    found = (
+        list(verification.verify_all(root))
+        if all_
+        else [verification.verify(Archive(root).find(run))]
+    )
     if as_json:
         _print_json([asdict(verdict) for verdict in found])
     else:
@@ -160,8 +165,8 @@ def verify(run: str | None, all_: bool, as_json: bool) -> None:
 @_as_json
 def settle(as_json: bool) -> None:
     """Close runs whose kernel is gone, each with its true status."""
-    closed = record.settle(settings.find_root())
-    broken = [one for one in closed if one.status == record.BROKEN]
+    closed = seal.close_abandoned(settings.find_root())
+    broken = [one for one in closed if one.status == seal.BROKEN]
     if as_json:
         _print_json([{"run": one.folder.name, "status": one.status} for one in closed])
     else:
@@ -214,9 +219,9 @@ def export(names: tuple[str, ...], output: Path, as_json: bool) -> None:
     arguments.require_writable(output)
     root = settings.find_root()
     index = Archive(root)
-    folders = [index.find(name) for name in names] or sorted(record.runs_of(root))
-    extra = {root / "environments/signers", root / "runs" / record.REHEARSAL_SIGNERS}
-    extra |= set() if names else {folder.parent / record.HEAD for folder in folders}
+    folders = [index.find(name) for name in names] or sorted(seal.runs_of(root))
+    extra = {root / "environments/signers", root / "runs" / seal.REHEARSAL_SIGNERS}
+    extra |= set() if names else {folder.parent / seal.HEAD for folder in folders}
     with (
         open(output, "wb", opener=private_files.opener) as file,
         tarfile.open(fileobj=file, mode="w:gz") as tar,
@@ -231,7 +236,7 @@ def export(names: tuple[str, ...], output: Path, as_json: bool) -> None:
 
 def _show(found: list[Row], as_json: bool) -> None:
     if as_json:
-        _print_json(archive.as_json(found))
+        _print_json(records.as_json(found))
     else:
         _echo(tables.rows(found))
 
@@ -243,7 +248,7 @@ def _echo(view: ui.Shown) -> None:
 
 def _load(folder: Path) -> dict[str, Any]:
     """Return a run's record; of an open one, what its journal says by now."""
-    said = record.load(folder)
+    said = seal.load(folder)
     if said is None:
         path = folder / journal.NAME
         try:
@@ -251,8 +256,8 @@ def _load(folder: Path) -> dict[str, Any]:
             if not entries.header and not journal.is_unbegun(path):
                 raise ValueError("line 1 is no header")
         except (NoFile, ValueError) as err:
-            raise record.broken(folder, journal.NAME, err) from err
-        said = summary.summarise(entries) | {"status": archive.current(entries)}
+            raise seal.broken(folder, journal.NAME, err) from err
+        said = summary.summarise(entries) | {"status": records.current(entries)}
     return said
 
 

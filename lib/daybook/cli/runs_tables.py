@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from daybook import ui
-from daybook.record import audit, render
-from daybook.record.archive import Row
-from daybook.record.audit import Verdict
+from daybook.record import render, verification
 from daybook.record.compare import Comparison
+from daybook.record.search import Row
+from daybook.record.verification import Verdict
 
 _STATES = {
-    audit.INTACT: ui.good, audit.UNSIGNED: ui.warn, audit.BROKEN: ui.bad, audit.OPEN: ui.busy,
-    audit.UNAPPROVED: ui.bad,
+    verification.INTACT: ui.good, verification.UNSIGNED: ui.warn,
+    verification.BROKEN: ui.bad, verification.OPEN: ui.busy,
+    verification.UNAPPROVED: ui.bad,
     "succeeded": ui.good, "failed": ui.bad, "interrupted": ui.bad, "waiting": ui.warn,
     "running": ui.busy,
 }  # fmt: skip

@@ -17,12 +17,12 @@ import click
 from daybook import checks, dotenv, settings, target, ui
 from daybook.cli import arguments
 from daybook.errors import NOTHING_CHANGED, CommandFailed, SettingsError, status_of
-from daybook.gates.turn import Turn
+from daybook.lock.environment_lock import EnvironmentLock
 from daybook.record import provenance
 from daybook.run import Run
 from daybook.secrets import LIMIT_BYTES, Store, Version, problem_of
-from daybook.setting_types import MAX_SECRETS
 from daybook.settings import Settings
+from daybook.settings.types import MAX_SECRETS
 
 IMPORT_BYTES = 2 * MAX_SECRETS * LIMIT_BYTES
 """The most that `import` reads: every secret at its longest, and comments."""
@@ -45,7 +45,7 @@ class _Place:
         root = settings.find_root()
         chosen = settings.load(root, env)
         where = target.resolve(chosen, root, rehearse=rehearse)
-        checks.ask(where, {}, {}).require("run the same command again")
+        checks.run_checks(where, {}, {}).require("run the same command again")
         return cls(env, rehearse, chosen, Store(where, chosen.app, env))
 
     def require_declared(self, names: list[str]) -> None:
@@ -67,7 +67,7 @@ class _Place:
         parameters = {"names": ", ".join(names)}
         run = Run(f"secrets-{what}", self.env, rehearse=self.rehearse, parameters=parameters)
         try:
-            with Turn(run, self.env).begun():
+            with EnvironmentLock(run, self.env).begun():
                 yield run
         except BaseException as err:
             run.recorder.close(status_of(type(err).__name__), str(err))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook.record import record
+from daybook.record import seal
 
 _SECTIONS = ("parameters", "versions", "outputs", "git")
 _PLAIN = ("status", "step", "environment", "target", "account", "operator", "reason")
@@ -94,7 +94,7 @@ def _template(root: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -
     if first["path"] != second["path"]:
         return f"different notebooks: {first['path']} and {second['path']}"
     path = root / (second["path"] or "")
-    now = record.digest(path) if path.is_file() else None
+    now = seal.digest(path) if path.is_file() else None
     between = "the same" if first["sha256"] == second["sha256"] else "changed between the runs"
     since = "the same" if second["sha256"] == now else "changed since" if now else "gone since"
     return f"{between}, {since}" if between != since else "the same in both runs and now"

@@ -10,7 +10,7 @@ from pathlib import Path
 from daybook import aws
 from daybook.private_files import NoFile
 from daybook.record import journal
-from daybook.record.archive import Archive, Filters
+from daybook.record.search import Archive, Filters
 from daybook.target import Target
 
 

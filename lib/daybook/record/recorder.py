@@ -26,10 +26,10 @@ from typing import Any
 from daybook import liveness, private_files
 from daybook.errors import CommandFailed, explained
 from daybook.liveness import Life
-from daybook.record import provenance, record, signing, story
+from daybook.record import provenance, replay, seal, signing
 from daybook.record.journal import Journal
-from daybook.record.record import Closed
 from daybook.record.redact import Redactor
+from daybook.record.seal import Closed
 from daybook.record.tee import Ended, Tee, sha256
 
 _current: Recorder | None = None
@@ -145,7 +145,7 @@ class Recorder:
             self._tee.retire()
         with _undisturbed():
             try:
-                closed = record.close(
+                closed = seal.close(
                     self.folder,
                     status,
                     reason=reason or self._stopped(),
@@ -172,7 +172,7 @@ class Recorder:
     def tool(self, start: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap what starts processes, so that each tool is in the journal and its log is kept.
 
-        The log is written here and not by the warden: what it holds has passed the redactor.
+        The log is written here and not by the supervisor: what it holds has passed the redactor.
         """
 
         def run(args, *, on_line=None, log=None, private=False, **options):
@@ -268,16 +268,16 @@ def _keep_template(
     raw = template.read_bytes()
     notebook = json.loads(raw)
     clean = redactor.clean_value(notebook)
-    kept = folder / "attachments" / record.TEMPLATE
+    kept = folder / "attachments" / seal.TEMPLATE
     private_files.write(kept, json.dumps(clean, indent=1, ensure_ascii=False).encode())
     cells = [
-        {"place": place, "id": cell.get("id", ""), "sha256": sha256(story.source_of(cell))}
+        {"place": place, "id": cell.get("id", ""), "sha256": sha256(replay.source_of(cell))}
         for place, cell in enumerate(notebook["cells"])
         if cell["cell_type"] == "code"
     ]
     inside = template.resolve().is_relative_to(root.resolve())
     name = template.resolve().relative_to(root.resolve()) if inside else template.name
-    return {"path": str(name), "sha256": record.digest(template), "cells": cells}
+    return {"path": str(name), "sha256": seal.digest(template), "cells": cells}
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from daybook.record import story
+from daybook.record import replay
 from daybook.record.journal import Entries
 from daybook.record.plaintext import folded
-from daybook.record.story import Told
+from daybook.record.replay import CellExecution
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _IMAGES = ("image/png", "image/jpeg", "image/gif")
@@ -36,7 +36,7 @@ _TAGS = bleach.sanitizer.ALLOWED_TAGS | {
 
 def notebook(template: Mapping[str, Any], entries: Entries, record: Mapping[str, Any]) -> bytes:
     """Return the executed notebook; cells that did not run have no outputs and say so."""
-    told = story.tell(template, entries)
+    told = replay.replay(template, entries)
     facts = ("run", "step", "environment", "status", "start", "end")
     metadata = {
         name: value
@@ -59,7 +59,7 @@ def report(template: Mapping[str, Any], entries: Entries, record: Mapping[str, A
     )
     environment.filters |= {"duration": duration, "source": _highlight, "markdown": _markdown}
     environment.filters |= {"output": _output, "words": words, "moment": moment}
-    told = story.tell(template, entries)
+    told = replay.replay(template, entries)
     page = environment.get_template("report.html.j2").render(
         record=record, cells=told, failed=_failed(told), total=max(record["seconds"], 0.001)
     )
@@ -85,7 +85,7 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
-def _cell(told: Told, index: int) -> dict[str, Any]:
+def _cell(told: CellExecution, index: int) -> dict[str, Any]:
     identity = told.cell_id if told.cell_id and told.attempt <= 1 else f"daybook-{index}"
     cell = {"cell_type": told.kind, "id": identity, "metadata": {}, "source": told.source}
     if told.tags:
@@ -97,7 +97,7 @@ def _cell(told: Told, index: int) -> dict[str, Any]:
     return cell | {"execution_count": told.number or None, "outputs": list(told.outputs)}
 
 
-def _failed(told: list[Told]) -> Told | None:
+def _failed(told: list[CellExecution]) -> CellExecution | None:
     ran = [one for one in told if one.status in ("ok", "error", "cut") and one.number]
     last = max(ran, key=lambda one: one.number, default=None)
     return last if last and last.status != "ok" else None

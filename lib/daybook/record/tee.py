@@ -16,8 +16,8 @@ from contextlib import suppress
 from typing import Any
 
 from daybook.errors import CommandFailed
-from daybook.record.cell import Cell, Outputs
 from daybook.record.journal import Journal
+from daybook.record.outputs import Cell, Outputs
 from daybook.record.redact import Redactor
 
 Ended = dict[str, Any]

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from daybook import private_files
 from daybook.errors import VerifyFailed
-from daybook.record import record
+from daybook.record import seal
 
 _MARKS = ".pushed"
 
@@ -31,10 +31,10 @@ def pending(root: Path, bucket: str, account: str, environment: str = "*") -> It
 
     A rehearsal's account is the sandbox's, so none of them reaches a real bucket.
     """
-    for folder in sorted(record.runs_of(root, environment)):
+    for folder in sorted(seal.runs_of(root, environment)):
         if not _mark(folder, bucket).exists():
             with suppress(VerifyFailed):  # A broken one is for `verify` to tell.
-                closed = record.load(folder)
+                closed = seal.load(folder)
                 if closed and closed["account"] == account:
                     yield folder
 
@@ -56,8 +56,8 @@ def push_pending(root: Path, bucket: str, s3: Any, account: str, environment: st
 
 def push(folder: Path, bucket: str, s3: Any) -> None:
     """Upload one closed record; record.json goes last, so that its presence means complete."""
-    last = [folder / record.SIGNATURE, folder / record.NAME]
-    for path in [*record.files_of(folder), *(path for path in last if path.exists())]:
+    last = [folder / seal.SIGNATURE, folder / seal.NAME]
+    for path in [*seal.files_of(folder), *(path for path in last if path.exists())]:
         key = path.relative_to(folder.parent.parent).as_posix()
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         with path.open("rb") as body:

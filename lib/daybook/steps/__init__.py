@@ -10,7 +10,7 @@ from daybook.steps.first_deploy import FirstDeploy
 from daybook.steps.patch import Patch
 from daybook.steps.provision import Provision
 from daybook.steps.rollback import Rollback
-from daybook.steps.rotation import Rotation
+from daybook.steps.rotate_secret import RotateSecret
 from daybook.steps.teardown import Teardown
 
 __all__ = [
@@ -24,6 +24,6 @@ __all__ = [
     "Patch",
     "Provision",
     "Rollback",
-    "Rotation",
+    "RotateSecret",
     "Teardown",
 ]

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from daybook import amis, checks, ui
-from daybook.gates import gate
+from daybook import checks, ui
+from daybook.approval import gate
+from daybook.aws import images
 from daybook.steps import infrastructure
-from daybook.survey import Survey
+from daybook.steps.read_only import ReadOnlyStep
 
 
-class Ami(Survey):
+class Ami(ReadOnlyStep):
     """Compare the hosts' image with Debian's newest, and say the line that takes it."""
 
     name = "ami"
     next = "when it suits: daybook run provision -p env {env}, with that line committed"
 
-    def questions_here(self) -> Mapping[str, checks.Question]:
+    def questions_here(self) -> Mapping[str, checks.Check]:
         return {"terraform": infrastructure.terraform_is_there(self)}
 
-    def questions_there(self) -> Mapping[str, checks.Question]:
+    def questions_there(self) -> Mapping[str, checks.Check]:
         return {"Debian 13": self._is_offered}
 
     def make_plan(self) -> gate.Proposal:
         hosts = infrastructure.outputs(self)["instances"]
         newest = self._newest()
-        running = amis.of_instances(self.target, [host["id"] for host in hosts])
+        running = images.of_instances(self.target, [host["id"] for host in hosts])
         tasks = tuple(
             gate.Task("renew", host["name"], f"{_told(newest)} in place of {_told(image)}")
             for host in hosts
@@ -44,16 +45,16 @@ class Ami(Survey):
         )
         return ui.Notice(f"{self.run.title}: Debian has a newer image", ui.warn("newer"), lines)
 
-    def _newest(self) -> amis.Image | None:
-        return amis.newest(self.target, self.settings.instance.type)
+    def _newest(self) -> images.Image | None:
+        return images.newest(self.target, self.settings.instance.type)
 
-    def _is_offered(self, name: str) -> checks.Check:
+    def _is_offered(self, name: str) -> checks.CheckResult:
         found, kind = self._newest(), self.settings.instance.type
         fix = "correct instance.type in the settings, or the region"
-        return checks.Check(
+        return checks.CheckResult(
             name, f"for {kind}", _told(found) if found else "none", bool(found), fix
         )
 
 
-def _told(image: amis.Image) -> str:
+def _told(image: images.Image) -> str:
     return f"{image.id} of {image.created or 'unknown age'}"

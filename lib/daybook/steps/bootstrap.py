@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from daybook import aws, checks, place, reviews, terraform, ui
+from daybook import aws, checks, preconditions, reviews, terraform, ui
 from daybook.errors import VerifyFailed
-from daybook.gates import turn
-from daybook.step import Step
+from daybook.lock import environment_lock
 from daybook.steps import infrastructure
+from daybook.steps.base import Step
 
-STATE = terraform.lock.state_key("account", "default")
+STATE = terraform.state_lock.state_key("account", "default")
 """The account's own state, in the bucket that it describes."""
 SHARED_ROLES = ("plan", "push")
 """Those of terraform/account/github.tf that no environment has for itself."""
@@ -29,18 +29,18 @@ class Bootstrap(Step):
     name = "bootstrap"
     next = "daybook run provision -p env {env}"
 
-    def questions_here(self) -> Mapping[str, checks.Question]:
+    def questions_here(self) -> Mapping[str, checks.Check]:
         return {
             "terraform": infrastructure.terraform_is_there(self),
             "AWS provider": infrastructure.provider_is_locked(self, "account"),
             "state": infrastructure.state_is_saved(self, "account", "default"),
-            "github": place.github_is_agreed(self.root, self.env, self.settings),
+            "github": preconditions.github_is_agreed(self.root, self.env, self.settings),
         }
 
     @property
     def lock_name(self) -> str:
         """Return the lock of what all environments share."""
-        return turn.ACCOUNT
+        return environment_lock.ACCOUNT
 
     @property
     def bucket(self) -> str:
@@ -141,7 +141,7 @@ class Bootstrap(Step):
         return {
             "repository": github.repository,
             "application": github.application,
-            "branches": place.branches(self.root, self.env, self.settings),
+            "branches": preconditions.branches(self.root, self.env, self.settings),
             "makes_provider": tags is None or self._are_ours(tags),
         }
 

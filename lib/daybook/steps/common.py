@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from daybook import checks, signers, team
+from daybook import checks, signers
+from daybook.hosts import ssh_keys
 from daybook.settings import Settings
-from daybook.step import Step
+from daybook.steps.base import Step
 from daybook.target import Target, ssh_key
 
 BOOTSTRAP_FIRST = "daybook run bootstrap -p env {env}"
@@ -38,7 +39,7 @@ def team_keys(place: Place) -> list[str]:
     """Return the keys that hosts let in: those of environments/signers and the operator's own."""
     own = public_key(place).read_text(encoding="utf-8")
     hosts = f"{place.settings.app}-{place.env}"
-    return team.keys_for_hosts(own, team.public_keys(signers.load(place.root), hosts))
+    return ssh_keys.keys_for_hosts(own, ssh_keys.public_keys(signers.load(place.root), hosts))
 
 
 def public_key(place: Place) -> Path:
@@ -60,15 +61,15 @@ def known_hosts_path(place: Place) -> Path:
     return inventory.with_name(f"{inventory.name}.known_hosts")
 
 
-def secrets_are_set(step: Step) -> checks.Question:
+def secrets_are_set(step: Step) -> checks.Check:
     """Ask whether every secret that the settings declare has a value, and no other has."""
-    return checks.secrets_are(step.target, step.env, step.settings)
+    return checks.secrets_are_set(step.target, step.env, step.settings)
 
 
-def engine_answers(step: Step) -> checks.Question:
+def engine_answers(step: Step) -> checks.Check:
     """Ask the Docker engine that images are built with."""
     command = ("docker", "version", "--format", "{{.Server.Version}}")
     fix = "start Docker, or add yourself to the docker group"
-    return checks.tool_is(
+    return checks.tool_version(
         command, step.target.environ, fix, at_least=(20, 10), start=step.run.start
     )

@@ -8,10 +8,11 @@ from contextlib import suppress
 import httpx
 
 from daybook import checks, github, images, probe, ui
+from daybook.approval import gate
 from daybook.errors import DaybookError
-from daybook.gates import gate
-from daybook.step import Step
-from daybook.steps import common, infrastructure, playbooks, runners, whereabouts
+from daybook.hosts import located
+from daybook.steps import common, infrastructure, playbooks, runners
+from daybook.steps.base import Step
 
 CADDY_S = 30
 
@@ -22,24 +23,24 @@ class Configure(Step):
     name = "configure"
     next = "daybook run first-deploy -p env {env}"
 
-    def questions_here(self) -> Mapping[str, checks.Question]:
+    def questions_here(self) -> Mapping[str, checks.Check]:
         return {
             "ansible": playbooks.ansible_is_there(self),
-            "playbook": checks.file_is(
+            "playbook": checks.file_exists(
                 self.root / "ansible" / f"{self.env}.yml",
                 self.root,
                 f"write ansible/{self.env}.yml, as ansible/staging.yml is",
             ),
-            "SSH key": checks.file_is(
+            "SSH key": checks.file_exists(
                 self.run.ssh_key,
                 self.root,
                 "correct ssh_key in the settings, or set DAYBOOK_SSH_KEY",
             ),
         }
 
-    def questions_there(self) -> Mapping[str, checks.Question]:
+    def questions_there(self) -> Mapping[str, checks.Check]:
         return {
-            "inventory": whereabouts.are_known(self),
+            "inventory": located.are_known(self),
             "hosts": playbooks.hosts_are_running(self),
             "secrets": common.secrets_are_set(self),
             **({"runner": self._can_be_registered} if self._has_runner else {}),
@@ -78,11 +79,11 @@ class Configure(Step):
     def _has_runner(self) -> bool:
         return self.settings.deploy_via == "runner"
 
-    def _can_be_registered(self, name: str) -> checks.Check:
+    def _can_be_registered(self, name: str) -> checks.CheckResult:
         """Ask GitHub for the runners that it has, as who may register one."""
         here = github.repository(self.target, self.env, self.settings)
         known = ", ".join(f"{each.name} {each.status}" for each in here.runners())
-        return checks.Check(name, f"of {here.path}", known or "none yet", is_ok=True)
+        return checks.CheckResult(name, f"of {here.path}", known or "none yet", is_ok=True)
 
     def _registration(self) -> dict[str, object]:
         """Return what role github_runner is told: a token for an hour, and whom GitHub knows."""

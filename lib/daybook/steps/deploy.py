@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from daybook import aws, checks, images, settings, ui
+from daybook.approval import gate
 from daybook.errors import PreflightFailed
-from daybook.gates import gate
-from daybook.steps import common, hosts
-from daybook.steps.hosts import Serving
-from daybook.steps.releasing import Change, ReleaseStep, Releasing, repository
+from daybook.hosts import states
+from daybook.hosts.states import HostState
+from daybook.steps import common
+from daybook.steps.releasing import HostChange, ReleasePlan, ReleaseStep, repository
 from daybook_release.printable import LABEL_CHARS, printable
 
 COMMIT_LENGTH = 12
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImageRef:
     """An image that is to be served. origin: where its name came from."""
 
     digest: str
@@ -31,7 +32,7 @@ class Deploy(ReleaseStep):
     name = "deploy"
     next = "look at the page; to go back: daybook run rollback -p env {env}"
 
-    def questions_there(self) -> Mapping[str, checks.Question]:
+    def questions_there(self) -> Mapping[str, checks.Check]:
         return {**super().questions_there(), "image": self._image_is_there}
 
     def make_plan(self) -> gate.Proposal:
@@ -42,7 +43,7 @@ class Deploy(ReleaseStep):
             return ui.Notice(f"No changes: {self.env} serves this release", ui.OK)
         return deploy(self, plan.basis["digest"], plan)
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> ImageRef:
         """Return the image that the parameters ask for."""
         given = str(self.run.parameters.get("image") or "")
         if given in settings.environments(self.root):
@@ -51,7 +52,7 @@ class Deploy(ReleaseStep):
             self.root, "app", env=self.target.environ, start=self.run.start
         )
         digest = self._digest(name)
-        return Wanted(digest, self._version(name, digest), given or "the commit of app/ here")
+        return ImageRef(digest, self._version(name, digest), given or "the commit of app/ here")
 
     def _digest(self, name: str) -> str:
         app = self.settings.app
@@ -72,12 +73,12 @@ class Deploy(ReleaseStep):
             return printable(tag, LABEL_CHARS)
         return name[:COMMIT_LENGTH] if set(name) <= set("0123456789abcdef") else name
 
-    def _served_by(self, env: str) -> Wanted:
+    def _served_by(self, env: str) -> ImageRef:
         """Return what every host of another environment serves, and none of it by a tag."""
-        place = hosts.Place.of(self.root, env, rehearse=self.target.is_sandbox)
+        place = states.Place.of(self.root, env, rehearse=self.target.is_sandbox)
         found = {
             (each.current.digest, each.current.version) if each.current else ("", "nothing")
-            for each in hosts.look(place, self.run.start)
+            for each in states.host_states(place, self.run.start)
         }
         if len(found) != 1 or ("", "nothing") in found:
             raise PreflightFailed(
@@ -86,17 +87,17 @@ class Deploy(ReleaseStep):
                 next=f"daybook release current {env}",
             )
         digest, version = found.pop()
-        return Wanted(self._digest(digest), version, env)
+        return ImageRef(self._digest(digest), version, env)
 
-    def _image_is_there(self, name: str) -> checks.Check:
+    def _image_is_there(self, name: str) -> checks.CheckResult:
         found = self.wanted()
         observed = f"{found.version} {found.digest[:19]}, from {found.origin}"
-        return checks.Check(name, "in ECR", observed, is_ok=True)
+        return checks.CheckResult(name, "in ECR", observed, is_ok=True)
 
 
 def proposal(
-    step: ReleaseStep, wanted: Wanted, serving: Sequence[Serving], *, tasks: tuple = (), **basis
-) -> Releasing:
+    step: ReleaseStep, wanted: ImageRef, serving: Sequence[HostState], *, tasks: tuple = (), **basis
+) -> ReleasePlan:
     """Propose an image for each host that does not serve it with today's secrets and settings."""
     pinned = step.pinned()
     changing = [each for each in serving if not each.serves(wanted.digest, pinned)]
@@ -115,7 +116,7 @@ def proposal(
     }
     differences = tuple(row for each in changing for row in _differences(each, wanted, pinned))
     title = f"{step.run.title}: {wanted.version} from {wanted.origin}"
-    return Releasing(title, tasks, rests_on, differences)
+    return ReleasePlan(title, tasks, rests_on, differences)
 
 
 def deploy(step: ReleaseStep, digest: str, plan: gate.Proposal) -> ui.Shown:
@@ -123,15 +124,15 @@ def deploy(step: ReleaseStep, digest: str, plan: gate.Proposal) -> ui.Shown:
     image, secrets = f"{repository(step)}@{digest}", plan.basis["secrets"]
     named = {task.address for task in plan.changes if task.action == "release"}
 
-    def change(before: Serving) -> Change:
+    def change(before: HostState) -> HostChange:
         facts = {"by": step.by(), "run": step.run.id, "secrets": secrets}
-        return Change(before, lambda tell: before.host.deploy(image, on_progress=tell, **facts))
+        return HostChange(before, lambda tell: before.host.deploy(image, on_progress=tell, **facts))
 
     return step.roll([change(each) for each in step.look_around() if each.host.name in named])
 
 
 def _differences(
-    serving: Serving, wanted: Wanted, pinned: Mapping[str, int]
+    serving: HostState, wanted: ImageRef, pinned: Mapping[str, int]
 ) -> list[tuple[str, str, str]]:
     now = serving.current
     before = dict(now.secrets) if now else {}

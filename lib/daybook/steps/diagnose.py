@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 
-from daybook import aws, checks, github, probe, process, release, ui
+from daybook import aws, checks, github, probe, process, ui
+from daybook.approval import gate
 from daybook.errors import DaybookError, VerifyFailed
-from daybook.gates import gate
-from daybook.steps import hosts, infrastructure, whereabouts
-from daybook.survey import Survey
+from daybook.hosts import client, located, states
+from daybook.steps import infrastructure
+from daybook.steps.read_only import ReadOnlyStep
 
 FULL = 90
 """From here on a disk is called full, percent."""
@@ -25,7 +26,7 @@ FACTS = (
 
 
 @dataclass(frozen=True)
-class Seen:
+class Finding:
     """One thing that was looked at. next: what to do about it, "" when it is well."""
 
     what: str
@@ -34,14 +35,14 @@ class Seen:
 
 
 @dataclass(frozen=True, repr=False)
-class Sight(ui.Shown):
+class Diagnosis(ui.Shown):
     """All that was looked at, what is not well on top."""
 
     title: str
-    all: tuple[Seen, ...]
+    all: tuple[Finding, ...]
 
     @property
-    def ill(self) -> tuple[Seen, ...]:
+    def ill(self) -> tuple[Finding, ...]:
         """Return what is not well."""
         return tuple(each for each in self.all if each.next)
 
@@ -70,18 +71,18 @@ class Sight(ui.Shown):
         return ui.Table(self.title, ("status", "what", "seen", "next"), rows)
 
 
-class Diagnose(Survey):
+class Diagnose(ReadOnlyStep):
     """Look at all that lies between a visitor and the application, from outside inwards."""
 
     name = "diagnose"
     next = "nothing to do: {env} is well"
 
-    def questions_there(self) -> Mapping[str, checks.Question]:
-        return {"inventory": whereabouts.are_known(self)}
+    def questions_there(self) -> Mapping[str, checks.Check]:
+        return {"inventory": located.are_known(self)}
 
-    def make_plan(self) -> Sight:
+    def make_plan(self) -> Diagnosis:
         found = [*self._from_outside(), *self._hosts(), *self._runners()]
-        return Sight(self.run.title, tuple(found))
+        return Diagnosis(self.run.title, tuple(found))
 
     def look(self) -> ui.Shown:
         ill = self._plan.ill
@@ -93,46 +94,50 @@ class Diagnose(Survey):
             next=ill[0].next,
         )
 
-    def _from_outside(self) -> Iterator[Seen]:
+    def _from_outside(self) -> Iterator[Finding]:
         for name in self.settings.names:
             url = f"https://{name}/"
             try:
                 code = probe.fetch(url, self.target.environ).status_code
             except probe.NotYet as err:
-                yield Seen(url, str(err), "look at the rows about the hosts below")
+                yield Finding(url, str(err), "look at the rows about the hosts below")
                 continue
             is_well = code < 500
-            yield Seen(url, f"HTTP {code}", "" if is_well else f"daybook release list {self.env}")
+            yield Finding(
+                url, f"HTTP {code}", "" if is_well else f"daybook release list {self.env}"
+            )
 
-    def _hosts(self) -> Iterator[Seen]:
+    def _hosts(self) -> Iterator[Finding]:
         known = infrastructure.outputs(self)["instances"]
-        states = aws.instance_states(self.target, [host["id"] for host in known])
-        names = {host["name"]: states.get(host["id"], "gone") for host in known}
-        for host in hosts.of(self, self.run.start):
+        running = aws.instance_states(self.target, [host["id"] for host in known])
+        names = {host["name"]: running.get(host["id"], "gone") for host in known}
+        for host in states.of(self, self.run.start):
             state = names.get(host.name, "gone")
             if state != "running":
-                yield Seen(host.name, f"is {state}", "start it: aws ec2 start-instances")
+                yield Finding(host.name, f"is {state}", "start it: aws ec2 start-instances")
                 continue
             try:
                 yield self._release(host)
                 yield from self._facts(host)
             except DaybookError as err:
-                yield Seen(host.name, err.message, err.next or "look at its console")
+                yield Finding(host.name, err.message, err.next or "look at its console")
 
-    def _release(self, host: release.Host) -> Seen:
+    def _release(self, host: client.Host) -> Finding:
         status, what = host.status(), f"{host.name}: release"
         if status.interrupted:
             said = f"interrupted in {status.interrupted.get('phase')}"
-            return Seen(what, said, f"on {host.name}: sudo release repair")
+            return Finding(what, said, f"on {host.name}: sudo release repair")
         if status.maintenance:
-            return Seen(what, "maintenance is on", f"on {host.name}: sudo release maintenance off")
+            return Finding(
+                what, "maintenance is on", f"on {host.name}: sudo release maintenance off"
+            )
         if not status.current:
-            return Seen(what, "nothing yet", f"daybook run first-deploy -p env {self.env}")
+            return Finding(what, "nothing yet", f"daybook run first-deploy -p env {self.env}")
         said = f"{status.current}, version {status.serving_version or 'unknown'}"
         hint = f"daybook run rollback -p env {self.env}"
-        return Seen(what, said, "" if status.healthy else hint)
+        return Finding(what, said, "" if status.healthy else hint)
 
-    def _facts(self, host: release.Host) -> Iterator[Seen]:
+    def _facts(self, host: client.Host) -> Iterator[Finding]:
         said: list[str] = []
         start: process.Start = self.run.start
         start(host.ssh(FACTS), env=self.target.environ, on_line=said.append, timeout_s=LOOK_S)
@@ -140,14 +145,14 @@ class Diagnose(Survey):
         configure = f"daybook run configure -p env {self.env}"
         full = int(disk.strip().rstrip("%"))
         prune = f"on {host.name}: sudo release prune; or a larger disk_gib"
-        yield Seen(f"{host.name}: disk", f"{full} % full", "" if full < FULL else prune)
+        yield Finding(f"{host.name}: disk", f"{full} % full", "" if full < FULL else prune)
         for unit, state in (("docker", docker), ("caddy", caddy)):
-            yield Seen(f"{host.name}: {unit}", state, "" if state == "active" else configure)
+            yield Finding(f"{host.name}: {unit}", state, "" if state == "active" else configure)
         if self._has_runner:
             told = "; ".join([runner, *words[-1:]])
-            yield Seen(f"{host.name}: runner", told, "" if runner == "active" else configure)
+            yield Finding(f"{host.name}: runner", told, "" if runner == "active" else configure)
 
-    def _runners(self) -> Iterator[Seen]:
+    def _runners(self) -> Iterator[Finding]:
         """Give what GitHub says of each host's runner."""
         if not self._has_runner:
             return
@@ -155,15 +160,15 @@ class Diagnose(Survey):
             here = github.repository(self.target, self.env, self.settings)
             known = {each.name: each for each in here.runners()}
         except DaybookError as err:
-            yield Seen("GitHub", err.message, err.next or "try again")
+            yield Finding("GitHub", err.message, err.next or "try again")
             return
-        for host in hosts.of(self, self.run.start):
+        for host in states.of(self, self.run.start):
             found = known.get(host.name)
             said = "does not know it" if found is None else found.status
             said += ", busy" if found and found.busy else ""
             is_well = found is not None and found.status == "online"
             fix = f"daybook run configure -p env {self.env}"
-            yield Seen(f"{host.name}: GitHub", said, "" if is_well else fix)
+            yield Finding(f"{host.name}: GitHub", said, "" if is_well else fix)
 
     @property
     def _has_runner(self) -> bool:

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
 
-from daybook import ansible, aws, checks, disks, leftovers, orphans, terraform, ui
+from daybook import ansible, aws, checks, terraform, ui
+from daybook.aws import instances, orphans, owned
 from daybook.errors import CommandFailed, VerifyFailed
+from daybook.hosts import located
 from daybook.record import history
-from daybook.steps import common, infrastructure, whereabouts
+from daybook.steps import common, infrastructure
 from daybook.steps.configure import Configure
-from daybook.survey import Survey
+from daybook.steps.read_only import ReadOnlyStep
 
 SEEN = {"changed": "would change", "failed": "cannot be checked", "unreachable": "is unreachable"}
 
@@ -56,7 +58,7 @@ class Findings(ui.Shown):
         return ui.Table(f"{self.title}: {len(rows)} differences", columns, rows, ui.WARNING)
 
 
-class Drift(Survey):
+class Drift(ReadOnlyStep):
     """Compare an environment with terraform/ and ansible/, and tell who last changed what differs.
 
     Fit for a nightly job: exit code 0 without drift, 7 with a list of it.
@@ -65,18 +67,18 @@ class Drift(Survey):
     name = "drift"
     next = "nothing to do: {env} is as its code says"
 
-    def questions_here(self) -> Mapping[str, checks.Question]:
+    def questions_here(self) -> Mapping[str, checks.Check]:
         return {
             "terraform": infrastructure.terraform_is_there(self),
             **Configure.questions_here(self),
         }
 
-    def questions_there(self) -> Mapping[str, checks.Question]:
+    def questions_there(self) -> Mapping[str, checks.Check]:
         fix = common.BOOTSTRAP_FIRST.format(env=self.env)
         bucket = aws.state_bucket(self.target, self.settings.app)
         return {
-            "state bucket": checks.bucket_is(self.target, bucket, fix),
-            "inventory": whereabouts.are_known(self),
+            "state bucket": checks.bucket_exists(self.target, bucket, fix),
+            "inventory": located.are_known(self),
         }
 
     def make_plan(self) -> Findings:
@@ -121,16 +123,16 @@ class Drift(Survey):
     def _strangers(self, described: Mapping) -> Iterator[Difference]:
         """Give what is there in the environment's name, and Terraform knows nothing of."""
         settings, state = self.settings, json.dumps(described.get("prior_state", {}))
-        for thing in orphans.strangers(self.target, settings, self.env, state):
+        for thing in orphans.unmanaged(self.target, settings, self.env, state):
             yield Difference("AWS", thing, "is not in the code", id=thing.split()[-1])
-        for rule in leftovers.rules(self.target, settings.app, self.env):
+        for rule in owned.rules(self.target, settings.app, self.env):
             if f'"{rule.id}"' not in state:
                 what = f"a rule of security group {rule.group}"
                 yield Difference("AWS", what, "is not in the code", rule.says, rule.group)
 
     def _asleep(self, hosts: list[dict]) -> Iterator[Difference]:
         """Give the hosts that do not run: Ansible cannot look at them."""
-        found = disks.hosts(self.target, self.settings.app, self.env)
+        found = instances.hosts(self.target, self.settings.app, self.env)
         states = {host.id: host.state for host in found}
         for host in hosts:
             if (state := states.get(host["id"], "gone")) != "running":
@@ -152,7 +154,7 @@ class Drift(Survey):
             try:
                 ansible.play(
                     self.root / "ansible" / f"{self.env}.yml",
-                    inventory=whereabouts.refresh(self),
+                    inventory=located.refresh(self),
                     env=self.target.environ,
                     private_key=self.run.ssh_key,
                     project_dir=self.root,

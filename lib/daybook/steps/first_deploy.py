@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from daybook import aws, checks, compose, delivery, images, process, ui
+from daybook.approval import gate
 from daybook.errors import ApplyFailed
-from daybook.gates import gate
 from daybook.steps import common
-from daybook.steps.deploy import Wanted, deploy, proposal
+from daybook.steps.deploy import ImageRef, deploy, proposal
 from daybook.steps.releasing import ReleaseStep
 from daybook_release import caddyfile
 
@@ -24,22 +24,22 @@ class FirstDeploy(ReleaseStep):
     name = "first-deploy"
     next = "open the page; for releases by git push: daybook github workflow {env} CHECKOUT"
 
-    def questions_here(self) -> Mapping[str, checks.Question]:
+    def questions_here(self) -> Mapping[str, checks.Check]:
         dockerfile = self.root / "app" / "Dockerfile"
         return {
             **super().questions_here(),
-            "docker": checks.tool_is(
+            "docker": checks.tool_version(
                 ("docker", "--version"),
                 self.target.environ,
                 "apt install docker-cli",
                 at_least=(20, 10),
             ),
-            "Dockerfile": checks.file_is(dockerfile, self.root, "write app/Dockerfile"),
+            "Dockerfile": checks.file_exists(dockerfile, self.root, "write app/Dockerfile"),
             "compose.yaml": self._can_be_released,
             "Caddyfile": self._caddyfile_can_be_released,
         }
 
-    def questions_there(self) -> Mapping[str, checks.Question]:
+    def questions_there(self) -> Mapping[str, checks.Check]:
         return {**super().questions_there(), "Docker engine": self._engine_answers}
 
     def make_plan(self) -> gate.Proposal:
@@ -48,7 +48,7 @@ class FirstDeploy(ReleaseStep):
         build = gate.Task("build and push", f"{self.settings.app}:{version}", "app/")
         return proposal(
             self,
-            Wanted(digest, version, "app/"),
+            ImageRef(digest, version, "app/"),
             self.look_around(),
             tasks=(*(() if digest else (build,)), *self._workflow()),
             app=images.tree_hash(self.root / "app"),
@@ -121,35 +121,39 @@ class FirstDeploy(ReleaseStep):
     def _version(self) -> str:
         return images.version_of(self.root, "app", env=self.target.environ, start=self.run.start)
 
-    def _can_be_released(self, name: str) -> checks.Check:
+    def _can_be_released(self, name: str) -> checks.CheckResult:
         """Hold the compose file to the rules that the host's program has too."""
         path = self.root / "app" / "compose.yaml"
         if not path.is_file():
-            return checks.file_is(path, self.root, "write app/compose.yaml")(name)
+            return checks.file_exists(path, self.root, "write app/compose.yaml")(name)
         problems = compose.read(path, self.settings.secrets).problems
         fix = f"mend app/{path.name}; see docs/releases.md"
         observed = "; ".join(problems) or "can be"
-        return checks.Check(name, "can be released without downtime", observed, not problems, fix)
+        return checks.CheckResult(
+            name, "can be released without downtime", observed, not problems, fix
+        )
 
-    def _caddyfile_can_be_released(self, name: str) -> checks.Check:
+    def _caddyfile_can_be_released(self, name: str) -> checks.CheckResult:
         """Check the application's Caddyfile, if it has one, as a host checks its words."""
         path = self.root / "app" / images.CARRIED["daybook.caddyfile"]
         if not path.is_file():
-            return checks.Check(name, "can be released", "Daybook's own", is_ok=True)
+            return checks.CheckResult(name, "can be released", "Daybook's own", is_ok=True)
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            return checks.Check(name, "UTF-8", "another encoding", False, f"convert app/{name}")
+            return checks.CheckResult(
+                name, "UTF-8", "another encoding", False, f"convert app/{name}"
+            )
         found = caddyfile.check(text, self.settings.names)
         observed = "; ".join(map(str, found)) or "can be"
         fix = f"correct app/{name}; see docs/releases.md"
-        return checks.Check(name, "can be released", observed, not found, fix)
+        return checks.CheckResult(name, "can be released", observed, not found, fix)
 
-    def _engine_answers(self, name: str) -> checks.Check:
+    def _engine_answers(self, name: str) -> checks.CheckResult:
         """Ask for the engine that builds, unless there is nothing to build."""
         version = self._version()
         if aws.image_digest(self.target, self.settings.app, version):
-            return checks.Check(name, "not needed", f"ECR has {version}", is_ok=True)
+            return checks.CheckResult(name, "not needed", f"ECR has {version}", is_ok=True)
         return common.engine_answers(self)(name)
 
 

@@ -8,34 +8,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from daybook import aws, checks, orphans, terraform, ui
+from daybook import aws, checks, terraform, ui
+from daybook.aws import orphans
 from daybook.errors import PreflightFailed
-from daybook.gates import turn
-from daybook.step import Step
-from daybook.steps import common, tasks
+from daybook.lock import environment_lock
+from daybook.steps import common
+from daybook.steps.base import Step
+from daybook.terraform import extra_changes
 
 
 class TerraformStep(Step):
     """A step that plans and applies terraform/environment."""
 
-    def questions_here(self) -> Mapping[str, checks.Question]:
+    def questions_here(self) -> Mapping[str, checks.Check]:
         return {
             "terraform": terraform_is_there(self),
             "AWS provider": provider_is_locked(self, "environment"),
             "state": state_is_saved(self, "environment", self.env),
-            "SSH public key": checks.file_is(
+            "SSH public key": checks.file_exists(
                 common.public_key(self),
                 self.root,
                 "ssh-keygen -t ed25519, or correct ssh_key in the settings",
             ),
         }
 
-    def questions_there(self) -> Mapping[str, checks.Question]:
+    def questions_there(self) -> Mapping[str, checks.Check]:
         fix = common.BOOTSTRAP_FIRST.format(env=self.env)
         bucket = aws.state_bucket(self.target, self.settings.app)
         return {
-            "state bucket": checks.bucket_is(self.target, bucket, fix),
-            "DNS zone": checks.zone_is(self.target, self.settings.zone, fix),
+            "state bucket": checks.bucket_exists(self.target, bucket, fix),
+            "DNS zone": checks.zone_exists(self.target, self.settings.zone, fix),
             "IAM boundary": boundary_is_there(self, fix),
         }
 
@@ -43,14 +45,14 @@ class TerraformStep(Step):
         tool = environment_terraform(self)
         tool.init(backend(self))
         plan = plan_terraform(self, tool, environment_variables(self), destroy=destroy)
-        return tasks.added(require_its_own(self, plan), self.tasks(plan))
+        return extra_changes.added(require_its_own(self, plan), self.tasks(plan))
 
     def apply_plan(self, plan: terraform.Plan) -> terraform.Applied:
         """Do the plan's tasks, then apply it."""
-        tasks.require_the_same(plan, self.tasks(plan))
+        extra_changes.require_the_same(plan, self.tasks(plan))
         self.prepare()
         for change in plan.changes:
-            if change.action == tasks.REMOVE:
+            if change.action == extra_changes.REMOVE:
                 orphans.remove(self.target, self.settings, change.address)
                 self.run.write("change", tool="aws", action=change.action, what=change.address)
                 self.turn.require()
@@ -64,7 +66,7 @@ class TerraformStep(Step):
         state = aws.state_text(self.target, *self._state())
         left = orphans.find(self.target, self.settings, self.env, state)
         reason = "left by an interrupted run: not in the state"
-        return [terraform.Change(each, tasks.REMOVE, reason=reason) for each in left]
+        return [terraform.Change(each, extra_changes.REMOVE, reason=reason) for each in left]
 
     def state(self) -> str:
         return aws.state_version(self.target, *self._state())
@@ -133,9 +135,9 @@ def apply_terraform(
         return tool.apply(plan, on_event=on_event)
 
 
-def terraform_is_there(step: Step) -> checks.Question:
+def terraform_is_there(step: Step) -> checks.Check:
     """Ask for a Terraform that the configuration works with."""
-    return checks.tool_is(
+    return checks.tool_version(
         ("terraform", "version"),
         step.target.environ,
         common.MAKE_SETUP,
@@ -145,32 +147,32 @@ def terraform_is_there(step: Step) -> checks.Question:
     )
 
 
-def provider_is_locked(step: Step, folder: str) -> checks.Question:
+def provider_is_locked(step: Step, folder: str) -> checks.Check:
     """Ask for an AWS provider that the configuration was tried with; init takes the locked one."""
     lock = step.root / "terraform" / folder / ".terraform.lock.hcl"
 
-    def question(name: str) -> checks.Check:
+    def question(name: str) -> checks.CheckResult:
         found = re.search(r'version\s*=\s*"(5\.([0-9]+)\.[0-9]+|[^"]*)"', lock.read_text("utf-8"))
         is_ok = bool(found and found[2]) and int(found[2]) >= 100
         observed = found[1] if found else "no version in .terraform.lock.hcl"
         fix = f"git checkout terraform/{folder}/.terraform.lock.hcl"
-        return checks.Check(name, ">= 5.100, < 6", observed, is_ok, fix)
+        return checks.CheckResult(name, ">= 5.100, < 6", observed, is_ok, fix)
 
     return question
 
 
-def boundary_is_there(step: Step, fix: str) -> checks.Question:
+def boundary_is_there(step: Step, fix: str) -> checks.Check:
     """Check for the policy that bounds the environment's roles, which bootstrap makes."""
     policy = f"{common.prefix(step)}-boundary"
 
-    def question(name: str) -> checks.Check:
+    def question(name: str) -> checks.CheckResult:
         is_ok = aws.policy_exists(step.target, policy)
-        return checks.Check(name, policy, "there" if is_ok else "missing", is_ok, fix)
+        return checks.CheckResult(name, policy, "there" if is_ok else "missing", is_ok, fix)
 
     return question
 
 
-def state_is_saved(step: Step, folder: str, workspace: str) -> checks.Question:
+def state_is_saved(step: Step, folder: str, workspace: str) -> checks.Check:
     """Ask whether an interrupted apply left a state that could not be saved."""
     kept = terraform.unsaved_state(step.root / "terraform" / folder, workspace)
     init = shlex.join(terraform.init_command(backend(step)))
@@ -181,10 +183,10 @@ def state_is_saved(step: Step, folder: str, workspace: str) -> checks.Question:
         "with terraform show, and import by hand what only this one knows"
     )
 
-    def question(name: str) -> checks.Check:
+    def question(name: str) -> checks.CheckResult:
         is_ok = not kept.exists()
         observed = "nothing left to push" if is_ok else f"{kept.name} holds what was done"
-        return checks.Check(name, "nothing left to push", observed, is_ok, fix)
+        return checks.CheckResult(name, "nothing left to push", observed, is_ok, fix)
 
     return question
 
@@ -206,9 +208,11 @@ def _terraform(step: Step, folder: Path, workspace: str) -> terraform.Terraform:
         env={**step.target.environ, **terraform.mirror_config(step.root)},
         data_dir=data_dir(step, folder.name, workspace),
         start=step.run.start,
-        log=step.run.folder / "attachments" / terraform.lock.LOG,
+        log=step.run.folder / "attachments" / terraform.state_lock.LOG,
         on_lock=step.turn.note_state_lock,
-        unlock=unlock_command(step, turn.ACCOUNT if workspace == "default" else step.env),
+        unlock=unlock_command(
+            step, environment_lock.ACCOUNT if workspace == "default" else step.env
+        ),
     )
 
 
@@ -229,7 +233,7 @@ def data_dir(place: common.Place, folder: str, workspace: str) -> Path:
 def state_of(place: common.Place) -> tuple[str, str]:
     """Return the bucket and key of an environment's state."""
     bucket = aws.state_bucket(place.target, place.settings.app)
-    return bucket, terraform.lock.state_key("environment", place.env)
+    return bucket, terraform.state_lock.state_key("environment", place.env)
 
 
 def backend(place: common.Place) -> dict[str, str]:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 
 from daybook import ansible, checks, probe, ui
+from daybook.approval import gate
 from daybook.errors import CommandFailed, VerifyFailed
-from daybook.gates import gate
-from daybook.step import Step
-from daybook.steps import common, infrastructure, playbooks, whereabouts
+from daybook.hosts import located
+from daybook.steps import common, infrastructure, playbooks
+from daybook.steps.base import Step
 from daybook.steps.configure import Configure
 
 READ = "patches : Read what is pending"
@@ -24,12 +25,12 @@ class Patch(Step):
     name = "patch"
     next = "nothing to do: {env} is up to date"
 
-    def questions_here(self) -> Mapping[str, checks.Question]:
+    def questions_here(self) -> Mapping[str, checks.Check]:
         return Configure.questions_here(self)
 
-    def questions_there(self) -> Mapping[str, checks.Question]:
+    def questions_there(self) -> Mapping[str, checks.Check]:
         return {
-            "inventory": whereabouts.are_known(self),
+            "inventory": located.are_known(self),
             "hosts": playbooks.hosts_are_running(self),
         }
 

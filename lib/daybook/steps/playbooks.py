@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from daybook import ansible, aws, checks, ui
-from daybook.step import Step
-from daybook.steps import common, infrastructure, whereabouts
+from daybook.hosts import located
+from daybook.steps import common, infrastructure
+from daybook.steps.base import Step
 
 
 def play(
@@ -34,7 +35,7 @@ def played(
     """Play a playbook on the environment's hosts; nothing is shown or recorded here."""
     return ansible.play(
         step.root / "ansible" / playbook,
-        inventory=whereabouts.refresh(step),
+        inventory=located.refresh(step),
         env=step.target.environ,
         variables=variables,
         private_key=step.run.ssh_key,
@@ -44,9 +45,9 @@ def played(
     )
 
 
-def ansible_is_there(step: Step) -> checks.Question:
+def ansible_is_there(step: Step) -> checks.Check:
     """Ask for an Ansible that the playbooks work with."""
-    return checks.tool_is(
+    return checks.tool_version(
         ("ansible-playbook", "--version"),
         step.target.environ,
         common.MAKE_SETUP,
@@ -56,14 +57,16 @@ def ansible_is_there(step: Step) -> checks.Question:
     )
 
 
-def hosts_are_running(step: Step) -> checks.Question:
+def hosts_are_running(step: Step) -> checks.Check:
     """Ask whether every host of the environment runs."""
 
-    def question(name: str) -> checks.Check:
+    def question(name: str) -> checks.CheckResult:
         ids = [host["id"] for host in infrastructure.outputs(step)["instances"]]
         states = aws.instance_states(step.target, ids)
         observed = ", ".join(f"{key} {state}" for key, state in sorted(states.items()))
         is_ok = set(states.values()) == {"running"}
-        return checks.Check(name, "running", observed, is_ok, "start it: aws ec2 start-instances")
+        return checks.CheckResult(
+            name, "running", observed, is_ok, "start it: aws ec2 start-instances"
+        )
 
     return question

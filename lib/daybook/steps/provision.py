@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from daybook import aws, disks, inventory, probe, terraform, ui
+from daybook import aws, probe, terraform, ui
+from daybook.aws import instances
 from daybook.errors import ApplyFailed, PreflightFailed, VerifyFailed
-from daybook.steps import infrastructure, tasks, whereabouts
+from daybook.hosts import inventory, located
+from daybook.steps import infrastructure
+from daybook.terraform import extra_changes
 
 MACHINE_S = 180
 """How long a machine may take to boot and to be seen: EC2 takes about a minute."""
@@ -50,10 +53,10 @@ class Provision(infrastructure.TerraformStep):
     def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
         applied = super().apply_plan(plan)
         hosts = infrastructure.hidden_outputs(self)["instances"]
-        known = whereabouts.kept(self)
+        known = located.kept(self)
         keys = {host["id"]: self._host_keys(host, known) for host in hosts}
-        whereabouts.keep(self, inventory.known_hosts(hosts, keys))
-        whereabouts.refresh(self)
+        located.keep(self, inventory.known_hosts(hosts, keys))
+        located.refresh(self)
         return applied
 
     def look(self) -> ui.Shown:
@@ -62,7 +65,7 @@ class Provision(infrastructure.TerraformStep):
         rows += [self._dns_row(name, found["instances"]) for name in found["names"]]
         return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)
 
-    def _stopped_hosts(self, plan: terraform.Plan) -> list[disks.Host]:
+    def _stopped_hosts(self, plan: terraform.Plan) -> list[instances.Instance]:
         """Return the stopped hosts in Terraform's state that the plan neither ends nor replaces."""
         losing = {
             change.name
@@ -72,16 +75,16 @@ class Provision(infrastructure.TerraformStep):
         state = aws.state_text(self.target, *self._state())
         return [
             host
-            for host in disks.hosts(self.target, self.settings.app, self.env)
+            for host in instances.hosts(self.target, self.settings.app, self.env)
             if host.state in ("stopping", "stopped")
             and f'"{host.id}"' in state
             and host.name not in losing
         ]
 
-    def _start(self, hosts: list[disks.Host]) -> None:
+    def _start(self, hosts: list[instances.Instance]) -> None:
         try:
             self.turn.require()
-            disks.start(self.target, [host.id for host in hosts])
+            instances.start(self.target, [host.id for host in hosts])
         except aws.FAILURES as err:
             names = ", ".join(host.name for host in hosts)
             raise ApplyFailed(
@@ -101,7 +104,7 @@ class Provision(infrastructure.TerraformStep):
                 timeout_s=MACHINE_S,
             )
         except VerifyFailed as err:
-            health = disks.health(self.target, host["id"])
+            health = instances.health(self.target, host["id"])
             err.details += (f"{host['name']} ({host['id']}) is {health}",)
             err.next = (
                 f"look at its console, or stop it in EC2: daybook run provision -p env {self.env} "
@@ -144,7 +147,7 @@ class Provision(infrastructure.TerraformStep):
 
 def require_hosts_stay(plan: terraform.Plan, env: str) -> None:
     """Refuse to lose a protected host: the provider would lift its protection without a word."""
-    losing = ("replace", "destroy", tasks.REMOVE)
+    losing = ("replace", "destroy", extra_changes.REMOVE)
     lost = [c for c in plan.changes if c.action in losing and c.address.startswith(HOSTS)]
     if lost:
         raise PreflightFailed(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from daybook import aws, checks, probe, release, secrets, ui
+from daybook import aws, checks, probe, secrets, ui
+from daybook.approval import gate
 from daybook.errors import DaybookError, Interrupted, VerifyFailed
-from daybook.gates import gate
+from daybook.hosts import client, located, states
+from daybook.hosts.states import HostState
 from daybook.record import provenance
-from daybook.step import Step
-from daybook.steps import common, hosts, playbooks, whereabouts
-from daybook.steps.hosts import Serving
+from daybook.steps import common, playbooks
+from daybook.steps.base import Step
 from daybook_release import document, rules
 from daybook_release.printable import LABEL_CHARS, printable
 
@@ -20,7 +21,7 @@ STOP = "sudo release stop"
 
 
 @dataclass(frozen=True, repr=False)
-class Releasing(gate.Proposal):
+class ReleasePlan(gate.Proposal):
     """A proposal that says besides what will be different. differences: what, now, then."""
 
     differences: tuple[tuple[str, str, str], ...] = ()
@@ -34,11 +35,11 @@ class Releasing(gate.Proposal):
 
 
 @dataclass(frozen=True)
-class Change:
+class HostChange:
     """What is to be done on one host, and what it serves until then."""
 
-    before: Serving
-    do: Callable[[release.OnProgress], release.Release]
+    before: HostState
+    do: Callable[[client.OnProgress], client.Release]
 
 
 class ReleaseStep(Step):
@@ -48,25 +49,25 @@ class ReleaseStep(Step):
         super().__init__(env, **parameters)
         self._released: dict[str, str] = {}
 
-    def questions_here(self) -> Mapping[str, checks.Question]:
+    def questions_here(self) -> Mapping[str, checks.Check]:
         key_fix = "correct ssh_key in the settings, or set DAYBOOK_SSH_KEY"
         return {
-            "SSH key": checks.file_is(self.run.ssh_key, self.root, key_fix),
+            "SSH key": checks.file_exists(self.run.ssh_key, self.root, key_fix),
         }
 
-    def questions_there(self) -> Mapping[str, checks.Question]:
+    def questions_there(self) -> Mapping[str, checks.Check]:
         bootstrap = common.BOOTSTRAP_FIRST.format(env=self.env)
         return {
-            "inventory": whereabouts.are_known(self),
+            "inventory": located.are_known(self),
             "hosts": playbooks.hosts_are_running(self),
-            "ECR repository": checks.repository_is(self.target, self.settings.app, bootstrap),
+            "ECR repository": checks.repository_exists(self.target, self.settings.app, bootstrap),
             "secrets": common.secrets_are_set(self),
             "release program": self._program_answers,
         }
 
-    def look_around(self) -> list[Serving]:
+    def look_around(self) -> list[HostState]:
         """Return what each host serves."""
-        return hosts.look(self, self.run.start)
+        return states.host_states(self, self.run.start)
 
     def pinned(self) -> dict[str, int]:
         """Return the version of each secret's value now: {"DATABASE_URL": 3}."""
@@ -79,10 +80,10 @@ class ReleaseStep(Step):
         named = " ".join(filter(None, (who["name"], who["email"] and f"<{who['email']}>")))
         return named or who["user"]
 
-    def roll(self, changes: Sequence[Change]) -> ui.Table:
+    def roll(self, changes: Sequence[HostChange]) -> ui.Table:
         """Change host after host; at the first failure, bring those back that were changed."""
         rows: list[tuple[object, ...]] = []
-        done: list[Change] = []
+        done: list[HostChange] = []
         with ui.Progress(f"release, {self.env}") as progress:
             for change in changes:
                 host = change.before.host
@@ -109,7 +110,7 @@ class ReleaseStep(Step):
         title = f"{self.run.title}: seen from outside"
         return ui.Table(title, ("status", "what", "version", "host"), rows)
 
-    def _require_released(self, serving: Serving) -> None:
+    def _require_released(self, serving: HostState) -> None:
         """Refuse a host that serves nothing, or not what this run has released there."""
         expected = self._released.get(serving.host.name, serving.status.current)
         if serving.current is None or serving.status.current != expected:
@@ -119,7 +120,7 @@ class ReleaseStep(Step):
         if not serving.status.healthy:
             raise self._differs(serving, f"{serving.version}, healthy", "not healthy")
 
-    def _differs(self, serving: Serving, expected: str, observed: str) -> VerifyFailed:
+    def _differs(self, serving: HostState, expected: str, observed: str) -> VerifyFailed:
         return VerifyFailed(
             f"{serving.host.name} does not serve what was released.",
             expected=expected,
@@ -128,18 +129,18 @@ class ReleaseStep(Step):
             next=f"daybook release list {self.env}",
         )
 
-    def _program_answers(self, name: str) -> checks.Check:
+    def _program_answers(self, name: str) -> checks.CheckResult:
         """Ask each host's program what it serves, and whether somebody releases right now."""
-        states = {host.name: host.status() for host in hosts.of(self, self.run.start)}
-        busy = [f"{host} is being released" for host, state in states.items() if state.deploying]
-        said = [f"{host} serves {s.serving_version or 'nothing'}" for host, s in states.items()]
+        statuses = {host.name: host.status() for host in states.of(self, self.run.start)}
+        busy = [f"{host} is being released" for host, state in statuses.items() if state.deploying]
+        said = [f"{host} serves {s.serving_version or 'nothing'}" for host, s in statuses.items()]
         fix = f"wait for it: daybook release current {self.env}; or on the host: {STOP}"
-        return checks.Check(name, "answers, idle", ", ".join(busy or said), not busy, fix)
+        return checks.CheckResult(name, "answers, idle", ", ".join(busy or said), not busy, fix)
 
-    def _telling(self, host: release.Host, progress: ui.Progress) -> release.OnProgress:
+    def _telling(self, host: client.Host, progress: ui.Progress) -> client.OnProgress:
         """Return what shows a host's steps and writes them into the record when they end."""
 
-        def on_progress(step: release.Progress) -> None:
+        def on_progress(step: client.Progress) -> None:
             status = {"done": ui.good("done"), "failed": ui.FAILED}.get(step.state, ui.RUNNING)
             progress.row(
                 f"{host.name} {step.step}", status, step.text, label=f"{host.name}: {step.step}"
@@ -151,7 +152,7 @@ class ReleaseStep(Step):
         return on_progress
 
     def _with_those_brought_back(
-        self, err: DaybookError, done: Sequence[Change], progress: ui.Progress
+        self, err: DaybookError, done: Sequence[HostChange], progress: ui.Progress
     ) -> DaybookError:
         """Let an error say what became of the hosts that were changed before it."""
         said = [self._bring_back(change, progress) for change in reversed(done)]
@@ -159,7 +160,7 @@ class ReleaseStep(Step):
             err.changed = " ".join(filter(None, [err.changed, *said]))
         return err
 
-    def _bring_back(self, change: Change, progress: ui.Progress) -> str:
+    def _bring_back(self, change: HostChange, progress: ui.Progress) -> str:
         host, before = change.before.host, change.before.current
         if before is None:
             return f"{host.name} serves its first release; there is none to go back to."
@@ -176,7 +177,7 @@ class ReleaseStep(Step):
             return f"{host.name} could not be brought back: {err.message}"
         return f"{host.name} is back at {before.version}."
 
-    def _seen_from_outside(self, serving: Serving) -> tuple[str, str]:
+    def _seen_from_outside(self, serving: HostState) -> tuple[str, str]:
         """Return what was asked, and which version answered, or the one that cannot be asked."""
         text = serving.host.show(serving.current.id)["compose"]
         wishes = rules.wishes(document.read(text).tree)

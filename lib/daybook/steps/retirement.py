@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from daybook import disks, terraform
+from daybook import terraform
+from daybook.aws import instances
 from daybook.errors import SettingsError
 from daybook.target import Target
 
@@ -16,7 +17,7 @@ ALL = "all"
 class Retirement:
     """Machines with their disks; skipped: those by name or id, or `all`, that are not copied."""
 
-    hosts: tuple[disks.Host, ...]
+    hosts: tuple[instances.Instance, ...]
     skipped: frozenset[str] = frozenset()
 
     def require_names(self) -> None:
@@ -42,13 +43,13 @@ class Retirement:
         """
         for host in self.hosts:
             if host.is_protected:
-                disks.unprotect(target, host)
+                instances.unprotect(target, host)
                 did("lifted", f"termination protection of {host.name}")
         busy = [host for host in self.hosts if self._must_stop(host)]
         if busy:
-            disks.stop(target, [host.id for host in busy])
+            instances.stop(target, [host.id for host in busy])
             did("stopped", ", ".join(host.name for host in busy))
-        disks.wait(target, list(self._copies(target, tags, did)))
+        instances.wait(target, list(self._copies(target, tags, did)))
 
     def _copies(self, target, tags, did) -> Iterator[str]:
         for host in self.hosts:
@@ -59,10 +60,10 @@ class Retirement:
                 elif disk.snapshot:
                     yield disk.snapshot
                 else:
-                    yield (made := disks.snapshot(target, host, disk, tags))
+                    yield (made := instances.snapshot(target, host, disk, tags))
                     did(f"snapshot {made}", f"of {where}")
 
-    def _tasks(self, host: disks.Host) -> Iterator[terraform.Change]:
+    def _tasks(self, host: instances.Instance) -> Iterator[terraform.Change]:
         if host.is_protected:
             yield terraform.Change(f"termination protection of {host.name}", "lift")
         if self._must_stop(host):
@@ -76,11 +77,11 @@ class Retirement:
             else:
                 yield terraform.Change(name, "snapshot", reason="a last copy of its data")
 
-    def _must_stop(self, host: disks.Host) -> bool:
+    def _must_stop(self, host: instances.Instance) -> bool:
         is_copied = any(
             not disk.snapshot and not self._is_skipped(host, disk) for disk in host.disks
         )
         return is_copied and host.state != "stopped"
 
-    def _is_skipped(self, host: disks.Host, disk: disks.Disk) -> bool:
+    def _is_skipped(self, host: instances.Instance, disk: instances.Disk) -> bool:
         return bool({ALL, host.id, host.name, disk.id} & self.skipped)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from daybook import aws, release, ui
+from daybook import aws, ui
+from daybook.approval import gate
 from daybook.errors import PreflightFailed
-from daybook.gates import gate
+from daybook.hosts import client
+from daybook.hosts.states import HostState
 from daybook.steps import common
-from daybook.steps.hosts import Serving
-from daybook.steps.releasing import Change, ReleaseStep, Releasing
+from daybook.steps.releasing import HostChange, ReleasePlan, ReleaseStep
 
 REPLACED = "replaced"
 SERVED = (REPLACED, "rolled back", "serving")
@@ -45,21 +46,21 @@ class Rollback(ReleaseStep):
         }
         differences = [row for each in changing[:1] for row in self._differences(each, wanted)]
         title = f"{self.run.title}: back to {wanted.version}"
-        return Releasing(title, tuple(tasks), basis, tuple(differences))
+        return ReleasePlan(title, tuple(tasks), basis, tuple(differences))
 
     def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
         if plan.is_empty:
             return ui.Notice(f"No changes: {self.env} serves this release", ui.OK)
         named = {task.address for task in plan.changes}
 
-        def change(before: Serving) -> Change:
+        def change(before: HostState) -> HostChange:
             host, id = before.host, plan.basis["releases"][before.host.name]
             facts = {"by": self.by(), "run": self.run.id}
-            return Change(before, lambda tell: host.roll_back(id, on_progress=tell, **facts))
+            return HostChange(before, lambda tell: host.roll_back(id, on_progress=tell, **facts))
 
         return self.roll([change(each) for each in self.look_around() if each.host.name in named])
 
-    def _wanted(self, given: str, serving: Sequence[Serving]) -> release.Release:
+    def _wanted(self, given: str, serving: Sequence[HostState]) -> client.Release:
         """Return the release that is meant, which ECR must still have where no host has it.
 
         Without a name it is what was replaced last; never one that was rolled back itself. With
@@ -80,7 +81,7 @@ class Rollback(ReleaseStep):
             next=f"daybook release list {self.env}",
         )
 
-    def _require_image(self, wanted: release.Release, serving: Sequence[Serving]) -> None:
+    def _require_image(self, wanted: client.Release, serving: Sequence[HostState]) -> None:
         is_here = all(counterpart(each, wanted).image_here for each in serving)
         if is_here or aws.image_digest(self.target, self.settings.app, wanted.digest):
             return
@@ -90,12 +91,14 @@ class Rollback(ReleaseStep):
             next=f"choose another: daybook release list {self.env}",
         )
 
-    def _differences(self, serving: Serving, wanted: release.Release) -> list[tuple[str, str, str]]:
+    def _differences(
+        self, serving: HostState, wanted: client.Release
+    ) -> list[tuple[str, str, str]]:
         then = counterpart(serving, wanted)
         return differences(serving.host, serving.current, then)
 
 
-def can_go_back_to(serving: Serving) -> list[release.Release]:
+def can_go_back_to(serving: HostState) -> list[client.Release]:
     """Return the releases that served on a host before the current one, the newest first."""
     return [
         each
@@ -104,13 +107,13 @@ def can_go_back_to(serving: Serving) -> list[release.Release]:
     ]
 
 
-def before(serving: Serving) -> list[release.Release]:
+def before(serving: HostState) -> list[client.Release]:
     """Return what was replaced on a host before its current release came, the newest first."""
     now = serving.status.current or ""
     return [e for e in can_go_back_to(serving) if e.result == REPLACED and e.id < now]
 
 
-def counterpart(serving: Serving, wanted: release.Release) -> release.Release:
+def counterpart(serving: HostState, wanted: client.Release) -> client.Release:
     """Return a host's own release of the same content; PreflightFailed where it has none."""
     alike = [each for each in serving.releases if each.result in SERVED and each.is_like(wanted)]
     of_one_run = [each for each in alike if each.run == wanted.run]
@@ -124,7 +127,7 @@ def counterpart(serving: Serving, wanted: release.Release) -> release.Release:
 
 
 def differences(
-    host: release.Host, now: release.Release | None, then: release.Release
+    host: client.Host, now: client.Release | None, then: client.Release
 ) -> list[tuple[str, str, str]]:
     """Return what two releases of a host differ in: image, secrets, settings, compose file."""
     rows = [("version", now.version if now else "none", then.version)]

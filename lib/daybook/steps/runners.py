@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from daybook import github
-from daybook.step import Step
 from daybook.steps import common
+from daybook.steps.base import Step
 
 
 def forget(step: Step) -> None:

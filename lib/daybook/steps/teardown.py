@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from daybook import aws, checks, disks, leftovers, probe, terraform, ui
+from daybook import aws, checks, probe, terraform, ui
+from daybook.approval import gate
+from daybook.aws import instances, owned
 from daybook.errors import (
     ApplyFailed,
     ApprovalNeeded,
@@ -12,8 +14,8 @@ from daybook.errors import (
     DaybookError,
     VerifyFailed,
 )
-from daybook.gates import gate
-from daybook.steps import common, infrastructure, runners, whereabouts
+from daybook.hosts import located
+from daybook.steps import common, infrastructure, runners
 from daybook.steps.retirement import Retirement
 
 
@@ -37,7 +39,7 @@ class Teardown(infrastructure.TerraformStep):
         self._confirmed = confirm
         return super().approve(given)
 
-    def questions_here(self) -> Mapping[str, checks.Question]:
+    def questions_here(self) -> Mapping[str, checks.Check]:
         allowed = {"teardown allowed": self._is_allowed} if self.settings.protected else {}
         return {**super().questions_here(), **allowed}
 
@@ -56,12 +58,14 @@ class Teardown(infrastructure.TerraformStep):
         applied = super().apply_plan(plan)
         common.inventory_path(self).unlink(missing_ok=True)
         common.known_hosts_path(self).unlink(missing_ok=True)
-        whereabouts.forget(self)
+        located.forget(self)
         return applied
 
     def look(self) -> ui.Shown:
         settings = self.settings
-        left = leftovers.found(self.target, settings.app, self.env, settings.zone, settings.names)
+        left = owned.owned_resources(
+            self.target, settings.app, self.env, settings.zone, settings.names
+        )
         left += [f"an answer of DNS for {name}" for name in settings.names if self._resolves(name)]
         if left:
             raise VerifyFailed(
@@ -93,7 +97,7 @@ class Teardown(infrastructure.TerraformStep):
         )
 
     def _retirement(self) -> Retirement:
-        hosts = disks.hosts(self.target, self.settings.app, self.env)
+        hosts = instances.hosts(self.target, self.settings.app, self.env)
         return Retirement(hosts, self._skipped)
 
     def _retire(self, retirement: Retirement) -> None:
@@ -131,21 +135,21 @@ class Teardown(infrastructure.TerraformStep):
         refused = [(f"runners of {self.settings.github.path}", "GitHub refused; remove them there")]
         return [
             *(refused if self._is_left_on_github else ()),
-            *((f"snapshot {id}", what) for id, what in disks.snapshots(target, app, self.env)),
+            *((f"snapshot {id}", what) for id, what in instances.snapshots(target, app, self.env)),
             (f"images in ECR repository {app}", "of the account, for all environments"),
             (f"DNS zone {self.settings.zone}", "of the account, for all environments"),
             (f"bucket {aws.state_bucket(target, app)}", "Terraform's state, of all environments"),
             (f"{runs} records in runs/{self.env}/", "what was done, by whom and when"),
         ]
 
-    def _is_allowed(self, name: str) -> checks.Check:
+    def _is_allowed(self, name: str) -> checks.CheckResult:
         """Ask for leave in the settings, and for its commit: nobody gives it alone and unseen."""
         file = f"environments/{self.env}.yml"
         git = ("git", "-C", str(self.root), "status", "--porcelain", "--", file)
         status = self.run.start(git, env=self.target.environ, check=False)
         is_committed = status.returncode == 0 and not status.tail
         observed = f"allow_teardown: {str(self.settings.allow_teardown).lower()}"
-        return checks.Check(
+        return checks.CheckResult(
             name,
             "allow_teardown: true, committed",
             observed if is_committed else f"{observed}, not committed",

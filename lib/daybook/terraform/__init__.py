@@ -1,8 +1,7 @@
 """Terraform: plan, show, apply exactly that plan, tell what happened on the way."""
 
-from daybook.terraform import lock
+from daybook.terraform import state_lock
 from daybook.terraform.events import Diagnostic, Event, show_progress
-from daybook.terraform.lock import StateLock
 from daybook.terraform.plan import TASKS, Applied, Change, Plan
 from daybook.terraform.runner import (
     GRACE_S,
@@ -14,6 +13,7 @@ from daybook.terraform.runner import (
     unsaved_state,
     variables_environment,
 )
+from daybook.terraform.state_lock import StateLock
 
 __all__ = [
     "GRACE_S",
@@ -27,10 +27,10 @@ __all__ = [
     "StateLock",
     "Terraform",
     "init_command",
-    "lock",
     "mirror_config",
     "outputs_in",
     "show_progress",
+    "state_lock",
     "unsaved_state",
     "variables_environment",
 ]

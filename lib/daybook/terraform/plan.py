@@ -10,7 +10,7 @@ from pathlib import Path
 
 from daybook import ui
 from daybook.errors import NOTHING_CHANGED
-from daybook.gates import prices
+from daybook.terraform import prices
 from daybook.terraform.events import Event
 
 STATUSES = {

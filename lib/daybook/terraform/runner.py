@@ -14,7 +14,8 @@ from pathlib import Path
 from python_terraform import IsFlagged
 from python_terraform import Terraform as PythonTerraform
 
-from daybook import aws_errors, private_files, process
+from daybook import private_files, process
+from daybook.aws import errors
 from daybook.errors import (
     NOTHING_CHANGED,
     ApplyFailed,
@@ -23,7 +24,7 @@ from daybook.errors import (
     Interrupted,
     Locked,
 )
-from daybook.terraform import lock
+from daybook.terraform import state_lock
 from daybook.terraform.events import Diagnostic, Event, OnEvent, parse, read_diagnostic
 from daybook.terraform.plan import Applied, Plan, read_applied, read_plan
 
@@ -313,11 +314,11 @@ class Terraform:
             return
         # Terraform would make it readable for everybody.
         os.close(private_files.opener(self._log, os.O_WRONLY | os.O_CREAT))
-        known = set(lock.attempts(self._log))
+        known = set(state_lock.attempts(self._log))
         done = threading.Event()
 
         def note() -> None:
-            for id in dict.fromkeys(lock.attempts(self._log)):
+            for id in dict.fromkeys(state_lock.attempts(self._log)):
                 if id not in known:
                     known.add(id)
                     self._on_lock(id)
@@ -353,14 +354,14 @@ class Terraform:
             observed=f"exit code {result.returncode}",
             next="run the plan cell again"
             if STALE in summaries
-            else f"{aws_errors.sign_in(details)}run this step again",
+            else f"{errors.sign_in(details)}run this step again",
         )
 
     def _stopped(self, cls: type[DaybookError], how: str, heard: Sequence[Event]) -> DaybookError:
         """Return the error of an apply that began and did not end, with `applied`."""
         applied = read_applied(heard, self.workspace)
         complaints = _complaints(heard)[1]
-        again = f"{aws_errors.sign_in(complaints)}run this step again"
+        again = f"{errors.sign_in(complaints)}run this step again"
         unsaved = self._rescue_state()
         error = cls(
             f"terraform apply in {self.folder.name}, workspace {self.workspace}, was {how}.",

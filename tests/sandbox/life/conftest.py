@@ -18,7 +18,8 @@ import dns.resolver
 import httpx
 import pytest
 
-from daybook import inventory, probe
+from daybook import probe
+from daybook.hosts import inventory
 
 from .shop import Shop, open_shop
 

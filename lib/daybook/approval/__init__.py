@@ -1,0 +1,1 @@
+"""Plans, their approval by a person, and the signatures that prove it."""

@@ -1,0 +1,363 @@
+"""Where a run's plan is approved: kept while it is pending, taken up, decided, used once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import Any
+
+from daybook import aws, git, signers, ui
+from daybook.approval import gate, identity, pending, statement, store
+from daybook.approval.identity import Identity
+from daybook.approval.pending import PendingPlan
+from daybook.approval.statement import Party, Signed
+from daybook.errors import ApprovalNeeded, ApprovalRefused, CommandFailed
+from daybook.record import journal, provenance, seal, signing
+from daybook.run import Run
+
+OVER = ui.Notice(
+    "This run is over: its record is closed",
+    ui.quiet("closed"),
+    ("Start the step again from its first cell, and approve in the gate that it shows.",),
+)
+
+
+class PlanApproval:
+    """The approval of one run's plan, by its operator and, where settings ask, a second person.
+
+    state: says which state of the infrastructure a plan rests on. has_bucket: False while there
+    is nowhere that others could see the plan.
+    """
+
+    def __init__(self, run: Run, state: Callable[[], str], has_bucket: Callable[[], bool]) -> None:
+        self._run, self._state, self._has_bucket = run, state, has_bucket
+        self._waiting: PendingPlan | None = None
+        self._own: gate.Approval | None = None
+        self._gate: gate.Gate | None = None
+        run.at_end.append(self._clear)
+
+    @property
+    def made_by(self) -> str:
+        """Return the run whose plan this is, "" while none is pending."""
+        return self._waiting.run if self._waiting else ""
+
+    @property
+    def is_approved_by_hand(self) -> bool:
+        """Tell whether the operator has given their own approval in the notebook."""
+        return self._own is not None
+
+    @property
+    def has_saved_plan(self) -> bool:
+        """Tell whether the run has taken up a plan that Terraform saved."""
+        return self._waiting is not None and self._run.plan_file.exists()
+
+    @property
+    def needs_names(self) -> bool:
+        """Tell whether who plans must be known: not for `auto`, which stands for everybody.
+
+        Nor before there is a bucket in which somebody else could see the plan.
+        """
+        run = self._run
+        is_automatic = run.target.is_sandbox and run.parameters.get("approve") == gate.AUTO
+        return not is_automatic and self._needs_second()
+
+    def clear_away(self) -> None:
+        """Forget the plan before this one, and what was approved of it: another one is made."""
+        if self._waiting and self._waiting.is_left:
+            self._take_away()
+        self._waiting = self._own = None
+        self.close_gate(ui.Notice("Outdated: the plan cell was run again", ui.quiet("outdated")))
+
+    def take_up(self) -> None:
+        """Take up the pending plan that the run is given an approval for, if any."""
+        run, given = self._run, str(self._run.parameters.get("approve", ""))
+        wanted = given if given not in ("", gate.AUTO) else pending.left_by(run.root, run.resumes)
+        if wanted:
+            hours = run.settings.plan_hours
+            self._waiting = pending.take_up(
+                run.root, wanted, self._basis(), hours, run.id, lambda: self._left_elsewhere(wanted)
+            )
+
+    def lay(self, plan: gate.Plan) -> None:
+        """Keep a plan for its approval; one that was taken up must be what was shown."""
+        if plan.is_empty:
+            self._waiting = None
+        elif self._waiting is None:
+            self._waiting = self._keep(plan)
+        elif (plan.digest, ui.text(plan)) != (self._waiting.digest, self._waiting.summary):
+            before = self._waiting
+            self._discard()
+            raise ApprovalRefused(
+                "The plan is not what it was when it was shown.",
+                expected=before.digest,
+                observed=plan.digest,
+                details=_changed_lines(before.summary, ui.text(plan)),
+                next=pending.NEW_PLAN.format(**before.basis),
+            )
+        self._say_outdated(plan)
+
+    def decide(self, plan: gate.Plan, given: str) -> gate.Approval:
+        """Return the approval of exactly this plan, or raise what it lacks."""
+        if plan.is_empty:
+            return gate.Approval(plan.digest, gate.NOT_NEEDED)
+        try:
+            self._require_pending(plan)
+            return self._decide(plan, given)
+        except ApprovalRefused:
+            self._discard()
+            raise
+        except ApprovalNeeded:
+            self._leave()
+            raise
+
+    def ask(
+        self,
+        plan: gate.Plan,
+        approved: Callable[[gate.Gate], ui.Notice],
+        declined: Callable[[gate.Gate, str], ui.Notice],
+    ) -> None:
+        """Show the gate for a plan in the notebook; one that was shown before is closed."""
+        title = f"{self._run.title}, {self._run.target.region}"
+        self.close_gate(ui.Notice("This plan is shown again below", ui.quiet("outdated")))
+        self._gate = gate.Gate(plan, self._run.env, title, approved=approved, declined=declined)
+        self._gate.show()
+
+    def close_gate(self, notice: ui.Notice) -> None:
+        """Disable the gate that is shown, if any."""
+        if self._gate:
+            self._gate.close(notice)
+
+    def objection(self, shown: gate.Gate) -> ui.Notice | None:
+        """Return why a gate that was pressed approves nothing: it is not for the plan at hand."""
+        if shown is self._gate and self._waiting and shown.digest == self._waiting.digest:
+            return None
+        now = f"digest {self._waiting.digest}" if self._waiting else "none is pending"
+        lines = ("Nothing was approved or declined. Run the plan and approve cells again.",)
+        return ui.Notice(f"This is not the newest plan ({now})", ui.warn("outdated"), lines)
+
+    def approve_by_hand(self, given: gate.Approval) -> None:
+        """Take the operator's own approval, given in the notebook."""
+        self._own = given
+
+    def decline(self, reason: str) -> None:
+        """Refuse the plan for good; the record says why."""
+        run = self._run
+        declined = ApprovalRefused(
+            "The plan was declined.",
+            observed=reason or None,
+            next="start the step again from its first cell",
+        )
+        run.write("approval", digest=self._waiting.digest, how=f"declined: {reason or 'no reason'}")
+        self._discard()
+        run.stop(declined)
+        run.recorder.close("failed", f"declined: {reason}" if reason else "declined")
+
+    def use(self, plan: gate.Plan, given: gate.Approval | None) -> dict[str, Any]:
+        """Take the approved plan away, to apply it once; return what the record says of it.
+
+        ApprovalRefused when it is not the very plan that was shown and approved, by whoever had to.
+        """
+        if given is None or given.digest != plan.digest:
+            self._discard()
+            raise ApprovalRefused(
+                "The approval is of another plan.",
+                expected=plan.digest,
+                observed=given.digest if given else "no approval",
+                next=pending.NEW_PLAN.format(**self._basis()),
+            )
+        facts = {"digest": plan.digest, "summary": statement.sha256(ui.text(plan))}
+        if plan.is_empty:
+            return facts
+        try:
+            self._require_pending(plan)
+            facts |= self._signatures(given)
+            if self._waiting.is_left and not self._left_elsewhere(plan.digest):
+                raise ApprovalRefused(
+                    f"{plan.digest} is no longer pending.",
+                    expected="its entry in the state bucket",
+                    observed="another run has applied or discarded it",
+                    next=pending.NEW_PLAN.format(**self._waiting.basis),
+                )
+        except ApprovalRefused:
+            self._discard()
+            raise
+        pending.use(self._run.root, self._waiting, self._run.id)
+        self._take_away()
+        self.close_gate(ui.Notice("This plan is being applied", ui.quiet("used")))
+        return facts
+
+    def _keep(self, plan: gate.Plan) -> PendingPlan:
+        run = self._run
+        made = (journal.now(), self._basis(), self._operator())
+        new = PendingPlan(run.id, plan.digest, *made, ui.text(plan))
+        if self.needs_names:
+            me, allowed = self._identity(), run.load_signers()
+            new = replace(new, operator={**new.operator, "signer": me.name})
+            planned, _ = statement.sign(
+                new.about, statement.PLANNED, me.key, allowed, workflow=me.workflow
+            )
+            new = replace(new, planned=asdict(planned))
+        return pending.keep(run.root, new, run.settings.plan_hours)
+
+    def _require_pending(self, plan: gate.Plan) -> None:
+        """Raise ApprovalRefused unless this plan is the one that was shown, and still current."""
+        current = self._waiting
+        if current is None or (current.digest, current.summary) != (plan.digest, ui.text(plan)):
+            raise ApprovalRefused(
+                f"{plan.digest} is not the plan that was shown.",
+                expected=current.digest if current else "a pending plan",
+                observed=plan.digest,
+                next=pending.NEW_PLAN.format(**self._basis()),
+            )
+        pending.require_current(current, self._basis(), self._run.settings.plan_hours)
+
+    def _decide(self, plan: gate.Plan, given: str) -> gate.Approval:
+        run = self._run
+        command = run.command(approve=plan.digest)
+        try:
+            own = self._own if self._own and given in ("", plan.digest) else None
+            own = own or gate.decide(plan, given, is_sandbox=run.target.is_sandbox, command=command)
+        except ApprovalRefused:
+            raise
+        except ApprovalNeeded as needed:
+            if not self._needs_second():
+                raise
+            self._office().ask(self._waiting)
+            also = f"and another person: daybook approve {self._waiting.run}"
+            raise ApprovalNeeded(needed.message, details=[also], next=needed.next) from None
+        return own if own.is_automatic or not self._needs_second() else self._second(own, command)
+
+    def _second(self, own: gate.Approval, command: str) -> gate.Approval:
+        """Return the approval with a second person's; raise while there is none."""
+        run, plan = self._run, self._waiting
+        judged = self._judge(self._office().answers(plan), self._identity().party)
+        for name, answer in judged.declined.items():
+            reason = str(answer.content["reason"])
+            run.write("approval", digest=plan.digest, how=f"declined by {name}: {reason}")
+            following = pending.NEW_PLAN.format(**plan.basis)
+            raise ApprovalRefused(f"{name} declined this plan.", observed=reason, next=following)
+        if not judged.approved:
+            self._office().ask(plan)
+            raise ApprovalNeeded(
+                f"{plan.digest} waits for a second person.",
+                details=judged.ignored,
+                expected=f"the signature of another person of {signers.FILE}",
+                next=f"ask one to run: daybook approve {plan.run}; then: {command}",
+            )
+        by = tuple(
+            gate.Signature(name, answer.statement, answer.signature)
+            for name, answer in judged.approved.items()
+        )
+        return replace(own, how=f"{own.how} and by {', '.join(judged.approved)}", by=by)
+
+    def _judge(self, answers: list[Signed], applier: Party) -> store.Decisions:
+        """Sort answers, none of which may be from the plan's author or from who applies it."""
+        allowed = self._run.load_signers()
+        operators = (store.planned_by(self._waiting, allowed), applier)
+        return store.judge(answers, self._waiting.about, operators, allowed)
+
+    def _signatures(self, given: gate.Approval) -> dict[str, Any]:
+        """Sign that this run applies the plan, and judge the approvals once more with that.
+
+        Returns how many people it needs besides the operator, and where it needs one what they
+        have signed. `auto` stands for everybody; before the first bootstrap there is nobody to ask.
+        """
+        needs = 0 if given.is_automatic else self._run.load_approvals()
+        if not needs or not self._has_bucket():
+            return {"needs": needs}
+        me, current = self._identity(), self._waiting
+        applying, applier = statement.sign(
+            current.about,
+            statement.APPLYING,
+            me.key,
+            self._run.load_signers(),
+            workflow=me.workflow,
+        )
+        judged = self._judge([Signed(each.statement, each.signature) for each in given.by], applier)
+        if not judged.approved or judged.declined:
+            raise ApprovalRefused(
+                f"No second person has approved {current.digest}.",
+                expected=f"the signature of another person of {signers.FILE}",
+                observed="; ".join(judged.ignored) or "none",
+                next=f"daybook approve {current.run}",
+            )
+        return {
+            "made": current.made,
+            "made_by": current.run,
+            "needs": needs,
+            "planned": dict(current.planned),
+            "applying": asdict(applying),
+        }
+
+    def _needs_second(self) -> bool:
+        return bool(self._run.load_approvals()) and self._has_bucket()
+
+    def _identity(self) -> Identity:
+        run = self._run
+        return identity.find(run.root, run.env, run.settings, run.target, run.load_signers())
+
+    def _office(self) -> store.ApprovalStore:
+        target = self._run.target
+        return store.ApprovalStore(target, aws.state_bucket(target, self._run.settings.app))
+
+    def _basis(self) -> dict[str, str]:
+        """Return what must still be so when the plan is applied."""
+        run = self._run
+        return {
+            "environment": run.env,
+            "step": run.step,
+            "account": run.target.account,
+            "region": run.target.region,
+            "target": run.target.name,
+            "commit": git.head(run.root),
+            "settings": seal.digest(run.root / "environments" / f"{run.env}.yml"),
+            "state": self._state(),
+        }
+
+    def _operator(self) -> dict[str, str]:
+        key = signing.fingerprint(signing.public_key(self._run.ssh_key))
+        return {**provenance.operator(self._run.root), "key": key}
+
+    def _say_outdated(self, plan: gate.Plan) -> None:
+        """Have the gate of the plan before say which one is to be approved instead."""
+        if self._gate:
+            words = "no changes" if plan.is_empty else f"digest {plan.digest}"
+            lines = ("Approve that one: run the approve cell again, and use the gate it shows.",)
+            notice = ui.Notice(f"A newer plan was made ({words})", ui.quiet("outdated"), lines)
+            self._gate.say(notice)
+            self._gate = None
+
+    def _leave(self) -> None:
+        """Let another machine know of the plan; where that fails it waits on this one alone."""
+        with suppress(CommandFailed):
+            if self._waiting and self._has_bucket():
+                self._office().leave(replace(self._waiting, is_left=True))
+                self._waiting = pending.note_left(self._run.root, self._waiting, self._run.id)
+
+    def _left_elsewhere(self, digest: str) -> PendingPlan | None:
+        return self._office().left(self._run.env, digest) if self._has_bucket() else None
+
+    def _take_away(self) -> None:
+        """Let no other machine apply it again."""
+        with suppress(CommandFailed):
+            if self._has_bucket():
+                self._office().take_away(self._waiting)
+
+    def _discard(self) -> None:
+        pending.discard(self._run.root, self._run.env, self._run.id)
+        if self._waiting:
+            self._take_away()
+        self._waiting = self._own = None
+        self.close_gate(ui.Notice("This plan was discarded", ui.quiet("discarded")))
+
+    def _clear(self) -> None:
+        """Forget what is over, this run's own plan included unless it is pending."""
+        self.close_gate(OVER)
+        pending.forget_old(self._run.root, self._run.env, self._run.settings.plan_hours)
+
+
+def _changed_lines(before: str, now: str) -> list[str]:
+    found = difflib.unified_diff(before.splitlines(), now.splitlines(), n=0, lineterm="")
+    return [line for line in found if not line.startswith(("---", "+++", "@@"))]

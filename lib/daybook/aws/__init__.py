@@ -1,0 +1,275 @@
+"""What Daybook asks AWS itself: identity, instances, console output, names, and images."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore.client import BaseClient
+from botocore.config import Config
+from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, ConfigChainFactory
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader
+
+from daybook.aws import errors
+from daybook.errors import AwsFailed
+from daybook.target import Target
+
+FAILURES = (BotoCoreError, ClientError, AwsFailed)
+"""What a call to AWS raises: always AwsFailed, which is of botocore's class as well."""
+_MAKING = threading.Lock()
+"""boto3 makes clients in one thread at a time; what it made may be used by all."""
+_SESSION = ""
+"""Where among a target's clients their session is."""
+GITHUB_TOKENS = "token.actions.githubusercontent.com"
+"""Who says for GitHub which workflow runs."""
+
+
+def client(target: Target, service: str) -> BaseClient:
+    """Return the target's boto3 client, with short timeouts and standard retries.
+
+    It is made once a target and so once a run: who signs in again starts a new run.
+    """
+    with _MAKING:
+        if service not in target.clients:
+            with errors.explained(service, target):
+                target.clients[service] = _make_client(target, service)
+        return target.clients[service]
+
+
+def wait_for(
+    target: Target, service: str, state: str, *, every_s: int, tries: int, **what: Any
+) -> None:
+    """Wait with boto3's waiter until AWS says that something is in a state; else AwsFailed."""
+    waiter = client(target, service).get_waiter(state)
+    with errors.explained(f"the wait for {state.replace('_', ' ')}", target):
+        waiter.wait(WaiterConfig={"Delay": every_s, "MaxAttempts": tries}, **what)
+
+
+def caller(target: Target) -> dict[str, str]:
+    """Return who calls: `{"account": "123456789012", "arn": "arn:aws:…"}`."""
+    answer = client(target, "sts").get_caller_identity()
+    return {"account": answer["Account"], "arn": answer["Arn"]}
+
+
+def state_bucket(target: Target, app: str) -> str:
+    """Return the name of the bucket that holds Terraform's state."""
+    return f"{app}-state-{target.account}"
+
+
+def records_bucket(target: Target, app: str) -> str:
+    """Return the name of the bucket that keeps closed records."""
+    return f"{app}-records-{target.account}"
+
+
+def bucket_exists(target: Target, bucket: str) -> bool:
+    """Tell whether the account has the bucket; raises for any answer but yes and no."""
+    try:
+        client(target, "s3").head_bucket(Bucket=bucket)
+    except ClientError as err:
+        if err.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return False
+        raise
+    return True
+
+
+def object_exists(target: Target, bucket: str, key: str) -> bool:
+    """Tell whether the bucket has the object."""
+    try:
+        client(target, "s3").head_object(Bucket=bucket, Key=key)
+    except ClientError as err:
+        if err.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return False
+        raise
+    return True
+
+
+def state_text(target: Target, bucket: str, key: str) -> str:
+    """Return a Terraform state, which may hold secrets; "" when there is none."""
+    s3 = client(target, "s3")
+    try:
+        return s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode(errors="replace")
+    except (s3.exceptions.NoSuchKey, s3.exceptions.NoSuchBucket):
+        return ""
+
+
+def state_version(target: Target, bucket: str, key: str) -> str:
+    """Return which Terraform state there is, and nothing of what is in it: `serial 7 of 3f2a…`."""
+    if not (text := state_text(target, bucket, key)):
+        return "none"
+    try:
+        state = json.loads(text)
+        return f"serial {state['serial']} of {state['lineage']}"
+    except (ValueError, KeyError, TypeError) as err:
+        raise AwsFailed(
+            "Terraform's state cannot be read.",
+            expected=f"the JSON of a state in s3://{bucket}/{key}",
+            observed=type(err).__name__,
+            next="restore an older version of the object: docs/when-something-is-wrong.md",
+        ) from err
+
+
+def repository_exists(target: Target, repository: str) -> bool:
+    """Tell whether ECR has the repository."""
+    ecr = client(target, "ecr")
+    try:
+        return bool(ecr.describe_repositories(repositoryNames=[repository])["repositories"])
+    except ecr.exceptions.RepositoryNotFoundException:
+        return False
+
+
+def zone_id(target: Target, zone: str) -> str | None:
+    """Return the id of the public zone in Route53, or None."""
+    answer = client(target, "route53").list_hosted_zones_by_name(DNSName=zone)
+    ids = [
+        found["Id"]
+        for found in answer["HostedZones"]
+        if found["Name"] == f"{zone}." and not found["Config"]["PrivateZone"]
+    ]
+    return ids[0].removeprefix("/hostedzone/") if ids else None
+
+
+def zone_tags(target: Target, zone_id: str) -> dict[str, str]:
+    """Return the tags of a zone: `{"app": "hello", "managed_by": "daybook"}`."""
+    answer = client(target, "route53").list_tags_for_resource(
+        ResourceType="hostedzone", ResourceId=zone_id
+    )
+    return {tag["Key"]: tag["Value"] for tag in answer["ResourceTagSet"]["Tags"]}
+
+
+def policy_arn(target: Target, name: str) -> str | None:
+    """Return the ARN of the account's own IAM policy of this name, or None."""
+    pages = client(target, "iam").get_paginator("list_policies").paginate(Scope="Local")
+    found = [each["Arn"] for page in pages for each in page["Policies"]]
+    return next((arn for arn in found if arn.endswith(f":policy/{name}")), None)
+
+
+def policy_exists(target: Target, name: str) -> bool:
+    """Tell whether the account has its own IAM policy of this name; asks for no other."""
+    iam, partition = client(target, "iam"), caller(target)["arn"].split(":")[1]
+    try:
+        arn = f"arn:{partition}:iam::{target.account}:policy/{name}"
+        return bool(iam.get_policy(PolicyArn=arn))
+    except iam.exceptions.NoSuchEntityException:
+        return False
+
+
+def role_exists(target: Target, name: str) -> bool:
+    """Tell whether IAM has the role."""
+    iam = client(target, "iam")
+    try:
+        return bool(iam.get_role(RoleName=name)["Role"])
+    except iam.exceptions.NoSuchEntityException:
+        return False
+
+
+def github_provider_arn(target: Target) -> str | None:
+    """Return the ARN of the account's OIDC provider for GitHub, or None."""
+    answer = client(target, "iam").list_open_id_connect_providers()
+    found = [each["Arn"] for each in answer["OpenIDConnectProviderList"]]
+    return next((arn for arn in found if arn.endswith(f"/{GITHUB_TOKENS}")), None)
+
+
+def github_provider_tags(target: Target) -> dict[str, str] | None:
+    """Return the tags of that provider, or None where there is none."""
+    if not (arn := github_provider_arn(target)):
+        return None
+    iam = client(target, "iam")
+    answer = iam.list_open_id_connect_provider_tags(OpenIDConnectProviderArn=arn)
+    return {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
+
+
+def instance_states(target: Target, ids: Iterable[str]) -> dict[str, str]:
+    """Return the state of each instance: `{"i-0abc": "running"}`."""
+    pages = client(target, "ec2").get_paginator("describe_instances")
+    return {
+        instance["InstanceId"]: instance["State"]["Name"]
+        for page in pages.paginate(InstanceIds=list(ids))
+        for reservation in page["Reservations"]
+        for instance in reservation["Instances"]
+    }
+
+
+def console_output(target: Target, instance_id: str) -> str:
+    """Return the instance's console since its last boot; empty while there is none."""
+    answer = client(target, "ec2").get_console_output(InstanceId=instance_id, Latest=True)
+    return answer.get("Output", "")
+
+
+def registry_login(target: Target) -> tuple[str, str, str]:
+    """Return registry host, user and password from ECR; the password is a secret for 12 hours."""
+    answer = client(target, "ecr").get_authorization_token()["authorizationData"][0]
+    user, password = base64.b64decode(answer["authorizationToken"]).decode().split(":", 1)
+    return answer["proxyEndpoint"].removeprefix("https://"), user, password
+
+
+def image_digest(target: Target, repository: str, name: str) -> str | None:
+    """Return the digest of the image with a tag or a digest, or None when there is none."""
+    found = _image(target, repository, name)
+    return found["imageDigest"] if found else None
+
+
+def image_tags(target: Target, repository: str, name: str) -> list[str]:
+    """Return the tags of the image with a tag or a digest."""
+    return list((_image(target, repository, name) or {}).get("imageTags", ()))
+
+
+def _image(target: Target, repository: str, name: str) -> dict | None:
+    ecr = client(target, "ecr")
+    wanted = {"imageDigest" if name.startswith("sha256:") else "imageTag": name}
+    try:
+        answer = ecr.describe_images(repositoryName=repository, imageIds=[wanted])
+    except (ecr.exceptions.ImageNotFoundException, ecr.exceptions.RepositoryNotFoundException):
+        return None
+    return answer["imageDetails"][0]
+
+
+def _make_client(target: Target, service: str) -> BaseClient:
+    session = target.clients.get(_SESSION) or _make_session(target)
+    target.clients[_SESSION] = session
+    limits = Config(
+        connect_timeout=5,
+        read_timeout=30,
+        retries={"mode": "standard", "max_attempts": 4},
+        s3={"addressing_style": "path"},
+        ignore_configured_endpoint_urls=True,
+    )
+    session.events.register(
+        f"creating-client-class.{service}", functools.partial(errors.shelter, target=target)
+    )
+    if target.is_sandbox:
+        endpoint = target.environ.get("AWS_ENDPOINT_URL")
+        return session.client(service, endpoint_url=endpoint, config=limits)
+    # AWS says who acts and what is required: no variable or file names another server for it, nor
+    # an authority that vouches for one.
+    return session.client(service, config=limits, verify=True)
+
+
+def _make_session(target: Target) -> boto3.Session:
+    """Return a session that goes by the target's variables and by botocore's own data alone.
+
+    A session of boto3's takes the kernel's variables, and services' addresses from ~/.aws/models.
+    """
+    environ = target.environ
+    session = botocore.session.Session()
+    chains = ConfigChainFactory(session, environ)
+    store = session.get_component("config_store")
+    for name, (key, variables, default, read) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
+        store.set_config_provider(
+            name, chains.create_config_chain(name, variables, key, default, read)
+        )
+    own = Loader([Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    session.register_component("data_loader", own)
+    return boto3.Session(
+        botocore_session=session,
+        aws_access_key_id=environ.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=environ.get("AWS_SECRET_ACCESS_KEY"),
+        aws_session_token=environ.get("AWS_SESSION_TOKEN"),
+        region_name=target.region,
+    )

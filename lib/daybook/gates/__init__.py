@@ -1,1 +1,0 @@
-"""What stands before a change: a plan's digest, its approval, and the environment's lock."""

@@ -1,0 +1,1 @@
+"""`daybook run`: a notebook without a browser, its parameters, its output and its exit code."""

@@ -1,0 +1,209 @@
+"""A notebook's parameters, checked by name and type before a kernel starts."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import papermill
+from jsonschema import ValidationError
+
+from daybook import bounded_yaml, settings
+from daybook.bounded_yaml import Problem
+from daybook.errors import SettingsError
+from daybook.settings.types import kind_of, shown
+
+LONGEST = 4_000
+"""The most characters of a parameter's text."""
+_BROKEN = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What papermill and nbformat raise for JSON that is no notebook."""
+NOTEBOOK_BYTES = 8 * 2**20
+STEP = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+"""What a notebook's file may be called: a run's folder is named after it."""
+Pairs = Iterable[tuple[str, object]]
+
+
+def find_notebook(root: Path, name: str) -> Path:
+    """Return the notebook for a step's name or path; SettingsError names the nearest."""
+    paths = (name, *(f"{root / folder}/{name}.ipynb" for folder in settings.NOTEBOOKS))
+    for path in map(Path, paths if re.fullmatch(STEP, name) else paths[:1]):
+        # Not path.is_file(), which raises for a name that is too long.
+        if path.suffix == ".ipynb" and os.path.isfile(path):
+            return _named_well(path.resolve())
+    known = sorted(
+        path.stem for folder in settings.NOTEBOOKS for path in (root / folder).glob("*.ipynb")
+    )
+    raise SettingsError(
+        f"There is no notebook {shown(name)}.",
+        expected=", ".join(known) or "a path to a notebook",
+        next=settings.nearest_hint(name, known) or "choose one of these",
+    )
+
+
+def _named_well(notebook: Path) -> Path:
+    if not re.fullmatch(STEP, notebook.stem):
+        raise SettingsError(
+            f"A notebook cannot be called {shown(notebook.name)}.",
+            expected="letters, digits, - and _, 64 characters at most, then .ipynb",
+            next="rename the file",
+        )
+    return notebook
+
+
+def check(notebook: Path, texts: Pairs, values: Pairs) -> dict[str, object]:
+    """Return the parameters a notebook is to run with, typed as the notebook declares them.
+
+    texts: `-p NAME VALUE`, converted to the declared type. values: from YAML, checked only.
+    Raises SettingsError with every mistake; a name given twice is one, wherever it came from.
+    """
+    declared = declared_by(notebook)
+    given = [*values, *texts]
+    times = Counter(name for name, _ in given)
+    problems = [f"{_named(name)} is given {_often(n)}" for name, n in times.items() if n > 1]
+    chosen: dict[str, object] = {}
+    for name, value in given:
+        if name not in declared:
+            hint = settings.nearest_hint(name, list(declared))
+            problems.append(f"{_named(name)}: no such parameter" + (f"; {hint}" if hint else ""))
+            continue
+        kind = declared[name]["inferred_type_name"]
+        try:
+            chosen[name] = _CONVERT.get(kind, _as_is)(value)
+        except (TypeError, ValueError):
+            problems.append(f"{name}: expected {_SAYS.get(kind, kind)}, got {shown(value)}")
+    if problems:
+        takes = ", ".join(
+            f"{name} ({item['inferred_type_name']})" for name, item in declared.items()
+        )
+        raise SettingsError(
+            f"The parameters of {notebook.stem} are wrong.",
+            details=problems,
+            next=f"{notebook.stem} takes {takes}",
+        )
+    return chosen
+
+
+def declared_by(notebook: Path) -> dict[str, Any]:
+    """Return a notebook's parameters; SettingsError when the file is no notebook."""
+    try:
+        text = bounded_yaml.read_text(notebook, max_bytes=NOTEBOOK_BYTES)
+        if not isinstance(json.loads(text).get("cells"), list):
+            raise Problem("not a notebook")
+        return papermill.inspect_notebook(notebook)
+    except (Problem, ValidationError, *_BROKEN) as err:
+        observed = err.problem if isinstance(err, Problem) else "not a notebook"
+        raise SettingsError(
+            f"The notebook {notebook.name} cannot be read.",
+            expected="a Jupyter notebook",
+            observed=observed,
+            next="restore it: git checkout, or git log on the file",
+        ) from None
+
+
+def read_files(paths: Iterable[str], texts: Iterable[str]) -> list[tuple[str, object]]:
+    """Return what `-f FILE` and `-y YAML` give, in their order; nothing is merged."""
+    files = [pair for path in paths for pair in _pairs(shown(path), _read(path))]
+    return files + [pair for text in texts for pair in _pairs("-y", text)]
+
+
+def _read(path: str) -> str:
+    try:
+        return bounded_yaml.read_text(Path(path))
+    except Problem as problem:
+        raise SettingsError(
+            f"The parameter file {shown(path)} cannot be read.",
+            expected="a UTF-8 file of at most 64 KiB",
+            observed=problem.problem,
+            next="correct -f and run the same command again",
+        ) from None
+
+
+def _pairs(source: str, text: str) -> list[tuple[str, object]]:
+    """Return the names and values of a YAML mapping."""
+    try:
+        if len(text) > bounded_yaml.MAX_BYTES:
+            raise Problem("larger than 64 KiB")
+        tree = bounded_yaml.parse(text).tree
+    except Problem as problem:
+        key = ".".join(map(str, problem.key[:3]))
+        where = f"line {problem.line}: " + (f"{_named(key)}: " if key else "")
+        raise SettingsError(
+            f"{source} cannot be used as YAML.",
+            details=[where + problem.problem],
+            next=f"correct {source} and run the same command again",
+        ) from None
+    if not isinstance(tree, dict):
+        raise SettingsError(
+            f"{source} holds no parameters.",
+            expected="NAME: VALUE lines",
+            observed=kind_of(tree),
+            next=f"correct {source} and run the same command again",
+        )
+    return list(tree.items())
+
+
+def _named(name: str) -> str:
+    """Return a parameter's name as an error may show it."""
+    return name if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) else shown(name)
+
+
+def _often(times: int) -> str:
+    return "twice" if times == 2 else f"{times} times"
+
+
+def _to_bool(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).lower()
+    if word not in {"true", "false", "yes", "no"}:
+        raise ValueError
+    return word in {"true", "yes"}
+
+
+def _to_int(value: object) -> int:
+    # `int` alone takes Unicode digits, underscores and blanks.
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
+        return int(value)
+    if type(value) is not int:
+        raise ValueError
+    return value
+
+
+def _to_float(value: object) -> float:
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", value):
+        return float(value)
+    if isinstance(value, bool | str) or not math.isfinite(number := float(value)):
+        raise ValueError
+    return number
+
+
+def _to_str(value: object) -> str:
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise ValueError
+    if "\r" in value or bounded_yaml.UNSEEN.search(value):
+        raise ValueError
+    return value
+
+
+def _as_is(value: object) -> object:
+    return _to_str(value) if isinstance(value, str) else value
+
+
+_CONVERT: dict[str, Callable[[object], object]] = {
+    "bool": _to_bool,
+    "int": _to_int,
+    "float": _to_float,
+    "str": _to_str,
+}
+_SAYS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "str": f"text of at most {LONGEST:,} characters without control characters",
+}

@@ -1,0 +1,1 @@
+"""The hosts of an environment: their inventory, SSH keys and releases."""
