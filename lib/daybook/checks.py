@@ -11,8 +11,8 @@ from pathlib import Path
 
 from daybook import aws, process, secrets, ui
 from daybook.aws import errors
+from daybook.environment import Environment
 from daybook.errors import DaybookError, PreflightFailed, ToolKilled, explained
-from daybook.settings import Settings
 from daybook.target import Target
 
 _STATUSES = {True: ui.good("ok"), False: ui.bad("failed"), None: ui.quiet("not asked")}
@@ -169,20 +169,20 @@ def zone_exists(target: Target, zone: str, fix: str) -> Check:
     return lambda name: _there(name, zone, bool(aws.zone_id(target, zone)), fix)
 
 
-def secrets_are_set(target: Target, env: str, chosen: Settings) -> Check:
+def secrets_are_set(environment: Environment) -> Check:
     """Ask whether each declared secret has a value, and whether each value is declared."""
-    is_rehearsal = target.is_sandbox and chosen.account != "sandbox"
-    place = f"-e {env}" + (" --rehearse" if is_rehearsal else "")
+    env, options = environment.name, f"-e {environment.name}"
+    options += " --rehearse" if environment.is_rehearsal else ""
 
     def question(name: str) -> CheckResult:
-        declared = set(chosen.secrets)
-        found = set(secrets.Store(target, chosen.app, env).current())
+        declared = set(environment.settings.secrets)
+        found = set(secrets.Store(environment).current())
         missing, undeclared = sorted(declared - found), sorted(found - declared)
         said = [f"{word} has no value" for word in missing]
         said += [f"{word} is not declared" for word in undeclared]
-        fixes = [f"daybook secrets set {word} {place}" for word in missing]
+        fixes = [f"daybook secrets set {word} {options}" for word in missing]
         fixes += [
-            f"declare {word} in environments/{env}.yml, or: daybook secrets unset {word} {place}"
+            f"declare {word} in environments/{env}.yml, or: daybook secrets unset {word} {options}"
             for word in undeclared
         ]
         expected = ", ".join(sorted(declared)) or "none"

@@ -7,10 +7,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from daybook import settings
+from daybook import aws
+from daybook.environment import Environment
 from daybook.errors import SettingsError
-from daybook.settings import Settings
-from daybook.target import Target
 
 WHERE = Path("ci/deploy.json")
 PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "": "aws"}
@@ -22,18 +21,19 @@ FILES = (
 """What app/ has of it, beside WHERE, which is made from the settings."""
 
 
-def where(root: Path, target: Target, chosen: Settings) -> dict[str, object]:
+def where(environment: Environment) -> dict[str, object]:
     """Return what ci/deploy.json says: where each branch of the application goes to.
 
     All environments of the application and the account are in it; none of it is secret.
     """
+    target, app = environment.target, environment.settings.app
     starts = (each for each in PARTITIONS if target.region.startswith(each))
     partition = PARTITIONS[next(starts)]
     roles = f"arn:{partition}:iam::{target.account}:role"
-    registry = f"{target.account}.dkr.ecr.{target.region}.amazonaws.com"
+    registry = aws.registry(target)
     branches: dict[str, dict[str, str]] = {}
-    for env, theirs in _environments(root, chosen).items():
-        branch, name = theirs.github.branch, f"{chosen.app}-{env}-release"
+    for env, theirs in environment.of_account.items():
+        branch, name = theirs.github.branch, f"{app}-{env}-release"
         if other := branches.get(branch):
             raise SettingsError(
                 f"{env} and {other['environment']} both release {branch}.",
@@ -44,17 +44,17 @@ def where(root: Path, target: Target, chosen: Settings) -> dict[str, object]:
         branches[branch] = said | (ssm if theirs.deploy_via == "ssm" else {})
     return {
         "region": target.region,
-        "repository": f"{registry}/{chosen.app}",
-        "push_role": f"{roles}/{chosen.app}-github-push",
+        "repository": f"{registry}/{app}",
+        "push_role": f"{roles}/{app}-github-push",
         "branches": dict(sorted(branches.items())),
     }
 
 
-def write(root: Path, target: Target, chosen: Settings, folder: Path | str) -> Iterator[str]:
+def write(environment: Environment, folder: Path | str) -> Iterator[str]:
     """Write what is not there yet into a repository; yields a line a file."""
     folder = Path(folder)
     for file in FILES:
-        source, there = root / "app" / file, folder / file
+        source, there = environment.root / "app" / file, folder / file
         if there.exists():
             is_same = there.read_bytes() == source.read_bytes()
             yield f"{'is there' if is_same else 'differs, and stays'}: {file}"
@@ -62,7 +62,7 @@ def write(root: Path, target: Target, chosen: Settings, folder: Path | str) -> I
         there.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, there)
         yield f"written: {file}"
-    text = json.dumps(where(root, target, chosen), indent=2) + "\n"
+    text = json.dumps(where(environment), indent=2) + "\n"
     (folder / WHERE).write_text(text, encoding="utf-8")
     yield f"written: {WHERE}"
 
@@ -70,10 +70,3 @@ def write(root: Path, target: Target, chosen: Settings, folder: Path | str) -> I
 def missing(folder: Path) -> list[Path]:
     """Return the files that a repository has not."""
     return [file for file in (*FILES, WHERE) if not (folder / file).exists()]
-
-
-def _environments(root: Path, chosen: Settings) -> dict[str, Settings]:
-    """Return the settings of all environments of this application in this account."""
-    found = {env: settings.load(root, env) for env in settings.environments(root)}
-    same = (chosen.app, chosen.account)
-    return {env: each for env, each in found.items() if (each.app, each.account) == same}

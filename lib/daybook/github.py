@@ -6,16 +6,15 @@ no other environment's workflow may read it. A host gets what registers one runn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-from daybook import aws
+from daybook.environment import Environment
 from daybook.errors import CommandFailed, PreflightFailed
-from daybook.settings import Settings
-from daybook.target import Target
 
 API = "https://api.github.com"
 PAGE = 100
@@ -108,17 +107,31 @@ class Repository:
         return answer.json() if answer.content else {}
 
 
-def repository(target: Target, env: str, chosen: Settings) -> Repository:
+def repository(environment: Environment) -> Repository:
     """Return the application's repository, to be asked with the token of the parameter store."""
-    token = read(target, env, chosen, TOKEN)
-    api = target.environ.get("GITHUB_API_URL") or API
-    return Repository(chosen.github.path, api.rstrip("/"), env, token)
+    token = read(environment, TOKEN)
+    api = environment.target.environ.get("GITHUB_API_URL") or API
+    path = environment.settings.github.path
+    return Repository(path, api.rstrip("/"), environment.name, token)
 
 
-def keep(target: Target, env: str, chosen: Settings, name: str, value: str) -> None:
+def deregister_runners(environment: Environment, on_change: Callable[..., None]) -> None:
+    """Remove the runners of the environment's hosts from GitHub; each is recorded.
+
+    DaybookError when there is no token, or GitHub refuses.
+    """
+    asked = repository(environment)
+    for runner in asked.runners():
+        if re.fullmatch(rf"{environment.prefix}-[0-9]+", runner.name):
+            asked.remove(runner)
+            what = f"{runner.name} of {asked.path}"
+            on_change(tool="github", action="deregistered", what=what)
+
+
+def store(environment: Environment, name: str, value: str) -> None:
     """Put the TOKEN or the KEY into the parameter store, in place of any that is there."""
-    aws.client(target, "ssm").put_parameter(
-        Name=parameter(chosen, env, name),
+    environment.client("ssm").put_parameter(
+        Name=parameter(environment, name),
         Value=value,
         Type="SecureString",
         Overwrite=True,
@@ -126,28 +139,28 @@ def keep(target: Target, env: str, chosen: Settings, name: str, value: str) -> N
     )
 
 
-def read(target: Target, env: str, chosen: Settings, name: str) -> str:
+def read(environment: Environment, name: str) -> str:
     """Return the TOKEN or the KEY; PreflightFailed when the parameter store has none."""
-    ssm = aws.client(target, "ssm")
+    ssm = environment.client("ssm")
     try:
-        found = ssm.get_parameter(Name=parameter(chosen, env, name), WithDecryption=True)
+        found = ssm.get_parameter(Name=parameter(environment, name), WithDecryption=True)
     except ssm.exceptions.ParameterNotFound as err:
         raise PreflightFailed(
-            f"There is no {name} for {chosen.github.path} in the parameter store.",
-            expected=parameter(chosen, env, name),
-            next=f"daybook github {name} {env}",
+            f"There is no {name} for {environment.settings.github.path} in the parameter store.",
+            expected=parameter(environment, name),
+            next=f"daybook github {name} {environment.name}",
         ) from err
     return found["Parameter"]["Value"]
 
 
-def parameter(chosen: Settings, env: str, name: str) -> str:
+def parameter(environment: Environment, name: str) -> str:
     """Return where something is kept: beside the environments, so that no host may read it."""
-    return f"/{chosen.app}/github/{env}/{name}"
+    return f"/{environment.settings.app}/github/{environment.name}/{name}"
 
 
-def workflow_name(chosen: Settings, env: str) -> str:
+def workflow_name(environment: Environment) -> str:
     """Return the name of an environment's workflows in environments/signers."""
-    return f"{chosen.app}-{env}-workflows"
+    return f"{environment.prefix}-workflows"
 
 
 def _runner(found: Mapping[str, Any]) -> Runner:

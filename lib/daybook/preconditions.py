@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from botocore.exceptions import ClientError
 
-from daybook import aws, git, reviews, settings
+from daybook import aws, git, reviews
 from daybook.aws import errors
 from daybook.checks import Check, CheckResult
+from daybook.environment import Environment
 from daybook.errors import PreflightFailed
 from daybook.settings import Settings
 from daybook.settings.types import shown
@@ -23,28 +25,25 @@ PROGRAMS = ("git", "ssh", "ssh-keygen")
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
-def here(
-    root: Path, env: str, chosen: Settings, target: Target, *, override_freeze: str
-) -> dict[str, Check]:
+def local_checks(environment: Environment, *, override_freeze: str) -> dict[str, Check]:
     """Return the checks of every changing step that need no target."""
     return {
-        "programs": programs_are_there(target),
-        "region": region_is(target),
-        "names": names_are_its_own(root, env, chosen),
-        "git": git_is(root, chosen.git),
-        "disk": disk_has_room(root),
-        "freeze": no_freeze(chosen, override=override_freeze),
+        "programs": programs_are_there(environment.target),
+        "region": region_is(environment.target),
+        "names": names_are_its_own(environment),
+        "git": git_is(environment.root, environment.settings.git),
+        "disk": disk_has_room(environment.root),
+        "freeze": no_freeze(environment.settings, override=override_freeze),
     }
 
 
-def there(
-    chosen: Settings, target: Target, review: reviews.Review, *, override_git: str
+def target_checks(
+    environment: Environment, review: reviews.Review, *, override_git: str
 ) -> dict[str, Check]:
-    """Return the checks of every changing step that ask the target."""
-    bucket = aws.state_bucket(target, chosen.app)
+    """Return the checks of every changing step that call the target."""
     return {
-        "clock": clock_is_right(target),
-        "state's region": bucket_is_in_region(target, bucket),
+        "clock": clock_is_right(environment.target),
+        "state's region": bucket_is_in_region(environment.target, environment.state_bucket),
         "review": is_reviewed(review, override=override_git),
     }
 
@@ -88,44 +87,47 @@ def bucket_is_in_region(target: Target, bucket: str) -> Check:
     return question
 
 
-def names_are_its_own(root: Path, env: str, chosen: Settings) -> Check:
-    """Ask whether another environment of the application claims a DNS name or the network."""
+def names_are_its_own(environment: Environment) -> Check:
+    """Check that no other environment of the project has the same DNS name or network."""
+    env, own = environment.name, environment.settings
 
     def question(name: str) -> CheckResult:
-        others, unread = settings.others(root, env)
-        claims = [claim for other in others for claim in _claimed(*other, chosen)]
+        claims = [
+            claim
+            for other in environment.others.values()
+            for claim in _claimed(other.name, other.settings, own)
+        ]
         fix = f"give {env} names and a cidr of its own in environments/{env}.yml"
-        observed = "; ".join(claims) or ", ".join((*chosen.names, str(chosen.cidr)))
+        observed = "; ".join(claims) or ", ".join((*own.names, str(own.cidr)))
         # Only a warning: a mistake in staging's file must not stop a rollback of production.
-        return CheckResult(
-            name, f"{env}'s alone", observed + _not_compared(unread), not claims, fix
-        )
+        observed += _not_compared(environment.invalid_others)
+        return CheckResult(name, f"{env}'s alone", observed, not claims, fix)
 
     return question
 
 
-def github_is_agreed(root: Path, env: str, chosen: Settings) -> Check:
-    """Ask whether the account's other environments mean the same repositories on GitHub."""
+def github_is_agreed(environment: Environment) -> Check:
+    """Check that all environments of the account name the same repositories on GitHub."""
+    env, own = environment.name, environment.settings
 
     def question(name: str) -> CheckResult:
-        shared = (chosen.app, chosen.account)
-        others, unread = settings.others(root, env)
-        other = [f"{other}'s settings cannot be used" for other in unread] + [
-            f"{other} has {_told(theirs)}"
-            for other, theirs in others
-            if (theirs.app, theirs.account) == shared and _told(theirs) != _told(chosen)
+        differing = [f"{other}'s settings cannot be used" for other in environment.invalid_others]
+        differing += [
+            f"{other} has {_repositories(settings)}"
+            for other, settings in environment.of_account.items()
+            if _repositories(settings) != _repositories(own)
         ]
         fix = f"write the same repositories into environments/{env}.yml and the others"
-        expected = f"{_told(chosen)} in every environment of the account"
-        return CheckResult(name, expected, "; ".join(other) or _told(chosen), not other, fix)
+        expected = f"{_repositories(own)} in every environment of the account"
+        observed = "; ".join(differing) or _repositories(own)
+        return CheckResult(name, expected, observed, not differing, fix)
 
     return question
 
 
-def branches(root: Path, env: str, chosen: Settings) -> list[str]:
+def branches(environment: Environment) -> list[str]:
     """Return the branches that the account's environments release: `["main", "staging"]`."""
-    known = settings.of_account(root, env, chosen)
-    return sorted({each.github.branch for each in known.values()})
+    return sorted({each.github.branch for each in environment.of_account.values()})
 
 
 def git_is(root: Path, wanted: str) -> Check:
@@ -157,9 +159,8 @@ def is_reviewed(review: reviews.Review, *, override: str = "") -> Check:
 
     def question(name: str) -> CheckResult:
         if problem := review.note_problem:
-            rehearsed = review.target.is_sandbox and review.settings.account != "sandbox"
-            fix = f"daybook run bootstrap -p env {review.env}"
-            fix += " -p rehearse true" if rehearsed else ""
+            fix = f"daybook run bootstrap -p env {review.environment.name}"
+            fix += " -p rehearse true" if review.environment.is_rehearsal else ""
             return CheckResult(name, "what the account requires", problem, is_ok=False, fix=fix)
         if review.git_required != reviews.ANY:
             review.require_same_files()
@@ -210,12 +211,12 @@ def disk_has_room(root: Path) -> Check:
     return question
 
 
-def no_freeze(chosen: Settings, *, override: str, now: datetime | None = None) -> Check:
+def no_freeze(settings: Settings, *, override: str, now: datetime | None = None) -> Check:
     """Ask whether a freeze window is in force; `override` is why it does not count this time."""
 
     def question(name: str) -> CheckResult:
         moment = now or datetime.now(UTC)
-        active = [f for f in chosen.freezes if f.since <= moment < f.until]
+        active = [f for f in settings.freezes if f.since <= moment < f.until]
         if not active:
             return CheckResult(name, "none in force", "none", is_ok=True)
         said = "; ".join(f"until {freeze.until.isoformat()}: {freeze.reason}" for freeze in active)
@@ -227,7 +228,7 @@ def no_freeze(chosen: Settings, *, override: str, now: datetime | None = None) -
     return question
 
 
-def _not_compared(unread: list[str]) -> str:
+def _not_compared(unread: Sequence[str]) -> str:
     """Return "; not compared: staging, see daybook env check"."""
     names = ", ".join(map(shown, unread[:5]))
     return f"; not compared with {names}: see daybook env check" if unread else ""
@@ -241,6 +242,6 @@ def _claimed(other: str, theirs: Settings, ours: Settings) -> list[str]:
     return claims
 
 
-def _told(chosen: Settings) -> str:
-    github = chosen.github
+def _repositories(settings: Settings) -> str:
+    github = settings.github
     return ", ".join(filter(None, (github.repository, github.application))) or "nobody"

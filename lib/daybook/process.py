@@ -25,9 +25,9 @@ from daybook.liveness import Life
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 TAIL_LINES = 10
 MARK = "DAYBOOK_TOOL"
-"""Set for each tool and all that it starts, so that they can be found when their supervisor is gone."""
+"""Set for each tool and its children, to find them when their supervisor is gone."""
 ORPHAN_GRACE_S = 5.0
-"""How long a tool may take to end whose supervisor was killed; it was interrupted at that moment."""
+"""How long a tool may take to end whose supervisor was killed, and which was interrupted then."""
 
 
 @dataclass(frozen=True)

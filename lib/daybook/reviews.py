@@ -15,9 +15,10 @@ from functools import cached_property
 from pathlib import Path
 
 from daybook import aws, git, settings, signers
+from daybook.environment import Environment
 from daybook.errors import PreflightFailed, SettingsError
 from daybook.settings import Settings
-from daybook.target import Target, ssh_key
+from daybook.target import Target
 
 PUSHED, CLEAN, ANY = "pushed", "clean", "any"
 STRICTEST = (PUSHED, CLEAN, ANY)
@@ -59,10 +60,7 @@ class Review:
     commit that is not reviewed; it excuses the code, and never the people.
     """
 
-    root: Path
-    env: str
-    settings: Settings
-    target: Target
+    environment: Environment
     is_account: bool = False
     code: Path = Path(__file__).parent
     is_overridden: bool = False
@@ -88,8 +86,8 @@ class Review:
     def own(self) -> Mapping[str, Settings]:
         """Return the settings that the run goes by, of each environment that it may change."""
         if self.is_account:
-            return settings.of_account(self.root, self.env, self.settings)
-        return {self.env: self.settings}
+            return self.environment.of_account
+        return {self.environment.name: self.environment.settings}
 
     @cached_property
     def to_note(self) -> Mapping[str, Requirement]:
@@ -103,9 +101,9 @@ class Review:
     @cached_property
     def note(self) -> Note:
         """Return what bootstrap has noted in the account; a sandbox that is down has no account."""
-        if not self.target.is_up:
+        if not self.environment.target.is_up:
             return Note()
-        return noted(self.target, self.settings.app)
+        return noted(self.environment.target, self.environment.settings.app)
 
     @property
     def note_problem(self) -> str:
@@ -113,15 +111,15 @@ class Review:
 
         Bootstrap writes the note, and before the first one there is nothing to change.
         """
-        if self.is_account or not self.target.is_up:
+        if self.is_account or not self.environment.target.is_up:
             return ""
         if not self.note.is_whole:
             return "its note about reviews is of an older bootstrap, without approvals"
-        if self.env in self.note.requires:
+        if self.environment.name in self.note.requires:
             return ""
         if self.note != Note():
-            return f"its note about reviews does not have {self.env}"
-        has_state = aws.bucket_exists(self.target, aws.state_bucket(self.target, self.settings.app))
+            return f"its note about reviews does not have {self.environment.name}"
+        has_state = aws.bucket_exists(self.environment.target, self.environment.state_bucket)
         return "it has a state, and no note about reviews" if has_state else ""
 
     @property
@@ -134,9 +132,9 @@ class Review:
     @cached_property
     def commit(self) -> git.Commit:
         """Return the reviewed commit that is checked out; PreflightFailed when it is not one."""
-        own, tip = git.head(self.root), self.tip
+        own, tip = git.head(self.environment.root), self.tip
         try:
-            if git.leads_to(self.root, tip.id, own):
+            if git.leads_to(self.environment.root, tip.id, own):
                 return git.Commit(own, tip.branch)
         except git.Unreadable as err:
             raise PreflightFailed(
@@ -161,8 +159,10 @@ class Review:
 
         So must be the settings that the run has read, whatever the files say now.
         """
-        commit = git.head(self.root)
-        changed = files_changed(self.root, commit) or list(self._settings_changed(commit))
+        commit = git.head(self.environment.root)
+        changed = files_changed(self.environment.root, commit) or list(
+            self._settings_changed(commit)
+        )
         if changed:
             raise PreflightFailed(
                 "The files are not those of the commit.",
@@ -171,10 +171,10 @@ class Review:
                 observed=f"{len(changed)} changed",
                 next="commit, stash or remove them, then start the step again",
             )
-        if not self.code.is_relative_to(self.root / "lib"):
+        if not self.code.is_relative_to(self.environment.root / "lib"):
             raise PreflightFailed(
                 "Daybook's own code is not that of the commit.",
-                expected=str(self.root / "lib"),
+                expected=str(self.environment.root / "lib"),
                 observed=str(self.code.parent),
                 next="make setup in this checkout, and run the daybook that it installs",
             )
@@ -185,9 +185,9 @@ class Review:
         Under an override and without an answer of its server, by the last one that was noted.
         """
         if not self.is_required:
-            return signers.load(self.root)
+            return signers.load(self.environment.root)
         try:
-            text = git.read(self.root, self._commit_of_people, signers.FILE).decode()
+            text = git.read(self.environment.root, self._commit_of_people, signers.FILE).decode()
             return signers.parse(text, signers.FILE)
         except FileNotFoundError:
             return signers.Signers()
@@ -203,9 +203,9 @@ class Review:
         if not self.is_required:
             return
         with suppress(PreflightFailed, *aws.FAILURES):
-            name, newest = newest_parameter(self.settings.app), self.tip.id
-            if last_known(self.target, self.settings.app) != newest:
-                ssm = aws.client(self.target, "ssm")
+            name, newest = newest_parameter(self.environment.settings.app), self.tip.id
+            if last_known(self.environment.target, self.environment.settings.app) != newest:
+                ssm = aws.client(self.environment.target, "ssm")
                 ssm.put_parameter(Name=name, Value=newest, Type="String", Overwrite=True)
 
     @property
@@ -216,21 +216,24 @@ class Review:
         if not self.is_account:
             raise PreflightFailed(
                 "The account does not say which repository is reviewed.",
-                next=f"daybook run bootstrap -p env {self.env}",
+                next=f"daybook run bootstrap -p env {self.environment.name}",
             )
         return self.remote_to_note
 
     @property
     def remote_to_note(self) -> str:
         """Return the URL that bootstrap notes: of this environment's settings, or of another's."""
-        remotes = (remote(each, self.target) for each in (self.settings, *self.own.values()))
+        remotes = (
+            remote(each, self.environment.target)
+            for each in (self.environment.settings, *self.own.values())
+        )
         return next(filter(None, remotes), "")
 
     @cached_property
     def _answer(self) -> git.Commit | PreflightFailed:
         """Return what the server says, or why it says nothing: each question takes its time."""
         try:
-            return git.tip(self.remote, self.root, key=ssh_key(self.settings, self.target))
+            return git.tip(self.remote, self.environment.root, key=self.environment.ssh_key)
         except PreflightFailed as err:
             return err
 
@@ -240,7 +243,11 @@ class Review:
         try:
             return self.tip.id
         except PreflightFailed as err:
-            last = last_known(self.target, self.settings.app) if self.is_overridden else ""
+            last = (
+                last_known(self.environment.target, self.environment.settings.app)
+                if self.is_overridden
+                else ""
+            )
             if not last:
                 raise err
             return last
@@ -265,11 +272,11 @@ class Review:
             raise _unreadable("environments/", err) from err
 
     def _settings_in(self, commit: str) -> Iterator[tuple[str, Settings]]:
-        names = [self.env]
+        names = [self.environment.name]
         if self.is_account:
-            listed = git.listed(self.root, commit, "environments")
+            listed = git.listed(self.environment.root, commit, "environments")
             names = [name.removesuffix(".yml") for name in listed if name.endswith(".yml")]
-        shared = (self.settings.app, self.settings.account)
+        shared = (self.environment.settings.app, self.environment.settings.account)
         for env in names:
             with suppress(FileNotFoundError):
                 each = self._settings_of(commit, env)
@@ -277,7 +284,7 @@ class Review:
                     yield env, each
 
     def _settings_of(self, commit: str, env: str) -> Settings:
-        text = git.read(self.root, commit, f"environments/{env}.yml").decode()
+        text = git.read(self.environment.root, commit, f"environments/{env}.yml").decode()
         return settings.parse(text, env)
 
     def _settings_changed(self, commit: str) -> Iterator[str]:
@@ -293,7 +300,7 @@ class Review:
     def _noted(self) -> Iterator[Requirement]:
         """Give what the account has noted, of each environment that may be changed."""
         for env, each in self.note.requires.items():
-            if self.is_account or env == self.env:
+            if self.is_account or env == self.environment.name:
                 yield each
 
 

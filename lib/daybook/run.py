@@ -8,16 +8,17 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from daybook import aws, process, settings, signers, target, ui
-from daybook.approval import evidence, pending
+from daybook import aws, process, settings, signers, ui
+from daybook.environment import Environment
 from daybook.errors import (
     NOTHING_CHANGED,
     ApplyFailed,
@@ -30,12 +31,15 @@ from daybook.errors import (
 )
 from daybook.record import journal, seal, upload
 from daybook.record.recorder import Recorder
-from daybook.settings import types
+from daybook.settings import Settings, types
+from daybook.target import Target
 
 PHASES = ("preflight", "plan", "approve", "apply", "verify", "record")
 LOOKING = ("preflight", "plan", "verify", "record")
 """The phases of a step that changes nothing."""
 AGAIN = "run this step again"
+PLANS = ".plans"
+"""In `runs/<env>/`: the pending plans."""
 RUN_ID = "DAYBOOK_RUN_ID"
 """Set by `daybook run`, so that it finds the record of the kernel that it starts."""
 RESUMES = "DAYBOOK_RESUMES"
@@ -82,54 +86,124 @@ class Finished(ui.Shown):
 
 
 class Run:
-    """The context of one run: where it goes, what it may still do, what it has done.
+    """One execution of a step: its environment, parameters, record, and the order of its phases.
 
-    start: starts a tool as `process.run` does, and writes it into the record.
+    guards: called before each tool is started; one that raises prevents it.
     hide: takes a name and a secret value, which from then on shows as `[redacted:NAME]`.
-    at_end: what is called when the record is closed. life: held until all of that is done.
-    load_signers, load_approvals: read whose keys count, and how many people besides the operator
-    must approve; from the checkout unless a step says otherwise.
+    at_end: called when the record is closed. life: held until all of them have returned.
+    load_signers, load_approvals: return the accepted keys and the number of approvals that a plan
+    needs; from the checkout unless a step replaces them.
     """
 
     def __init__(
-        self, step: str, env: str, *, rehearse: bool, parameters: dict, is_read_only: bool = False
+        self,
+        step: str,
+        environment: Environment,
+        *,
+        id: str,
+        parameters: Mapping[str, object],
+        defaults: Mapping[str, object] = MappingProxyType({}),
+        resumes: str = "",
+        is_read_only: bool = False,
     ) -> None:
-        self.step, self.env = step, env
+        self.step, self.id, self.resumes = step, id, resumes
+        self.environment = environment.with_start(self.start)
         self.phases = LOOKING if is_read_only else PHASES
-        self.parameters = {"env": env, "rehearse": rehearse, **parameters}
-        self.root = settings.find_root()
-        self.settings = settings.load(self.root, env)
-        self.target = target.resolve(self.settings, self.root, rehearse=rehearse)
-        self.id = _given_id(step) or new_id(step)
-        self.folder = self.root / "runs" / env / self.id
-        self._require_new()
-        self.resumes = os.environ.pop(RESUMES, "")
-        self.plan_file = pending.plan_file(self.root, env, self.id)
+        self.parameters = {"env": environment.name, **parameters}
+        self._defaults = defaults
+        self.folder = environment.root / "runs" / environment.name / id
+        self.guards: list[Callable[[], None]] = []
+        self.at_end: list[Callable[[], None]] = [self._upload]
+        self.load_signers: Callable[[], signers.Signers] = partial(signers.load, environment.root)
+        self.load_approvals: Callable[[], int] = lambda: environment.settings.approvals
         self._stopped: BaseException | None = None
         self._waiting: BaseException | None = None
         self._done: tuple[str, ...] = ()
         self._changes: list[str] = []
-        self.load_signers: Callable[[], signers.Signers] = partial(signers.load, self.root)
-        self.load_approvals: Callable[[], int] = lambda: self.settings.approvals
-        self.at_end: list[Callable[[], None]] = [self._upload]
-        self.recorder = self._begin()
+
+    @classmethod
+    def begin(
+        cls,
+        step: str,
+        environment: Environment,
+        *,
+        parameters: Mapping[str, object],
+        defaults: Mapping[str, object] = MappingProxyType({}),
+        is_read_only: bool = False,
+    ) -> Run:
+        """Begin a run and its record, under the id that `daybook run` has chosen, if it has."""
+        run = cls(
+            step,
+            environment,
+            id=_given_id(step) or new_id(step),
+            parameters=parameters,
+            defaults=defaults,
+            resumes=os.environ.pop(RESUMES, ""),
+            is_read_only=is_read_only,
+        )
+        run.record()
+        return run
+
+    def record(self) -> None:
+        """Begin the record; where that fails, nothing of it is left."""
+        self._require_new()
+        try:
+            self.recorder = Recorder.start(
+                self.root,
+                self.folder,
+                self._header(),
+                template=self._template(),
+                status_of=status_of,
+                environ=self.target.environ,
+                key=seal.operator_key(self.environment),
+                on_closed=self._end,
+            )
+        except OSError as err:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise explained(err, cls=PreflightFailed, folder=self.folder.parent) from err
         self.life = self.recorder.life
-        self.start = self.recorder.tool(partial(process.run, life=self.life))
         self.hide = self.recorder.redactor.add
+        self._start = self.recorder.tool(partial(process.run, life=self.life))
+
+    def start(self, args: Sequence[str], **options: Any) -> process.Result:
+        """Start a tool as `process.run` does, unless a guard refuses, and record it."""
+        for guard in self.guards:
+            guard()
+        return self._start(args, **options)
+
+    @property
+    def env(self) -> str:
+        """Return the environment's name."""
+        return self.environment.name
+
+    @property
+    def root(self) -> Path:
+        """Return the project's root."""
+        return self.environment.root
+
+    @property
+    def settings(self) -> Settings:
+        """Return the environment's settings."""
+        return self.environment.settings
+
+    @property
+    def target(self) -> Target:
+        """Return the account and region of the run."""
+        return self.environment.target
+
+    @property
+    def plan_file(self) -> Path:
+        """Return the path of the plan that Terraform saves for this run."""
+        return self.folder.parent / PLANS / f"{self.id}.tfplan"
 
     @property
     def title(self) -> str:
-        """What a page about this run is called: `provision staging · REHEARSAL`."""
+        """Return the title of the run's pages: `provision staging · REHEARSAL`."""
         return f"{self.step} {self.env} · {self.target.title}"
 
     @property
     def _journal(self) -> str:
         return str((self.folder / journal.NAME).relative_to(self.root))
-
-    @property
-    def ssh_key(self) -> Path:
-        """Return the operator's private key."""
-        return target.ssh_key(self.settings, self.target)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -164,6 +238,10 @@ class Run:
         if kind == "change":
             self._changes.append(f"{data.get('action', 'changed')} {data.get('what', '')}".strip())
 
+    def changed(self, **facts: Any) -> None:
+        """Record a change: tool, action, what, and perhaps host and detail."""
+        self.write("change", **facts)
+
     def stop(self, reason: BaseException) -> None:
         """Refuse every further phase with this reason."""
         self._stopped = reason
@@ -172,8 +250,8 @@ class Run:
         """Return the command line that runs this step again with some parameters changed."""
         words = ["daybook", "run", self.step]
         for name, value in {**self.parameters, **changed}.items():
-            if value not in ("", None, False):
-                words += ["-p", name, str(value).lower() if value is True else str(value)]
+            if value not in ("", None) and value != self._defaults.get(name, False):
+                words += ["-p", name, str(value).lower() if isinstance(value, bool) else str(value)]
         return shlex.join(words)
 
     def finish(self, following: str) -> Finished:
@@ -189,23 +267,6 @@ class Run:
                 expected="an id that no run has",
                 next=f"unset {RUN_ID}: daybook run sets it",
             )
-
-    def _begin(self) -> Recorder:
-        """Begin the record; where that is not possible, nothing of it is left."""
-        try:
-            return Recorder.start(
-                self.root,
-                self.folder,
-                self._header(),
-                template=self._template(),
-                status_of=status_of,
-                environ=self.target.environ,
-                key=seal.operator_key(self.root, self.env, self.target.is_sandbox),
-                on_closed=self._end,
-            )
-        except OSError as err:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise explained(err, cls=PreflightFailed, folder=self.folder.parent) from err
 
     @contextmanager
     def _explaining(self, phase: str) -> Iterator[None]:
@@ -246,10 +307,10 @@ class Run:
 
     def _upload(self) -> None:
         """Keep closed records in the account's bucket; what fails is tried by the next run."""
-        bucket = aws.records_bucket(self.target, self.settings.app)
+        bucket = self.environment.records_bucket
         with suppress(*aws.FAILURES):
             if self.target.is_up and aws.bucket_exists(self.target, bucket):
-                s3 = aws.client(self.target, "s3")
+                s3 = self.environment.client("s3")
                 upload.push_pending(self.root, bucket, s3, self.target.account, self.env)
 
     def _require_order(self, name: str) -> None:
@@ -274,7 +335,7 @@ class Run:
             "caller_arn": self._caller(),
             "parameters": self.parameters,
             "settings": {"sha256": seal.digest(self.root / "environments" / f"{self.env}.yml")},
-            "format": evidence.FORMAT,
+            "format": journal.FORMAT,
             **({"resumes": self.resumes} if self.resumes else {}),
         }
 

@@ -12,8 +12,8 @@ from botocore.exceptions import ClientError
 
 from daybook import aws
 from daybook.aws import errors
+from daybook.environment import Environment
 from daybook.errors import CommandFailed, SettingsError
-from daybook.target import Target
 from daybook_release import names
 
 LIMIT_BYTES = 4096
@@ -49,11 +49,11 @@ class Version:
 class Store:
     """The values of one environment's secrets."""
 
-    def __init__(self, target: Target, app: str, env: str) -> None:
-        self.path = f"/{app}/{env}"
-        self._tags = {"app": app, "environment": env, "managed_by": "daybook"}
-        self._target = target
-        self._ssm = aws.client(target, "ssm")
+    def __init__(self, environment: Environment) -> None:
+        self.path = f"/{environment.settings.app}/{environment.name}"
+        self._tags = environment.tags
+        self._target = environment.target
+        self._ssm = environment.client("ssm")
 
     def current(self) -> dict[str, Version]:
         """Return what has a value: `{"DATABASE_URL": Version(…)}`."""

@@ -10,8 +10,8 @@ system has no subreaper, as on macOS: nothing in its process group). When the su
 killed, the tool gets a SIGINT from the system (Linux), and its process group a SIGKILL soon after,
 from a shell that waits for just that: Terraform's providers outlive a Terraform that was killed.
 
-Exit code: the tool's; 127 when it cannot be started. When a signal ended the tool, the supervisor ends
-by the same one: an exit code of 137 may also be what ssh says of the other side.
+Exit code: the tool's; 127 when it cannot be started. When a signal ended the tool, the supervisor
+ends by the same one: an exit code of 137 may also be what ssh says of the other side.
 Standard library only, one thread, so that little can go wrong here.
 """
 

@@ -102,7 +102,7 @@ def test_both_environments_side_by_side(shop):
 
 def test_nothing_is_set_while_somebody_else_holds_the_environment(shop, sandbox):
     held = Lock(client(sandbox, "s3"), BUCKET, "staging")
-    held.take(Holder(run="20261123T184500Z-provision-aaaaaa", operator="ann"))
+    held.acquire(Holder(run="20261123T184500Z-provision-aaaaaa", operator="ann"))
     before = listed(shop, "staging")
     file = shop.root / "new.env"
     file.write_text("MAIL_TOKEN=another\n")

@@ -55,7 +55,7 @@ def root(tmp_path, endpoint, monkeypatch):
     made: dict[str, BaseClient] = {}
     make = aws.client
 
-    def kept(target: Target, service: str) -> BaseClient:
+    def held(target: Target, service: str) -> BaseClient:
         """Return one client a service: each takes its time to be made."""
         made[service] = made.get(service) or make(target, service)
         return made[service]
@@ -189,7 +189,7 @@ def test_a_failure_in_the_middle_says_what_was_set_and_is_recorded(root, monkeyp
 
 def test_nothing_is_set_while_another_run_holds_the_environment(root):
     held = environment_lock.lock_in(target_of(root), "hello", "staging")
-    held.take(Holder(run="20261123T184500Z-provision-aaaaaa", step="provision"))
+    held.acquire(Holder(run="20261123T184500Z-provision-aaaaaa", step="provision"))
     with pytest.raises(Locked):
         run("set", "MAIL_TOKEN", "-e", "staging", given="one")
     assert "no value" in run("list", "-e", "staging")

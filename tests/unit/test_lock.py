@@ -42,8 +42,8 @@ import sys, threading, boto3
 from daybook.gates.lock import Holder, Lock
 s3 = boto3.client("s3", endpoint_url=sys.argv[1])
 held = Lock(s3, sys.argv[2], "staging")
-held.take(Holder(run="dead", term_s=3.0))
-with held.kept(on_lost=lambda: None):
+held.acquire(Holder(run="dead", term_s=3.0))
+with held.held(on_lost=lambda: None):
     print("taken", flush=True)
     threading.Event().wait()
 """
@@ -101,7 +101,7 @@ def bucket(server: Bucket) -> Bucket:
 
 
 def test_names_who_holds_it_and_until_when(bucket):
-    bucket.lock().take(ANN)
+    bucket.lock().acquire(ANN)
     seen = bucket.lock().read()
     assert seen.holder == ANN
     assert not seen.is_over
@@ -112,9 +112,9 @@ def test_names_who_holds_it_and_until_when(bucket):
 
 
 def test_a_second_run_is_told_who_holds_it(bucket):
-    bucket.lock().take(ANN)
+    bucket.lock().acquire(ANN)
     with pytest.raises(Locked) as caught:
-        bucket.lock().take(BEN)
+        bucket.lock().acquire(BEN)
     assert caught.value.exit_code == 8
     for fact in (ANN.run, ANN.operator, "--wait", "daybook lock break staging", "Nothing was"):
         assert fact in str(caught.value)
@@ -127,7 +127,7 @@ def test_of_twenty_exactly_one_proceeds(bucket):
         mine, who = bucket.lock(), replace(ANN, run=f"run-{number}")
         start.wait()
         try:
-            mine.take(who)
+            mine.acquire(who)
         except Locked:
             return ""
         return who.run
@@ -142,31 +142,31 @@ def test_of_twenty_exactly_one_proceeds(bucket):
 
 def test_a_released_lock_is_free(bucket):
     first = bucket.lock()
-    first.take(ANN)
+    first.acquire(ANN)
     first.release()
     assert bucket.lock().read() is None
-    bucket.lock().take(BEN)
+    bucket.lock().acquire(BEN)
 
 
 def test_waits_for_the_one_before(bucket):
     first, waited_for = bucket.lock(), []
-    first.take(ANN)
+    first.acquire(ANN)
 
     def on_wait(held: Locked) -> None:
         waited_for.append(str(held))
         first.release()
 
-    bucket.lock().take(BEN, wait_s=30, on_wait=on_wait)
+    bucket.lock().acquire(BEN, wait_s=30, on_wait=on_wait)
     assert bucket.lock().read().holder == BEN
     assert ANN.run in waited_for[0]
 
 
 def test_waits_no_longer_than_it_was_told(bucket, monkeypatch):
     monkeypatch.setattr(object_lock, "POLL_S", 0.1)
-    bucket.lock().take(ANN)
+    bucket.lock().acquire(ANN)
     began = time.monotonic()
     with pytest.raises(Locked, match=ANN.run):
-        bucket.lock().take(BEN, wait_s=1)
+        bucket.lock().acquire(BEN, wait_s=1)
     assert 1 <= time.monotonic() - began < 3
 
 
@@ -180,30 +180,30 @@ def test_the_lock_of_a_killed_process_runs_out(bucket, monkeypatch):
     )
     assert child.stdout.readline() == "taken\n"
     with pytest.raises(Locked):  # It lives for longer than its term.
-        bucket.lock().take(BEN, wait_s=5)
+        bucket.lock().acquire(BEN, wait_s=5)
     child.kill()
     child.wait()
     killed = time.monotonic()
     with pytest.raises(Locked, match="run: dead"):
-        bucket.lock().take(BEN)
-    bucket.lock().take(BEN, wait_s=30)
+        bucket.lock().acquire(BEN)
+    bucket.lock().acquire(BEN, wait_s=30)
     assert time.monotonic() - killed < 3 + 1.5
     child.stdout.close()
 
 
 def test_a_broken_lock_is_free_and_its_holder_is_told_why(bucket):
     old = bucket.lock()
-    old.take(ANN)
+    old.acquire(ANN)
     was = bucket.lock().break_(replace(BEN, reason="ann went home"))
     assert was.holder == ANN
     assert bucket.lock().read().is_over
     with pytest.raises(Locked, match="ann went home") as caught:
-        old.require()
+        old.verify_held()
     assert caught.value.exit_code == 8
-    assert not old.is_taken
+    assert not old.is_held
     with pytest.raises(Locked):  # It stays lost, whatever becomes of the lock.
-        old.require()
-    bucket.lock().take(replace(ANN, run="next"))
+        old.verify_held()
+    bucket.lock().acquire(replace(ANN, run="next"))
     old.release()
     assert bucket.lock().read().holder.run == "next"
 
@@ -211,7 +211,7 @@ def test_a_broken_lock_is_free_and_its_holder_is_told_why(bucket):
 def test_only_a_held_lock_can_be_broken(bucket):
     assert bucket.lock().break_(BEN) is None
     first = bucket.lock()
-    first.take(ANN)
+    first.acquire(ANN)
     first.release()
     assert bucket.lock().break_(BEN) is None
     assert bucket.lock().read() is None
@@ -220,8 +220,8 @@ def test_only_a_held_lock_can_be_broken(bucket):
 def test_a_holder_at_work_hears_that_its_lock_was_broken(bucket, monkeypatch):
     monkeypatch.setattr(object_lock, "RENEW_S", 0.2)
     old, told = bucket.lock(), threading.Event()
-    old.take(ANN)
-    with old.kept(on_lost=told.set):
+    old.acquire(ANN)
+    with old.held(on_lost=told.set):
         assert not told.wait(1)
         bucket.lock().break_(BEN)
         assert told.wait(3)
@@ -231,8 +231,8 @@ def test_a_holder_at_work_hears_that_its_lock_was_broken(bucket, monkeypatch):
 def test_nobody_is_told_when_the_work_has_ended(bucket, monkeypatch):
     monkeypatch.setattr(object_lock, "RENEW_S", 0.2)
     old, told = bucket.lock(), threading.Event()
-    old.take(ANN)
-    with old.kept(on_lost=told.set):
+    old.acquire(ANN)
+    with old.held(on_lost=told.set):
         pass
     bucket.lock().break_(BEN)
     assert not told.wait(1)
@@ -240,39 +240,39 @@ def test_nobody_is_told_when_the_work_has_ended(bucket, monkeypatch):
 
 def test_a_term_that_is_over_can_go_on_if_nobody_came(bucket):
     mine = bucket.lock()
-    mine.take(replace(ANN, term_s=0.0))
+    mine.acquire(replace(ANN, term_s=0.0))
     assert bucket.lock().read().is_over
-    mine.require()
-    assert mine.is_taken
+    mine.verify_held()
+    assert mine.is_held
 
 
 def test_a_term_that_is_over_cannot_go_on_after_somebody_elses(bucket):
     mine, other = bucket.lock(), bucket.lock()
-    mine.take(replace(ANN, term_s=0.0))
-    other.take(BEN)
+    mine.acquire(replace(ANN, term_s=0.0))
+    other.acquire(BEN)
     other.release()
     with pytest.raises(Locked, match="taken over"):
-        mine.require()
+        mine.verify_held()
 
 
 def test_an_outage_is_forgiven_for_a_part_of_the_term(bucket):
     client = Unsteady(bucket.client())
     mine = Lock(client, BUCKET, "staging")
-    mine.take(replace(ANN, term_s=1.0))
+    mine.acquire(replace(ANN, term_s=1.0))
     client.is_down = True
-    mine.require()
-    assert mine.is_taken
+    mine.verify_held()
+    assert mine.is_held
     time.sleep(object_lock.TRUSTED)
     with pytest.raises(Locked, match="could not be renewed in time"):
-        mine.require()
+        mine.verify_held()
 
 
 def test_a_writing_whose_answer_was_lost_counts(bucket):
     client = Unsteady(bucket.client())
     client.repeats = True
     mine = Lock(client, BUCKET, "staging")
-    mine.take(ANN)
-    mine.require()
+    mine.acquire(ANN)
+    mine.verify_held()
     assert bucket.lock().read().holder == replace(ANN, renewals=1)
     mine.release()
     assert bucket.lock().read() is None
@@ -289,34 +289,34 @@ def dead(tmp_path) -> Holder:
 
 @pytest.mark.attack("F5", "a killed run keeps its own machine waiting for its lock's term")
 def test_the_lock_of_a_run_killed_on_this_machine_is_free_at_once(bucket, dead):
-    bucket.lock().take(dead)
+    bucket.lock().acquire(dead)
     assert bucket.lock().read().is_over
     assert "killed" in "\n".join(bucket.lock().read().lines())
     mine = bucket.lock()
-    mine.take(BEN)
+    mine.acquire(BEN)
     assert mine.before.holder == dead
     assert bucket.lock().read().holder == replace(BEN, state_locks=dead.state_locks)
 
 
 def test_a_run_that_lives_on_this_machine_is_waited_for(bucket, tmp_path):
     life = liveness.hold(tmp_path / ".alive/r1")
-    bucket.lock().take(replace(ANN, life=life.proof))
+    bucket.lock().acquire(replace(ANN, life=life.proof))
     with pytest.raises(Locked):
-        bucket.lock().take(BEN)
+        bucket.lock().acquire(BEN)
     life.end()
     with pytest.raises(Locked):  # Its file is gone: nothing is proven.
-        bucket.lock().take(BEN)
+        bucket.lock().acquire(BEN)
 
 
 def test_a_killed_run_on_another_machine_keeps_its_term(bucket, dead):
-    bucket.lock().take(replace(dead, life={**dead.life, "boot": "another"}))
+    bucket.lock().acquire(replace(dead, life={**dead.life, "boot": "another"}))
     with pytest.raises(Locked):
-        bucket.lock().take(BEN)
+        bucket.lock().acquire(BEN)
 
 
 def test_the_next_holder_learns_which_locks_terraform_had(bucket):
     mine = bucket.lock()
-    mine.take(ANN)
+    mine.acquire(ANN)
     for number in range(object_lock.STATE_LOCKS + 3):
         mine.note_state_lock(f"lock-{number}")
     requests = bucket.lock().read().holder.state_locks
@@ -325,7 +325,7 @@ def test_the_next_holder_learns_which_locks_terraform_had(bucket):
     assert {request.run for request in requests} == {ANN.run}
     bucket.lock().break_(BEN)
     other = bucket.lock()
-    other.take(BEN)
+    other.acquire(BEN)
     assert other.before.holder.state_locks == requests
     assert other.before.written_s == pytest.approx(0, abs=2)
     mine.release()
@@ -333,12 +333,12 @@ def test_the_next_holder_learns_which_locks_terraform_had(bucket):
 
 
 def test_a_lock_is_given_back_for_its_dead_holder_alone(bucket, dead):
-    bucket.lock().take(dead)
+    bucket.lock().acquire(dead)
     seen = bucket.lock().read()
-    bucket.lock().take(BEN)
-    bucket.lock().give_back(seen)
+    bucket.lock().acquire(BEN)
+    bucket.lock().remove(seen)
     assert bucket.lock().read().holder.run == BEN.run
-    bucket.lock().give_back(bucket.lock().read())
+    bucket.lock().remove(bucket.lock().read())
     assert bucket.lock().read() is None
 
 
@@ -359,7 +359,7 @@ def test_a_lock_is_given_back_for_its_dead_holder_alone(bucket, dead):
 def test_content_of_another_hand_still_locks(bucket, content, operator):
     bucket.client().put_object(Bucket=BUCKET, Key="locks/staging.json", Body=content)
     with pytest.raises(Locked, match=f"holder: {operator}"):
-        bucket.lock().take(BEN)
+        bucket.lock().acquire(BEN)
 
 
 @pytest.mark.parametrize(
@@ -415,8 +415,8 @@ def test_any_content_is_a_lock_that_runs_out_and_breaks(bucket, content):
     json.dumps(asdict(seen.holder))
     bucket.lock().break_(BEN)
     mine = bucket.lock()
-    mine.take(BEN)
-    assert mine.is_taken
+    mine.acquire(BEN)
+    assert mine.is_held
 
 
 @pytest.mark.attack("F5", "a clock beyond the years that can be reckoned with")

@@ -50,7 +50,7 @@ def files(root) -> list[str]:
 
 
 def take_up(root, digest="plan-1", by="r2", **now) -> PendingPlan:
-    return pending.take_up(root, digest, BASIS | now, DAY, by)
+    return pending.claim(root, digest, BASIS | now, DAY, by)
 
 
 def test_only_its_owner_may_read_a_waiting_plan(tmp_path):
@@ -63,12 +63,12 @@ def test_the_run_that_takes_it_up_holds_it_and_nobody_else_can(tmp_path):
     keep(tmp_path, plan())
     assert take_up(tmp_path).run == "r1", "what was asked about stays under its name"
     assert files(tmp_path) == ["r2.json", "r2.tfplan"]
-    pending.use(tmp_path, plan(), "r2")
+    pending.consume(tmp_path, plan(), "r2")
     assert files(tmp_path) == ["r2.tfplan"], "Terraform has yet to read it"
     with pytest.raises(ApprovalRefused, match="No plan with this digest is pending"):
         take_up(tmp_path, by="r3")
     with pytest.raises(ApprovalRefused, match="has taken or discarded it"):
-        pending.use(tmp_path, plan(), "r2")
+        pending.consume(tmp_path, plan(), "r2")
 
 
 def test_an_unknown_digest_is_told_what_waits(tmp_path):
@@ -105,15 +105,15 @@ def test_too_old_a_plan_is_refused_and_deleted(tmp_path):
 
 def test_that_others_can_see_a_plan_stays_known(tmp_path):
     keep(tmp_path, plan())
-    assert pending.note_left(tmp_path, plan(), "r1").is_left
+    assert pending.note_published(tmp_path, plan(), "r1").is_published
     close(tmp_path, "r1")
-    assert keep(tmp_path, plan("r2")).is_left, "the same plan, made again"
-    assert take_up(tmp_path, by="r3").is_left
+    assert keep(tmp_path, plan("r2")).is_published, "the same plan, made again"
+    assert take_up(tmp_path, by="r3").is_published
 
 
 def test_what_another_machine_left_is_taken_up_if_nothing_differs(tmp_path):
     left = plan("r9")
-    take = lambda **now: pending.take_up(tmp_path, "plan-1", BASIS | now, DAY, "r2", lambda: left)  # noqa: E731
+    take = lambda **now: pending.claim(tmp_path, "plan-1", BASIS | now, DAY, "r2", lambda: left)  # noqa: E731
     with pytest.raises(ApprovalRefused, match="can no longer be applied"):
         take(commit="77b0e1")
     assert files(tmp_path) == []
@@ -133,7 +133,7 @@ def test_the_same_plan_made_again_keeps_its_name_and_its_age(tmp_path):
     close(tmp_path, "r1")
     assert keep(tmp_path, plan("r2")) == first
     assert files(tmp_path) == ["r2.json", "r2.tfplan"]
-    assert pending.left_by(tmp_path, "r1") == pending.left_by(tmp_path, "r2") == "plan-1"
+    assert pending.left_waiting_by(tmp_path, "r1") == pending.left_waiting_by(tmp_path, "r2") == "plan-1"
 
 
 @pytest.mark.parametrize("other", [{"hours_ago": DAY + 1}, {"commit": "x"}, {"digest": "plan-2"}])
@@ -191,7 +191,7 @@ def test_a_plan_survives_its_way_to_the_bucket():
         {"made": "yesterday"},
         {"made": "2026-01-01T00:00:00"},
         {"more": 1},
-        {"is_left": "maybe"},
+        {"is_published": "maybe"},
         *({"basis": {k: v for k, v in BASIS.items() if k != name}} for name in list(BASIS)[:-1]),
     ],
     ids=str,

@@ -19,8 +19,6 @@ from daybook.record.journal import Entries
 from daybook.signers import Signers
 
 Entry = Mapping[str, Any]
-FORMAT = 2
-"""What a run's header says of how its journal is written."""
 _DECLINED = "declined"
 _PLACE = ("environment", "step", "account", "region", "target")
 _COMMANDS = re.compile(r"lock-break|secrets-[a-z]+")

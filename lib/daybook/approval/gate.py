@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from daybook import ui
 from daybook.errors import ApprovalNeeded, ApprovalRefused
+from daybook.plan import DANGERS, Plan
 
 AUTO = "auto"
 """The approval that the sandbox takes for any plan."""
@@ -19,64 +17,6 @@ AUTOMATIC = "by auto, in the sandbox"
 BY_DIGEST = "by its digest"
 MOST_NAMED = 20
 """How many destroyed things a gate names."""
-DANGERS = ("destroy", "replace", "remove", "discard")
-
-
-class Change(Protocol):
-    """One thing that a plan would do."""
-
-    action: str
-    address: str
-
-
-class Plan(Protocol):
-    """What a gate needs to know of a plan."""
-
-    changes: tuple[Change, ...]
-
-    @property
-    def digest(self) -> str: ...
-
-    @property
-    def is_empty(self) -> bool: ...
-
-
-@dataclass(frozen=True)
-class Task:
-    """One thing to be done that is no Terraform resource."""
-
-    action: str
-    address: str
-    detail: str
-
-
-@dataclass(frozen=True, repr=False)
-class Proposal(ui.Shown):
-    """A plan of tasks, with a digest over all that it rests on."""
-
-    title: str
-    changes: tuple[Task, ...]
-    basis: Mapping[str, object]
-
-    @property
-    def is_empty(self) -> bool:
-        """True when there is nothing to do."""
-        return not self.changes
-
-    @property
-    def digest(self) -> str:
-        """Return `plan-` and 32 hex digits, the same for the same basis and tasks."""
-        tasks = [asdict(task) for task in self.changes]
-        canonical = json.dumps([tasks, self.basis], sort_keys=True, default=str).encode()
-        return f"plan-{hashlib.sha256(canonical).hexdigest()[:32]}"
-
-    def view(self) -> ui.Shown:
-        """Show one row a task, and the digest to approve."""
-        rows = [(task.action, task.address, task.detail) for task in self.changes]
-        notes = (f"digest {self.digest}",)
-        if self.is_empty:
-            return ui.Notice(f"{self.title}: no changes", ui.OK, notes)
-        return ui.Table(self.title, ("action", "what", "detail"), rows, None, notes)
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,11 @@ from pathlib import Path
 import httpx
 
 from daybook import aws, signers
-from daybook import target as targets
 from daybook.approval.statement import Party, is_nobody
 from daybook.checks import Check, CheckResult
+from daybook.environment import Environment
 from daybook.errors import DaybookError, PreflightFailed
 from daybook.record import provenance, signing
-from daybook.settings import Settings
 from daybook.signers import RECORD, Signers
 from daybook.target import Target
 
@@ -56,10 +55,10 @@ class Identity:
         return Party(self.name, actor=self.workflow.get("actor", "").casefold())
 
 
-def find(root: Path, env: str, settings: Settings, target: Target, allowed: Signers) -> Identity:
+def find(environment: Environment, allowed: Signers) -> Identity:
     """Return who acts here; PreflightFailed says which line of environments/signers is missing."""
-    workflow = _workflow(env, settings, target)
-    candidates = keys(settings, target)
+    workflow = _workflow(environment)
+    candidates = keys(environment)
     marks = [signing.fingerprint(signing.public_key(key)) for key in candidates]
     for key, mark in zip(candidates, marks, strict=True):
         if line := allowed.allowed(mark, RECORD):
@@ -71,20 +70,18 @@ def find(root: Path, env: str, settings: Settings, target: Target, allowed: Sign
         f"With approvals: 1, a run needs a key that is registered in {signers.FILE}.",
         expected=f"a key that {signers.FILE} allows {RECORD}",
         observed=allowed.refusal(mark, RECORD),
-        next=_line_to_add(key, root, allowed),
+        next=_line_to_add(key, environment.root, allowed),
     )
 
 
-def is_known(
-    root: Path, env: str, settings: Settings, target: Target, load: Callable[[], Signers]
-) -> Check:
+def is_known(environment: Environment, load: Callable[[], Signers]) -> Check:
     """Ask who acts here, and have the private key prove it. load: reads whose keys count."""
 
     def question(name: str) -> CheckResult:
         expected = f"a key of {signers.FILE} for {RECORD}"
         try:
             allowed = load()
-            found = find(root, env, settings, target, allowed)
+            found = find(environment, allowed)
         except DaybookError as err:
             observed = "; ".join((err.observed or err.message, *err.details))
             return CheckResult(name, expected, observed, is_ok=False, fix=err.next or "")
@@ -115,14 +112,14 @@ def signers_are_usable(root: Path) -> Check:
     return question
 
 
-def keys(settings: Settings, target: Target) -> tuple[Path, ...]:
+def keys(environment: Environment) -> tuple[Path, ...]:
     """Return the private keys that may prove who acts, the operator's own first.
 
     A rehearsal signs in to its hosts with the sandbox's key, which is nobody's until somebody
     registers it.
     """
-    own = Path(os.environ.get("DAYBOOK_SSH_KEY") or settings.ssh_key).expanduser()
-    return tuple(dict.fromkeys((own, targets.ssh_key(settings, target))))
+    own = Path(os.environ.get("DAYBOOK_SSH_KEY") or environment.settings.ssh_key).expanduser()
+    return tuple(dict.fromkeys((own, environment.ssh_key)))
 
 
 def workflow_role(app: str, env: str) -> str:
@@ -160,7 +157,7 @@ def _line_to_add(key: Path, root: Path, allowed: Signers) -> str:
     return f"add this line to {signers.FILE} and have it reviewed: {line}"
 
 
-def _workflow(env: str, settings: Settings, target: Target) -> dict[str, str]:
+def _workflow(environment: Environment) -> dict[str, str]:
     """Return the workflow that this is a job of, as AWS confirms it; {} outside of a job.
 
     GitHub's token says who runs; STS, which alone knows GitHub's keys, is asked to accept it for
@@ -169,6 +166,7 @@ def _workflow(env: str, settings: Settings, target: Target) -> dict[str, str]:
     url, bearer = os.environ.get(TOKEN_URL, ""), os.environ.get(TOKEN, "")
     if not (url and bearer):
         return {}
+    target = environment.target
     try:
         arn = aws.caller(target)["arn"]
     except aws.FAILURES as err:
@@ -177,13 +175,16 @@ def _workflow(env: str, settings: Settings, target: Target) -> dict[str, str]:
             observed=str(err),
             next="see that the job assumes its role before this step",
         ) from err
-    assumed, wanted = _ASSUMED.fullmatch(arn), workflow_role(settings.app, env)
+    assumed, wanted = (
+        _ASSUMED.fullmatch(arn),
+        workflow_role(environment.settings.app, environment.name),
+    )
     if not assumed or assumed[1] != wanted:
         raise PreflightFailed(
             "This job has not assumed the role of the environment's workflow.",
             expected=f"a session of the role {wanted}",
             observed=arn,
-            next=f"bootstrap, and use the workflow that names the environment {env}",
+            next=f"bootstrap, and use the workflow that names the environment {environment.name}",
         )
     token = _token(url, bearer, target)
     role = f"{arn.split(':')[0]}:{arn.split(':')[1]}:iam::{target.account}:role/{wanted}"

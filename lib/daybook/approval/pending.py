@@ -19,8 +19,8 @@ from daybook import private_files
 from daybook.approval import statement
 from daybook.errors import ApprovalRefused, VerifyFailed
 from daybook.record import journal, provenance, seal, summary
+from daybook.run import PLANS
 
-FOLDER = ".plans"
 _TEXTS = ("run", "digest", "made", "summary")
 _BASIS = tuple(
     name for name in statement.SUBJECT if name not in ("run", "digest", "summary", "made")
@@ -37,7 +37,7 @@ class PendingPlan:
     basis: what must be the same when it is applied: {"commit": "3fa9…", "state": "serial 7 …"}.
     operator: who made it, {"name": …, "email": …, "user": …, "key": "SHA256:…"}.
     summary: the plan as it was shown, as text.
-    is_left: whether other machines can see it, and so may have taken it.
+    is_published: whether other machines can see it, and so may have taken it.
     planned: the signed statement of who made it, where a second person must approve; or empty.
     """
 
@@ -47,7 +47,7 @@ class PendingPlan:
     basis: Mapping[str, str]
     operator: Mapping[str, str]
     summary: str
-    is_left: bool = False
+    is_published: bool = False
     planned: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -79,7 +79,7 @@ class PendingPlan:
             is_whole = all(isinstance(getattr(found, name), str) for name in _TEXTS)
             is_whole &= all(map(_is_texts, (found.basis, found.operator, found.planned)))
             is_whole &= all(name in found.basis for name in _BASIS)
-            is_whole &= isinstance(found.is_left, bool)
+            is_whole &= isinstance(found.is_published, bool)
             is_whole &= bool(_RUN.fullmatch(found.run))
             is_whole &= datetime.fromisoformat(found.made).tzinfo is not None
         except (ValueError, TypeError, AttributeError, RecursionError):
@@ -103,32 +103,32 @@ def keep(root: Path, plan: PendingPlan, hours: int) -> PendingPlan:
     Returns it under the name of the first run that made it, where that one is still pending: what
     others said of it since counts.
     """
-    ticket = _ticket(root, plan.environment, plan.run)
+    own_path = _pending_path(root, plan.environment, plan.run)
     for path, older in _all(root):
-        own = {name: getattr(older, name) for name in ("run", "made", "is_left", "planned")}
+        own = {name: getattr(older, name) for name in ("run", "made", "is_published", "planned")}
         is_same = replace(plan, **own) == older
-        if is_same and not older.is_expired(hours) and (path == ticket or _is_closed(path)):
+        if is_same and not older.is_expired(hours) and (path == own_path or _is_closed(path)):
             plan = older
-            if path != ticket:
+            if path != own_path:
                 discard(root, plan.environment, path.stem)
-    _write(ticket, plan)
+    _write(own_path, plan)
     return plan
 
 
-def note_left(root: Path, plan: PendingPlan, by: str) -> PendingPlan:
-    """Note on the run's ticket that other machines can see the plan; return the plan with it."""
-    noted = replace(plan, is_left=True)
-    _write(_ticket(root, plan.environment, by), noted)
+def note_published(root: Path, plan: PendingPlan, by: str) -> PendingPlan:
+    """Note in the run's file that other machines can see the plan; return the plan with it."""
+    noted = replace(plan, is_published=True)
+    _write(_pending_path(root, plan.environment, by), noted)
     return noted
 
 
-def left_by(root: Path, run: str) -> str:
+def left_waiting_by(root: Path, run: str) -> str:
     """Return the digest of the plan that a run left waiting, "" when it left none."""
     found = (plan.digest for path, plan in _all(root) if run in (plan.run, path.stem))
     return next(found, "")
 
 
-def take_up(
+def claim(
     root: Path,
     approved: str,
     basis: Mapping[str, str],
@@ -147,7 +147,7 @@ def take_up(
         if not (found := elsewhere()):
             raise _nothing_waits(root, approved, basis)
         require_current(found, basis, hours)
-        _write(_ticket(root, found.environment, by), found)
+        _write(_pending_path(root, found.environment, by), found)
         return found
     path = max(waiting, key=lambda path: waiting[path].made)
     plan = waiting[path]
@@ -158,7 +158,7 @@ def take_up(
             discard(root, plan.environment, path.stem)
         raise
     try:
-        path.rename(_ticket(root, plan.environment, by))
+        path.rename(_pending_path(root, plan.environment, by))
     except FileNotFoundError as err:
         raise _nothing_waits(root, approved, basis) from err
     saved = path.with_suffix(".tfplan")
@@ -204,10 +204,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def use(root: Path, plan: PendingPlan, by: str) -> None:
+def consume(root: Path, plan: PendingPlan, by: str) -> None:
     """Take a plan away to apply it: the run that holds it can, once."""
     try:
-        _ticket(root, plan.environment, by).unlink()
+        _pending_path(root, plan.environment, by).unlink()
     except FileNotFoundError as err:
         raise ApprovalRefused(
             f"{plan.digest} is no longer pending.",
@@ -219,15 +219,14 @@ def use(root: Path, plan: PendingPlan, by: str) -> None:
 
 def discard(root: Path, environment: str, run: str) -> None:
     """Delete a plan; it need not be there."""
-    _ticket(root, environment, run).unlink(missing_ok=True)
+    _pending_path(root, environment, run).unlink(missing_ok=True)
     plan_file(root, environment, run).unlink(missing_ok=True)
 
 
 def forget_old(root: Path, environment: str, hours: int) -> None:
     """Delete plans that are too old, and those of runs that ended without waiting."""
     for path in sorted(_folder(root, environment).glob("*")):
-        ticket = _ticket(root, environment, path.stem)
-        plan = _read(ticket)
+        plan = _read(_pending_path(root, environment, path.stem))
         if (plan and plan.is_expired(hours)) or _is_over(root / "runs" / environment / path.stem):
             discard(root, environment, path.stem)
 
@@ -246,35 +245,35 @@ def _is_over(folder: Path) -> bool:
     return not is_alive and summary.left_behind(entries) != "waiting"
 
 
-def _is_closed(ticket: Path) -> bool:
-    return (ticket.parents[1] / ticket.stem / seal.NAME).exists()
+def _is_closed(path: Path) -> bool:
+    return (path.parents[1] / path.stem / seal.NAME).exists()
 
 
 def _all(root: Path) -> Iterator[tuple[Path, PendingPlan]]:
-    for path in (root / "runs").glob(f"*/{FOLDER}/*.json"):
+    for path in (root / "runs").glob(f"*/{PLANS}/*.json"):
         if plan := _read(path):
             yield path, plan
 
 
-def _read(ticket: Path) -> PendingPlan | None:
-    """Return the plan of a ticket; one that cannot be read is no plan."""
+def _read(path: Path) -> PendingPlan | None:
+    """Return the plan of a path; one that cannot be read is no plan."""
     with suppress(FileNotFoundError, ApprovalRefused):
-        return PendingPlan.decode(ticket.read_bytes())
+        return PendingPlan.decode(path.read_bytes())
     return None
 
 
 def _folder(root: Path, environment: str) -> Path:
-    return root / "runs" / environment / FOLDER
+    return root / "runs" / environment / PLANS
 
 
-def _ticket(root: Path, environment: str, run: str) -> Path:
+def _pending_path(root: Path, environment: str, run: str) -> Path:
     return _folder(root, environment) / f"{run}.json"
 
 
-def _write(ticket: Path, plan: PendingPlan) -> None:
-    private_files.make_folder(ticket.parent)
-    # Whole or not at all: a ticket that a full disk cut would stop every later run.
-    journal.replace(ticket, plan.encode())
+def _write(path: Path, plan: PendingPlan) -> None:
+    private_files.make_folder(path.parent)
+    # Whole or not at all: a path that a full disk cut would stop every later run.
+    journal.replace(path, plan.encode())
 
 
 def _is_texts(found: object) -> bool:

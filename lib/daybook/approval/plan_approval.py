@@ -1,4 +1,4 @@
-"""Where a run's plan is approved: kept while it is pending, taken up, decided, used once."""
+"""The approval of a run's plan: stored while it is pending, claimed, decided, consumed once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from daybook import aws, git, signers, ui
+from daybook import git, signers, ui
 from daybook.approval import gate, identity, pending, statement, store
 from daybook.approval.identity import Identity
 from daybook.approval.pending import PendingPlan
 from daybook.approval.statement import Party, Signed
 from daybook.errors import ApprovalNeeded, ApprovalRefused, CommandFailed
+from daybook.plan import Plan
 from daybook.record import journal, provenance, seal, signing
 from daybook.run import Run
 
@@ -33,7 +34,7 @@ class PlanApproval:
 
     def __init__(self, run: Run, state: Callable[[], str], has_bucket: Callable[[], bool]) -> None:
         self._run, self._state, self._has_bucket = run, state, has_bucket
-        self._waiting: PendingPlan | None = None
+        self._pending: PendingPlan | None = None
         self._own: gate.Approval | None = None
         self._gate: gate.Gate | None = None
         run.at_end.append(self._clear)
@@ -41,7 +42,7 @@ class PlanApproval:
     @property
     def made_by(self) -> str:
         """Return the run whose plan this is, "" while none is pending."""
-        return self._waiting.run if self._waiting else ""
+        return self._pending.run if self._pending else ""
 
     @property
     def is_approved_by_hand(self) -> bool:
@@ -51,7 +52,7 @@ class PlanApproval:
     @property
     def has_saved_plan(self) -> bool:
         """Tell whether the run has taken up a plan that Terraform saved."""
-        return self._waiting is not None and self._run.plan_file.exists()
+        return self._pending is not None and self._run.plan_file.exists()
 
     @property
     def needs_names(self) -> bool:
@@ -63,31 +64,35 @@ class PlanApproval:
         is_automatic = run.target.is_sandbox and run.parameters.get("approve") == gate.AUTO
         return not is_automatic and self._needs_second()
 
-    def clear_away(self) -> None:
+    def reset(self) -> None:
         """Forget the plan before this one, and what was approved of it: another one is made."""
-        if self._waiting and self._waiting.is_left:
-            self._take_away()
-        self._waiting = self._own = None
+        if self._pending and self._pending.is_published:
+            self._withdraw()
+        self._pending = self._own = None
         self.close_gate(ui.Notice("Outdated: the plan cell was run again", ui.quiet("outdated")))
 
-    def take_up(self) -> None:
+    def claim(self) -> None:
         """Take up the pending plan that the run is given an approval for, if any."""
         run, given = self._run, str(self._run.parameters.get("approve", ""))
-        wanted = given if given not in ("", gate.AUTO) else pending.left_by(run.root, run.resumes)
+        wanted = (
+            given
+            if given not in ("", gate.AUTO)
+            else pending.left_waiting_by(run.root, run.resumes)
+        )
         if wanted:
             hours = run.settings.plan_hours
-            self._waiting = pending.take_up(
-                run.root, wanted, self._basis(), hours, run.id, lambda: self._left_elsewhere(wanted)
+            self._pending = pending.claim(
+                run.root, wanted, self._basis(), hours, run.id, lambda: self._published(wanted)
             )
 
-    def lay(self, plan: gate.Plan) -> None:
+    def store(self, plan: Plan) -> None:
         """Keep a plan for its approval; one that was taken up must be what was shown."""
         if plan.is_empty:
-            self._waiting = None
-        elif self._waiting is None:
-            self._waiting = self._keep(plan)
-        elif (plan.digest, ui.text(plan)) != (self._waiting.digest, self._waiting.summary):
-            before = self._waiting
+            self._pending = None
+        elif self._pending is None:
+            self._pending = self._keep(plan)
+        elif (plan.digest, ui.text(plan)) != (self._pending.digest, self._pending.summary):
+            before = self._pending
             self._discard()
             raise ApprovalRefused(
                 "The plan is not what it was when it was shown.",
@@ -98,7 +103,7 @@ class PlanApproval:
             )
         self._say_outdated(plan)
 
-    def decide(self, plan: gate.Plan, given: str) -> gate.Approval:
+    def decide(self, plan: Plan, given: str) -> gate.Approval:
         """Return the approval of exactly this plan, or raise what it lacks."""
         if plan.is_empty:
             return gate.Approval(plan.digest, gate.NOT_NEEDED)
@@ -109,12 +114,12 @@ class PlanApproval:
             self._discard()
             raise
         except ApprovalNeeded:
-            self._leave()
+            self._publish()
             raise
 
-    def ask(
+    def show_gate(
         self,
-        plan: gate.Plan,
+        plan: Plan,
         approved: Callable[[gate.Gate], ui.Notice],
         declined: Callable[[gate.Gate, str], ui.Notice],
     ) -> None:
@@ -131,9 +136,9 @@ class PlanApproval:
 
     def objection(self, shown: gate.Gate) -> ui.Notice | None:
         """Return why a gate that was pressed approves nothing: it is not for the plan at hand."""
-        if shown is self._gate and self._waiting and shown.digest == self._waiting.digest:
+        if shown is self._gate and self._pending and shown.digest == self._pending.digest:
             return None
-        now = f"digest {self._waiting.digest}" if self._waiting else "none is pending"
+        now = f"digest {self._pending.digest}" if self._pending else "none is pending"
         lines = ("Nothing was approved or declined. Run the plan and approve cells again.",)
         return ui.Notice(f"This is not the newest plan ({now})", ui.warn("outdated"), lines)
 
@@ -149,12 +154,12 @@ class PlanApproval:
             observed=reason or None,
             next="start the step again from its first cell",
         )
-        run.write("approval", digest=self._waiting.digest, how=f"declined: {reason or 'no reason'}")
+        run.write("approval", digest=self._pending.digest, how=f"declined: {reason or 'no reason'}")
         self._discard()
         run.stop(declined)
         run.recorder.close("failed", f"declined: {reason}" if reason else "declined")
 
-    def use(self, plan: gate.Plan, given: gate.Approval | None) -> dict[str, Any]:
+    def consume(self, plan: Plan, given: gate.Approval | None) -> dict[str, Any]:
         """Take the approved plan away, to apply it once; return what the record says of it.
 
         ApprovalRefused when it is not the very plan that was shown and approved, by whoever had to.
@@ -173,22 +178,22 @@ class PlanApproval:
         try:
             self._require_pending(plan)
             facts |= self._signatures(given)
-            if self._waiting.is_left and not self._left_elsewhere(plan.digest):
+            if self._pending.is_published and not self._published(plan.digest):
                 raise ApprovalRefused(
                     f"{plan.digest} is no longer pending.",
                     expected="its entry in the state bucket",
                     observed="another run has applied or discarded it",
-                    next=pending.NEW_PLAN.format(**self._waiting.basis),
+                    next=pending.NEW_PLAN.format(**self._pending.basis),
                 )
         except ApprovalRefused:
             self._discard()
             raise
-        pending.use(self._run.root, self._waiting, self._run.id)
-        self._take_away()
+        pending.consume(self._run.root, self._pending, self._run.id)
+        self._withdraw()
         self.close_gate(ui.Notice("This plan is being applied", ui.quiet("used")))
         return facts
 
-    def _keep(self, plan: gate.Plan) -> PendingPlan:
+    def _keep(self, plan: Plan) -> PendingPlan:
         run = self._run
         made = (journal.now(), self._basis(), self._operator())
         new = PendingPlan(run.id, plan.digest, *made, ui.text(plan))
@@ -201,9 +206,9 @@ class PlanApproval:
             new = replace(new, planned=asdict(planned))
         return pending.keep(run.root, new, run.settings.plan_hours)
 
-    def _require_pending(self, plan: gate.Plan) -> None:
+    def _require_pending(self, plan: Plan) -> None:
         """Raise ApprovalRefused unless this plan is the one that was shown, and still current."""
-        current = self._waiting
+        current = self._pending
         if current is None or (current.digest, current.summary) != (plan.digest, ui.text(plan)):
             raise ApprovalRefused(
                 f"{plan.digest} is not the plan that was shown.",
@@ -213,7 +218,7 @@ class PlanApproval:
             )
         pending.require_current(current, self._basis(), self._run.settings.plan_hours)
 
-    def _decide(self, plan: gate.Plan, given: str) -> gate.Approval:
+    def _decide(self, plan: Plan, given: str) -> gate.Approval:
         run = self._run
         command = run.command(approve=plan.digest)
         try:
@@ -224,22 +229,22 @@ class PlanApproval:
         except ApprovalNeeded as needed:
             if not self._needs_second():
                 raise
-            self._office().ask(self._waiting)
-            also = f"and another person: daybook approve {self._waiting.run}"
+            self._store().request(self._pending)
+            also = f"and another person: daybook approve {self._pending.run}"
             raise ApprovalNeeded(needed.message, details=[also], next=needed.next) from None
         return own if own.is_automatic or not self._needs_second() else self._second(own, command)
 
     def _second(self, own: gate.Approval, command: str) -> gate.Approval:
         """Return the approval with a second person's; raise while there is none."""
-        run, plan = self._run, self._waiting
-        judged = self._judge(self._office().answers(plan), self._identity().party)
+        run, plan = self._run, self._pending
+        judged = self._judge(self._store().decisions(plan), self._identity().party)
         for name, answer in judged.declined.items():
             reason = str(answer.content["reason"])
             run.write("approval", digest=plan.digest, how=f"declined by {name}: {reason}")
             following = pending.NEW_PLAN.format(**plan.basis)
             raise ApprovalRefused(f"{name} declined this plan.", observed=reason, next=following)
         if not judged.approved:
-            self._office().ask(plan)
+            self._store().request(plan)
             raise ApprovalNeeded(
                 f"{plan.digest} waits for a second person.",
                 details=judged.ignored,
@@ -255,8 +260,8 @@ class PlanApproval:
     def _judge(self, answers: list[Signed], applier: Party) -> store.Decisions:
         """Sort answers, none of which may be from the plan's author or from who applies it."""
         allowed = self._run.load_signers()
-        operators = (store.planned_by(self._waiting, allowed), applier)
-        return store.judge(answers, self._waiting.about, operators, allowed)
+        operators = (store.planned_by(self._pending, allowed), applier)
+        return store.judge(answers, self._pending.about, operators, allowed)
 
     def _signatures(self, given: gate.Approval) -> dict[str, Any]:
         """Sign that this run applies the plan, and judge the approvals once more with that.
@@ -267,7 +272,7 @@ class PlanApproval:
         needs = 0 if given.is_automatic else self._run.load_approvals()
         if not needs or not self._has_bucket():
             return {"needs": needs}
-        me, current = self._identity(), self._waiting
+        me, current = self._identity(), self._pending
         applying, applier = statement.sign(
             current.about,
             statement.APPLYING,
@@ -295,12 +300,10 @@ class PlanApproval:
         return bool(self._run.load_approvals()) and self._has_bucket()
 
     def _identity(self) -> Identity:
-        run = self._run
-        return identity.find(run.root, run.env, run.settings, run.target, run.load_signers())
+        return identity.find(self._run.environment, self._run.load_signers())
 
-    def _office(self) -> store.ApprovalStore:
-        target = self._run.target
-        return store.ApprovalStore(target, aws.state_bucket(target, self._run.settings.app))
+    def _store(self) -> store.ApprovalStore:
+        return store.ApprovalStore(self._run.environment)
 
     def _basis(self) -> dict[str, str]:
         """Return what must still be so when the plan is applied."""
@@ -317,10 +320,10 @@ class PlanApproval:
         }
 
     def _operator(self) -> dict[str, str]:
-        key = signing.fingerprint(signing.public_key(self._run.ssh_key))
+        key = signing.fingerprint(signing.public_key(self._run.environment.ssh_key))
         return {**provenance.operator(self._run.root), "key": key}
 
-    def _say_outdated(self, plan: gate.Plan) -> None:
+    def _say_outdated(self, plan: Plan) -> None:
         """Have the gate of the plan before say which one is to be approved instead."""
         if self._gate:
             words = "no changes" if plan.is_empty else f"digest {plan.digest}"
@@ -329,27 +332,27 @@ class PlanApproval:
             self._gate.say(notice)
             self._gate = None
 
-    def _leave(self) -> None:
+    def _publish(self) -> None:
         """Let another machine know of the plan; where that fails it waits on this one alone."""
         with suppress(CommandFailed):
-            if self._waiting and self._has_bucket():
-                self._office().leave(replace(self._waiting, is_left=True))
-                self._waiting = pending.note_left(self._run.root, self._waiting, self._run.id)
+            if self._pending and self._has_bucket():
+                self._store().publish(replace(self._pending, is_published=True))
+                self._pending = pending.note_published(self._run.root, self._pending, self._run.id)
 
-    def _left_elsewhere(self, digest: str) -> PendingPlan | None:
-        return self._office().left(self._run.env, digest) if self._has_bucket() else None
+    def _published(self, digest: str) -> PendingPlan | None:
+        return self._store().published(self._run.env, digest) if self._has_bucket() else None
 
-    def _take_away(self) -> None:
+    def _withdraw(self) -> None:
         """Let no other machine apply it again."""
         with suppress(CommandFailed):
             if self._has_bucket():
-                self._office().take_away(self._waiting)
+                self._store().withdraw(self._pending)
 
     def _discard(self) -> None:
         pending.discard(self._run.root, self._run.env, self._run.id)
-        if self._waiting:
-            self._take_away()
-        self._waiting = self._own = None
+        if self._pending:
+            self._withdraw()
+        self._pending = self._own = None
         self.close_gate(ui.Notice("This plan was discarded", ui.quiet("discarded")))
 
     def _clear(self) -> None:

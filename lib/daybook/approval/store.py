@@ -17,9 +17,9 @@ from daybook import aws
 from daybook.approval import statement
 from daybook.approval.pending import NEW_PLAN, PendingPlan
 from daybook.approval.statement import APPROVED, DECLINED, PLANNED, Party, Signed
+from daybook.environment import Environment
 from daybook.errors import ApprovalRefused, CommandFailed
 from daybook.signers import Signers
-from daybook.target import Target
 
 MAX_BYTES, MAX_ANSWERS = 1_000_000, 100
 
@@ -37,45 +37,49 @@ class Decisions:
 class ApprovalStore:
     """Where others see an environment's plans and answer: its state bucket."""
 
-    target: Target
-    bucket: str
+    environment: Environment
 
-    def leave(self, plan: PendingPlan) -> None:
+    @property
+    def bucket(self) -> str:
+        """Return the state bucket."""
+        return self.environment.state_bucket
+
+    def publish(self, plan: PendingPlan) -> None:
         """Write under its digest that a plan is pending."""
         self._put(_left(plan.environment, plan.digest), plan.encode())
 
-    def left(self, environment: str, digest: str) -> PendingPlan | None:
+    def published(self, environment: str, digest: str) -> PendingPlan | None:
         """Return the plan that is pending under a digest, or None."""
         plan = self._plan(_left(environment, digest), environment)
         return plan if plan and plan.digest == digest else None
 
-    def take_away(self, plan: PendingPlan) -> None:
+    def withdraw(self, plan: PendingPlan) -> None:
         """Delete the entry of a plan that is no longer pending; it need not be there."""
-        s3 = aws.client(self.target, "s3")
+        s3 = self.environment.client("s3")
         try:
             s3.delete_object(Bucket=self.bucket, Key=_left(plan.environment, plan.digest))
         except aws.FAILURES as err:
             raise self._unreachable(err) from err
 
-    def ask(self, plan: PendingPlan) -> None:
+    def request(self, plan: PendingPlan) -> None:
         """Put a waiting plan where the others see it."""
         self._put(_key(plan.environment, plan.run, "request"), plan.encode())
 
-    def question(self, environment: str, run: str) -> PendingPlan | None:
+    def requested(self, environment: str, run: str) -> PendingPlan | None:
         """Return the plan that a run asks about, or None."""
         plan = self._plan(_key(environment, run, "request"), environment)
         return plan if plan and plan.run == run else None
 
-    def questions(self, environment: str) -> list[str]:
+    def requests(self, environment: str) -> list[str]:
         """Return the runs that have asked about a plan, the oldest first."""
         return sorted({key.split("/")[2] for key in self._keys(f"approvals/{environment}/")})
 
-    def answer(self, plan: PendingPlan, answer: Signed) -> None:
+    def record_decision(self, plan: PendingPlan, answer: Signed) -> None:
         """Put an answer beside its question; a second one with the same key replaces it."""
         name = hashlib.sha256(answer.content["key"].encode()).hexdigest()[:16]
         self._put(_key(plan.environment, plan.run, name), answer.encode())
 
-    def answers(self, plan: PendingPlan) -> list[Signed]:
+    def decisions(self, plan: PendingPlan) -> list[Signed]:
         """Return all answers about a plan, good or not."""
         question = _key(plan.environment, plan.run, "request")
         keys = self._keys(question.removesuffix("request.json"))
@@ -103,12 +107,12 @@ class ApprovalStore:
 
     def _put(self, key: str, body: bytes) -> None:
         try:
-            aws.client(self.target, "s3").put_object(Bucket=self.bucket, Key=key, Body=body)
+            self.environment.client("s3").put_object(Bucket=self.bucket, Key=key, Body=body)
         except aws.FAILURES as err:
             raise self._unreachable(err) from err
 
     def _get(self, key: str) -> bytes | None:
-        s3 = aws.client(self.target, "s3")
+        s3 = self.environment.client("s3")
         try:
             return s3.get_object(Bucket=self.bucket, Key=key)["Body"].read(MAX_BYTES)
         except (s3.exceptions.NoSuchKey, s3.exceptions.NoSuchBucket):
@@ -117,7 +121,7 @@ class ApprovalStore:
             raise self._unreachable(err) from err
 
     def _keys(self, prefix: str) -> list[str]:
-        s3 = aws.client(self.target, "s3")
+        s3 = self.environment.client("s3")
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         try:
             return [found["Key"] for page in pages for found in page.get("Contents", ())]

@@ -58,16 +58,6 @@ def caller(target: Target) -> dict[str, str]:
     return {"account": answer["Account"], "arn": answer["Arn"]}
 
 
-def state_bucket(target: Target, app: str) -> str:
-    """Return the name of the bucket that holds Terraform's state."""
-    return f"{app}-state-{target.account}"
-
-
-def records_bucket(target: Target, app: str) -> str:
-    """Return the name of the bucket that keeps closed records."""
-    return f"{app}-records-{target.account}"
-
-
 def bucket_exists(target: Target, bucket: str) -> bool:
     """Tell whether the account has the bucket; raises for any answer but yes and no."""
     try:
@@ -200,6 +190,12 @@ def console_output(target: Target, instance_id: str) -> str:
     """Return the instance's console since its last boot; empty while there is none."""
     answer = client(target, "ec2").get_console_output(InstanceId=instance_id, Latest=True)
     return answer.get("Output", "")
+
+
+def registry(target: Target) -> str:
+    """Return the host name of the account's ECR registry."""
+    suffix = ".cn" if target.region.startswith("cn-") else ""
+    return f"{target.account}.dkr.ecr.{target.region}.amazonaws.com{suffix}"
 
 
 def registry_login(target: Target) -> tuple[str, str, str]:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from daybook import aws, settings, signers, target, ui
+from daybook import settings, signers, ui
 from daybook.approval import store
 from daybook.approval.pending import NEW_PLAN, PendingPlan
 from daybook.approval.statement import Party
 from daybook.approval.store import ApprovalStore
 from daybook.cli import arguments
+from daybook.environment import Environment
 from daybook.errors import ApprovalRefused, SettingsError
-from daybook.settings import Settings
 
 _KEY = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -33,41 +33,44 @@ def approve(run: str, decline: str | None, key: Path | None, rehearse: bool) -> 
     """
     root = settings.find_root()
     allowed = signers.load(root)
-    plan, office, chosen = _find(root, run, rehearse)
+    plan, approvals, environment = _find(root, run, rehearse)
     planner = store.planned_by(plan, allowed)
     _show(plan, planner)
-    if plan.is_expired(chosen.plan_hours):
+    if plan.is_expired(environment.settings.plan_hours):
         raise ApprovalRefused(
             f"{plan.digest} is too old.",
-            expected=f"made in the last {chosen.plan_hours} hours",
+            expected=f"made in the last {environment.settings.plan_hours} hours",
             observed=plan.made,
             next=NEW_PLAN.format(**plan.basis),
         )
-    is_no = decline is not None
+    is_no, own_key = decline is not None, environment.settings.ssh_key.expanduser()
     answer = store.sign(
-        plan, key or _own_key(chosen), allowed, reason=decline or "", is_declined=is_no
+        plan,
+        key or own_key,
+        allowed,
+        reason=decline or "",
+        is_declined=is_no,
     )
     if not is_no and sys.stdin.isatty():
         _confirm(plan.environment)
-    office.answer(plan, answer)
+    approvals.record_decision(plan, answer)
     word = ui.warn("declined") if is_no else ui.good("approved")
     going_on = f"daybook run {plan.basis['step']} --resume {plan.run} -p approve {plan.digest}"
     lines = () if is_no else (f"{planner.name} goes on: {going_on}",)
     click.echo(ui.text(ui.Notice(plan.digest, word, lines)))
 
 
-def _find(root: Path, run: str, rehearse: bool) -> tuple[PendingPlan, ApprovalStore, Settings]:
-    """Look for a run's question in the buckets of all environments."""
+def _find(root: Path, run: str, rehearse: bool) -> tuple[PendingPlan, ApprovalStore, Environment]:
+    """Look for a run's request in the buckets of all environments."""
     waiting = []
     for name in settings.environments(root):
-        chosen = settings.load(root, name)
-        goal = target.resolve(chosen, root, rehearse=rehearse)
-        if not goal.is_up:
+        environment = Environment.load(root, name, rehearse=rehearse)
+        if not environment.target.is_up:
             continue
-        office = ApprovalStore(goal, aws.state_bucket(goal, chosen.app))
-        if plan := office.question(name, run):
-            return plan, office, chosen
-        waiting += office.questions(name)
+        approvals = ApprovalStore(environment)
+        if plan := approvals.requested(name, run):
+            return plan, approvals, environment
+        waiting += approvals.requests(name)
     raise SettingsError(
         f"No run {run} has asked for approval.",
         expected=", ".join(waiting[-5:]) or "a run that waits for a second person",
@@ -93,11 +96,6 @@ def _show(plan: PendingPlan, planner: Party) -> None:
 def _visible(text: str) -> str:
     """Return a plan's text with nothing that could hide or reorder a part of it on a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
-
-
-def _own_key(chosen: Settings) -> Path:
-    """Return the approver's key: theirs also in a rehearsal, where the operator has another."""
-    return chosen.ssh_key.expanduser()
 
 
 def _confirm(env: str) -> None:

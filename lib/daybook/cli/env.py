@@ -5,28 +5,18 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from daybook import preconditions, settings, terraform, ui
+from daybook import infrastructure, preconditions, settings, settings_sources, terraform, ui
 from daybook.cli import arguments
+from daybook.environment import Environment
 from daybook.errors import SettingsError
-from daybook.settings import Settings, scaffold, sources
-from daybook.steps import common, infrastructure
-from daybook.target import Target, resolve, ssh_key
+from daybook.settings import scaffold
 
 _LEADING = ("ANSIBLE_", "AWS_", "TF_")
 """Variables that lead a bare tool: those that no step would give it are unset."""
-
-
-@dataclass(frozen=True)
-class _Place:
-    env: str
-    root: Path
-    settings: Settings
-    target: Target
 
 
 @click.group()
@@ -91,43 +81,37 @@ def export(name: str, rehearse: bool) -> None:
     `ansible-playbook --private-key "$DAYBOOK_SSH_KEY" -i ansible/inventories/ENV ansible/ENV.yml`
     do what the notebooks do, without asking and without a record.
     """
-    root = settings.find_root()
-    chosen = settings.load(root, name)
-    place = _Place(name, root, chosen, resolve(chosen, root, rehearse=rehearse))
-    place.target.require_up()
-    for line in script(place.target.environ | terraform_variables(place), os.environ):
+    environment = Environment.load(settings.find_root(), name, rehearse=rehearse)
+    environment.target.require_up()
+    for line in script(environment.target.environ | terraform_variables(environment), os.environ):
         click.echo(line)
 
 
 def _check(root: Path, name: str) -> list[str]:
     """Print an environment's settings; return what else is wrong with it."""
-    chosen = settings.load(root, name)
-    target = resolve(chosen, root, rehearse=False)
-    questions = (preconditions.names_are_its_own, preconditions.github_is_agreed)
-    answers = [question(root, name, chosen)(name) for question in questions]
-    wrong = [f"{name}: {each.observed}; {each.fix}" for each in answers if not each.is_ok]
+    environment = Environment.load(root, name)
+    compared = (preconditions.names_are_its_own, preconditions.github_is_agreed)
+    results = [check(environment)(name) for check in compared]
+    wrong = [f"{name}: {each.observed}; {each.fix}" for each in results if not each.is_ok]
     if not (root / "ansible" / f"{name}.yml").is_file():
         wrong.append(f"{name}: ansible/{name}.yml is missing")
-    rows = [
-        (each.key, each.value, each.origin) for each in sources.resolve(root, name, chosen, target)
-    ]
+    rows = [(each.key, each.value, each.origin) for each in settings_sources.resolve(environment)]
     status = ui.FAILED if wrong else ui.good("valid")
-    title = f"{name} · {target.title}: " + ("not valid" if wrong else "valid")
+    title = f"{name} · {environment.target.title}: " + ("not valid" if wrong else "valid")
     click.echo(ui.text(ui.Table(title, ("setting", "value", "from"), rows, status)))
     return wrong
 
 
-def terraform_variables(place: common.Place) -> dict[str, str]:
-    """Return what terraform/environment needs to know, for any command of Terraform's."""
-    backend = [
-        f"-backend-config={key}={value}" for key, value in infrastructure.backend(place).items()
-    ]
+def terraform_variables(environment: Environment) -> dict[str, str]:
+    """Return the variables of every Terraform command in terraform/environment."""
+    backend = [f"-backend-config={key}={value}" for key, value in environment.backend.items()]
+    variables = infrastructure.variables(environment)
     return {
-        **terraform.mirror_config(place.root),
-        **terraform.variables_environment(infrastructure.environment_variables(place)),
+        **terraform.mirror_config(environment.root),
+        **terraform.variables_environment(variables),
         "TF_CLI_ARGS_init": " ".join(backend),
-        "TF_DATA_DIR": str(infrastructure.data_dir(place, "environment", place.env)),
-        "DAYBOOK_SSH_KEY": str(ssh_key(place.settings, place.target)),
+        "TF_DATA_DIR": str(environment.terraform_data_dir()),
+        "DAYBOOK_SSH_KEY": str(environment.ssh_key),
     }
 
 

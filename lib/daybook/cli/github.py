@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
-from daybook import checks, delivery, process, settings, ui
+from daybook import delivery, process, ui
 from daybook import github as api
-from daybook.cli import arguments
+from daybook.cli import arguments, common
+from daybook.environment import Environment
 from daybook.errors import SettingsError
-from daybook.hosts.states import Place
 
 _STATES = {"online": ui.good, "offline": ui.bad}
 
@@ -26,14 +26,14 @@ def github() -> None:
 
 @github.command()
 @click.argument("env")
-@click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
+@common.rehearse
 def token(env: str, rehearse: bool) -> None:
     """Keep the token that may register runners of ENV: asked for and not shown, or from stdin.
 
     A fine-grained one of the application's repository alone, with the permission
     Administration, read and write.
     """
-    place = _place(env, rehearse=rehearse)
+    environment = _load(env, rehearse=rehearse)
     asked = click.prompt("Token", hide_input=True) if sys.stdin.isatty() else _piped()
     if not re.fullmatch(r"[!-~]{1,1000}", value := asked.strip()):
         raise SettingsError(
@@ -41,26 +41,26 @@ def token(env: str, rehearse: bool) -> None:
             expected="one line of at most 1,000 ASCII characters",
             next=f"daybook github token {env} < FILE",
         )
-    api.keep(place.target, env, place.settings, api.TOKEN, value)
-    known = api.repository(place.target, env, place.settings).runners()
+    api.store(environment, api.TOKEN, value)
+    known = api.repository(environment).runners()
     click.echo(
-        f"{api.parameter(place.settings, env, api.TOKEN)} has a token for "
-        f"{place.settings.github.path}, which has {len(known)} runners."
+        f"{api.parameter(environment, api.TOKEN)} has a token for "
+        f"{environment.settings.github.path}, which has {len(known)} runners."
     )
 
 
 @github.command()
 @click.argument("env")
-@click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
+@common.rehearse
 def key(env: str, rehearse: bool) -> None:
     """Make an SSH key for the workflows that run Daybook for ENV, in the parameter store."""
-    place = _place(env, rehearse=rehearse)
+    environment = _load(env, rehearse=rehearse)
     with tempfile.TemporaryDirectory(prefix="daybook-") as folder:
         file = Path(folder, "key")
-        who = api.workflow_name(place.settings, env)
+        who = api.workflow_name(environment)
         make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", who, "-f", str(file)]
         process.run(make, timeout_s=30)
-        api.keep(place.target, env, place.settings, api.KEY, file.read_text(encoding="ascii"))
+        api.store(environment, api.KEY, file.read_text(encoding="ascii"))
         public = file.with_name("key.pub").read_text(encoding="ascii").rsplit(" ", 1)[0]
     click.echo("Kept. Add this line to environments/signers, commit it, and configure the hosts:")
     click.echo(f'{who} namespaces="daybook-record" {public}')
@@ -69,14 +69,14 @@ def key(env: str, rehearse: bool) -> None:
 @github.command()
 @click.argument("env")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
+@common.rehearse
 def identity(env: str, file: Path, rehearse: bool) -> None:
     """Write that key to FILE and its public half beside it: for a workflow's own computer."""
     arguments.require_writable(file)
     if file.exists():
         raise SettingsError(f"{file} exists already.", next="choose another path, or remove it")
-    place = _place(env, rehearse=rehearse)
-    value = api.read(place.target, env, place.settings, api.KEY)
+    environment = _load(env, rehearse=rehearse)
+    value = api.read(environment, api.KEY)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as opened:
         opened.write(value)
@@ -87,11 +87,11 @@ def identity(env: str, file: Path, rehearse: bool) -> None:
 
 @github.command()
 @click.argument("env")
-@click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
+@common.rehearse
 def runners(env: str, rehearse: bool) -> None:
     """List the runners that GitHub has for the repository of ENV."""
-    place = _place(env, rehearse=rehearse)
-    here = api.repository(place.target, env, place.settings)
+    environment = _load(env, rehearse=rehearse)
+    here = api.repository(environment)
     rows = [
         (_STATES.get(each.status, ui.warn)(each.status), each.name, ", ".join(each.labels))
         for each in here.runners()
@@ -102,15 +102,15 @@ def runners(env: str, rehearse: bool) -> None:
 @github.command()
 @click.argument("env")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
-@click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
+@common.rehearse
 def workflow(env: str, folder: str, rehearse: bool) -> None:
     """Write the workflow and its scripts into FOLDER, the application's own repository.
 
     What is there and differs is left as it is, but for ci/deploy.json, which says where each
     branch goes to.
     """
-    place = _place(env, rehearse=rehearse)
-    for done in delivery.write(place.root, place.target, place.settings, folder):
+    environment = _load(env, rehearse=rehearse)
+    for done in delivery.write(environment, folder):
         click.echo(done)
 
 
@@ -119,12 +119,11 @@ def _piped() -> str:
     return sys.stdin.buffer.read(4096).decode("utf-8", "replace")
 
 
-def _place(env: str, *, rehearse: bool) -> Place:
-    place = Place.of(settings.find_root(), env, rehearse=rehearse)
-    checks.run_checks(place.target, {}, {}).require("run the same command again")
-    if not place.settings.github.path:
+def _load(env: str, *, rehearse: bool) -> Environment:
+    environment = common.reachable(env, rehearse=rehearse)
+    if not environment.settings.github.path:
         raise SettingsError(
             f"{env} has no repository on GitHub.",
             next=f"set github.repository in environments/{env}.yml",
         )
-    return place
+    return environment

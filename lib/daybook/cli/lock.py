@@ -8,15 +8,16 @@ from dataclasses import asdict
 
 import click
 
-from daybook import aws, settings, target, ui
+from daybook import aws, settings, ui
 from daybook.cli import arguments
+from daybook.environment import ACCOUNT, Environment
 from daybook.errors import SettingsError, status_of
 from daybook.lock import environment_lock, recovery
 from daybook.lock.object_lock import LockState
 from daybook.run import Run
 from daybook.terraform import StateLock
 
-ACCOUNT = "What all environments share is named `account`."
+_EPILOG = "The lock of the resources that all environments share is named `account`."
 
 
 @click.group()
@@ -28,18 +29,18 @@ def _rehearsed(command):
     return click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")(command)
 
 
-@lock.command(epilog=ACCOUNT)
+@lock.command(epilog=_EPILOG)
 @click.argument("env")
 @_rehearsed
 @click.option("--json", "as_json", is_flag=True, help="For a program.")
 def show(env: str, rehearse: bool, as_json: bool) -> None:
     """Show who holds ENV, and until when."""
-    chosen, where = _place(env, rehearse)
-    seen = environment_lock.lock_in(where, chosen.app, env).read()
+    environment = _load(env, rehearse)
+    seen = recovery.lock_of(environment, env).read()
     state_lock = None
     # Who may read Daybook's lock need not be able to read Terraform's.
     with suppress(*aws.FAILURES):
-        state_lock = recovery.state_lock(where, chosen.app, env)
+        state_lock = recovery.state_lock(environment, env)
     if as_json:
         click.echo(json.dumps(_facts(seen, state_lock)))
         return
@@ -49,7 +50,7 @@ def show(env: str, rehearse: bool, as_json: bool) -> None:
         click.echo(ui.text(ui.Notice(title, ui.warn("locked"), tuple(state_lock.lines()))))
 
 
-@lock.command("break", epilog=ACCOUNT)
+@lock.command("break", epilog=_EPILOG)
 @click.argument("env")
 @click.option(
     "--reason",
@@ -72,13 +73,13 @@ def break_(env: str, reason: str, id: str | None, rehearse: bool) -> None:
     if id is not None:
         _remove_state_lock(env, id, reason, rehearse)
         return
-    chosen, where = _place(env, rehearse)
-    held = environment_lock.lock_in(where, chosen.app, env)
+    environment = _load(env, rehearse)
+    held = recovery.lock_of(environment, env)
     seen = held.read()
     if seen is None or seen.is_over:
         click.echo(ui.text(_view(env, seen)))
         return
-    run = Run("lock-break", _settings_of(env), rehearse=rehearse, parameters={"lock": env})
+    run = Run.begin("lock-break", environment, parameters={"rehearse": rehearse, "lock": env})
     held.break_(environment_lock.holder_of(run, reason))
     run.write("change", tool="daybook", what=f"broke the lock of {env}: {reason}")
     run.write("note", what="lock broken", holder=asdict(seen.holder), reason=reason)
@@ -89,15 +90,15 @@ def break_(env: str, reason: str, id: str | None, rehearse: bool) -> None:
 
 def _remove_state_lock(env: str, id: str, reason: str, rehearse: bool) -> None:
     """Remove Terraform's own lock, which never runs out, while nobody else may change ENV."""
-    chosen, where = _place(env, rehearse)
-    _require(env, id, recovery.state_lock(where, chosen.app, env))
-    run = Run("lock-break", _settings_of(env), rehearse=rehearse, parameters={"lock": env})
+    environment = _load(env, rehearse)
+    _require(env, id, recovery.state_lock(environment, env))
+    run = Run.begin("lock-break", environment, parameters={"rehearse": rehearse, "lock": env})
     try:
-        with environment_lock.EnvironmentLock(run, env).begun():
-            found = recovery.state_lock(where, chosen.app, env)
+        with environment_lock.EnvironmentLock(run, env).acquire():
+            found = recovery.state_lock(environment, env)
             if found is not None:  # Otherwise it was left by a run that is over: gone, and told.
                 _require(env, id, found)
-                recovery.remove_state_lock(where, chosen.app, found)
+                recovery.remove_state_lock(environment, found)
                 said = f"removed Terraform's lock {id} on the state of {env}: {reason}"
                 run.write("change", tool="daybook", what=said)
     except BaseException as err:
@@ -117,18 +118,16 @@ def _require(env: str, id: str, found: StateLock | None) -> None:
         )
 
 
-def _place(env: str, rehearse: bool) -> tuple[settings.Settings, target.Target]:
-    root = settings.find_root()
-    chosen = settings.load(root, _settings_of(env))
-    where = target.resolve(chosen, root, rehearse=rehearse)
-    where.require_up()
-    return chosen, where
+def _load(env: str, rehearse: bool) -> Environment:
+    environment = Environment.load(settings.find_root(), _settings_of(env), rehearse=rehearse)
+    environment.target.require_up()
+    return environment
 
 
 def _settings_of(env: str) -> str:
     """Return whose settings say where the account is, for the lock that all of them share."""
     known = settings.environments(settings.find_root())
-    return known[0] if env == environment_lock.ACCOUNT and env not in known and known else env
+    return known[0] if env == ACCOUNT and env not in known and known else env
 
 
 def _view(env: str, seen: LockState | None) -> ui.Notice:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from daybook import checks, settings, ui
-from daybook.cli import arguments
+from daybook import settings, ui
+from daybook.cli import arguments, common
 from daybook.errors import SettingsError
 from daybook.hosts import states
-from daybook.hosts.states import HostState, Place
+from daybook.hosts.states import HostState
 from daybook.steps import rollback
 from daybook_release.printable import printable
 
@@ -40,13 +39,12 @@ def _on_hosts(command: Callable) -> Callable:
     """Add what says which environment is meant; its hosts arrive as one `found`."""
 
     @click.argument("env")
-    @click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
-    @click.option("--json", "as_json", is_flag=True, help="For a program.")
+    @common.rehearse
+    @common.as_json
     @functools.wraps(command)
     def call(env: str, rehearse: bool, **given: Any) -> Any:
-        place = Place.of(settings.find_root(), env, rehearse=rehearse)
-        checks.run_checks(place.target, {}, {}).require("run the same command again")
-        return command(env=env, found=states.host_states(place), **given)
+        environment = common.reachable(env, rehearse=rehearse)
+        return command(env=env, found=states.host_states(environment.hosts), **given)
 
     return call
 
@@ -56,7 +54,9 @@ def _on_hosts(command: Callable) -> Callable:
 def list_(env: str, found: list[HostState], as_json: bool) -> None:
     """List the releases of ENV, the newest first: who, when, from which run, with what result."""
     if as_json:
-        _print_json({each.host.name: [asdict(one) for one in each.releases] for each in found})
+        common.print_json(
+            {each.host.name: [asdict(one) for one in each.releases] for each in found}
+        )
         return
     columns = ("", "release", "version", "when", "took", "by", "run", "host", "error")
     rows = sorted((row for each in found for row in _rows(each)), key=lambda row: row[1])
@@ -70,7 +70,7 @@ def list_(env: str, found: list[HostState], as_json: bool) -> None:
 def current(env: str, found: list[HostState], as_json: bool) -> None:
     """Show what each host of ENV serves now, and what is going on there."""
     if as_json:
-        _print_json({each.host.name: asdict(each.status) for each in found})
+        common.print_json({each.host.name: asdict(each.status) for each in found})
         return
     rows = [
         (_state(each), each.host.name, printable(each.version, VERSION_CHARS), *_known(each))
@@ -88,7 +88,7 @@ def show(env: str, found: list[HostState], id: str | None, as_json: bool) -> Non
     serving = _of(found, id or "")
     said = serving.host.show(id or serving.status.current)
     if as_json:
-        _print_json(said)
+        common.print_json(said)
         return
     facts = [(k, _words(v)) for k, v in said.items() if v and k not in LONG]
     click.echo(ui.text(ui.Table(f"{said['id']} on {serving.host.name}", ("", ""), facts)))
@@ -111,7 +111,9 @@ def diff(
         raise SettingsError("There is only one release.", next=f"daybook release list {env}")
     rows = rollback.differences(serving.host, first, second)
     if as_json:
-        _print_json([dict(zip(("what", "before", "after"), row, strict=True)) for row in rows])
+        common.print_json(
+            [dict(zip(("what", "before", "after"), row, strict=True)) for row in rows]
+        )
         return
     title = f"What differs on {serving.host.name}" if rows else "Nothing differs"
     click.echo(ui.text(ui.Table(title, ("", first.id, second.id), rows)))
@@ -170,7 +172,3 @@ def _words(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in value.items())
     return str(value)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1))

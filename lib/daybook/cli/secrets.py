@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -14,14 +13,14 @@ from typing import Any, BinaryIO
 
 import click
 
-from daybook import checks, dotenv, settings, target, ui
-from daybook.cli import arguments
+from daybook import dotenv, settings, ui
+from daybook.cli import arguments, common
+from daybook.environment import Environment
 from daybook.errors import NOTHING_CHANGED, CommandFailed, SettingsError, status_of
 from daybook.lock.environment_lock import EnvironmentLock
 from daybook.record import provenance
 from daybook.run import Run
 from daybook.secrets import LIMIT_BYTES, Store, Version, problem_of
-from daybook.settings import Settings
 from daybook.settings.types import MAX_SECRETS
 
 IMPORT_BYTES = 2 * MAX_SECRETS * LIMIT_BYTES
@@ -31,43 +30,45 @@ _SET = ui.good("set")
 
 
 @dataclass(frozen=True)
-class _Place:
-    """An environment, and where its values are kept."""
+class _Scope:
+    """The secrets of an environment: those that its settings declare, and their values."""
 
-    env: str
+    environment: Environment
     rehearse: bool
-    settings: Settings
     store: Store
 
     @classmethod
-    def find(cls, env: str, *, rehearse: bool) -> _Place:
-        """Look the environment up; PreflightFailed when this is not its account."""
-        root = settings.find_root()
-        chosen = settings.load(root, env)
-        where = target.resolve(chosen, root, rehearse=rehearse)
-        checks.run_checks(where, {}, {}).require("run the same command again")
-        return cls(env, rehearse, chosen, Store(where, chosen.app, env))
+    def of(cls, env: str, *, rehearse: bool) -> _Scope:
+        """Load the environment; PreflightFailed unless its target answers."""
+        environment = common.reachable(env, rehearse=rehearse)
+        return cls(environment, rehearse, Store(environment))
+
+    @property
+    def declared(self) -> Mapping[str, str]:
+        """Return the declared names, and what each is for."""
+        return self.environment.settings.secrets
 
     def require_declared(self, names: list[str]) -> None:
-        """Refuse a name that the settings do not have; every such name is told."""
-        declared = list(self.settings.secrets)
-        unknown = [name for name in names if name not in declared]
-        hints = {name: settings.nearest_hint(name, declared) for name in unknown}
-        if unknown:
+        """Raise SettingsError with every name that the settings do not declare."""
+        env, declared = self.environment.name, list(self.declared)
+        hints = {
+            name: settings.nearest_hint(name, declared) for name in names if name not in declared
+        }
+        if hints:
             raise SettingsError(
-                f"{self.env} has no secret of this name.",
+                f"{env} has no secret of this name.",
                 details=[name + (f": {hint}" if hint else "") for name, hint in hints.items()],
                 expected=", ".join(declared) or "a name in the settings, which have none yet",
-                next=f"declare it under `secrets` in environments/{self.env}.yml",
+                next=f"declare it under `secrets` in environments/{env}.yml",
             )
 
     @contextmanager
     def recorded(self, what: str, names: list[str]) -> Iterator[Run]:
-        """Hold the environment meanwhile, and leave a record of what was done, or why not."""
-        parameters = {"names": ", ".join(names)}
-        run = Run(f"secrets-{what}", self.env, rehearse=self.rehearse, parameters=parameters)
+        """Hold the environment's lock meanwhile, and leave a record of the change."""
+        parameters = {"rehearse": self.rehearse, "names": ", ".join(names)}
+        run = Run.begin(f"secrets-{what}", self.environment, parameters=parameters)
         try:
-            with EnvironmentLock(run, self.env).begun():
+            with EnvironmentLock(run, self.environment.name).acquire():
                 yield run
         except BaseException as err:
             run.recorder.close(status_of(type(err).__name__), str(err))
@@ -79,30 +80,16 @@ def secrets() -> None:
     """Set an environment's secrets; see their age, version and author, never their values."""
 
 
-def _on_environment(command: Callable) -> Callable:
-    options = (
-        click.option("-e", "--env", required=True, metavar="ENV"),
-        click.option("--rehearse", is_flag=True, help="The environment's rehearsal."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _as_json(command: Callable) -> Callable:
-    return click.option("--json", "as_json", is_flag=True, help="For a program.")(command)
-
-
 @secrets.command("list")
-@_on_environment
-@_as_json
+@common.on_environment
+@common.as_json
 def list_(env: str, rehearse: bool, as_json: bool) -> None:
     """List what is declared in the settings and what has a value."""
-    place = _Place.find(env, rehearse=rehearse)
-    declared, found = place.settings.secrets, place.store.current()
+    scope = _Scope.of(env, rehearse=rehearse)
+    declared, found = scope.declared, scope.store.current()
     names = sorted(declared.keys() | found.keys())
     if as_json:
-        _print_json([_facts(name, declared, found.get(name)) for name in names])
+        common.print_json([_facts(name, declared, found.get(name)) for name in names])
         return
     rows = [
         (_state(name, declared, found), name, declared.get(name, ""), *_told(found.get(name)))
@@ -116,7 +103,7 @@ def list_(env: str, rehearse: bool, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="")
 @click.option("-f", "--file", type=click.File("rb"), help="Read the value there; - is stdin.")
-@_on_environment
+@common.on_environment
 def set_(name: str, more: tuple[str, ...], file: Any, env: str, rehearse: bool) -> None:
     """Set NAME to a value that is asked for, or read from a file or from stdin.
 
@@ -133,37 +120,37 @@ def set_(name: str, more: tuple[str, ...], file: Any, env: str, rehearse: bool) 
         raise SettingsError(
             "This can be no secret's name.", expected=arguments.SECRET.expected, next="name one"
         )
-    place = _Place.find(env, rehearse=rehearse)
-    place.require_declared([name])
-    _put(place, "set", {name: _read_value(name, file)})
+    scope = _Scope.of(env, rehearse=rehearse)
+    scope.require_declared([name])
+    _put(scope, "set", {name: _read_value(name, file)})
 
 
 @secrets.command("import")
 @click.argument("file", type=click.File("rb"))
-@_on_environment
+@common.on_environment
 def import_(file: BinaryIO, env: str, rehearse: bool) -> None:
     """Set every secret that FILE has, as NAME=value lines; - is stdin."""
     source = Path(str(getattr(file, "name", "stdin"))).name
     values = dotenv.parse(_read_text(file, source, IMPORT_BYTES), source)
-    place = _Place.find(env, rehearse=rehearse)
-    place.require_declared(list(values))
-    _put(place, "import", values)
+    scope = _Scope.of(env, rehearse=rehearse)
+    scope.require_declared(list(values))
+    _put(scope, "import", values)
 
 
 @secrets.command()
 @click.argument("name", type=arguments.SECRET)
-@_on_environment
+@common.on_environment
 def unset(name: str, env: str, rehearse: bool) -> None:
     """Remove the value of NAME and its history; there is no way back."""
-    place = _Place.find(env, rehearse=rehearse)
-    if not place.store.history(name):
+    scope = _Scope.of(env, rehearse=rehearse)
+    if not scope.store.history(name):
         click.echo(ui.text(ui.Notice(f"No changes: {name} has no value", ui.OK)))
         return
     if sys.stdin.isatty():
         click.confirm(f"Remove {name} of {env} and its history?", abort=True)
-    with place.recorded("unset", [name]) as run:
-        place.store.delete(name)
-        run.write("change", tool="daybook", action="removed", what=f"{place.store.path}/{name}")
+    with scope.recorded("unset", [name]) as run:
+        scope.store.delete(name)
+        run.write("change", tool="daybook", action="removed", what=f"{scope.store.path}/{name}")
     lines = (f"Next: take it out of environments/{env}.yml, or set it again",)
     click.echo(ui.text(ui.Notice(f"{name} has no value", ui.good("removed"), lines)))
     click.echo(ui.text(run.finish(f"daybook secrets list -e {env}")))
@@ -172,21 +159,21 @@ def unset(name: str, env: str, rehearse: bool) -> None:
 @secrets.command()
 @click.argument("before")
 @click.argument("after")
-@click.option("--rehearse", is_flag=True, help="The environments' rehearsals.")
-@_as_json
+@common.rehearse
+@common.as_json
 def diff(before: str, after: str, rehearse: bool, as_json: bool) -> None:
     """Compare two environments: what one has and the other lacks, and what both share."""
-    one, other = (_Place.find(env, rehearse=rehearse) for env in (before, after))
+    one, other = (_Scope.of(env, rehearse=rehearse) for env in (before, after))
     mine, theirs = one.store.values(), other.store.values()
-    declared = one.settings.secrets.keys() | other.settings.secrets.keys()
+    declared = one.declared.keys() | other.declared.keys()
     names = sorted(declared | mine.keys() | theirs.keys())
     compared = {name: _compare(mine.get(name), theirs.get(name)) for name in names}
     if as_json:
-        _print_json({name: status.word for name, status in compared.items()})
+        common.print_json({name: status.word for name, status in compared.items()})
         return
-    known = one.store.current(), other.store.current()
+    versions_of = one.store.current(), other.store.current()
     rows = [
-        (status, name, *(_brief(versions.get(name)) for versions in known))
+        (status, name, *(_brief(versions.get(name)) for versions in versions_of))
         for name, status in compared.items()
     ]
     click.echo(ui.text(ui.Table(f"{before} and {after}", ("", "name", before, after), rows)))
@@ -194,13 +181,13 @@ def diff(before: str, after: str, rehearse: bool, as_json: bool) -> None:
 
 @secrets.command()
 @click.argument("name", type=arguments.SECRET)
-@_on_environment
-@_as_json
+@common.on_environment
+@common.as_json
 def history(name: str, env: str, rehearse: bool, as_json: bool) -> None:
     """Show the versions of NAME: when each was set, and by whom."""
-    versions = _Place.find(env, rehearse=rehearse).store.history(name)
+    versions = _Scope.of(env, rehearse=rehearse).store.history(name)
     if as_json:
-        _print_json([_version_facts(version) for version in versions])
+        common.print_json([_version_facts(version) for version in versions])
         return
     rows = [
         (*_told(version), f"{version.changed:%Y-%m-%d %H:%M:%S %Z}", _use(version))
@@ -240,18 +227,18 @@ def _read_text(file: BinaryIO, what: str, max_bytes: int) -> str:
         ) from None
 
 
-def _put(place: _Place, what: str, values: Mapping[str, str]) -> None:
+def _put(scope: _Scope, what: str, values: Mapping[str, str]) -> None:
     """Set what is not so already; one value after the other, each recorded when it is set."""
     _require_fit(values)
-    with place.recorded(what, sorted(values)) as run:
+    with scope.recorded(what, sorted(values)) as run:
         for name, value in values.items():
             run.recorder.redactor.add(name, value)
         rows: list[tuple[ui.Status, str, str]] = []
         for name, value in sorted(values.items()):
             with _telling(rows):
-                rows.append(_put_one(place, run, name, value))
+                rows.append(_put_one(scope, run, name, value))
     click.echo(ui.text(ui.Table(run.title, ("status", "name", "version"), rows)))
-    click.echo(ui.text(run.finish(f"daybook secrets list -e {place.env}")))
+    click.echo(ui.text(run.finish(f"daybook secrets list -e {scope.environment.name}")))
 
 
 @contextmanager
@@ -267,11 +254,11 @@ def _telling(rows: list[tuple[ui.Status, str, str]]) -> Iterator[None]:
         raise
 
 
-def _put_one(place: _Place, run: Run, name: str, value: str) -> tuple[ui.Status, str, str]:
-    if place.store.holds(name, value):
+def _put_one(scope: _Scope, run: Run, name: str, value: str) -> tuple[ui.Status, str, str]:
+    if scope.store.holds(name, value):
         return ui.quiet("no change"), name, "has this value already"
-    number = place.store.put(name, value, _note(run))
-    address = f"{place.store.path}/{name} version {number}"
+    number = scope.store.put(name, value, _note(run))
+    address = f"{scope.store.path}/{name} version {number}"
     run.write("change", tool="daybook", action="set", what=address)
     return _SET, name, str(number)
 
@@ -284,9 +271,7 @@ def _require_fit(values: Mapping[str, str]) -> None:
 
 
 def _note(run: Run) -> str:
-    who = provenance.operator(run.root)
-    named = " ".join(filter(None, (who["name"], who["email"] and f"<{who['email']}>")))
-    return f"{named or who['user']}; {run.id}"
+    return f"{provenance.person(run.root)}; {run.id}"
 
 
 def _state(name: str, declared: Mapping, found: Mapping) -> ui.Status:
@@ -329,7 +314,3 @@ def _facts(name: str, declared: Mapping[str, str], version: Version | None) -> d
 
 def _version_facts(version: Version) -> dict[str, Any]:
     return asdict(version) | {"changed": version.changed.isoformat()}
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False))

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import papermill
 from jsonschema import ValidationError
 
-from daybook import bounded_yaml, settings
+from daybook import bounded_yaml, parameters, settings
 from daybook.bounded_yaml import Problem
 from daybook.errors import SettingsError
 from daybook.settings.types import kind_of, shown
 
-LONGEST = 4_000
-"""The most characters of a parameter's text."""
 _BROKEN = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What papermill and nbformat raise for JSON that is no notebook."""
 NOTEBOOK_BYTES = 8 * 2**20
@@ -74,9 +71,11 @@ def check(notebook: Path, texts: Pairs, values: Pairs) -> dict[str, object]:
             continue
         kind = declared[name]["inferred_type_name"]
         try:
-            chosen[name] = _CONVERT.get(kind, _as_is)(value)
+            chosen[name] = parameters.convert(kind, value)
         except (TypeError, ValueError):
-            problems.append(f"{name}: expected {_SAYS.get(kind, kind)}, got {shown(value)}")
+            problems.append(
+                f"{name}: expected {parameters.EXPECTED.get(kind, kind)}, got {shown(value)}"
+            )
     if problems:
         takes = ", ".join(
             f"{name} ({item['inferred_type_name']})" for name, item in declared.items()
@@ -155,55 +154,3 @@ def _named(name: str) -> str:
 
 def _often(times: int) -> str:
     return "twice" if times == 2 else f"{times} times"
-
-
-def _to_bool(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    word = str(value).lower()
-    if word not in {"true", "false", "yes", "no"}:
-        raise ValueError
-    return word in {"true", "yes"}
-
-
-def _to_int(value: object) -> int:
-    # `int` alone takes Unicode digits, underscores and blanks.
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
-        return int(value)
-    if type(value) is not int:
-        raise ValueError
-    return value
-
-
-def _to_float(value: object) -> float:
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", value):
-        return float(value)
-    if isinstance(value, bool | str) or not math.isfinite(number := float(value)):
-        raise ValueError
-    return number
-
-
-def _to_str(value: object) -> str:
-    if not isinstance(value, str) or len(value) > LONGEST:
-        raise ValueError
-    if "\r" in value or bounded_yaml.UNSEEN.search(value):
-        raise ValueError
-    return value
-
-
-def _as_is(value: object) -> object:
-    return _to_str(value) if isinstance(value, str) else value
-
-
-_CONVERT: dict[str, Callable[[object], object]] = {
-    "bool": _to_bool,
-    "int": _to_int,
-    "float": _to_float,
-    "str": _to_str,
-}
-_SAYS = {
-    "bool": "true or false",
-    "int": "a whole number",
-    "float": "a number",
-    "str": f"text of at most {LONGEST:,} characters without control characters",
-}

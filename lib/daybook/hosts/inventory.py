@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -46,6 +48,33 @@ def render(outputs: Mapping, known_hosts: Path) -> str:
     return head + yaml.safe_dump(tree, sort_keys=False, width=1000)
 
 
+@dataclass(frozen=True)
+class Inventory:
+    """The Ansible inventory of an environment, and the known_hosts file beside it."""
+
+    path: Path
+
+    @property
+    def known_hosts(self) -> Path:
+        """Return the only file whose host keys ssh accepts."""
+        return self.path.with_name(f"{self.path.name}.known_hosts")
+
+    def write(self, outputs: Mapping, keys: str) -> None:
+        """Write both files. outputs: Terraform's. keys: in the format of known_hosts."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(self.known_hosts, keys)
+        _replace(self.path, render(outputs, self.known_hosts))
+
+    def hosts(self) -> dict[str, str]:
+        """Return the hosts' addresses: `{"hello-staging-1": "203.0.113.9"}`."""
+        return read(self.path)
+
+    def remove(self) -> None:
+        """Remove both files; they need not exist."""
+        self.path.unlink(missing_ok=True)
+        self.known_hosts.unlink(missing_ok=True)
+
+
 def read(path: Path) -> dict[str, str]:
     """Return an inventory's hosts: `{"hello-staging-1": "203.0.113.9"}`."""
     try:
@@ -60,6 +89,13 @@ def read(path: Path) -> dict[str, str]:
             expected=f"{path}, as every run writes it",
             next="run this step again, which writes it anew",
         ) from None
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file atomically: another run of this checkout may be reading it."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
 
 
 def host_keys(console: str) -> list[str]:

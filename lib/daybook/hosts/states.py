@@ -1,32 +1,11 @@
-"""The hosts of an environment as releases know them: which there are, and what each serves."""
+"""The releases of each host, and the one that it serves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from daybook import process, settings
-from daybook.hosts import client, inventory, located
-from daybook.settings import Settings
-from daybook.steps import common
-from daybook.target import Target, resolve, ssh_key
-
-
-@dataclass(frozen=True)
-class Place:
-    """An environment and where it is, for somebody who runs no step in it."""
-
-    env: str
-    root: Path
-    settings: Settings
-    target: Target
-
-    @classmethod
-    def of(cls, root: Path, env: str, *, rehearse: bool = False) -> Place:
-        """Return the place of an environment by its name."""
-        chosen = settings.load(root, env)
-        return cls(env, root, chosen, resolve(chosen, root, rehearse=rehearse))
+from daybook.hosts import client
 
 
 @dataclass(frozen=True)
@@ -56,16 +35,6 @@ class HostState:
         return (now.digest, dict(now.secrets)) == (digest, dict(secrets)) and is_configured
 
 
-def of(place: common.Place, start: process.Start = process.run) -> list[client.Host]:
-    """Return an environment's hosts, in the order of its inventory, which is written anew."""
-    path = located.refresh(place)
-    key, known_hosts = ssh_key(place.settings, place.target), common.known_hosts_path(place)
-    return [
-        client.Host(name, address, key, known_hosts, place.target.environ, start)
-        for name, address in inventory.read(path).items()
-    ]
-
-
-def host_states(place: common.Place, start: process.Start = process.run) -> list[HostState]:
-    """Ask every host of an environment what it serves."""
-    return [HostState(host, host.status(), host.releases()) for host in of(place, start)]
+def host_states(hosts: Iterable[client.Host]) -> list[HostState]:
+    """Ask each host for its status and its releases."""
+    return [HostState(host, host.status(), host.releases()) for host in hosts]

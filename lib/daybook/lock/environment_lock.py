@@ -1,4 +1,4 @@
-"""A run's turn at an environment: from before its plan until it has looked at what it changed."""
+"""The lock that a run holds on an environment: from before its plan until it has verified."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from daybook.run import Run
 
 WAIT = "DAYBOOK_WAIT"
 """How long to wait for another run, such as 10m; set by `daybook run --wait`."""
-ACCOUNT = recovery.ACCOUNT
-lock_in = recovery.lock_in
 
 
 def holder_of(run: Run, reason: str = "") -> Holder:
@@ -67,7 +65,7 @@ class _Watchdog:
 
 
 class EnvironmentLock:
-    """Holds a lock while a cell of the run works; between two cells it is left to run out.
+    """Holds a lock while a cell of the run works; between two cells it expires by itself.
 
     name: None for a run that changes nothing.
     """
@@ -78,36 +76,36 @@ class EnvironmentLock:
         self._watchdog: _Watchdog | None = None
         self._state_locks: list[str] = []
         self._wait_s = parse_wait(os.environ.get(WAIT, ""))
-        run.start = self._guarded(run.start)
-        run.at_end.append(self.end)
+        run.guards.append(self.verify_held)
+        run.at_end.append(self.release)
 
     @contextmanager
-    def begun(self) -> Iterator[None]:
-        """Take the lock, waiting for as long as the operator wants to; Locked after that."""
-        self.end()
+    def acquire(self) -> Iterator[None]:
+        """Acquire the lock, waiting for as long as the operator asked to; Locked after that."""
+        self.release()
         if self._can_be_locked():
             self._watchdog = _Watchdog(self.run, self.name)
             try:
-                self._begin()
+                self._acquire()
             except BaseException:
-                self.end()
+                self.release()
                 raise
-        with self.kept():
-            # Who may not even look there is told by Terraform itself.
+        with self.hold():
+            # Terraform itself reports a missing permission.
             with suppress(*aws.FAILURES):
                 self._remove_left_state_lock()
             yield
 
-    def _begin(self) -> None:
-        lock = lock_in(self.run.target, self.run.settings.app, self.name)
-        self._take(lock)
+    def _acquire(self) -> None:
+        lock = recovery.lock_of(self.run.environment, self.name)
+        self._wait_for(lock)
         self._lock = lock
         self.run.write("note", what="lock taken", lock=lock.key)
 
     def _remove_left_state_lock(self) -> None:
         """Remove Terraform's lock on the state when a run that is over left it, and say so."""
-        where, app = self.run.target, self.run.settings.app
-        found = recovery.state_lock(where, app, self.name) if self._lock else None
+        environment = self.run.environment
+        found = recovery.state_lock(environment, self.name) if self._lock else None
         if found is None:
             return
         left = recovery.left_by(self.run.root, found.id, self._lock.before, but=self.run.id)
@@ -118,7 +116,7 @@ class EnvironmentLock:
                 until = f"{left.in_s:.0f} s, in which {left.run} may still save its state"
                 progress.row("state lock", ui.busy("waiting"), until)
                 time.sleep(left.in_s)
-            if recovery.remove_state_lock(where, app, found):
+            if recovery.remove_state_lock(environment, found):
                 said = f"{found.id}, left by {left.run}, which is over"
                 self.run.write("change", tool="daybook", action="removed", what=f"lock {said}")
                 progress.row("state lock", ui.good("removed"), said)
@@ -126,38 +124,38 @@ class EnvironmentLock:
                 progress.row("state lock", ui.good("released"), f"{found.id}, by {left.run}")
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Go on with the turn; Locked when another run has had its own since."""
+    def hold(self) -> Iterator[None]:
+        """Hold the lock while a cell works; Locked when another run has acquired it since."""
         if self._lock is None:
             yield
             return
         try:
-            self._lock.require()
-            with self._lock.kept(on_lost=_interrupt):
+            self._lock.verify_held()
+            with self._lock.held(on_lost=_interrupt):
                 yield
         except (KeyboardInterrupt, Interrupted) as err:
             if self._lock.lost:
                 raise _with_changes(self._lock.lost, err) from err
-            self.end()
+            self.release()
             raise
         except BaseException:
-            self.end()
+            self.release()
             raise
 
     @contextmanager
-    def ending(self) -> Iterator[None]:
-        """Look at what was changed, undisturbed while nobody else had a turn; then end this one."""
+    def release_after(self) -> Iterator[None]:
+        """Hold the lock while the change is verified, if it is still held; then release it."""
         try:
             if self._lock:
-                self._lock.require()
+                self._lock.verify_held()
         except Locked:
             self._lock = None
-        with self.kept():
+        with self.hold():
             yield
-        self.end()
+        self.release()
 
-    def end(self) -> None:
-        """Give the lock back, and Terraform's own when one of our tools was killed with it."""
+    def release(self) -> None:
+        """Release the lock, and Terraform's own when one of our tools was killed with it."""
         if self._lock:
             with suppress(*aws.FAILURES):
                 self._remove_own_state_lock()
@@ -178,45 +176,35 @@ class EnvironmentLock:
                 self._lock.note_state_lock(id)
 
     def _remove_own_state_lock(self) -> None:
-        where, app = self.run.target, self.run.settings.app
-        found = recovery.state_lock(where, app, self.name) if self._state_locks else None
+        environment = self.run.environment
+        found = recovery.state_lock(environment, self.name) if self._state_locks else None
         if (
             found
             and found.id in self._state_locks
-            and recovery.remove_state_lock(where, app, found)
+            and recovery.remove_state_lock(environment, found)
         ):
             self.run.write("note", what="Terraform's lock removed", id=found.id)
 
-    def require(self) -> None:
-        """Raise Locked when the turn was taken away; to be asked before any change."""
+    def verify_held(self) -> None:
+        """Raise Locked when the lock was lost; called before any change."""
         if self._lock:
-            self._lock.require()
-
-    def _guarded(self, start: process.Start) -> process.Start:
-        """Wrap what starts tools: none is started when the turn was taken away."""
-
-        def run(*args, **options) -> process.Result:
-            self.require()
-            return start(*args, **options)
-
-        return run
+            self._lock.verify_held()
 
     def _can_be_locked(self) -> bool:
         if self.name is None:
             return False
-        bucket = aws.state_bucket(self.run.target, self.run.settings.app)
-        if aws.bucket_exists(self.run.target, bucket):
+        if aws.bucket_exists(self.run.target, self.run.environment.state_bucket):
             return True
         self.run.write("note", what="no lock", reason="the state bucket does not exist yet")
         return False
 
-    def _take(self, lock: Lock) -> None:
+    def _wait_for(self, lock: Lock) -> None:
         holder = holder_of(self.run)
         if not self._wait_s:
-            lock.take(holder)
+            lock.acquire(holder)
             return
-        with ui.Progress(f"a turn at {self.name}") as progress:
-            lock.take(holder, wait_s=self._wait_s, on_wait=_say(progress))
+        with ui.Progress(f"lock of {self.name}") as progress:
+            lock.acquire(holder, wait_s=self._wait_s, on_wait=_say(progress))
             progress.row("lock", ui.good("taken"))
 
 
@@ -230,7 +218,7 @@ def _say(progress: ui.Progress) -> Callable[[Locked], None]:
 
 
 def _with_changes(lost: Locked, err: BaseException) -> DaybookError:
-    """Let the error of a lost turn say what the interrupted tool had changed."""
+    """Let the error of a lost lock say what the interrupted tool had changed."""
     if isinstance(err, Interrupted):
         lost.changed = err.changed
     return lost

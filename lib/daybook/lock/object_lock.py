@@ -1,9 +1,9 @@
 """A lock that is an object in a bucket: S3 lets one writer win, and S3's clock ends its term.
 
     lock = Lock(s3, "hello-state-123456789012", "staging")
-    lock.take(holder, wait_s=600)      # or Locked, with who holds it
-    with lock.kept(on_lost=stop):      # renewed as long as this lasts
-        lock.require()                 # before each change: Locked when it is not ours any more
+    lock.acquire(holder, wait_s=600)      # or Locked, with who holds it
+    with lock.held(on_lost=stop):      # renewed as long as this lasts
+        lock.verify_held()                 # before each change: Locked when it is not ours any more
     lock.release()
 
 Why it is built so: docs/adr/0003-lock.md.
@@ -170,7 +170,7 @@ class Lock:
         self._guard = threading.RLock()
 
     @property
-    def is_taken(self) -> bool:
+    def is_held(self) -> bool:
         """True from a successful take to the release, or to the loss."""
         return self._mine is not None and self.lost is None
 
@@ -188,7 +188,7 @@ class Lock:
         is_abandoned = liveness.is_over(holder.life)
         return LockState(holder, answer["ETag"], until, now, is_abandoned)
 
-    def take(
+    def acquire(
         self,
         holder: Holder,
         *,
@@ -208,7 +208,7 @@ class Lock:
         )
         retrying(self._take, holder)
 
-    def require(self) -> None:
+    def verify_held(self) -> None:
         """Begin the term anew; Locked when the lock is not ours any more.
 
         It is ours if nobody else has had it since, even when its term was over. A bucket that
@@ -221,7 +221,7 @@ class Lock:
                 self._renew(*self._mine)
 
     @contextmanager
-    def kept(self, on_lost: Callable[[], None]) -> Iterator[None]:
+    def held(self, on_lost: Callable[[], None]) -> Iterator[None]:
         """Renew the lock as long as this lasts; `on_lost` is called, in a thread, if it is lost."""
         done = threading.Event()
         every_s = min(RENEW_S, self._mine[0].term_s / 4) if self._mine else RENEW_S
@@ -229,7 +229,7 @@ class Lock:
         def keep() -> None:
             while not done.wait(every_s):
                 try:
-                    self.require()
+                    self.verify_held()
                 except Locked:
                     if not done.is_set():
                         on_lost()
@@ -249,7 +249,7 @@ class Lock:
                     self._s3.delete_object(**self._place, IfMatch=self._mine[1])
             self._mine = None
 
-    def give_back(self, seen: LockState) -> None:
+    def remove(self, seen: LockState) -> None:
         """Give a lock back for a holder that is over, unless somebody else has taken it."""
         try:
             self._s3.delete_object(**self._place, IfMatch=seen.etag)
@@ -282,7 +282,7 @@ class Lock:
                 raise self._held(seen)
         return None
 
-    def _take(self, holder: Holder) -> None:
+    def _acquire_once(self, holder: Holder) -> None:
         seen = self.read()
         if seen and not seen.is_over and seen.holder.run != holder.run:
             raise self._held(seen)

@@ -12,36 +12,34 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from daybook import aws, liveness, settings, target, terraform
+from daybook import aws, liveness, terraform
+from daybook.environment import ACCOUNT, Environment
 from daybook.errors import DaybookError
 from daybook.lock.object_lock import TERM_S, TRUSTED, Lock, LockState
 from daybook.record import seal
-from daybook.target import Target
 
 STOPPED_S = TRUSTED * TERM_S + terraform.GRACE_S
 """How long a run on another machine may work after it last wrote its lock, if it is not suspended.
 
 It stops when it could not renew the lock for long enough; then its Terraform has a while to end.
 """
-ACCOUNT = "account"
-"""The lock of what all environments share."""
 
 
-def lock_in(where: Target, app: str, name: str) -> Lock:
-    """Return the lock of an environment, or of what the account's environments share."""
-    return Lock(aws.client(where, "s3"), aws.state_bucket(where, app), name)
+def lock_of(environment: Environment, name: str = "") -> Lock:
+    """Return the lock of an environment; by ACCOUNT, of what the account's environments share."""
+    return Lock(environment.client("s3"), environment.state_bucket, name or environment.name)
 
 
-def state_lock(where: Target, app: str, name: str) -> terraform.StateLock | None:
+def state_lock(environment: Environment, name: str) -> terraform.StateLock | None:
     """Return Terraform's lock on the state that a lock of Daybook's covers, or None."""
-    return terraform.state_lock.read(
-        aws.client(where, "s3"), aws.state_bucket(where, app), _state_of(name)
-    )
+    s3, bucket = environment.client("s3"), environment.state_bucket
+    return terraform.state_lock.read(s3, bucket, _state_key(name))
 
 
-def remove_state_lock(where: Target, app: str, found: terraform.StateLock) -> bool:
+def remove_state_lock(environment: Environment, found: terraform.StateLock) -> bool:
     """Remove exactly this lock of Terraform's; False when it is gone or another one by now."""
-    return terraform.state_lock.remove(aws.client(where, "s3"), aws.state_bucket(where, app), found)
+    s3, bucket = environment.client("s3"), environment.state_bucket
+    return terraform.state_lock.remove(s3, bucket, found)
 
 
 @dataclass(frozen=True)
@@ -73,29 +71,28 @@ def left_by(root: Path, id: str, before: LockState | None, *, but: str) -> Left 
 
 
 def finish(root: Path, env: str, run: str, name: str, *, rehearse: bool) -> None:
-    """Give back what a killed run held, and close its record."""
+    """Release what a killed run held, and close its record."""
     folder = root / "runs" / env / run
-    chosen = settings.load(root, env)
-    where = target.resolve(chosen, root, rehearse=rehearse)
+    environment = Environment.load(root, env, rehearse=rehearse)
     with suppress(DaybookError, *aws.FAILURES):
-        _give_back(folder, where, chosen.app, name)
+        _release(folder, environment, name)
         liveness.file_of(folder).unlink(missing_ok=True)
     seal.close_abandoned(root, environment=env)
 
 
-def _give_back(folder: Path, where: Target, app: str, name: str) -> None:
+def _release(folder: Path, environment: Environment, name: str) -> None:
     own = terraform.state_lock.attempts(folder / "attachments" / terraform.state_lock.LOG)
-    found = state_lock(where, app, name) if own else None
-    if found and found.id in own and remove_state_lock(where, app, found):
+    found = state_lock(environment, name) if own else None
+    if found and found.id in own and remove_state_lock(environment, found):
         seal.note(folder, what="Terraform's lock removed", id=found.id)
-    held = lock_in(where, app, name)
+    held = lock_of(environment, name)
     seen = held.read()
     if seen and seen.holder.run == folder.name:
-        held.give_back(seen)
+        held.remove(seen)
         seal.note(folder, what="lock given back by the watchdog", lock=held.key)
 
 
-def _state_of(name: str) -> str:
+def _state_key(name: str) -> str:
     if name == ACCOUNT:
         return terraform.state_lock.state_key("account", "default")
     return terraform.state_lock.state_key("environment", name)

@@ -4,7 +4,7 @@
 
 Standard input is a lifeline, as a supervisor's is: a byte on it says that the lock was given back,
 and ends this process; its end without one says that the run was killed. Then the run's tools are
-waited for: their supervisors have interrupted them. What a killed supervisor left behind is ended here.
+waited for: their supervisors have interrupted them. What a killed supervisor left is ended here.
 Standard library only, so that it costs little to have one beside each run.
 """
 

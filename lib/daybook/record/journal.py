@@ -31,6 +31,8 @@ from daybook.record import shapes
 from daybook.record.redact import Redactor
 
 NAME = "journal.jsonl"
+FORMAT = 2
+"""The format of the journals that this version writes; the header names it."""
 FIRST = "0" * 64
 """What the first line has in place of the hash of the line before."""
 STATUSES = ("running", "waiting", "succeeded", "failed", "interrupted")

@@ -52,6 +52,13 @@ def operator(root: Path) -> dict[str, str]:
     return {"user": getpass.getuser(), **known, **sudo}
 
 
+def person(root: Path) -> str:
+    """Return who runs this in one line: `Ann Lee <ann@example.com>`, or the login name."""
+    who = operator(root)
+    named = " ".join(filter(None, (who["name"], who["email"] and f"<{who['email']}>")))
+    return named or who["user"]
+
+
 def git(root: Path) -> dict[str, Any]:
     """Return commit, branch and how files differ from it, a hundred at most.
 

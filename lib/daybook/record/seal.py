@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook import liveness, private_files, settings, target
+from daybook import liveness, private_files
+from daybook.environment import Environment
 from daybook.errors import SettingsError, VerifyFailed, explained
 from daybook.private_files import NoFile
 from daybook.record import journal, provenance, render, shapes, signing, summary
@@ -174,7 +175,8 @@ def _settle(root: Path, folder: Path) -> list[Closed]:
         return []
     status = summary.left_behind(entries)
     reason = "" if entries.end else "its kernel was gone; closed afterwards"
-    key = operator_key(root, folder.parent.name, entries.header.get("target") == "sandbox")
+    is_rehearsal = entries.header.get("target") == "sandbox"
+    key = _key_for(root, folder.parent.name, is_rehearsal=is_rehearsal)
     return [close(folder, status, reason=reason, key=key)]
 
 
@@ -209,20 +211,22 @@ def _forget_dead(home: Path) -> None:
                 path.unlink()
 
 
-def operator_key(root: Path, environment: str, is_rehearsal: bool) -> Path | None:
-    """Return the private key that signs records of an environment, or None.
+def operator_key(environment: Environment) -> Path | None:
+    """Return the private key that signs the environment's records, or None where there is none."""
+    key = environment.ssh_key
+    return key if key.exists() or environment.ssh_public_key.exists() else None
 
-    A rehearsal has the sandbox's key, which must never sign anything real.
+
+def _key_for(root: Path, name: str, *, is_rehearsal: bool) -> Path | None:
+    """Return the key for an abandoned run's record, or None.
+
+    A rehearsal has the sandbox's key, which must never sign a record of AWS.
     """
     try:
-        chosen = settings.load(root, environment)
+        environment = Environment.load(root, name, rehearse=is_rehearsal)
     except SettingsError:
         return None
-    goal = target.resolve(chosen, root, rehearse=is_rehearsal)
-    if goal.is_sandbox != is_rehearsal:
-        return None
-    key = target.ssh_key(chosen, goal)
-    return key if key.exists() or key.with_name(f"{key.name}.pub").exists() else None
+    return operator_key(environment) if environment.target.is_sandbox == is_rehearsal else None
 
 
 def digest(path: Path) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from daybook import checks, ui
-from daybook.approval import gate
 from daybook.aws import images
-from daybook.steps import infrastructure
-from daybook.steps.read_only import ReadOnlyStep
+from daybook.plan import Change, Plan
+from daybook.steps.base import ReadOnlyStep
 
 
 class Ami(ReadOnlyStep):
@@ -17,22 +16,19 @@ class Ami(ReadOnlyStep):
     name = "ami"
     next = "when it suits: daybook run provision -p env {env}, with that line committed"
 
-    def questions_here(self) -> Mapping[str, checks.Check]:
-        return {"terraform": infrastructure.terraform_is_there(self)}
-
-    def questions_there(self) -> Mapping[str, checks.Check]:
+    def target_checks(self) -> Mapping[str, checks.Check]:
         return {"Debian 13": self._is_offered}
 
-    def make_plan(self) -> gate.Proposal:
-        hosts = infrastructure.outputs(self)["instances"]
+    def make_plan(self) -> Plan:
+        hosts = self.outputs()["instances"]
         newest = self._newest()
         running = images.of_instances(self.target, [host["id"] for host in hosts])
-        tasks = tuple(
-            gate.Task("renew", host["name"], f"{_told(newest)} in place of {_told(image)}")
+        changes = tuple(
+            Change("renew", host["name"], f"{_told(newest)} in place of {_told(image)}")
             for host in hosts
             if (image := running[host["id"]]) < newest
         )
-        return gate.Proposal(f"{self.run.title}: images", tasks, {"ami": newest.id})
+        return Plan(f"{self.run.title}: images", changes, {"ami": newest.id})
 
     def look(self) -> ui.Shown:
         if self._plan.is_empty:

@@ -7,11 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import ClassVar
+from functools import cached_property
+from typing import Any, ClassVar
 
-from daybook import checks, preconditions, ui
+from daybook import checks, preconditions, settings, ui
 from daybook.approval import gate, identity, statement
 from daybook.approval.plan_approval import OVER, PlanApproval
+from daybook.environment import ACCOUNT, Environment
 from daybook.errors import (
     AlreadyApplied,
     ApprovalNeeded,
@@ -19,14 +21,18 @@ from daybook.errors import (
     DaybookError,
     SettingsError,
 )
-from daybook.lock.environment_lock import ACCOUNT, EnvironmentLock
+from daybook.lock.environment_lock import EnvironmentLock
+from daybook.plan import Plan
 from daybook.reviews import ANY, Review
 from daybook.run import Run
+from daybook.settings import Settings
+from daybook.steps.parameters import LookParameters, Parameters, given_parameters
+from daybook.target import Target
 
 
 @dataclass(frozen=True, repr=False)
-class Done(ui.Shown):
-    """What was applied, shown again. at: when."""
+class Applied(ui.Shown):
+    """The result of an earlier apply of this run, shown again. at: when it ended."""
 
     at: str
     result: ui.Shown
@@ -37,70 +43,113 @@ class Done(ui.Shown):
 
 
 class Step(ABC):
-    """What every step has in common: the order, the gate, the record, and "no changes".
+    """What every step has in common: phases in order, the gate, the lock and the record.
 
-    A subclass says what to ask first, what would change, how to change it, and what must
-    then be seen from outside.
+    A subclass is a recipe: what to check first, what would change, how to apply it, and how it
+    looks from outside afterwards. The run begins with the first phase.
     """
 
     name: ClassVar[str]
     """The notebook's name."""
     next: ClassVar[str]
     """What an operator does after this step; `{env}` stands for the environment."""
-    is_read_only: ClassVar[bool] = False
-    """True for a step that only looks: it needs no turn, and no freeze stops it."""
+    Parameters: ClassVar[type[LookParameters]] = Parameters
+    """The step's parameters: fields with types and defaults."""
 
     def __init__(self, env: str, *, rehearse: bool | str = False, **parameters: object) -> None:
-        """Start a run; SettingsError when the environment or its settings are wrong."""
-        self.run = Run(
+        """Validate the parameters and the environment's settings; SettingsError lists mistakes."""
+        given = given_parameters(self.name, self.Parameters, {"rehearse": rehearse, **parameters})
+        self.parameters = given
+        root = settings.find_root()
+        self._environment = Environment.load(root, env, rehearse=given.rehearse)
+        self._plan: Plan | None = None
+        self._approval: gate.Approval | None = None
+        self._applied: Applied | None = None
+        # A click may arrive in a thread of its own, while a cell runs.
+        self._busy = threading.RLock()
+
+    @cached_property
+    def run(self) -> Run:
+        """Return the run; the first phase begins it, and with it the record."""
+        run = Run.begin(
             self.name,
-            env,
-            rehearse=_truth(rehearse),
-            parameters=parameters,
+            self._environment,
+            parameters=asdict(self.parameters),
+            defaults=asdict(self.Parameters()),
             is_read_only=self.is_read_only,
         )
-        self.env, self.root = env, self.run.root
-        self.settings, self.target = self.run.settings, self.run.target
-        self.review = Review(
-            self.root,
-            env,
-            self.settings,
-            self.target,
+        run.load_signers = self.review.signers
+        run.load_approvals = lambda: self.review.approvals
+        return run
+
+    @property
+    def environment(self) -> Environment:
+        """Return the environment, whose tools the run records."""
+        return self.run.environment
+
+    @property
+    def env(self) -> str:
+        """Return the environment's name."""
+        return self._environment.name
+
+    @property
+    def settings(self) -> Settings:
+        """Return the environment's settings."""
+        return self._environment.settings
+
+    @property
+    def target(self) -> Target:
+        """Return the account and region of the run."""
+        return self._environment.target
+
+    @cached_property
+    def review(self) -> Review:
+        """Return what a change needs: a reviewed commit, approvals, signers."""
+        return Review(
+            self._environment,
             is_account=self.lock_name == ACCOUNT,
             is_overridden=bool(self._override_git.strip()),
         )
-        self.run.load_signers = self.review.signers
-        self.run.load_approvals = lambda: self.review.approvals
-        self.turn = EnvironmentLock(self.run, self.lock_name)
-        self.desk = PlanApproval(self.run, self.state, self.can_ask_others)
-        self._plan: gate.Plan | None = None
-        self._approval: gate.Approval | None = None
-        self._done: Done | None = None
-        # A press on a button may come in a thread of its own, in the middle of a cell.
-        self._busy = threading.RLock()
+
+    @cached_property
+    def lock(self) -> EnvironmentLock:
+        """Return the lock of what this step changes."""
+        return EnvironmentLock(self.run, self.lock_name)
+
+    @cached_property
+    def approval(self) -> PlanApproval:
+        """Return the approval of this run's plan."""
+        return PlanApproval(self.run, self.state, self.can_publish_plans)
+
+    def outputs(self) -> Mapping[str, Any]:
+        """Return Terraform's outputs; sensitive ones are redacted in the run from now on."""
+        outputs = self.environment.outputs()
+        for name, text in outputs.secrets():
+            self.run.hide(name, text)
+        return outputs
 
     def preflight(self) -> checks.CheckResults:
-        """Ask everything that must be true; PreflightFailed lists all that is not."""
+        """Run every check; PreflightFailed lists all that failed."""
         self._require_unapplied()
         with self.run.phase("preflight"):
-            here = {**self._place_here(), **self.questions_here()}
-            there = {**self._place_there(), **self.questions_there()}
-            answers = checks.run_checks(self.target, here, there)
-            self.run.write("check", checks=[asdict(answer) for answer in answers.answers])
-            return answers.require()
+            local = {**self._common_local_checks(), **self.local_checks()}
+            remote = {**self._common_target_checks(), **self.target_checks()}
+            results = checks.run_checks(self.target, local, remote)
+            self.run.write("check", checks=[asdict(each) for each in results.answers])
+            return results.require()
 
-    def plan(self) -> gate.Plan:
+    def plan(self) -> Plan:
         """Find out what would change; nothing is changed."""
         self._require_unapplied()
-        with self._busy, self.run.phase("plan"), self.turn.begun():
+        with self._busy, self.run.phase("plan"), self.lock.acquire():
             self._approval = self._plan = None
-            self.desk.clear_away()
-            self.desk.take_up()
+            self.approval.reset()
+            self.approval.claim()
             self._plan = self.make_plan()
             self._require_reviewed_files()
-            self.desk.lay(self._plan)
+            self.approval.store(self._plan)
             changes = [f"{change.action} {change.address}" for change in self._plan.changes]
-            made_by = self.desk.made_by or self.run.id
+            made_by = self.approval.made_by or self.run.id
             self.run.write("plan", digest=self._plan.digest, changes=changes, made_by=made_by)
             self._note_displayed("plan")
             return self._plan
@@ -108,7 +157,7 @@ class Step(ABC):
     def approve(self, given: str = "") -> gate.Approval:
         """Pass only for this plan: by its digest, by `auto` in the sandbox, or by hand."""
         with self._busy:
-            if self._done:
+            if self._applied:
                 return self._approved_before(given)
             with self.run.phase("approve"):
                 is_known = self._approval and given in ("", self._approval.digest)
@@ -120,21 +169,21 @@ class Step(ABC):
     def apply(self) -> ui.Shown:
         """Apply the approved plan and nothing else; once applied, show the result again."""
         with self._busy:
-            if self._done:
+            if self._applied:
                 self.run.require_open()
-                return self._done
-            with self.run.phase("apply"), self.turn.kept():
+                return self._applied
+            with self.run.phase("apply"), self.lock.hold():
                 self.review.ask_again()
                 self._require_reviewed_files()
                 self.review.remember()
-                self.run.write("apply", **self.desk.use(self._plan, self._approval))
+                self.run.write("apply", **self.approval.consume(self._plan, self._approval))
                 result = self.apply_plan(self._plan)
-            self._done = Done(f"{datetime.now(UTC):%H:%M:%S} UTC", result)
+            self._applied = Applied(f"{datetime.now(UTC):%H:%M:%S} UTC", result)
             return result
 
     def verify(self) -> ui.Shown:
         """Look from outside, with a deadline; VerifyFailed says what was seen instead."""
-        with self.run.phase("verify"), self.turn.ending():
+        with self.run.phase("verify"), self.lock.release_after():
             return self.look()
 
     def record(self) -> ui.Shown:
@@ -143,65 +192,67 @@ class Step(ABC):
             return self.run.finish(self.next.format(env=self.env))
 
     @property
+    def is_read_only(self) -> bool:
+        """True for a step that changes nothing: it takes no lock, and no freeze stops it."""
+        return False
+
+    @property
     def lock_name(self) -> str | None:
-        """Return what nobody else may change meanwhile; None when this step changes nothing."""
-        return None if self.is_read_only else self.env
+        """Return the name of the lock; None when this step changes nothing."""
+        return self.env
 
     def state(self) -> str:
-        """Return which state a plan rests on, "" where the plan's digest covers all of it."""
+        """Return the version of the state that a plan rests on, "" where its digest covers it."""
         return ""
 
-    def can_ask_others(self) -> bool:
-        """Tell whether there is a bucket where others see a plan that waits."""
+    def can_publish_plans(self) -> bool:
+        """True where there is a bucket in which others see a pending plan."""
         return True
 
-    def questions_here(self) -> Mapping[str, checks.Check]:
+    def local_checks(self) -> Mapping[str, checks.Check]:
         """Return the checks that need no target: tools and files."""
         return {}
 
-    def questions_there(self) -> Mapping[str, checks.Check]:
-        """Return the checks that ask the target."""
+    def target_checks(self) -> Mapping[str, checks.Check]:
+        """Return the checks that call the target."""
         return {}
 
     @abstractmethod
-    def make_plan(self) -> gate.Plan:
+    def make_plan(self) -> Plan:
         """Return what would change."""
 
     @abstractmethod
-    def apply_plan(self, plan: gate.Plan) -> ui.Shown:
+    def apply_plan(self, plan: Plan) -> ui.Shown:
         """Apply the plan; an empty one changes nothing and says so."""
 
     @abstractmethod
     def look(self) -> ui.Shown:
-        """Return what is seen from outside."""
+        """Return how it looks from outside."""
 
-    def _place_here(self) -> Mapping[str, checks.Check]:
+    def _common_local_checks(self) -> Mapping[str, checks.Check]:
         if self.is_read_only:
             return {}
-        reason = str(self.run.parameters.get("override_freeze", ""))
-        here = preconditions.here(
-            self.root, self.env, self.settings, self.target, override_freeze=reason
-        )
-        return {**here, "signers": identity.signers_are_usable(self.root)}
+        reason = self.parameters.override_freeze
+        common = preconditions.local_checks(self.environment, override_freeze=reason)
+        return {**common, "signers": identity.signers_are_usable(self.environment.root)}
 
-    def _place_there(self) -> Mapping[str, checks.Check]:
+    def _common_target_checks(self) -> Mapping[str, checks.Check]:
         if self.is_read_only:
             return {}
-        there = preconditions.there(
-            self.settings, self.target, self.review, override_git=self._override_git
+        common = preconditions.target_checks(
+            self.environment, self.review, override_git=self._override_git
         )
-        return {**there, "operator": self._operator_is_known}
+        return {**common, "operator": self._operator_is_known}
 
     def _operator_is_known(self, name: str) -> checks.CheckResult:
-        """Ask who acts, where another person must approve: the account may be what requires it."""
-        if not self.desk.needs_names:
+        """Check who acts, where the settings or the account require another person's approval."""
+        if not self.approval.needs_names:
             return checks.CheckResult(name, "not required", "not required", is_ok=True)
-        load = self.run.load_signers
-        return identity.is_known(self.root, self.env, self.settings, self.target, load)(name)
+        return identity.is_known(self.environment, self.run.load_signers)(name)
 
     @property
     def _override_git(self) -> str:
-        return str(self.run.parameters.get("override_git", ""))
+        return getattr(self.parameters, "override_git", "")
 
     def _require_reviewed_files(self) -> None:
         """Compare the files with the commit once more: they may have changed since preflight."""
@@ -210,13 +261,13 @@ class Step(ABC):
 
     def _decide(self, given: str) -> gate.Approval:
         try:
-            return self.desk.decide(self._plan, given)
+            return self.approval.decide(self._plan, given)
         except ApprovalRefused:
             raise
         except ApprovalNeeded as needed:
-            if given or self.desk.is_approved_by_hand or not gate.somebody_is_there():
+            if given or self.approval.is_approved_by_hand or not gate.somebody_is_there():
                 raise
-            self.desk.ask(self._plan, self._press_approve, self._press_decline)
+            self.approval.show_gate(self._plan, self._press_approve, self._press_decline)
             self._note_displayed("gate")
             raise ApprovalNeeded(
                 needed.message,
@@ -229,7 +280,7 @@ class Step(ABC):
         with self._busy:
             if objection := self._objection(shown):
                 return objection
-            self.desk.approve_by_hand(gate.Approval(shown.digest, f"by typing {self.env}"))
+            self.approval.approve_by_hand(gate.Approval(shown.digest, f"by typing {self.env}"))
             try:
                 self.approve()
             except ApprovalRefused as err:
@@ -246,16 +297,16 @@ class Step(ABC):
         with self._busy:
             if objection := self._objection(shown):
                 return objection
-            self.desk.decline(reason)
+            self.approval.decline(reason)
             return ui.Notice("Declined. Nothing was changed", ui.warn("declined"))
 
     def _objection(self, shown: gate.Gate) -> ui.Notice | None:
         if self.run.is_over:
             return OVER
-        if self._done:
+        if self._applied:
             lines = ("Nothing was approved or declined. Next: run the verify cell.",)
-            return ui.Notice(f"Already applied at {self._done.at}", ui.quiet("applied"), lines)
-        return self.desk.objection(shown)
+            return ui.Notice(f"Already applied at {self._applied.at}", ui.quiet("applied"), lines)
+        return self.approval.objection(shown)
 
     def _note_displayed(self, where: str) -> None:
         summary = statement.sha256(ui.text(self._plan))
@@ -263,10 +314,10 @@ class Step(ABC):
 
     def _require_unapplied(self) -> None:
         """Refuse to begin anew in a run that has applied its plan; the run goes on to verify."""
-        if self._done:
+        if self._applied:
             self.run.require_open()
             raise AlreadyApplied(
-                f"This run has applied its plan, at {self._done.at}.",
+                f"This run has applied its plan, at {self._applied.at}.",
                 changed="This cell changed nothing.",
                 next="run the verify cell; for another change, start from the first cell",
             )
@@ -275,7 +326,7 @@ class Step(ABC):
         self.run.require_open()
         if given not in ("", gate.AUTO, self._approval.digest):
             raise AlreadyApplied(
-                f"This run has applied another plan, at {self._done.at}.",
+                f"This run has applied another plan, at {self._applied.at}.",
                 expected=self._approval.digest,
                 observed=given,
                 changed="This cell changed nothing.",
@@ -284,10 +335,21 @@ class Step(ABC):
         return self._approval
 
 
-def _truth(value: bool | str) -> bool:
-    """Read a boolean as papermill passes it, which leaves `false` a string."""
-    words = {"true": True, "false": False}
-    found = words.get(str(value).lower())
-    if found is None:
-        raise SettingsError(f"rehearse is {value!r}.", expected="true or false")
-    return found
+class ReadOnlyStep(Step):
+    """A step without approve and apply: plan collects findings, verify judges them."""
+
+    Parameters: ClassVar[type[LookParameters]] = LookParameters
+    is_read_only: ClassVar[bool] = True
+    lock_name: ClassVar[None] = None
+
+    def plan(self) -> Plan:
+        """Collect findings and show them; nothing is changed."""
+        with self.run.phase("plan"):
+            self._plan = self.make_plan()
+            findings = [f"{change.action} {change.address}" for change in self._plan.changes]
+            self.run.write("plan", digest=self._plan.digest, changes=findings)
+            return self._plan
+
+    def apply_plan(self, plan: Plan) -> ui.Shown:
+        """Refuse: there is nothing to apply."""
+        raise SettingsError(f"{self.name} changes nothing.", next="daybook run provision")

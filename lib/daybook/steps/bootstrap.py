@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from daybook import aws, checks, preconditions, reviews, terraform, ui
+from daybook import aws, checks, infrastructure, preconditions, reviews, terraform, ui
+from daybook.environment import ACCOUNT
 from daybook.errors import VerifyFailed
-from daybook.lock import environment_lock
-from daybook.steps import infrastructure
+from daybook.plan import Plan
 from daybook.steps.base import Step
 
 STATE = terraform.state_lock.state_key("account", "default")
@@ -29,39 +29,44 @@ class Bootstrap(Step):
     name = "bootstrap"
     next = "daybook run provision -p env {env}"
 
-    def questions_here(self) -> Mapping[str, checks.Check]:
+    def local_checks(self) -> Mapping[str, checks.Check]:
         return {
-            "terraform": infrastructure.terraform_is_there(self),
-            "AWS provider": infrastructure.provider_is_locked(self, "account"),
-            "state": infrastructure.state_is_saved(self, "account", "default"),
-            "github": preconditions.github_is_agreed(self.root, self.env, self.settings),
+            **infrastructure.local_checks(self.environment, "account"),
+            "github": preconditions.github_is_agreed(self.environment),
         }
 
     @property
     def lock_name(self) -> str:
         """Return the lock of what all environments share."""
-        return environment_lock.ACCOUNT
+        return ACCOUNT
 
     @property
     def bucket(self) -> str:
         """Return the name of the state bucket."""
-        return aws.state_bucket(self.target, self.settings.app)
+        return self._environment.state_bucket
 
-    def make_plan(self) -> terraform.Plan:
+    def make_plan(self) -> Plan:
         self._is_new = not aws.bucket_exists(self.target, self.bucket)
         has_state = not self._is_new and aws.object_exists(self.target, self.bucket, STATE)
         tool = self._local() if self._is_new else self._shared()
-        return infrastructure.plan_terraform(self, tool, self._variables(has_state))
+        return infrastructure.plan(
+            tool,
+            self.run.plan_file,
+            title=f"{self.name} {self.env}",
+            variables=self._variables(has_state),
+            context=self.environment.digest_context,
+            saved=self.approval.has_saved_plan,
+        )
 
     def state(self) -> str:
         return aws.state_version(self.target, self.bucket, STATE)
 
-    def can_ask_others(self) -> bool:
+    def can_publish_plans(self) -> bool:
         return aws.bucket_exists(self.target, self.bucket)
 
-    def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
-        tool = self._local(init=False) if self._is_new else infrastructure.account_terraform(self)
-        applied = infrastructure.apply_terraform(self, tool, plan)
+    def apply_plan(self, plan: terraform.SavedPlan) -> ui.Shown:
+        tool = self._terraform(self._workshop if self._is_new else None)
+        applied = infrastructure.apply(tool, plan, self.run.changed)
         if self._is_new:
             self._shared().push_state(self._workshop / "terraform.tfstate")
             shutil.rmtree(self._workshop)
@@ -82,7 +87,7 @@ class Bootstrap(Step):
                 changed="The plan was applied.",
                 next=f"daybook run bootstrap -p env {self.env}",
             )
-        servers = infrastructure.account_terraform(self).outputs()["name_servers"]
+        servers = self._terraform().outputs()["name_servers"]
         notes = (f"Name servers for the registrar: {', '.join(servers)}",)
         rows = [(ui.good("there"), what) for what in found]
         return ui.Table(f"{self.run.title}: seen in AWS", ("status", "what"), rows, notes=notes)
@@ -90,21 +95,31 @@ class Bootstrap(Step):
     @property
     def _workshop(self) -> Path:
         """Return a copy of terraform/account that keeps its state beside it."""
-        return self.root / ".cache" / "terraform" / f"{self.target.name}-{self.bucket}-new"
+        cache = self.environment.root / ".cache" / "terraform"
+        return cache / f"{self.target.name}-{self.bucket}-new"
 
-    def _local(self, *, init: bool = True) -> terraform.Terraform:
-        if init:
-            shutil.rmtree(self._workshop, ignore_errors=True)
-            skip = shutil.ignore_patterns("backend.tf", ".terraform", "tests")
-            shutil.copytree(self.root / "terraform" / "account", self._workshop, ignore=skip)
-        tool = infrastructure.account_terraform(self, self._workshop)
-        if init:
-            tool.init({})
+    def _terraform(self, folder: Path | None = None) -> terraform.Terraform:
+        """Return Terraform in terraform/account, or in a copy of it."""
+        return self.environment.terraform(
+            folder or self.environment.root / "terraform" / ACCOUNT,
+            log=self.run.folder / "attachments" / terraform.state_lock.LOG,
+            on_lock=self.lock.note_state_lock,
+        )
+
+    def _local(self) -> terraform.Terraform:
+        """Return Terraform in a new copy of terraform/account that keeps its state beside it."""
+        shutil.rmtree(self._workshop, ignore_errors=True)
+        skip = shutil.ignore_patterns("backend.tf", ".terraform", "tests")
+        source = self.environment.root / "terraform" / ACCOUNT
+        shutil.copytree(source, self._workshop, ignore=skip)
+        tool = self._terraform(self._workshop)
+        tool.init({})
         return tool
 
     def _shared(self) -> terraform.Terraform:
-        tool = infrastructure.account_terraform(self)
-        tool.init(infrastructure.backend(self))
+        """Return Terraform in terraform/account with its state in the bucket."""
+        tool = self._terraform()
+        tool.init(self.environment.backend)
         return tool
 
     def _variables(self, has_state: bool) -> dict[str, object]:
@@ -141,7 +156,7 @@ class Bootstrap(Step):
         return {
             "repository": github.repository,
             "application": github.application,
-            "branches": preconditions.branches(self.root, self.env, self.settings),
+            "branches": preconditions.branches(self.environment),
             "makes_provider": tags is None or self._are_ours(tags),
         }
 
@@ -155,7 +170,7 @@ class Bootstrap(Step):
     def _existing(self, zone: str | None) -> dict[str, object]:
         """Return what an earlier bootstrap made, by import id."""
         app = self.settings.app
-        records = aws.records_bucket(self.target, app)
+        records = self.environment.records_bucket
         has_repository = aws.repository_exists(self.target, app)
         found = {
             "state_bucket": None if self._is_new else self.bucket,

@@ -7,11 +7,9 @@ from contextlib import suppress
 
 import httpx
 
-from daybook import checks, github, images, probe, ui
-from daybook.approval import gate
+from daybook import checks, github, images, playbooks, probe, ui
 from daybook.errors import DaybookError
-from daybook.hosts import located
-from daybook.steps import common, infrastructure, playbooks, runners
+from daybook.plan import Change, Plan
 from daybook.steps.base import Step
 
 CADDY_S = 30
@@ -23,54 +21,58 @@ class Configure(Step):
     name = "configure"
     next = "daybook run first-deploy -p env {env}"
 
-    def questions_here(self) -> Mapping[str, checks.Check]:
+    def local_checks(self) -> Mapping[str, checks.Check]:
+        root = self.environment.root
         return {
-            "ansible": playbooks.ansible_is_there(self),
+            "ansible": playbooks.ansible_version(self.environment),
             "playbook": checks.file_exists(
-                self.root / "ansible" / f"{self.env}.yml",
-                self.root,
+                root / "ansible" / f"{self.env}.yml",
+                root,
                 f"write ansible/{self.env}.yml, as ansible/staging.yml is",
             ),
-            "SSH key": checks.file_exists(
-                self.run.ssh_key,
-                self.root,
-                "correct ssh_key in the settings, or set DAYBOOK_SSH_KEY",
-            ),
+            "SSH key": playbooks.ssh_key_exists(self.environment),
         }
 
-    def questions_there(self) -> Mapping[str, checks.Check]:
+    def target_checks(self) -> Mapping[str, checks.Check]:
         return {
-            "inventory": located.are_known(self),
-            "hosts": playbooks.hosts_are_running(self),
-            "secrets": common.secrets_are_set(self),
+            "inventory": playbooks.inventory_is_known(self.environment),
+            "hosts": playbooks.hosts_are_running(self.environment),
+            "secrets": checks.secrets_are_set(self.environment),
             **({"runner": self._can_be_registered} if self._has_runner else {}),
         }
 
-    def make_plan(self) -> gate.Proposal:
-        tasks = [
-            gate.Task("configure", host["name"], f"{host['public_ip']}: ansible/{self.env}.yml")
-            for host in infrastructure.outputs(self)["instances"]
+    def make_plan(self) -> Plan:
+        changes = [
+            Change("configure", host["name"], f"{host['public_ip']}: ansible/{self.env}.yml")
+            for host in self.outputs()["instances"]
         ]
         basis = {
-            **common.context(self),
-            # Inventories name files of this computer; their hosts are the tasks.
-            "ansible": images.tree_hash(self.root / "ansible", without=("inventories",)),
-            "keys": common.team_keys(self),
+            **self.environment.digest_context,
+            # Inventories name files of this computer; their hosts are the changes.
+            "ansible": images.tree_hash(
+                self.environment.root / "ansible", without=("inventories",)
+            ),
+            "keys": self.environment.team_keys(),
         }
-        return gate.Proposal(f"{self.run.title}: hosts to configure", tuple(tasks), basis)
+        return Plan(f"{self.run.title}: hosts to configure", tuple(changes), basis)
 
-    def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
-        played = playbooks.play(self, f"{self.env}.yml", self._registration())
+    def apply_plan(self, plan: Plan) -> ui.Shown:
+        played = playbooks.play(
+            self.environment,
+            f"{self.env}.yml",
+            variables=self._registration(),
+            on_change=self.run.changed,
+        )
         if not self._has_runner and self.settings.github.path:
-            # Without a token there was none; GitHub drops by itself one that it does not hear of.
+            # GitHub drops a runner that it does not hear of; without a token there was none.
             with suppress(DaybookError):
-                runners.forget(self)
+                github.deregister_runners(self.environment, self.run.changed)
         return played
 
     def look(self) -> ui.Shown:
         rows = [
             self._served(name, host)
-            for host in infrastructure.outputs(self)["instances"]
+            for host in self.outputs()["instances"]
             for name in self.settings.names
         ]
         return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)
@@ -81,7 +83,7 @@ class Configure(Step):
 
     def _can_be_registered(self, name: str) -> checks.CheckResult:
         """Ask GitHub for the runners that it has, as who may register one."""
-        here = github.repository(self.target, self.env, self.settings)
+        here = github.repository(self.environment)
         known = ", ".join(f"{each.name} {each.status}" for each in here.runners())
         return checks.CheckResult(name, f"of {here.path}", known or "none yet", is_ok=True)
 
@@ -89,7 +91,7 @@ class Configure(Step):
         """Return what role github_runner is told: a token for an hour, and whom GitHub knows."""
         if not self._has_runner:
             return {}
-        here = github.repository(self.target, self.env, self.settings)
+        here = github.repository(self.environment)
         token = here.registration_token()
         self.run.hide("GITHUB_RUNNER_TOKEN", token)
         known = [each.name for each in here.runners()]

@@ -2,54 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from daybook import aws, checks, images, settings, ui
-from daybook.approval import gate
 from daybook.errors import PreflightFailed
 from daybook.hosts import states
-from daybook.hosts.states import HostState
-from daybook.steps import common
-from daybook.steps.releasing import HostChange, ReleasePlan, ReleaseStep, repository
+from daybook.plan import Plan
+from daybook.steps import parameters
+from daybook.steps.release_step import ImageRef, ReleaseStep
 from daybook_release.printable import LABEL_CHARS, printable
 
 COMMIT_LENGTH = 12
 
 
-@dataclass(frozen=True)
-class ImageRef:
-    """An image that is to be served. origin: where its name came from."""
-
-    digest: str
-    version: str
-    origin: str
-
-
 class Deploy(ReleaseStep):
-    """Release a tag, a commit or a digest; or promote what another environment serves."""
+    """Release a tag, a commit or a digest; or promote the release of another environment."""
 
     name = "deploy"
     next = "look at the page; to go back: daybook run rollback -p env {env}"
 
-    def questions_there(self) -> Mapping[str, checks.Check]:
-        return {**super().questions_there(), "image": self._image_is_there}
+    @dataclass(frozen=True, kw_only=True)
+    class Parameters(parameters.Parameters):
+        image: str = ""
+        """A tag, a commit, sha256:…, or another environment; "" for the commit of app/."""
 
-    def make_plan(self) -> gate.Proposal:
-        return proposal(self, self.wanted(), self.look_around())
+    def target_checks(self) -> Mapping[str, checks.Check]:
+        return {**super().target_checks(), "image": self._image_exists}
 
-    def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
+    def make_plan(self) -> Plan:
+        return self.plan_release(self.image, self.host_states(), self.secret_versions())
+
+    def apply_plan(self, plan: Plan) -> ui.Shown:
         if plan.is_empty:
             return ui.Notice(f"No changes: {self.env} serves this release", ui.OK)
-        return deploy(self, plan.basis["digest"], plan)
+        return self.release(plan, plan.basis["digest"])
 
-    def wanted(self) -> ImageRef:
-        """Return the image that the parameters ask for."""
-        given = str(self.run.parameters.get("image") or "")
-        if given in settings.environments(self.root):
+    @cached_property
+    def image(self) -> ImageRef:
+        """Return the image that the parameters name, looked up once."""
+        given, root = self.parameters.image, self.environment.root
+        if given in settings.environments(root):
             return self._served_by(given)
         name = given or images.version_of(
-            self.root, "app", env=self.target.environ, start=self.run.start
+            root, "app", env=self.target.environ, start=self.environment.start
         )
         digest = self._digest(name)
         return ImageRef(digest, self._version(name, digest), given or "the commit of app/ here")
@@ -75,75 +72,21 @@ class Deploy(ReleaseStep):
 
     def _served_by(self, env: str) -> ImageRef:
         """Return what every host of another environment serves, and none of it by a tag."""
-        place = states.Place.of(self.root, env, rehearse=self.target.is_sandbox)
+        hosts = states.host_states(self.environment.other(env).hosts)
         found = {
             (each.current.digest, each.current.version) if each.current else ("", "nothing")
-            for each in states.host_states(place, self.run.start)
+            for each in hosts
         }
         if len(found) != 1 or ("", "nothing") in found:
             raise PreflightFailed(
-                f"{env} serves no one release that could be promoted.",
+                f"{env}'s hosts serve different releases or none; it cannot be promoted.",
                 observed=", ".join(sorted(version for _, version in found)) or "no host",
                 next=f"daybook release current {env}",
             )
         digest, version = found.pop()
         return ImageRef(self._digest(digest), version, env)
 
-    def _image_is_there(self, name: str) -> checks.CheckResult:
-        found = self.wanted()
-        observed = f"{found.version} {found.digest[:19]}, from {found.origin}"
+    def _image_exists(self, name: str) -> checks.CheckResult:
+        image = self.image
+        observed = f"{image.version} {image.digest[:19]}, from {image.origin}"
         return checks.CheckResult(name, "in ECR", observed, is_ok=True)
-
-
-def proposal(
-    step: ReleaseStep, wanted: ImageRef, serving: Sequence[HostState], *, tasks: tuple = (), **basis
-) -> ReleasePlan:
-    """Propose an image for each host that does not serve it with today's secrets and settings."""
-    pinned = step.pinned()
-    changing = [each for each in serving if not each.serves(wanted.digest, pinned)]
-    tasks += tuple(
-        gate.Task("release", each.host.name, f"{wanted.version} in place of {each.version}")
-        for each in changing
-    )
-    rests_on = {
-        **common.context(step),
-        "environment": step.env,
-        "digest": wanted.digest,
-        "version": wanted.version,
-        "secrets": pinned,
-        "hosts": {e.host.name: [e.status.current, e.status.settings] for e in serving},
-        **basis,
-    }
-    differences = tuple(row for each in changing for row in _differences(each, wanted, pinned))
-    title = f"{step.run.title}: {wanted.version} from {wanted.origin}"
-    return ReleasePlan(title, tasks, rests_on, differences)
-
-
-def deploy(step: ReleaseStep, digest: str, plan: gate.Proposal) -> ui.Shown:
-    """Release an image on every host that a plan names."""
-    image, secrets = f"{repository(step)}@{digest}", plan.basis["secrets"]
-    named = {task.address for task in plan.changes if task.action == "release"}
-
-    def change(before: HostState) -> HostChange:
-        facts = {"by": step.by(), "run": step.run.id, "secrets": secrets}
-        return HostChange(before, lambda tell: before.host.deploy(image, on_progress=tell, **facts))
-
-    return step.roll([change(each) for each in step.look_around() if each.host.name in named])
-
-
-def _differences(
-    serving: HostState, wanted: ImageRef, pinned: Mapping[str, int]
-) -> list[tuple[str, str, str]]:
-    now = serving.current
-    before = dict(now.secrets) if now else {}
-    rows = [("image", now.digest[:19] if now else "none", wanted.digest[:19])]
-    rows += [
-        (name, f"version {before[name]}" if name in before else "none", f"version {version}")
-        for name, version in sorted(pinned.items())
-        if before.get(name) != version
-    ]
-    rows += [(name, f"version {before[name]}", "none") for name in sorted(before.keys() - pinned)]
-    if now and serving.status.settings and now.settings != serving.status.settings:
-        rows.append(("settings of the host", now.settings[:19], serving.status.settings[:19]))
-    host = serving.host.name
-    return [(f"{host}: {what}", was, will) for what, was, will in rows if was != will]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
+from typing import ClassVar
 
-from daybook import aws, checks, github, probe, process, ui
-from daybook.approval import gate
+from daybook import aws, checks, github, playbooks, probe, ui
 from daybook.errors import DaybookError, VerifyFailed
-from daybook.hosts import client, located, states
-from daybook.steps import infrastructure
-from daybook.steps.read_only import ReadOnlyStep
+from daybook.hosts import client
+from daybook.plan import Change, Plan
+from daybook.steps.base import ReadOnlyStep
 
 FULL = 90
 """From here on a disk is called full, percent."""
@@ -27,71 +25,65 @@ FACTS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. next: what to do about it, "" when it is well."""
+    """One thing that was checked. next: what to do about a problem, "" when it is ok."""
 
     what: str
-    said: str
+    observed: str
     next: str = ""
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosis(ui.Shown):
-    """All that was looked at, what is not well on top."""
+class Diagnosis(Plan):
+    """All findings, the innermost problem first: what is further out usually follows from it."""
 
-    title: str
-    all: tuple[Finding, ...]
-
-    @property
-    def ill(self) -> tuple[Finding, ...]:
-        """Return what is not well."""
-        return tuple(each for each in self.all if each.next)
+    findings: tuple[Finding, ...] = ()
+    prefix: ClassVar[str] = "findings"
 
     @property
-    def changes(self) -> tuple[gate.Task, ...]:
-        """Return what is not well, as a record keeps it."""
-        return tuple(gate.Task("see to", each.what, each.said) for each in self.ill)
-
-    @property
-    def is_empty(self) -> bool:
-        """True when all is well."""
-        return not self.ill
-
-    @property
-    def digest(self) -> str:
-        """Return `sight-` and 32 hex digits, the same for the same sight."""
-        canonical = json.dumps([astuple(each) for each in self.all])
-        return f"sight-{hashlib.sha256(canonical.encode()).hexdigest()[:32]}"
+    def problems(self) -> tuple[Finding, ...]:
+        """Return the findings that are not ok, the innermost first."""
+        return tuple(each for each in self.findings if each.next)
 
     def view(self) -> ui.Shown:
-        """Show one row a thing."""
+        """Show one row per finding, problems first."""
         rows = [
-            (ui.warn("look") if each.next else ui.good("well"), each.what, each.said, each.next)
-            for each in sorted(self.all, key=lambda each: not each.next)
+            (
+                ui.warn("problem") if each.next else ui.good("ok"),
+                each.what,
+                each.observed,
+                each.next,
+            )
+            for each in sorted(self.findings, key=lambda each: not each.next)
         ]
-        return ui.Table(self.title, ("status", "what", "seen", "next"), rows)
+        return ui.Table(self.title, ("status", "what", "observed", "next"), rows)
 
 
 class Diagnose(ReadOnlyStep):
-    """Look at all that lies between a visitor and the application, from outside inwards."""
+    """Check everything between the application and a visitor, from the hosts outwards."""
 
     name = "diagnose"
-    next = "nothing to do: {env} is well"
+    next = "nothing to do: no problem found in {env}"
 
-    def questions_there(self) -> Mapping[str, checks.Check]:
-        return {"inventory": located.are_known(self)}
+    def target_checks(self) -> Mapping[str, checks.Check]:
+        return {"inventory": playbooks.inventory_is_known(self.environment)}
 
     def make_plan(self) -> Diagnosis:
-        found = [*self._from_outside(), *self._hosts(), *self._runners()]
-        return Diagnosis(self.run.title, tuple(found))
+        findings = (*self._hosts(), *self._runners(), *self._from_outside())
+        problems = tuple(
+            Change("problem", each.what, each.observed) for each in findings if each.next
+        )
+        basis = {"findings": [astuple(each) for each in findings]}
+        return Diagnosis(self.run.title, problems, basis, findings=findings)
 
     def look(self) -> ui.Shown:
-        ill = self._plan.ill
-        if not ill:
-            return ui.Notice(f"{self.run.title}: all is well", ui.OK)
+        problems = self._plan.problems
+        if not problems:
+            return ui.Notice(f"{self.run.title}: no problem found", ui.OK)
+        noun = "problem" if len(problems) == 1 else "problems"
         raise VerifyFailed(
-            f"{len(ill)} things of {self.env} are not well.",
-            details=[f"{each.what}: {each.said}; {each.next}" for each in ill],
-            next=ill[0].next,
+            f"{len(problems)} {noun} found in {self.env}.",
+            details=[f"{each.what}: {each.observed}; {each.next}" for each in problems],
+            next=problems[0].next,
         )
 
     def _from_outside(self) -> Iterator[Finding]:
@@ -100,7 +92,7 @@ class Diagnose(ReadOnlyStep):
             try:
                 code = probe.fetch(url, self.target.environ).status_code
             except probe.NotYet as err:
-                yield Finding(url, str(err), "look at the rows about the hosts below")
+                yield Finding(url, str(err), "see the rows of the hosts above")
                 continue
             is_well = code < 500
             yield Finding(
@@ -108,10 +100,10 @@ class Diagnose(ReadOnlyStep):
             )
 
     def _hosts(self) -> Iterator[Finding]:
-        known = infrastructure.outputs(self)["instances"]
+        known = self.outputs()["instances"]
         running = aws.instance_states(self.target, [host["id"] for host in known])
         names = {host["name"]: running.get(host["id"], "gone") for host in known}
-        for host in states.of(self, self.run.start):
+        for host in self.environment.hosts:
             state = names.get(host.name, "gone")
             if state != "running":
                 yield Finding(host.name, f"is {state}", "start it: aws ec2 start-instances")
@@ -139,8 +131,9 @@ class Diagnose(ReadOnlyStep):
 
     def _facts(self, host: client.Host) -> Iterator[Finding]:
         said: list[str] = []
-        start: process.Start = self.run.start
-        start(host.ssh(FACTS), env=self.target.environ, on_line=said.append, timeout_s=LOOK_S)
+        self.environment.start(
+            host.ssh(FACTS), env=self.target.environ, on_line=said.append, timeout_s=LOOK_S
+        )
         disk, docker, caddy, runner, *words = said
         configure = f"daybook run configure -p env {self.env}"
         full = int(disk.strip().rstrip("%"))
@@ -157,12 +150,12 @@ class Diagnose(ReadOnlyStep):
         if not self._has_runner:
             return
         try:
-            here = github.repository(self.target, self.env, self.settings)
+            here = github.repository(self.environment)
             known = {each.name: each for each in here.runners()}
         except DaybookError as err:
             yield Finding("GitHub", err.message, err.next or "try again")
             return
-        for host in states.of(self, self.run.start):
+        for host in self.environment.hosts:
             found = known.get(host.name)
             said = "does not know it" if found is None else found.status
             said += ", busy" if found and found.busy else ""

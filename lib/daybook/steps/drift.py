@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from daybook import ansible, aws, checks, terraform, ui
-from daybook.aws import instances, orphans, owned
+from daybook import ansible, checks, infrastructure, playbooks, terraform, ui
 from daybook.errors import CommandFailed, VerifyFailed
-from daybook.hosts import located
+from daybook.plan import Change, Plan
 from daybook.record import history
-from daybook.steps import common, infrastructure
-from daybook.steps.configure import Configure
-from daybook.steps.read_only import ReadOnlyStep
+from daybook.resources import instances, orphans
+from daybook.resources.owned import rules
+from daybook.steps.base import ReadOnlyStep
 
 SEEN = {"changed": "would change", "failed": "cannot be checked", "unreachable": "is unreachable"}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as the code says. id: what CloudTrail may know it by."""
+    """One difference between an environment and its code. id: the resource's id in CloudTrail."""
 
     seen_by: str
     address: str
@@ -30,67 +29,62 @@ class Difference:
     id: str = ""
     who: str = "not known"
 
+    @property
+    def change(self) -> Change:
+        """Return it as a change of a plan."""
+        return Change(self.action, self.address, self.detail)
+
 
 @dataclass(frozen=True, repr=False)
-class Findings(ui.Shown):
-    """All that differs between an environment and its code."""
+class Differences(Plan):
+    """All differences between an environment and its code."""
 
-    title: str
-    changes: tuple[Difference, ...]
-
-    @property
-    def is_empty(self) -> bool:
-        """True when everything is as the code says."""
-        return not self.changes
-
-    @property
-    def digest(self) -> str:
-        """Return `drift-` and 32 hex digits, the same for the same differences."""
-        canonical = json.dumps([astuple(found)[:4] for found in self.changes])
-        return f"drift-{hashlib.sha256(canonical.encode()).hexdigest()[:32]}"
+    found: tuple[Difference, ...] = ()
+    prefix: ClassVar[str] = "drift"
 
     def view(self) -> ui.Shown:
-        """Show one row a difference, with who last changed it."""
+        """Show one row per difference, with who last changed the resource."""
         if self.is_empty:
             return ui.Notice(f"{self.title}: no drift", ui.OK)
-        rows = [(ui.warn(d.action), d.address, d.detail, d.seen_by, d.who) for d in self.changes]
+        rows = [(ui.warn(d.action), d.address, d.detail, d.seen_by, d.who) for d in self.found]
         columns = ("differs", "what", "how", "seen by", "last changed by")
         return ui.Table(f"{self.title}: {len(rows)} differences", columns, rows, ui.WARNING)
 
 
 class Drift(ReadOnlyStep):
-    """Compare an environment with terraform/ and ansible/, and tell who last changed what differs.
+    """Compare an environment with terraform/ and ansible/, and report who last changed what.
 
     Fit for a nightly job: exit code 0 without drift, 7 with a list of it.
     """
 
     name = "drift"
-    next = "nothing to do: {env} is as its code says"
+    next = "nothing to do: {env} matches its code"
 
-    def questions_here(self) -> Mapping[str, checks.Check]:
+    def local_checks(self) -> Mapping[str, checks.Check]:
         return {
-            "terraform": infrastructure.terraform_is_there(self),
-            **Configure.questions_here(self),
+            "terraform": infrastructure.terraform_version(self.environment),
+            "ansible": playbooks.ansible_version(self.environment),
+            "SSH key": playbooks.ssh_key_exists(self.environment),
         }
 
-    def questions_there(self) -> Mapping[str, checks.Check]:
-        fix = common.BOOTSTRAP_FIRST.format(env=self.env)
-        bucket = aws.state_bucket(self.target, self.settings.app)
+    def target_checks(self) -> Mapping[str, checks.Check]:
+        fix = infrastructure.BOOTSTRAP_FIRST.format(env=self.env)
+        bucket = self.environment.state_bucket
         return {
             "state bucket": checks.bucket_exists(self.target, bucket, fix),
-            "inventory": located.are_known(self),
+            "inventory": playbooks.inventory_is_known(self.environment),
         }
 
-    def make_plan(self) -> Findings:
-        hosts = infrastructure.outputs(self)["instances"]
+    def make_plan(self) -> Differences:
+        hosts = self.outputs()["instances"]
         plan, described = self._terraform()
-        found = [*_by_terraform(plan, described), *self._strangers(described)]
-        asleep = list(self._asleep(hosts))
-        found += asleep or self._by_ansible()
-        return Findings(f"{self.run.title}", tuple(self._with_who(found)))
+        differences = [*_by_terraform(plan, described), *self._unmanaged(described)]
+        differences += list(self._not_running(hosts)) or self._by_ansible()
+        found = tuple(self._with_who(differences))
+        return Differences(self.run.title, tuple(each.change for each in found), {}, found=found)
 
     def look(self) -> ui.Shown:
-        found = self._plan.changes
+        found = self._plan.found
         if not found:
             return ui.Notice(f"{self.run.title}: no drift", ui.OK)
         raise VerifyFailed(
@@ -106,13 +100,14 @@ class Drift(ReadOnlyStep):
             " or write into the code what is to stay",
         )
 
-    def _terraform(self) -> tuple[terraform.Plan, dict]:
+    def _terraform(self) -> tuple[terraform.SavedPlan, dict]:
         """Return what Terraform would do, and its description with the state it rests on."""
-        tool = infrastructure.environment_terraform(self)
+        tool = self.environment.terraform()
+        tool.init(self.environment.backend)
         with ui.Progress(f"terraform plan, {self.env}") as progress:
             plan = tool.plan(
                 self.run.plan_file,
-                variables=infrastructure.environment_variables(self),
+                variables=infrastructure.variables(self.environment),
                 on_event=terraform.show_progress(progress),
             )
         try:
@@ -120,20 +115,19 @@ class Drift(ReadOnlyStep):
         finally:
             plan.discard()
 
-    def _strangers(self, described: Mapping) -> Iterator[Difference]:
-        """Give what is there in the environment's name, and Terraform knows nothing of."""
-        settings, state = self.settings, json.dumps(described.get("prior_state", {}))
-        for thing in orphans.unmanaged(self.target, settings, self.env, state):
-            yield Difference("AWS", thing, "is not in the code", id=thing.split()[-1])
-        for rule in owned.rules(self.target, settings.app, self.env):
+    def _unmanaged(self, described: Mapping) -> Iterator[Difference]:
+        """Give what the environment owns in AWS and Terraform does not manage."""
+        state = json.dumps(described.get("prior_state", {}))
+        for resource in orphans.unmanaged(self.environment, state):
+            yield Difference("AWS", str(resource), "is not in the code", id=resource.id)
+        for rule in rules(self.environment):
             if f'"{rule.id}"' not in state:
                 what = f"a rule of security group {rule.group}"
                 yield Difference("AWS", what, "is not in the code", rule.says, rule.group)
 
-    def _asleep(self, hosts: list[dict]) -> Iterator[Difference]:
-        """Give the hosts that do not run: Ansible cannot look at them."""
-        found = instances.hosts(self.target, self.settings.app, self.env)
-        states = {host.id: host.state for host in found}
+    def _not_running(self, hosts: list[Mapping]) -> Iterator[Difference]:
+        """Give the hosts that do not run: Ansible cannot check them."""
+        states = {each.id: each.state for each in instances.instances_of(self.environment)}
         for host in hosts:
             if (state := states.get(host["id"], "gone")) != "running":
                 yield Difference("AWS", host["name"], f"is {state}", id=host["id"])
@@ -153,13 +147,13 @@ class Drift(ReadOnlyStep):
             show = ansible.show_progress(progress)
             try:
                 ansible.play(
-                    self.root / "ansible" / f"{self.env}.yml",
-                    inventory=located.refresh(self),
+                    self.environment.root / "ansible" / f"{self.env}.yml",
+                    inventory=self.environment.write_inventory().path,
                     env=self.target.environ,
-                    private_key=self.run.ssh_key,
-                    project_dir=self.root,
+                    private_key=self.environment.ssh_key,
+                    project_dir=self.environment.root,
                     check=True,
-                    start=self.run.start,
+                    start=self.environment.start,
                     on_event=on_event,
                 )
             except CommandFailed:
@@ -169,7 +163,9 @@ class Drift(ReadOnlyStep):
 
     def _with_who(self, found: list[Difference]) -> Iterator[Difference]:
         names = {each.address: each.address.partition(": ")[2] or each.address for each in found}
-        recorded = history.by_records(self.root, self.env, self.target.name, set(names.values()))
+        recorded = history.by_records(
+            self.environment.root, self.env, self.target.name, set(names.values())
+        )
         trail = history.by_trail(self.target, [each.id for each in found if each.id])
         for each in found:
             known = (trail.get(each.id, ""), recorded.get(names[each.address], ""))
@@ -177,7 +173,7 @@ class Drift(ReadOnlyStep):
             yield replace(each, who=said) if said else each
 
 
-def _by_terraform(plan: terraform.Plan, described: Mapping) -> Iterator[Difference]:
+def _by_terraform(plan: terraform.SavedPlan, described: Mapping) -> Iterator[Difference]:
     before = {
         change["address"]: change["change"].get("before") or {}
         for change in described.get("resource_changes", ())

@@ -3,101 +3,111 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from daybook import aws, checks, compose, delivery, images, process, ui
-from daybook.approval import gate
+from daybook.environment import Environment
 from daybook.errors import ApplyFailed
-from daybook.steps import common
-from daybook.steps.deploy import ImageRef, deploy, proposal
-from daybook.steps.releasing import ReleaseStep
+from daybook.plan import Change, Plan
+from daybook.steps import parameters
+from daybook.steps.release_step import ImageRef, ReleaseStep
 from daybook_release import caddyfile
 
 
 class FirstDeploy(ReleaseStep):
-    """Build and push what is in app/ unless ECR has it, release it, and look at its page.
-
-    repository: a checkout of the application's own repository, which then gets the workflow that
-    releases its pushes; "" for none.
-    """
+    """Build and push what is in app/ unless ECR has it, release it, and look at its page."""
 
     name = "first-deploy"
     next = "open the page; for releases by git push: daybook github workflow {env} CHECKOUT"
 
-    def questions_here(self) -> Mapping[str, checks.Check]:
-        dockerfile = self.root / "app" / "Dockerfile"
+    @dataclass(frozen=True, kw_only=True)
+    class Parameters(parameters.Parameters):
+        repository: str = ""
+        """A checkout of the application's own repository, which then gets the workflow."""
+
+    def local_checks(self) -> Mapping[str, checks.Check]:
+        root = self.environment.root
         return {
-            **super().questions_here(),
+            **super().local_checks(),
             "docker": checks.tool_version(
                 ("docker", "--version"),
                 self.target.environ,
                 "apt install docker-cli",
                 at_least=(20, 10),
             ),
-            "Dockerfile": checks.file_exists(dockerfile, self.root, "write app/Dockerfile"),
+            "Dockerfile": checks.file_exists(
+                self._app / "Dockerfile", root, "write app/Dockerfile"
+            ),
             "compose.yaml": self._can_be_released,
             "Caddyfile": self._caddyfile_can_be_released,
         }
 
-    def questions_there(self) -> Mapping[str, checks.Check]:
-        return {**super().questions_there(), "Docker engine": self._engine_answers}
+    def target_checks(self) -> Mapping[str, checks.Check]:
+        return {**super().target_checks(), "Docker engine": self._engine_answers}
 
-    def make_plan(self) -> gate.Proposal:
+    def make_plan(self) -> Plan:
         version = self._version()
         digest = aws.image_digest(self.target, self.settings.app, version) or ""
-        build = gate.Task("build and push", f"{self.settings.app}:{version}", "app/")
-        return proposal(
-            self,
+        build = Change("build and push", f"{self.settings.app}:{version}", "app/")
+        return self.plan_release(
             ImageRef(digest, version, "app/"),
-            self.look_around(),
-            tasks=(*(() if digest else (build,)), *self._workflow()),
-            app=images.tree_hash(self.root / "app"),
+            self.host_states(),
+            self.secret_versions(),
+            before=(*(() if digest else (build,)), *self._workflow()),
+            app=images.tree_hash(self._app),
         )
 
-    def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
+    def apply_plan(self, plan: Plan) -> ui.Shown:
         if plan.is_empty:
             return ui.Notice(f"No changes: {self.env} serves this version", ui.OK)
         self._write_workflow()
         version = plan.basis["version"]
         digest = plan.basis["digest"] or self._build_and_push(version)
-        return deploy(self, digest, plan)
+        return self.release(plan, digest)
 
-    def _workflow(self) -> tuple[gate.Task, ...]:
-        """Return the files of the workflow that the application's repository has not."""
-        if not (folder := self.run.parameters.get("repository")):
+    @property
+    def _app(self) -> Path:
+        return self.environment.root / "app"
+
+    def _workflow(self) -> tuple[Change, ...]:
+        """Return the workflow's files that the application's repository lacks."""
+        if not (folder := self.parameters.repository):
             return ()
-        missing = delivery.missing(Path(str(folder)))
-        return tuple(gate.Task("write", str(file), f"into {folder}") for file in missing)
+        missing = delivery.missing(Path(folder))
+        return tuple(Change("write", str(file), f"into {folder}") for file in missing)
 
     def _write_workflow(self) -> None:
         if not self._workflow():
             return
-        folder = str(self.run.parameters["repository"])
-        for said in delivery.write(self.root, self.target, self.settings, folder):
-            self.run.write("change", tool="daybook", action="wrote", what=said)
+        for line in delivery.write(self.environment, self.parameters.repository):
+            self.run.changed(tool="daybook", action="wrote", what=line)
 
     def _build_and_push(self, version: str) -> str:
         """Build the image with all that makes it a release, push it, and return its digest."""
         registry, user, password = aws.registry_login(self.target)
         self.run.hide("ECR_PASSWORD", password)
         tags = [f"{registry}/{self.settings.app}:{tag}" for tag in (version, self._moving_tag)]
-        env = images.builder_environment(self.target.environ, self.run.start)
+        start = self.environment.start
+        env = images.builder_environment(self.target.environ, start)
         with (
             ui.Progress(f"image {version}") as progress,
-            images.login(registry, user, password, env=env, start=self.run.start) as logged_in,
+            images.login(
+                registry, user, password, env=env, start=self.environment.start
+            ) as logged_in,
         ):
             progress.row("build", ui.busy("building"), "app/")
-            self.run.start(
-                images.build_command(self.root / "app", tags, self._labels(version)),
+            self.environment.start(
+                images.build_command(self._app, tags, self._labels(version)),
                 env=env,
                 on_line=_saying(progress),
             )
             progress.row("build", ui.good("built"), "app/")
             for tag in tags:
                 progress.row(tag, ui.busy("pushing"))
-                self.run.start(images.push_command(tag), env=logged_in)
+                self.environment.start(images.push_command(tag), env=logged_in)
                 progress.row(tag, ui.good("pushed"))
-                self.run.write("change", tool="docker", action="pushed", what=tag)
+                self.run.changed(tool="docker", action="pushed", what=tag)
         return self._pushed(version)
 
     def _pushed(self, version: str) -> str:
@@ -114,18 +124,20 @@ class FirstDeploy(ReleaseStep):
         return "latest" if self.env == "production" else f"{self.env}-latest"
 
     def _labels(self, version: str) -> dict[str, str]:
-        start, env = self.run.start, self.target.environ
-        commit = images.commit_of(self.root, "app", env=env, start=start)
-        return images.labels(self.root / "app", version=version, commit=commit)
+        start, env = self.environment.start, self.target.environ
+        commit = images.commit_of(self.environment.root, "app", env=env, start=start)
+        return images.labels(self._app, version=version, commit=commit)
 
     def _version(self) -> str:
-        return images.version_of(self.root, "app", env=self.target.environ, start=self.run.start)
+        return images.version_of(
+            self.environment.root, "app", env=self.target.environ, start=self.environment.start
+        )
 
     def _can_be_released(self, name: str) -> checks.CheckResult:
         """Hold the compose file to the rules that the host's program has too."""
-        path = self.root / "app" / "compose.yaml"
+        path = self._app / "compose.yaml"
         if not path.is_file():
-            return checks.file_exists(path, self.root, "write app/compose.yaml")(name)
+            return checks.file_exists(path, self.environment.root, "write app/compose.yaml")(name)
         problems = compose.read(path, self.settings.secrets).problems
         fix = f"mend app/{path.name}; see docs/releases.md"
         observed = "; ".join(problems) or "can be"
@@ -135,7 +147,7 @@ class FirstDeploy(ReleaseStep):
 
     def _caddyfile_can_be_released(self, name: str) -> checks.CheckResult:
         """Check the application's Caddyfile, if it has one, as a host checks its words."""
-        path = self.root / "app" / images.CARRIED["daybook.caddyfile"]
+        path = self._app / images.CARRIED["daybook.caddyfile"]
         if not path.is_file():
             return checks.CheckResult(name, "can be released", "Daybook's own", is_ok=True)
         try:
@@ -154,7 +166,18 @@ class FirstDeploy(ReleaseStep):
         version = self._version()
         if aws.image_digest(self.target, self.settings.app, version):
             return checks.CheckResult(name, "not needed", f"ECR has {version}", is_ok=True)
-        return common.engine_answers(self)(name)
+        return _engine_version(self.environment)(name)
+
+
+def _engine_version(environment: Environment) -> checks.Check:
+    """Check the Docker engine that builds images."""
+    return checks.tool_version(
+        ("docker", "version", "--format", "{{.Server.Version}}"),
+        environment.target.environ,
+        "start Docker, or add yourself to the docker group",
+        at_least=(20, 10),
+        start=environment.start,
+    )
 
 
 def _saying(progress: ui.Progress) -> process.OnLine:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from daybook import ansible, checks, probe, ui
-from daybook.approval import gate
+from daybook import ansible, checks, playbooks, probe, ui
 from daybook.errors import CommandFailed, VerifyFailed
-from daybook.hosts import located
-from daybook.steps import common, infrastructure, playbooks
+from daybook.plan import Change, Plan
+from daybook.steps import parameters
 from daybook.steps.base import Step
-from daybook.steps.configure import Configure
 
 READ = "patches : Read what is pending"
 BACK_S = 120
@@ -25,43 +24,55 @@ class Patch(Step):
     name = "patch"
     next = "nothing to do: {env} is up to date"
 
-    def questions_here(self) -> Mapping[str, checks.Check]:
-        return Configure.questions_here(self)
+    @dataclass(frozen=True, kw_only=True)
+    class Parameters(parameters.Parameters):
+        reboot: bool = True
+        """False leaves a reboot that updates need to the next time."""
 
-    def questions_there(self) -> Mapping[str, checks.Check]:
+    def local_checks(self) -> Mapping[str, checks.Check]:
         return {
-            "inventory": located.are_known(self),
-            "hosts": playbooks.hosts_are_running(self),
+            "ansible": playbooks.ansible_version(self.environment),
+            "SSH key": playbooks.ssh_key_exists(self.environment),
         }
 
-    def make_plan(self) -> gate.Proposal:
+    def target_checks(self) -> Mapping[str, checks.Check]:
+        return {
+            "inventory": playbooks.inventory_is_known(self.environment),
+            "hosts": playbooks.hosts_are_running(self.environment),
+        }
+
+    def make_plan(self) -> Plan:
         pending = self._pending()
         self._answers = {where: self._status(*where) for where in self._addresses()}
-        changes = [task for host, found in pending.items() for task in self._tasks(host, found)]
-        return gate.Proposal(
-            f"{self.run.title}: updates", tuple(changes), {**common.context(self), **pending}
-        )
+        changes = [
+            change for host, found in pending.items() for change in self._changes(host, found)
+        ]
+        basis = {**self.environment.digest_context, **pending}
+        return Plan(f"{self.run.title}: updates", tuple(changes), basis)
 
-    def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
+    def apply_plan(self, plan: Plan) -> ui.Shown:
         if plan.is_empty:
             return ui.Notice(f"No changes: the hosts of {self.env} are up to date", ui.OK)
-        variables = {"patches_reboot": self._may_reboot, "patches_lists_valid_s": LISTS_S}
-        return playbooks.play(self, "patch.yml", variables)
+        return playbooks.play(
+            self.environment,
+            "patch.yml",
+            variables={
+                "patches_reboot": self.parameters.reboot,
+                "patches_lists_valid_s": LISTS_S,
+            },
+            on_change=self.run.changed,
+        )
 
     def look(self) -> ui.Shown:
         rows = [self._patched(host, found) for host, found in self._pending().items()]
         rows += [self._same(name, address) for name, address in self._answers]
         return ui.Table(f"{self.run.title}: afterwards", ("status", "what", "seen"), rows)
 
-    @property
-    def _may_reboot(self) -> bool:
-        return str(self.run.parameters.get("reboot", True)).lower() == "true"
-
-    def _tasks(self, host: str, found: Mapping) -> Iterator[gate.Task]:
+    def _changes(self, host: str, found: Mapping) -> Iterator[Change]:
         if updates := found["updates"]:
-            yield gate.Task("upgrade", host, f"{len(updates)}: {', '.join(updates)}")
-        if self._may_reboot and (updates or found["reboot_for"]):
-            yield gate.Task("reboot", host, ", ".join(found["reboot_for"]) or "if these need it")
+            yield Change("upgrade", host, f"{len(updates)}: {', '.join(updates)}")
+        if self.parameters.reboot and (updates or found["reboot_for"]):
+            yield Change("reboot", host, ", ".join(found["reboot_for"]) or "if these need it")
 
     def _pending(self) -> dict[str, dict]:
         """Return each host's kernel, updates, reasons to reboot and time of boot."""
@@ -74,16 +85,19 @@ class Patch(Step):
 
         with ui.Progress(f"ansible-playbook updates.yml, {self.env}") as progress:
             show = ansible.show_progress(progress)
-            playbooks.played(self, "updates.yml", on_event)
-        if missing := sorted(set(_names(self)) - set(found)):
+            playbooks.run(self.environment, "updates.yml", on_event)
+        if missing := sorted(set(self._names()) - set(found)):
             raise CommandFailed(
                 f"{', '.join(missing)} did not say what is pending.",
                 next=f"write the inventory anew: daybook run provision -p env {self.env}",
             )
         return dict(sorted(found.items()))
 
+    def _names(self) -> list[str]:
+        return [host["name"] for host in self.outputs()["instances"]]
+
     def _patched(self, host: str, found: Mapping) -> tuple:
-        left = found["updates"] + (found["reboot_for"] if self._may_reboot else [])
+        left = found["updates"] + (found["reboot_for"] if self.parameters.reboot else [])
         if left:
             raise VerifyFailed(
                 f"{host} is not up to date.",
@@ -96,7 +110,7 @@ class Patch(Step):
         return (ui.warn("patched") if waits else ui.good("patched")), host, said
 
     def _addresses(self) -> list[tuple[str, str]]:
-        hosts = infrastructure.outputs(self)["instances"]
+        hosts = self.outputs()["instances"]
         return [(name, host["public_ip"]) for host in hosts for name in self.settings.names]
 
     def _status(self, name: str, address: str) -> int | None:
@@ -116,7 +130,3 @@ class Patch(Step):
 
         probe.wait_until(answer, what=url, timeout_s=BACK_S)
         return ui.good("as before"), url, f"HTTP {before}" if before else "no answer"
-
-
-def _names(step: Step) -> list[str]:
-    return [host["name"] for host in infrastructure.outputs(step)["instances"]]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from daybook import aws, ui
-from daybook.approval import gate
 from daybook.errors import PreflightFailed
 from daybook.hosts import client
 from daybook.hosts.states import HostState
-from daybook.steps import common
-from daybook.steps.releasing import HostChange, ReleasePlan, ReleaseStep
+from daybook.plan import Change, Plan
+from daybook.steps import parameters
+from daybook.steps.release_step import HostChange, ReleasePlan, ReleaseStep
 
 REPLACED = "replaced"
 SERVED = (REPLACED, "rolled back", "serving")
@@ -23,14 +24,19 @@ class Rollback(ReleaseStep):
     name = "rollback"
     next = "look at the page; what went wrong is in: daybook release list {env}"
 
-    def make_plan(self) -> gate.Proposal:
-        given = str(self.run.parameters.get("release") or "")
-        serving = self.look_around()
+    @dataclass(frozen=True, kw_only=True)
+    class Parameters(parameters.Parameters):
+        release: str = ""
+        """An id of `daybook release list`; "" for the one before."""
+
+    def make_plan(self) -> Plan:
+        given = self.parameters.release
+        serving = self.host_states()
         wanted = self._wanted(given, serving)
         back = {each.host.name: counterpart(each, wanted) for each in serving}
         changing = [each for each in serving if back[each.host.name].id != each.status.current]
-        tasks = [
-            gate.Task(
+        changes = [
+            Change(
                 "go back",
                 each.host.name,
                 f"to {wanted.version} of {back[each.host.name].at} in place of {each.version}",
@@ -38,7 +44,7 @@ class Rollback(ReleaseStep):
             for each in changing
         ]
         basis = {
-            **common.context(self),
+            **self.environment.digest_context,
             "environment": self.env,
             "version": wanted.version,
             "releases": {name: found.id for name, found in back.items()},
@@ -46,19 +52,21 @@ class Rollback(ReleaseStep):
         }
         differences = [row for each in changing[:1] for row in self._differences(each, wanted)]
         title = f"{self.run.title}: back to {wanted.version}"
-        return ReleasePlan(title, tuple(tasks), basis, tuple(differences))
+        return ReleasePlan(title, tuple(changes), basis, differences=tuple(differences))
 
-    def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
+    def apply_plan(self, plan: Plan) -> ui.Shown:
         if plan.is_empty:
             return ui.Notice(f"No changes: {self.env} serves this release", ui.OK)
-        named = {task.address for task in plan.changes}
+        named = {each.address for each in plan.changes}
 
         def change(before: HostState) -> HostChange:
             host, id = before.host, plan.basis["releases"][before.host.name]
             facts = {"by": self.by(), "run": self.run.id}
             return HostChange(before, lambda tell: host.roll_back(id, on_progress=tell, **facts))
 
-        return self.roll([change(each) for each in self.look_around() if each.host.name in named])
+        return self.roll_out(
+            [change(each) for each in self.host_states() if each.host.name in named]
+        )
 
     def _wanted(self, given: str, serving: Sequence[HostState]) -> client.Release:
         """Return the release that is meant, which ECR must still have where no host has it.

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from daybook import checks, secrets, ui
 from daybook.approval import gate
 from daybook.errors import ApplyFailed, PreflightFailed, SettingsError
 from daybook.hosts.states import HostState
-from daybook.steps.deploy import ImageRef, deploy, proposal
-from daybook.steps.releasing import ReleaseStep
+from daybook.plan import Change, Plan
+from daybook.steps import parameters
+from daybook.steps.release_step import RELEASE, ImageRef, ReleaseStep
 
-SET, RELEASE, RETIRE = "set", "release", "retire"
+SET, RETIRE = "set", "retire"
 
 
 class RotateSecret(ReleaseStep):
@@ -25,53 +26,59 @@ class RotateSecret(ReleaseStep):
     name = "secrets"
     next = "make the retired value invalid where it was issued: {env} uses it no more"
 
-    def questions_here(self) -> Mapping[str, checks.Check]:
-        return {**super().questions_here(), "secret": self._is_declared}
+    @dataclass(frozen=True, kw_only=True)
+    class Parameters(parameters.Parameters):
+        name: str = ""
+        """The secret, as in the settings: DATABASE_URL."""
 
-    def make_plan(self) -> gate.Proposal:
-        serving = self.look_around()
-        release = _one_release(self.env, serving)
-        self._is_typed = gate.somebody_is_there() and self._runs_everywhere(serving)
-        planned = proposal(self, release, serving, tasks=self._to_set(), secret=self.secret)
-        retire = self._to_retire(planned.basis["secrets"][self.secret])
-        return replace(planned, changes=(*planned.changes, *retire))
+    def local_checks(self) -> Mapping[str, checks.Check]:
+        return {**super().local_checks(), "secret": self._is_declared}
 
-    def apply_plan(self, plan: gate.Proposal) -> ui.Shown:
+    def make_plan(self) -> Plan:
+        hosts, versions = self.host_states(), self.secret_versions()
+        is_typed = gate.somebody_is_there() and self._runs_everywhere(hosts, versions)
+        versions[self.secret] += is_typed
+        address = f"{self._store.path}/{self.secret} version {versions[self.secret]}"
+        typed = (Change(SET, address, "asked for when this is applied"),) if is_typed else ()
+        planned = self.plan_release(
+            _one_release(self.env, hosts), hosts, versions, before=typed, secret=self.secret
+        )
+        retired = (
+            Change(RETIRE, self._address(each), "once no host has it")
+            for each in self._older(versions[self.secret])
+        )
+        return replace(planned, changes=(*planned.changes, *retired))
+
+    def apply_plan(self, plan: Plan) -> ui.Shown:
         if plan.is_empty:
             line = f"A new value: daybook secrets set {self.secret} -e {self.env}"
             title = f"No changes: every host has the newest value of {self.secret}"
             return ui.Notice(title, ui.OK, (line,))
-        doing = {task.action for task in plan.changes}
-        if SET in doing:
+        if plan.of(SET):
             self._set(plan.basis["secrets"][self.secret])
-        if RELEASE in doing:
-            return deploy(self, plan.basis["digest"], plan)
+        if plan.of(RELEASE):
+            return self.release(plan, plan.basis["digest"])
         return ui.Notice("Every host has the newest value already", ui.OK)
 
     def look(self) -> ui.Shown:
         """Look at every host as after a release; then retire what nothing uses any more."""
         wanted = self._plan.basis["secrets"][self.secret]
-        for each in self.look_around():
+        for each in self.host_states():
             _require_version(each, self.secret, wanted)
         seen = super().look()
         for version in self._older(wanted):
             self._store.retire(self.secret, version.number)
-            self.run.write("change", tool="daybook", action="retired", what=self._address(version))
+            self.run.changed(tool="daybook", action="retired", what=self._address(version))
         return seen
-
-    def pinned(self) -> dict[str, int]:
-        """Return the versions to release: the one that will be set counts as there."""
-        found = super().pinned()
-        return found | {self.secret: found[self.secret] + self._is_typed}
 
     @property
     def secret(self) -> str:
         """Return the name of the secret to rotate."""
-        return str(self.run.parameters.get("name", ""))
+        return self.parameters.name
 
     @property
     def _store(self) -> secrets.Store:
-        return secrets.Store(self.target, self.settings.app, self.env)
+        return secrets.Store(self.environment)
 
     def _is_declared(self, name: str) -> checks.CheckResult:
         declared = sorted(self.settings.secrets)
@@ -80,18 +87,11 @@ class RotateSecret(ReleaseStep):
         fix = f"-p name NAME; declare a new one in environments/{self.env}.yml"
         return checks.CheckResult(name, expected, self.secret or "no name", is_ok, fix)
 
-    def _runs_everywhere(self, serving: Sequence[HostState]) -> bool:
-        newest = super().pinned()[self.secret]
-        return all(each.current.secrets.get(self.secret) == newest for each in serving)
-
-    def _to_set(self) -> tuple[gate.Task, ...]:
-        address = f"{self._store.path}/{self.secret} version {self.pinned()[self.secret]}"
-        task = gate.Task(SET, address, "asked for when this is applied")
-        return (task,) if self._is_typed else ()
-
-    def _to_retire(self, wanted: int) -> list[gate.Task]:
-        older = self._older(wanted)
-        return [gate.Task(RETIRE, self._address(each), "once no host has it") for each in older]
+    def _runs_everywhere(self, hosts: Sequence[HostState], versions: Mapping[str, int]) -> bool:
+        newest = versions[self.secret]
+        return all(
+            each.current and each.current.secrets.get(self.secret) == newest for each in hosts
+        )
 
     def _older(self, wanted: int) -> list[secrets.Version]:
         """Return the versions before the wanted one that are not retired yet."""
@@ -105,14 +105,14 @@ class RotateSecret(ReleaseStep):
         """Ask for the value and set it; it is in no cell, no parameter and no record."""
         if not gate.somebody_is_there():
             raise SettingsError(
-                f"Nobody is there to type {self.secret}.",
+                f"{self.secret} must be entered interactively; no terminal is attached.",
                 next=f"daybook secrets set {self.secret} -e {self.env}, then this step anew",
             )
         value = _typed(self.secret)
         self.run.hide(self.secret, value)
         number = self._store.put(self.secret, value, f"{self.by()}; {self.run.id}")
         address = f"{self._store.path}/{self.secret} version {number}"
-        self.run.write("change", tool="daybook", action=SET, what=address)
+        self.run.changed(tool="daybook", action=SET, what=address)
         if number != expected:
             raise ApplyFailed(
                 f"Somebody else has set {self.secret} meanwhile.",

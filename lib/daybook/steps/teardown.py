@@ -1,12 +1,13 @@
-"""Teardown: everything of one environment goes, and it is shown that nothing is left."""
+"""Teardown: destroy one environment, then show that nothing of it is left."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
-from daybook import aws, checks, probe, terraform, ui
+from daybook import aws, checks, github, infrastructure, probe, ui
 from daybook.approval import gate
-from daybook.aws import instances, owned
 from daybook.errors import (
     ApplyFailed,
     ApprovalNeeded,
@@ -14,62 +15,61 @@ from daybook.errors import (
     DaybookError,
     VerifyFailed,
 )
-from daybook.hosts import located
-from daybook.steps import common, infrastructure, runners
-from daybook.steps.retirement import Retirement
+from daybook.plan import Change, Plan
+from daybook.resources import instances
+from daybook.resources.owned import owned_resources
+from daybook.resources.snapshots import FinalSnapshots
+from daybook.steps import parameters
+from daybook.steps.infrastructure_step import InfrastructureStep
+from daybook.terraform import SavedPlan, extra_changes
 
 
-class Teardown(infrastructure.TerraformStep):
-    """Destroy one environment; a last snapshot of each disk stays unless it is declined.
-
-    skip_snapshots: volumes or hosts, or `all`, whose data may go for good: "vol-0abc, web-1".
-    """
+class Teardown(InfrastructureStep):
+    """Destroy one environment; a last snapshot of each disk stays unless it is declined."""
 
     name = "teardown"
     next = "nothing; `daybook run provision -p env {env}` makes it again, with empty disks"
 
-    def __init__(self, env: str, skip_snapshots: str = "", **parameters: object) -> None:
-        super().__init__(env, skip_snapshots=skip_snapshots, **parameters)
-        self._skipped = frozenset(skip_snapshots.replace(",", " ").split())
-        self._confirmed = ""
-        self._is_left_on_github = False
+    @dataclass(frozen=True, kw_only=True)
+    class Parameters(parameters.Parameters):
+        confirm: str = ""
+        """The environment's name, typed once more."""
+        skip_snapshots: str = ""
+        """Volumes or hosts, or `all`, whose data is lost for good: "vol-0abc, web-1"."""
+
+    def local_checks(self) -> Mapping[str, checks.Check]:
+        allowed = {"teardown allowed": self._is_allowed} if self.settings.protected else {}
+        return {**self.terraform_checks(), **allowed}
+
+    def make_plan(self) -> Plan:
+        self._final_snapshots().require_names()
+        plan = self.plan_terraform(destroy=True)
+        return extra_changes.added(plan, self._extra_changes())
 
     def approve(self, given: str = "", confirm: str = "") -> gate.Approval:
         """Pass only for this plan, and only with the environment's name typed besides."""
         self._confirmed = confirm
         return super().approve(given)
 
-    def questions_here(self) -> Mapping[str, checks.Check]:
-        allowed = {"teardown allowed": self._is_allowed} if self.settings.protected else {}
-        return {**super().questions_here(), **allowed}
-
-    def make_plan(self) -> terraform.Plan:
-        self._retirement().require_names()
-        return super().make_plan(destroy=True)
-
-    def tasks(self, plan: terraform.Plan) -> list[terraform.Change]:
-        return [*self._retirement().tasks(), *super().tasks(plan)]
-
-    def prepare(self) -> None:
-        self._retire(self._retirement())
-        self._let_github_forget()
-
-    def apply_plan(self, plan: terraform.Plan) -> ui.Shown:
-        applied = super().apply_plan(plan)
-        common.inventory_path(self).unlink(missing_ok=True)
-        common.known_hosts_path(self).unlink(missing_ok=True)
-        located.forget(self)
+    def apply_plan(self, plan: SavedPlan) -> ui.Shown:
+        extra_changes.require_same(plan, self._extra_changes())
+        self._save_data()
+        self._deregister_runners()
+        infrastructure.remove_orphans(
+            self.environment, plan, self.run.changed, self.lock.verify_held
+        )
+        applied = infrastructure.apply(self.terraform, plan, self.run.changed)
+        self.environment.inventory.remove()
+        self.environment.host_keys.delete()
         return applied
 
     def look(self) -> ui.Shown:
-        settings = self.settings
-        left = owned.owned_resources(
-            self.target, settings.app, self.env, settings.zone, settings.names
-        )
-        left += [f"an answer of DNS for {name}" for name in settings.names if self._resolves(name)]
+        left = [str(each) for each in owned_resources(self.environment)]
+        domains = self.settings.names
+        left += [f"an answer of DNS for {name}" for name in domains if self._resolves(name)]
         if left:
             raise VerifyFailed(
-                f"{len(left)} things of {self.env} are left.",
+                f"{len(left)} resources of {self.env} are left.",
                 expected="nothing with its tags or its name",
                 details=left,
                 changed="Everything else was destroyed.",
@@ -79,13 +79,20 @@ class Teardown(infrastructure.TerraformStep):
         rows = [(ui.quiet("kept"), what, why) for what, why in self._kept()]
         return ui.Table(title, ("status", "what", "why"), rows, ui.good("gone"))
 
+    def _extra_changes(self) -> list[Change]:
+        return [*self._final_snapshots().changes(), *infrastructure.orphaned(self.environment)]
+
+    def _final_snapshots(self) -> FinalSnapshots:
+        skipped = frozenset(self.parameters.skip_snapshots.replace(",", " ").split())
+        return FinalSnapshots(instances.instances_of(self.environment), skipped)
+
     def _decide(self, given: str) -> gate.Approval:
         try:
             approval = super()._decide(given)
         except ApprovalNeeded as needed:
             needed.details += (f"besides, the name has to be typed: -p confirm {self.env}",)
             raise
-        is_typed = self.desk.is_approved_by_hand or self._confirmed == self.env
+        is_typed = self.approval.is_approved_by_hand or self._confirmed == self.env
         if approval.how == gate.NOT_NEEDED or is_typed:
             return approval
         error = ApprovalRefused if self._confirmed else ApprovalNeeded
@@ -96,57 +103,55 @@ class Teardown(infrastructure.TerraformStep):
             next=self.run.command(approve=given, confirm=self.env),
         )
 
-    def _retirement(self) -> Retirement:
-        hosts = instances.hosts(self.target, self.settings.app, self.env)
-        return Retirement(hosts, self._skipped)
-
-    def _retire(self, retirement: Retirement) -> None:
-        tags = {"app": self.settings.app, "environment": self.env, "managed_by": "daybook"}
+    def _save_data(self) -> None:
+        """Stop the hosts and take a last snapshot of each disk, before anything is destroyed."""
         with ui.Progress(f"machines and disks, {self.env}") as progress:
 
-            def did(what: str, detail: str) -> None:
-                self.run.write("change", tool="ec2", action=what, what=detail)
+            def on_change(what: str, detail: str) -> None:
+                self.run.changed(tool="ec2", action=what, what=detail)
                 progress.row(f"{what} {detail}", ui.good(what), detail, label="")
-                self.turn.require()
+                self.lock.verify_held()
 
             try:
-                self.turn.require()
-                retirement.carry_out(self.target, tags, did)
+                self.lock.verify_held()
+                tags = self.environment.tags
+                self._final_snapshots().carry_out(self.target, tags, on_change)
             except aws.FAILURES as err:
                 raise ApplyFailed(
-                    f"The machines of {self.env} could not be made ready to go.",
+                    f"The machines of {self.env} could not be prepared.",
                     details=str(err).splitlines(),
                     changed="They may be stopped; nothing was destroyed.",
-                    next="run this step again: it goes on from here",
+                    next="run this step again: it continues from here",
                 ) from err
 
-    def _let_github_forget(self) -> None:
-        """Remove the hosts' runners; a GitHub that does not let us stops no teardown."""
-        if self.settings.deploy_via != "runner":
-            return
-        try:
-            runners.forget(self)
-        except DaybookError:
-            self._is_left_on_github = True
+    def _deregister_runners(self) -> None:
+        """Remove the hosts' runners from GitHub; a refusal does not stop a teardown."""
+        self._is_left_on_github = self.settings.deploy_via == "runner"
+        with suppress(DaybookError):
+            if self._is_left_on_github:
+                github.deregister_runners(self.environment, self.run.changed)
+                self._is_left_on_github = False
 
     def _kept(self) -> list[tuple[str, str]]:
-        target, app = self.target, self.settings.app
+        app = self.settings.app
         runs = sum(1 for path in self.run.folder.parent.glob("[!.]*") if path.is_dir())
         refused = [(f"runners of {self.settings.github.path}", "GitHub refused; remove them there")]
+        snapshots = instances.snapshots(self.environment)
+        bucket = self.environment.state_bucket
         return [
-            *(refused if self._is_left_on_github else ()),
-            *((f"snapshot {id}", what) for id, what in instances.snapshots(target, app, self.env)),
+            *(refused if getattr(self, "_is_left_on_github", False) else ()),
+            *((f"snapshot {id}", what) for id, what in snapshots),
             (f"images in ECR repository {app}", "of the account, for all environments"),
             (f"DNS zone {self.settings.zone}", "of the account, for all environments"),
-            (f"bucket {aws.state_bucket(target, app)}", "Terraform's state, of all environments"),
+            (f"bucket {bucket}", "Terraform's state, of all environments"),
             (f"{runs} records in runs/{self.env}/", "what was done, by whom and when"),
         ]
 
     def _is_allowed(self, name: str) -> checks.CheckResult:
-        """Ask for leave in the settings, and for its commit: nobody gives it alone and unseen."""
+        """Check that the settings allow it in a commit, so that one person alone cannot."""
         file = f"environments/{self.env}.yml"
-        git = ("git", "-C", str(self.root), "status", "--porcelain", "--", file)
-        status = self.run.start(git, env=self.target.environ, check=False)
+        git = ("git", "-C", str(self.environment.root), "status", "--porcelain", "--", file)
+        status = self.environment.start(git, env=self.target.environ, check=False)
         is_committed = status.returncode == 0 and not status.tail
         observed = f"allow_teardown: {str(self.settings.allow_teardown).lower()}"
         return checks.CheckResult(

@@ -2,7 +2,7 @@
 
 from daybook.terraform import state_lock
 from daybook.terraform.events import Diagnostic, Event, show_progress
-from daybook.terraform.plan import TASKS, Applied, Change, Plan
+from daybook.terraform.plan import Applied, SavedPlan
 from daybook.terraform.runner import (
     GRACE_S,
     Outputs,
@@ -17,13 +17,11 @@ from daybook.terraform.state_lock import StateLock
 
 __all__ = [
     "GRACE_S",
-    "TASKS",
     "Applied",
-    "Change",
     "Diagnostic",
     "Event",
     "Outputs",
-    "Plan",
+    "SavedPlan",
     "StateLock",
     "Terraform",
     "init_command",

@@ -1,38 +1,34 @@
-"""What Daybook does itself around a Terraform apply, shown and approved as part of its plan."""
+"""The changes that Daybook makes itself around a Terraform apply, as part of the same plan."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 
-from daybook import terraform
 from daybook.errors import CommandFailed
+from daybook.plan import Change
+from daybook.terraform.plan import SavedPlan
 
 REMOVE = "remove"
+ACTIONS = ("lift", "stop", "start", "snapshot", "keep", "discard", REMOVE)
 
 
-def added(plan: terraform.Plan, tasks: Sequence[terraform.Change]) -> terraform.Plan:
-    """Return the plan with tasks before it, under a digest over both."""
-    if not tasks:
-        return plan
-    canonical = json.dumps([plan.digest, [dataclasses.astuple(task) for task in tasks]])
-    digest = f"plan-{hashlib.sha256(canonical.encode()).hexdigest()[:32]}"
-    return dataclasses.replace(plan, changes=(*tasks, *plan.changes), digest=digest)
+def added(plan: SavedPlan, extra: Sequence[Change]) -> SavedPlan:
+    """Return the plan with these changes before Terraform's own."""
+    return dataclasses.replace(plan, changes=(*extra, *plan.changes))
 
 
-def require_the_same(plan: terraform.Plan, tasks: Sequence[terraform.Change]) -> None:
-    """Refuse when what is to be done is not that of the plan any more."""
-    shown = [change for change in plan.changes if change.action in terraform.TASKS]
-    if shown != list(tasks):
+def require_same(plan: SavedPlan, extra: Sequence[Change]) -> None:
+    """Raise CommandFailed if the changes to make are no longer those of the plan."""
+    planned = list(plan.of(*ACTIONS))
+    if planned != list(extra):
         raise CommandFailed(
-            "What is there is not what it was when the plan was made.",
-            expected=_said(shown),
-            observed=_said(tasks),
+            "The environment changed after the plan was made.",
+            expected=_listed(planned),
+            observed=_listed(extra),
             next="run the plan cell again",
         )
 
 
-def _said(tasks: Sequence[terraform.Change]) -> str:
-    return "; ".join(f"{task.action} {task.address}" for task in tasks) or "none"
+def _listed(changes: Sequence[Change]) -> str:
+    return "; ".join(f"{each.action} {each.address}" for each in changes) or "none"

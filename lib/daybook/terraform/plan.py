@@ -3,105 +3,48 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from daybook import ui
 from daybook.errors import NOTHING_CHANGED
+from daybook.plan import STATUSES, Change, Plan, digest
 from daybook.terraform import prices
 from daybook.terraform.events import Event
 
-STATUSES = {
-    "create": ui.Status(ui.Kind.GOOD, "create", "+"),
-    "import": ui.Status(ui.Kind.GOOD, "import", "+"),
-    "update": ui.Status(ui.Kind.WARN, "update", "~"),
-    "move": ui.Status(ui.Kind.WARN, "move", "~"),
-    "forget": ui.Status(ui.Kind.WARN, "forget", "~"),
-    "replace": ui.Status(ui.Kind.BAD, "replace", "±"),
-    "destroy": ui.Status(ui.Kind.BAD, "destroy", "-"),
-}
-FIRST = ("destroy", "replace", "remove", "discard")
-"""What a reader must not miss."""
-# What Daybook does itself around an apply, as changes of the same plan.
-TASKS = {
-    "lift": ui.warn("lift"),
-    "stop": ui.warn("stop"),
-    "start": ui.good("start"),
-    "snapshot": ui.good("snapshot"),
-    "keep": ui.good("keep"),
-    "discard": ui.bad("discard"),
-    "remove": ui.Status(ui.Kind.BAD, "remove", "-"),
-}
-
-
-@dataclass(frozen=True)
-class Change:
-    """One planned change. attributes: the names of what differs, never the values.
-
-    name, environment: what the resource is called in AWS and whose its tag says it is, where it
-    has such; of what exists rather than of what it will be.
-    """
-
-    address: str
-    action: str
-    attributes: tuple[str, ...] = ()
-    reason: str = ""
-    name: str = ""
-    environment: str = ""
-
 
 @dataclass(frozen=True, repr=False)
-class Plan(ui.Shown):
-    """A saved plan: what `apply` will do, and nothing else.
+class SavedPlan(Plan):
+    """A plan that Terraform saved in a file: what `apply` will do, and nothing else.
 
-    digest: the same for the same changes, planned again or elsewhere; another for another
+    Its digest is the same for the same changes, planned again or elsewhere; another for another
     workspace, account, region or target.
     """
 
-    path: Path
-    workspace: str
-    digest: str
-    file_sha256: str
-    changes: tuple[Change, ...] = ()
+    path: Path = Path()
+    workspace: str = ""
+    file_sha256: str = ""
     outputs: tuple[str, ...] = ()
-    cost: prices.Cost | None = None
-
-    def _of(self, action: str) -> tuple[str, ...]:
-        return tuple(change.address for change in self.changes if change.action == action)
-
-    @property
-    def creates(self) -> tuple[str, ...]:
-        return self._of("create")
-
-    @property
-    def updates(self) -> tuple[str, ...]:
-        return self._of("update")
-
-    @property
-    def replaces(self) -> tuple[str, ...]:
-        return self._of("replace")
 
     @property
     def destroys(self) -> tuple[str, ...]:
-        return self._of("destroy")
+        """Return the addresses of the resources that are destroyed."""
+        return tuple(change.address for change in self.of("destroy"))
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of each: {"create": 7, "update": 0, "replace": 0, "destroy": 0}."""
-        counts = dict.fromkeys(("create", "update", "replace", "destroy"), 0)
-        for change in self.changes:
-            counts[change.action] = counts.get(change.action, 0) + 1
-        return counts
+        """Return the number of each action, Terraform's four always among them."""
+        return dict.fromkeys(("create", "update", "replace", "destroy"), 0) | super().counts
 
     @property
     def is_empty(self) -> bool:
+        """True when neither resources nor outputs change."""
         return not self.changes and not self.outputs
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the file is the one that was saved."""
+        """True while the file is the one that was saved."""
         return self.path.is_file() and sha256(self.path) == self.file_sha256
 
     def discard(self) -> None:
@@ -109,25 +52,20 @@ class Plan(ui.Shown):
         self.path.unlink(missing_ok=True)
 
     def view(self) -> ui.Table:
+        """Show the counts, one row per change, what it costs, and the digest to approve."""
         if self.is_empty:
             title, status = f"No changes: {self.workspace} is as described.", ui.OK
         else:
             counts = ", ".join(f"{count} to {action}" for action, count in self.counts.items())
             title, status = f"Plan for {self.workspace}: {counts}", None
-        order = sorted(self.changes, key=lambda c: c.action not in FIRST)
-        rows = [((STATUSES | TASKS)[c.action], c.address, _said(c)) for c in order]
+        rows = self.rows()
         if not self.changes:
             rows = [(STATUSES["update"], f"output {name}", "") for name in self.outputs]
-        notes = (*(self.cost.lines() if self.cost else ()), f"digest {self.digest}")
+        notes = (*self.notes, f"digest {self.digest}")
         return ui.Table(title, ("", "resource", "what"), rows, status, notes)
 
 
-def _said(change: Change) -> str:
-    reason = change.reason.replace("_", " ")
-    return ": ".join(filter(None, [reason, ", ".join(change.attributes)]))
-
-
-def read_plan(shown: Mapping, path: Path, workspace: str, context: Mapping[str, str]) -> Plan:
+def read_plan(shown: Mapping, path: Path, workspace: str, context: Mapping[str, str]) -> SavedPlan:
     """Return the plan that `terraform show -json` describes."""
     everything = shown.get("resource_changes", ())
     changes = [change for change in everything if _action(change)]
@@ -136,17 +74,20 @@ def read_plan(shown: Mapping, path: Path, workspace: str, context: Mapping[str, 
         for name, change in shown.get("output_changes", {}).items()
         if change["actions"] != ["no-op"]
     }
-    bound = {"workspace": workspace, "context": dict(context)}
-    canonical = json.dumps([changes, outputs, bound], sort_keys=True, separators=(",", ":"))
-    return Plan(
+    cost = prices.estimate(everything, context.get("region", "")) if changes else None
+    return SavedPlan(
+        f"Plan for {workspace}",
+        tuple(_change(change) for change in changes if _action(change) != "read"),
+        {
+            "workspace": workspace,
+            "context": dict(context),
+            "terraform": digest([changes, outputs]),
+        },
+        cost.lines() if cost else (),
         path=path,
         workspace=workspace,
-        # A prefix, so that papermill's -p can never take it for a number.
-        digest="plan-" + hashlib.sha256(canonical.encode()).hexdigest()[:32],
         file_sha256=sha256(path),
-        changes=tuple(_change(change) for change in changes if _action(change) != "read"),
         outputs=tuple(sorted(outputs)),
-        cost=prices.estimate(everything, context.get("region", "")) if changes else None,
     )
 
 
@@ -181,11 +122,12 @@ def _change(change: Mapping) -> Change:
         differing = tuple(sorted(forcing)) or differing
     known = before or after
     tags = known.get("tags_all") or {}
+    reason = change.get("action_reason", "").replace("_", " ")
     return Change(
-        change["address"],
         action,
+        change["address"],
+        ": ".join(filter(None, [reason, ", ".join(differing)])),
         differing,
-        change.get("action_reason", ""),
         name=known.get("key_name") or _own_name(known) or tags.get("Name") or "",
         environment=tags.get("environment", ""),
     )

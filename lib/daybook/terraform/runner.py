@@ -26,7 +26,7 @@ from daybook.errors import (
 )
 from daybook.terraform import state_lock
 from daybook.terraform.events import Diagnostic, Event, OnEvent, parse, read_diagnostic
-from daybook.terraform.plan import Applied, Plan, read_applied, read_plan
+from daybook.terraform.plan import Applied, SavedPlan, read_applied, read_plan
 
 LOCK_TIMEOUT = "30s"
 # An interrupted apply still waits for what is under way at AWS, then writes its state.
@@ -188,7 +188,7 @@ class Terraform:
         destroy: bool = False,
         context: Mapping[str, str] | None = None,
         on_event: OnEvent | None = None,
-    ) -> Plan:
+    ) -> SavedPlan:
         """Save a plan in `path`, for its owner alone.
 
         context: what else the digest is bound to: account, region, target.
@@ -211,7 +211,7 @@ class Terraform:
         shown = {} if is_empty else self.describe(path)
         return read_plan(shown, path, self.workspace, context or {})
 
-    def saved(self, path: Path, context: Mapping[str, str] | None = None) -> Plan:
+    def saved(self, path: Path, context: Mapping[str, str] | None = None) -> SavedPlan:
         """Return a plan that was saved before, with its digest computed anew from the file."""
         return read_plan(self.describe(path), path.absolute(), self.workspace, context or {})
 
@@ -219,7 +219,7 @@ class Terraform:
         """Return a saved plan as JSON, with the state it rests on; both may hold secrets."""
         return self._document(command("show", str(path.absolute()), json=IsFlagged))
 
-    def apply(self, plan: Plan, on_event: OnEvent | None = None) -> Applied:
+    def apply(self, plan: SavedPlan, on_event: OnEvent | None = None) -> Applied:
         """Apply a saved plan and delete its file; for an empty one Terraform is not started.
 
         Raises ApplyFailed or Interrupted with `applied`, what had been done by then; Locked or
@@ -261,7 +261,7 @@ class Terraform:
             **{source.partition("/")[2]: version for source, version in providers},
         }
 
-    def _require_unchanged(self, plan: Plan) -> None:
+    def _require_unchanged(self, plan: SavedPlan) -> None:
         if plan.workspace == self.workspace and plan.is_unchanged:
             return
         raise CommandFailed(

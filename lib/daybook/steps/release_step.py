@@ -1,94 +1,144 @@
-"""What first deploy, deploy and roll back share: host after host, all of them or none."""
+"""What the steps that release share: host after host, all of them or none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from daybook import aws, checks, probe, secrets, ui
-from daybook.approval import gate
+from daybook import aws, checks, infrastructure, playbooks, probe, secrets, ui
 from daybook.errors import DaybookError, Interrupted, VerifyFailed
-from daybook.hosts import client, located, states
+from daybook.hosts import client, states
 from daybook.hosts.states import HostState
+from daybook.plan import Change, Plan
 from daybook.record import provenance
-from daybook.steps import common, playbooks
 from daybook.steps.base import Step
 from daybook_release import document, rules
 from daybook_release.printable import LABEL_CHARS, printable
 
 ANSWER_S = 60
 STOP = "sudo release stop"
+RELEASE = "release"
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """An image in ECR. digest: "" before it is built. origin: where its name came from."""
+
+    digest: str
+    version: str
+    origin: str
 
 
 @dataclass(frozen=True, repr=False)
-class ReleasePlan(gate.Proposal):
-    """A proposal that says besides what will be different. differences: what, now, then."""
+class ReleasePlan(Plan):
+    """A plan that shows besides what the release changes. differences: what, now, then."""
 
     differences: tuple[tuple[str, str, str], ...] = ()
 
     def view(self) -> ui.Shown:
-        """Show one row a host, then one row a difference."""
-        said = super().view()
+        """Show what differs, then one row per host."""
+        hosts = super().view()
         if self.is_empty or not self.differences:
-            return said
-        return ui.Stack([ui.Table("What differs", ("", "now", "then"), self.differences), said])
+            return hosts
+        return ui.Stack([ui.Table("What differs", ("", "now", "then"), self.differences), hosts])
 
 
 @dataclass(frozen=True)
 class HostChange:
-    """What is to be done on one host, and what it serves until then."""
+    """A change of one host, and its state before it. apply: makes it."""
 
     before: HostState
-    do: Callable[[client.OnProgress], client.Release]
+    apply: Callable[[client.OnProgress], client.Release]
 
 
 class ReleaseStep(Step):
     """A step that changes what the hosts serve, through the host's own program."""
 
-    def __init__(self, env: str, **parameters: object) -> None:
-        super().__init__(env, **parameters)
-        self._released: dict[str, str] = {}
+    def local_checks(self) -> Mapping[str, checks.Check]:
+        return {"SSH key": playbooks.ssh_key_exists(self.environment)}
 
-    def questions_here(self) -> Mapping[str, checks.Check]:
-        key_fix = "correct ssh_key in the settings, or set DAYBOOK_SSH_KEY"
+    def target_checks(self) -> Mapping[str, checks.Check]:
+        environment = self.environment
+        bootstrap = infrastructure.BOOTSTRAP_FIRST.format(env=self.env)
         return {
-            "SSH key": checks.file_exists(self.run.ssh_key, self.root, key_fix),
-        }
-
-    def questions_there(self) -> Mapping[str, checks.Check]:
-        bootstrap = common.BOOTSTRAP_FIRST.format(env=self.env)
-        return {
-            "inventory": located.are_known(self),
-            "hosts": playbooks.hosts_are_running(self),
+            "inventory": playbooks.inventory_is_known(environment),
+            "hosts": playbooks.hosts_are_running(environment),
             "ECR repository": checks.repository_exists(self.target, self.settings.app, bootstrap),
-            "secrets": common.secrets_are_set(self),
+            "secrets": checks.secrets_are_set(environment),
             "release program": self._program_answers,
         }
 
-    def look_around(self) -> list[HostState]:
-        """Return what each host serves."""
-        return states.host_states(self, self.run.start)
+    def host_states(self) -> list[HostState]:
+        """Ask each host for its status and its releases."""
+        return states.host_states(self.environment.hosts)
 
-    def pinned(self) -> dict[str, int]:
-        """Return the version of each secret's value now: {"DATABASE_URL": 3}."""
-        found = secrets.Store(self.target, self.settings.app, self.env).current()
+    def secret_versions(self) -> dict[str, int]:
+        """Return the newest version of each secret's value: {"DATABASE_URL": 3}."""
+        found = secrets.Store(self.environment).current()
         return {name: version.number for name, version in found.items()}
 
     def by(self) -> str:
         """Return who releases, as the host remembers it."""
-        who = provenance.operator(self.run.root)
-        named = " ".join(filter(None, (who["name"], who["email"] and f"<{who['email']}>")))
-        return named or who["user"]
+        return provenance.person(self.environment.root)
 
-    def roll(self, changes: Sequence[HostChange]) -> ui.Table:
+    def plan_release(
+        self,
+        image: ImageRef,
+        hosts: Sequence[HostState],
+        versions: Mapping[str, int],
+        *,
+        before: tuple[Change, ...] = (),
+        **basis: object,
+    ) -> ReleasePlan:
+        """Plan an image for each host that does not serve it with these secrets and settings.
+
+        versions: of the secrets. before: what is to be done before the release.
+        """
+        changing = [each for each in hosts if not each.serves(image.digest, versions)]
+        releases = tuple(
+            Change(RELEASE, each.host.name, f"{image.version} in place of {each.version}")
+            for each in changing
+        )
+        rests_on = {
+            **self.environment.digest_context,
+            "environment": self.env,
+            "digest": image.digest,
+            "version": image.version,
+            "secrets": dict(versions),
+            "hosts": {
+                each.host.name: [each.status.current, each.status.settings] for each in hosts
+            },
+            **basis,
+        }
+        rows = tuple(row for each in changing for row in _differences(each, image, versions))
+        title = f"{self.run.title}: {image.version} from {image.origin}"
+        return ReleasePlan(title, (*before, *releases), rests_on, differences=rows)
+
+    def release(self, plan: Plan, digest: str) -> ui.Table:
+        """Release an image on every host that a plan names."""
+        image = f"{aws.registry(self.target)}/{self.settings.app}@{digest}"
+        facts = {"by": self.by(), "run": self.run.id, "secrets": plan.basis["secrets"]}
+        named = {change.address for change in plan.of(RELEASE)}
+
+        def change(before: HostState) -> HostChange:
+            return HostChange(
+                before, lambda tell: before.host.deploy(image, on_progress=tell, **facts)
+            )
+
+        return self.roll_out(
+            [change(each) for each in self.host_states() if each.host.name in named]
+        )
+
+    def roll_out(self, changes: Sequence[HostChange]) -> ui.Table:
         """Change host after host; at the first failure, bring those back that were changed."""
         rows: list[tuple[object, ...]] = []
         done: list[HostChange] = []
+        self._released: dict[str, str] = {}
         with ui.Progress(f"release, {self.env}") as progress:
             for change in changes:
                 host = change.before.host
                 try:
-                    made = change.do(self._telling(host, progress))
+                    made = change.apply(self._telling(host, progress))
                 except DaybookError as err:
                     # What was interrupted may have come about: the host ended it by itself.
                     changed = [*done, change] if isinstance(err, Interrupted) else done
@@ -101,7 +151,7 @@ class ReleaseStep(Step):
     def look(self) -> ui.Shown:
         """Ask each host what it serves, then each from outside, as a visitor would."""
         rows = []
-        for serving in self.look_around():
+        for serving in self.host_states():
             self._require_released(serving)
             url, seen = self._seen_from_outside(serving)
             if seen != serving.version:
@@ -112,7 +162,7 @@ class ReleaseStep(Step):
 
     def _require_released(self, serving: HostState) -> None:
         """Refuse a host that serves nothing, or not what this run has released there."""
-        expected = self._released.get(serving.host.name, serving.status.current)
+        expected = getattr(self, "_released", {}).get(serving.host.name, serving.status.current)
         if serving.current is None or serving.status.current != expected:
             raise self._differs(
                 serving, expected or "a release", serving.status.current or "nothing"
@@ -131,7 +181,7 @@ class ReleaseStep(Step):
 
     def _program_answers(self, name: str) -> checks.CheckResult:
         """Ask each host's program what it serves, and whether somebody releases right now."""
-        statuses = {host.name: host.status() for host in states.of(self, self.run.start)}
+        statuses = {host.name: host.status() for host in self.environment.hosts}
         busy = [f"{host} is being released" for host, state in statuses.items() if state.deploying]
         said = [f"{host} serves {s.serving_version or 'nothing'}" for host, s in statuses.items()]
         fix = f"wait for it: daybook release current {self.env}; or on the host: {STOP}"
@@ -147,7 +197,7 @@ class ReleaseStep(Step):
             )
             if step.state != "begun":
                 said = {"action": step.state, "what": step.step, "host": host.name}
-                self.run.write("change", tool="release", **said, detail=step.text)
+                self.run.changed(tool="release", **said, detail=step.text)
 
         return on_progress
 
@@ -195,6 +245,19 @@ class ReleaseStep(Step):
         return url, probe.wait_until(ask, what=where, timeout_s=ANSWER_S)
 
 
-def repository(step: Step) -> str:
-    """Return where the application's images are: ACCOUNT.dkr.ecr.REGION.amazonaws.com/APP."""
-    return f"{aws.registry_login(step.target)[0]}/{step.settings.app}"
+def _differences(
+    serving: HostState, image: ImageRef, versions: Mapping[str, int]
+) -> list[tuple[str, str, str]]:
+    now = serving.current
+    before = dict(now.secrets) if now else {}
+    rows = [("image", now.digest[:19] if now else "none", image.digest[:19])]
+    rows += [
+        (name, f"version {before[name]}" if name in before else "none", f"version {version}")
+        for name, version in sorted(versions.items())
+        if before.get(name) != version
+    ]
+    rows += [(name, f"version {before[name]}", "none") for name in sorted(before.keys() - versions)]
+    if now and serving.status.settings and now.settings != serving.status.settings:
+        rows.append(("settings of the host", now.settings[:19], serving.status.settings[:19]))
+    host = serving.host.name
+    return [(f"{host}: {what}", was, will) for what, was, will in rows if was != will]

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from daybook import aws
+from daybook.environment import Environment
 from daybook.target import Target
 
 ALIVE = ("pending", "running", "stopping", "stopped")
@@ -40,10 +41,10 @@ class Instance:
     """Why it is in this state, as EC2 says: `Client.UserInitiatedShutdown: …`."""
 
 
-def hosts(target: Target, app: str, env: str) -> tuple[Instance, ...]:
+def instances_of(environment: Environment) -> tuple[Instance, ...]:
     """Return the environment's instances that are not terminated, by their tags."""
-    ec2 = aws.client(target, "ec2")
-    filters = [*mine(app, env), {"Name": "instance-state-name", "Values": list(ALIVE)}]
+    ec2 = environment.client("ec2")
+    filters = [*tag_filters(environment), {"Name": "instance-state-name", "Values": list(ALIVE)}]
     pages = ec2.get_paginator("describe_instances").paginate(Filters=filters)
     found = [
         each for page in pages for group in page["Reservations"] for each in group["Instances"]
@@ -51,9 +52,12 @@ def hosts(target: Target, app: str, env: str) -> tuple[Instance, ...]:
     return tuple(sorted((_host(ec2, each) for each in found), key=lambda host: host.name))
 
 
-def mine(app: str, env: str) -> list[dict[str, Any]]:
-    """Return the EC2 filters for what carries the environment's tags."""
-    return [{"Name": "tag:app", "Values": [app]}, {"Name": "tag:environment", "Values": [env]}]
+def tag_filters(environment: Environment) -> list[dict[str, Any]]:
+    """Return the EC2 filters for resources with the environment's tags."""
+    return [
+        {"Name": "tag:app", "Values": [environment.settings.app]},
+        {"Name": "tag:environment", "Values": [environment.name]},
+    ]
 
 
 def unprotect(target: Target, host: Instance) -> None:
@@ -106,11 +110,12 @@ def wait(target: Target, snapshots: Iterable[str]) -> None:
         aws.wait_for(target, "ec2", "snapshot_completed", SnapshotIds=[each], **COPY)
 
 
-def snapshots(target: Target, app: str, env: str) -> list[tuple[str, str]]:
+def snapshots(environment: Environment) -> list[tuple[str, str]]:
     """Return the environment's snapshots: `[("snap-0abc", "web-1 /dev/xvda, 20 GiB")]`."""
-    ec2 = aws.client(target, "ec2")
-    pages = ec2.get_paginator("describe_snapshots").paginate(
-        OwnerIds=["self"], Filters=mine(app, env)
+    pages = (
+        environment.client("ec2")
+        .get_paginator("describe_snapshots")
+        .paginate(OwnerIds=["self"], Filters=tag_filters(environment))
     )
     found = [each for page in pages for each in page["Snapshots"]]
     return [

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from daybook import settings
-from daybook.settings import Freeze, Settings
-from daybook.target import Target, ssh_key
+from daybook.environment import Environment
+from daybook.settings import Freeze
 
 DEFAULT = "default"
 NONE = "none"
@@ -26,27 +25,30 @@ class SettingSource:
     origin: str
 
 
-def resolve(root: Path, env: str, chosen: Settings, target: Target) -> list[SettingSource]:
+def resolve(environment: Environment) -> list[SettingSource]:
     """Return every setting as a run would use it, in the order of the model."""
-    file = root / "environments" / f"{env}.yml"
-    lines = settings.lines(root, env)
-    instead = _overridden(chosen, target)
+    file = f"{environment.name}.yml"
+    lines = settings.lines(environment.root, environment.name)
+    overridden = _overridden(environment)
     return [
-        SettingSource(".".join(at), *instead.get(at, (_text(value), _origin(at, file.name, lines))))
-        for at, value in _leaves(chosen)
+        SettingSource(
+            ".".join(key), *overridden.get(key, (_text(value), _origin(key, file, lines)))
+        )
+        for key, value in _leaves(environment.settings)
     ]
 
 
-def _overridden(chosen: Settings, target: Target) -> dict[tuple[str, ...], tuple[str, str]]:
-    """Return what the environment of the tools says in place of the file."""
-    is_led = target.is_sandbox and target.is_up
-    found: dict[tuple[str, ...], tuple[str, str]] = {}
-    if target.region != chosen.region:
-        found[("region",)] = (target.region, ".sandbox/target.env")
+def _overridden(environment: Environment) -> dict[tuple[str, ...], tuple[str, str]]:
+    """Return the values that the tools' environment variables replace, and from where."""
+    target = environment.target
+    values: dict[tuple[str, ...], tuple[str, str]] = {}
+    if target.region != environment.settings.region:
+        values[("region",)] = (target.region, ".sandbox/target.env")
     if target.environ.get("DAYBOOK_SSH_KEY"):
-        origin = ".sandbox/target.env" if is_led else "$DAYBOOK_SSH_KEY"
-        found[("ssh_key",)] = (str(ssh_key(chosen, target)), origin)
-    return found
+        is_sandbox = target.is_sandbox and target.is_up
+        origin = ".sandbox/target.env" if is_sandbox else "$DAYBOOK_SSH_KEY"
+        values[("ssh_key",)] = (str(environment.ssh_key), origin)
+    return values
 
 
 def _leaves(value: BaseModel | Mapping, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple, Any]]:
