@@ -25,8 +25,8 @@ class LookupModule(LookupBase):
 
     def run(self, terms, variables=None, **kwargs):
         from daybook import signers
-        from daybook.hosts import ssh_keys
         from daybook.errors import SettingsError
+        from daybook.hosts import ssh_keys
 
         try:
             allowed = signers.load(Path(terms[0]))

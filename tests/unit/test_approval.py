@@ -9,12 +9,12 @@ from dataclasses import asdict, replace
 import pytest
 
 from daybook import signers
-from daybook.approval import statement, store
+from daybook.approval import store
 from daybook.approval.pending import PendingPlan
-from daybook.approval.statement import APPLYING, APPROVED, PLANNED, Party, Signed
 from daybook.cli import approve as cli
 from daybook.errors import ApprovalRefused
-from daybook.record import signing
+from daybook.record import signing, statement
+from daybook.record.statement import APPLYING, APPROVED, PLANNED, Party, Signed
 
 BASIS = {
     "environment": "production",

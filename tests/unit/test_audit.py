@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daybook import signers
-from daybook.approval import statement
-from daybook.record import journal, seal, signing, verification
+from daybook.record import journal, seal, signing, statement, verification
 
 SCHEMA = json.loads((Path(seal.__file__).parent / "schemas/record.json").read_text())
 

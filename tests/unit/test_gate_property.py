@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from daybook import signers, ui
-from daybook.approval import evidence, gate
+from daybook.approval import gate
 from daybook.errors import DaybookError
-from daybook.record import journal, provenance, recorder, seal
+from daybook.record import evidence, journal, provenance, recorder, seal
 from daybook.steps.base import Step
 
 RECENT = st.sampled_from([0, 0, 0, 0, 1, 2])

@@ -144,7 +144,9 @@ def test_what_ignores_sigterm_is_killed():
 
 def test_output_that_nobody_reads_any_more_still_reaches_the_log(tmp_path):
     log = tmp_path / "tool.log"
-    started = supervisor("sh", "-c", "echo one; read x; seq 20000; echo end", log=str(log), grace_s="5")
+    started = supervisor(
+        "sh", "-c", "echo one; read x; seq 20000; echo end", log=str(log), grace_s="5"
+    )
     started.stdout.close()
     assert started.wait(10) == 0
     assert log.read_text().splitlines()[-1] == "end"

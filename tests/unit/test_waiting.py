@@ -133,7 +133,11 @@ def test_the_same_plan_made_again_keeps_its_name_and_its_age(tmp_path):
     close(tmp_path, "r1")
     assert keep(tmp_path, plan("r2")) == first
     assert files(tmp_path) == ["r2.json", "r2.tfplan"]
-    assert pending.left_waiting_by(tmp_path, "r1") == pending.left_waiting_by(tmp_path, "r2") == "plan-1"
+    assert (
+        pending.left_waiting_by(tmp_path, "r1")
+        == pending.left_waiting_by(tmp_path, "r2")
+        == "plan-1"
+    )
 
 
 @pytest.mark.parametrize("other", [{"hours_ago": DAY + 1}, {"commit": "x"}, {"digest": "plan-2"}])

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from daybook import ui
 from daybook.errors import ApprovalNeeded, ApprovalRefused
 from daybook.plan import DANGERS, Plan
+from daybook.record.evidence import AUTOMATIC, BY_DIGEST, NOT_NEEDED
 
 AUTO = "auto"
 """The approval that the sandbox takes for any plan."""
-NOT_NEEDED = "not needed"
-AUTOMATIC = "by auto, in the sandbox"
-BY_DIGEST = "by its digest"
 MOST_NAMED = 20
 """How many destroyed things a gate names."""
 

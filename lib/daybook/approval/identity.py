@@ -13,11 +13,11 @@ from pathlib import Path
 import httpx
 
 from daybook import aws, signers
-from daybook.approval.statement import Party, is_nobody
 from daybook.checks import Check, CheckResult
 from daybook.environment import Environment
 from daybook.errors import DaybookError, PreflightFailed
 from daybook.record import provenance, signing
+from daybook.record.statement import Party, is_nobody
 from daybook.signers import RECORD, Signers
 from daybook.target import Target
 

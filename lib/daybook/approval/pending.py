@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from daybook import private_files
-from daybook.approval import statement
 from daybook.errors import ApprovalRefused, VerifyFailed
-from daybook.record import journal, provenance, seal, summary
+from daybook.record import journal, provenance, seal, statement, summary
 from daybook.run import PLANS
 
 _TEXTS = ("run", "digest", "made", "summary")

@@ -9,13 +9,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from daybook import git, signers, ui
-from daybook.approval import gate, identity, pending, statement, store
+from daybook.approval import gate, identity, pending, store
 from daybook.approval.identity import Identity
 from daybook.approval.pending import PendingPlan
-from daybook.approval.statement import Party, Signed
 from daybook.errors import ApprovalNeeded, ApprovalRefused, CommandFailed
 from daybook.plan import Plan
-from daybook.record import journal, provenance, seal, signing
+from daybook.record import journal, provenance, seal, signing, statement
+from daybook.record.statement import Party, Signed
 from daybook.run import Run
 
 OVER = ui.Notice(

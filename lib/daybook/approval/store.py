@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daybook import aws
-from daybook.approval import statement
 from daybook.approval.pending import NEW_PLAN, PendingPlan
-from daybook.approval.statement import APPROVED, DECLINED, PLANNED, Party, Signed
 from daybook.environment import Environment
 from daybook.errors import ApprovalRefused, CommandFailed
+from daybook.record import statement
+from daybook.record.statement import APPROVED, DECLINED, PLANNED, Party, Signed
 from daybook.signers import Signers
 
 MAX_BYTES, MAX_ANSWERS = 1_000_000, 100

@@ -27,7 +27,7 @@ from daybook.errors import (
 
 LATER = {
     "approve": ("daybook.cli.approve", "approve"),
-    "demo": ("daybook.demo", "demo"),
+    "demo": ("daybook_sandbox.demo", "demo"),
     "env": ("daybook.cli.env", "env"),
     "github": ("daybook.cli.github", "github"),
     "lock": ("daybook.cli.lock", "lock"),

@@ -10,11 +10,11 @@ import click
 from daybook import settings, signers, ui
 from daybook.approval import store
 from daybook.approval.pending import NEW_PLAN, PendingPlan
-from daybook.approval.statement import Party
 from daybook.approval.store import ApprovalStore
 from daybook.cli import arguments
 from daybook.environment import Environment
 from daybook.errors import ApprovalRefused, SettingsError
+from daybook.record.statement import Party
 
 _KEY = click.Path(exists=True, dir_okay=False, path_type=Path)
 

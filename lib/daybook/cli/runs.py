@@ -14,9 +14,10 @@ from typing import Any
 
 import click
 
-from daybook import aws, private_files, settings, target, ui
+from daybook import private_files, settings, ui
 from daybook.cli import arguments
 from daybook.cli import runs_tables as tables
+from daybook.environment import Environment
 from daybook.errors import CommandFailed, SettingsError, VerifyFailed, printable
 from daybook.private_files import NoFile
 from daybook.record import compare, journal, seal, summary, upload, verification
@@ -192,11 +193,9 @@ def settle(as_json: bool) -> None:
 def push(environment: str, as_json: bool) -> None:
     """Upload an environment's closed records that the account's bucket does not have yet."""
     root = settings.find_root()
-    chosen = settings.load(root, environment)
-    goal = target.resolve(chosen, root, rehearse=False)
-    bucket = aws.records_bucket(goal, chosen.app)
-    s3 = aws.client(goal, "s3")
-    pushed = upload.push_pending(root, bucket, s3, goal.account, environment)
+    chosen = Environment.load(root, environment)
+    bucket, account = chosen.records_bucket, chosen.target.account
+    pushed = upload.push_pending(root, bucket, chosen.client("s3"), account, environment)
     if as_json:
         _print_json(asdict(pushed))
     else:

@@ -206,7 +206,7 @@ class Lock:
             before_sleep=lambda state: on_wait(state.outcome.exception()),
             reraise=True,
         )
-        retrying(self._take, holder)
+        retrying(self._acquire_once, holder)
 
     def verify_held(self) -> None:
         """Begin the term anew; Locked when the lock is not ours any more.

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from daybook import git, private_files, settings, signers
-from daybook.approval import evidence
 from daybook.errors import SettingsError
 from daybook.private_files import NoFile
-from daybook.record import journal, seal, signing, summary
+from daybook.record import evidence, journal, seal, signing, summary
 from daybook.signers import Signers
 
 INTACT, UNSIGNED, BROKEN, OPEN = "intact", "unsigned", "broken", "open"

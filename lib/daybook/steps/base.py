@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from daybook import checks, preconditions, settings, ui
-from daybook.approval import gate, identity, statement
+from daybook.approval import gate, identity
 from daybook.approval.plan_approval import OVER, PlanApproval
 from daybook.environment import ACCOUNT, Environment
 from daybook.errors import (
@@ -23,6 +23,7 @@ from daybook.errors import (
 )
 from daybook.lock.environment_lock import EnvironmentLock
 from daybook.plan import Plan
+from daybook.record import statement
 from daybook.reviews import ANY, Review
 from daybook.run import Run
 from daybook.settings import Settings

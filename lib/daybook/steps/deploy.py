@@ -28,6 +28,8 @@ class Deploy(ReleaseStep):
         image: str = ""
         """A tag, a commit, sha256:…, or another environment; "" for the commit of app/."""
 
+    parameters: Parameters
+
     def target_checks(self) -> Mapping[str, checks.Check]:
         return {**super().target_checks(), "image": self._image_exists}
 

@@ -26,6 +26,8 @@ class FirstDeploy(ReleaseStep):
         repository: str = ""
         """A checkout of the application's own repository, which then gets the workflow."""
 
+    parameters: Parameters
+
     def local_checks(self) -> Mapping[str, checks.Check]:
         root = self.environment.root
         return {

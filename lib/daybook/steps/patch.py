@@ -29,6 +29,8 @@ class Patch(Step):
         reboot: bool = True
         """False leaves a reboot that updates need to the next time."""
 
+    parameters: Parameters
+
     def local_checks(self) -> Mapping[str, checks.Check]:
         return {
             "ansible": playbooks.ansible_version(self.environment),

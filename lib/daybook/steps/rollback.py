@@ -29,6 +29,8 @@ class Rollback(ReleaseStep):
         release: str = ""
         """An id of `daybook release list`; "" for the one before."""
 
+    parameters: Parameters
+
     def make_plan(self) -> Plan:
         given = self.parameters.release
         serving = self.host_states()

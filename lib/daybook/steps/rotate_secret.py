@@ -31,6 +31,8 @@ class RotateSecret(ReleaseStep):
         name: str = ""
         """The secret, as in the settings: DATABASE_URL."""
 
+    parameters: Parameters
+
     def local_checks(self) -> Mapping[str, checks.Check]:
         return {**super().local_checks(), "secret": self._is_declared}
 

@@ -37,6 +37,8 @@ class Teardown(InfrastructureStep):
         skip_snapshots: str = ""
         """Volumes or hosts, or `all`, whose data is lost for good: "vol-0abc, web-1"."""
 
+    parameters: Parameters
+
     def local_checks(self) -> Mapping[str, checks.Check]:
         allowed = {"teardown allowed": self._is_allowed} if self.settings.protected else {}
         return {**self.terraform_checks(), **allowed}

@@ -14,8 +14,8 @@ import httpx
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from daybook import github, probe, process
+from daybook.environment import Environment
 from daybook.errors import VerifyFailed
-from daybook.settings import Settings
 from daybook.target import Target
 
 RELEASE_S = 600
@@ -47,32 +47,34 @@ class Checkout:
     folder: Path
 
     @classmethod
-    def make(cls, root: Path, chosen: Settings, target: Target) -> Checkout:
+    def make(cls, environment: Environment) -> Checkout:
         """Make a repository of app/, without the workflow, which first-deploy writes.
 
         One that is there is taken as it is: GitHub knows its history.
         """
+        root, chosen = environment.root, environment.settings
         it = cls(root / ".sandbox" / "checkout" / chosen.app)
         if it.folder.exists():
             return it
         leave = shutil.ignore_patterns("ci", ".github", "__pycache__")
         shutil.copytree(root / "app", it.folder, ignore=leave)
         it._git("init", "--quiet", "--initial-branch", chosen.github.branch)
-        server = target.environ["GITHUB_SERVER_URL"]
+        server = environment.target.environ["GITHUB_SERVER_URL"]
         it._git("remote", "add", "origin", f"{server}/{chosen.github.path}.git")
         return it
 
-    def push(self, env: str, chosen: Settings, target: Target) -> Pushed:
+    def push(self, environment: Environment) -> Pushed:
         """Change the page, push it to GitHub, and wait until a visitor sees it."""
+        chosen = environment.settings
         page = self.folder / "page.html"
         page.write_text(page.read_text(encoding="utf-8") + "<!-- pushed by the demo -->\n")
         self._git("add", "--all")
         self._git("commit", "--quiet", "--message", "Change the page")
         commit = self._git("rev-parse", "HEAD")[-1]
         url = f"https://{chosen.names[0]}/"
-        with visiting(url, target) as visits:
+        with visiting(url, environment.target) as visits:
             self._git("push", "--quiet", "--set-upstream", "origin", chosen.github.branch)
-            run = _ended(github.repository(target, env, chosen), commit)
+            run = _ended(github.repository(environment), commit)
         if run.conclusion != "success" or visits.lost:
             raise VerifyFailed(
                 "The push was not released as it should be.",

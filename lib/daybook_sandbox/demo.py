@@ -8,14 +8,12 @@ from pathlib import Path
 
 import click
 
-from daybook import github, probe, settings, target, ui
-from daybook.developer import Checkout, Pushed
+from daybook import github, probe, settings, ui
+from daybook.environment import Environment
 from daybook.headless import execution, parameters
 from daybook.headless.execution import Outcome
 from daybook.headless.terminal import Terminal
-from daybook.hosts import inventory
-from daybook.settings import Settings
-from daybook.target import Target
+from daybook_sandbox.developer import Checkout, Pushed
 
 ENV = "staging"
 UP = ("bootstrap", "provision", "configure", "first-deploy")
@@ -30,17 +28,16 @@ def demo(down: bool) -> None:
     if down:
         _step(root, DOWN, {"confirm": ENV})
         return
-    chosen = settings.load(root, ENV)
     outcomes = [_step(root, UP[0], {})]
-    where = target.resolve(chosen, root, rehearse=True)
+    environment = Environment.load(root, ENV, rehearse=True)
     # What a person would make on GitHub's pages and give to `daybook github token`.
     token = (root / ".sandbox" / "github-token").read_text(encoding="utf-8").strip()
-    github.keep(where, ENV, chosen, github.TOKEN, token)
-    checkout = Checkout.make(root, chosen, where)
+    github.store(environment, github.TOKEN, token)
+    checkout = Checkout.make(environment)
     outcomes += [_step(root, step, {}) for step in UP[1:-1]]
     outcomes.append(_step(root, UP[-1], {"repository": str(checkout.folder)}))
-    pushed = checkout.push(ENV, chosen, where)
-    _show(root, chosen, where, dict(zip(UP, outcomes, strict=True)), pushed)
+    pushed = checkout.push(environment)
+    _show(environment, dict(zip(UP, outcomes, strict=True)), pushed)
 
 
 def _step(root: Path, step: str, more: Mapping[str, object]) -> Outcome:
@@ -52,22 +49,19 @@ def _step(root: Path, step: str, more: Mapping[str, object]) -> Outcome:
     return outcome
 
 
-def _show(
-    root: Path, chosen: Settings, where: Target, outcomes: Mapping[str, Outcome], pushed: Pushed
-) -> None:
+def _show(environment: Environment, outcomes: Mapping[str, Outcome], pushed: Pushed) -> None:
     """Fetch the page as a visitor would, then say what there is and how to go on."""
-    file = ENV if chosen.account == "sandbox" else f"rehearsal-{ENV}"
-    hosts = inventory.read(root / "ansible" / "inventories" / file)
+    chosen, hosts = environment.settings, environment.inventory.hosts()
     rows = []
     for url in (f"https://{name}/" for name in chosen.names):
-        answer = probe.fetch(url, where.environ)
+        answer = probe.fetch(url, environment.target.environ)
         answer.raise_for_status()
         rows.append((ui.good(f"HTTP {answer.status_code}"), url, f"{len(answer.content)} bytes"))
     rows += [
         (ui.good("runs"), f"ssh: daybook sandbox ssh {name}", ip) for name, ip in hosts.items()
     ]
     for step, outcome in outcomes.items():
-        rows.append((ui.good("recorded"), step, str(outcome.folder.relative_to(root))))
+        rows.append((ui.good("recorded"), step, str(outcome.folder.relative_to(environment.root))))
     seen = f"{pushed.visits.asked} requests meanwhile, none lost"
     rows.append((ui.good("pushed"), f"{pushed.commit[:12]}, released by the host's runner", seen))
     name, address = chosen.names[0], next(iter(hosts.values()))

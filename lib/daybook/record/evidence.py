@@ -13,12 +13,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from daybook.approval import gate, statement
-from daybook.approval.statement import APPLYING, APPROVED, PLANNED, Party, Signed
+from daybook.record import statement
 from daybook.record.journal import Entries
+from daybook.record.statement import APPLYING, APPROVED, PLANNED, Party, Signed
 from daybook.signers import Signers
 
 Entry = Mapping[str, Any]
+NOT_NEEDED = "not needed"
+AUTOMATIC = "by auto, in the sandbox"
+BY_DIGEST = "by its digest"
+"""How a plan was approved, as records say it."""
 _DECLINED = "declined"
 _PLACE = ("environment", "step", "account", "region", "target")
 _COMMANDS = re.compile(r"lock-break|secrets-[a-z]+")
@@ -98,13 +102,13 @@ def _badly_approved(seen: _Seen, header: Entry) -> Iterator[str]:
         yield f"approval: {digest} was approved before it was displayed"
     by_hand = f"by typing {header.get('environment')}"
     plain = how.partition(" and by ")[0]
-    if how == gate.AUTOMATIC:
+    if how == AUTOMATIC:
         if header.get("target") != "sandbox":
             yield f"approval: {digest} was approved by auto, which is for the sandbox alone"
-    elif how == gate.NOT_NEEDED:
+    elif how == NOT_NEEDED:
         if seen.changes:
             yield f"approval: {digest} needed one: it has changes"
-    elif plain not in (gate.BY_DIGEST, by_hand):
+    elif plain not in (BY_DIGEST, by_hand):
         yield f"approval: {digest} was approved in no way that there is"
 
 
@@ -123,7 +127,7 @@ def _applied(
     yield from _unapproved(seen, _digest(entry))
     yield from _undisplayed(seen, entry)
     how = str((seen.approval or {}).get("how"))
-    if how in (gate.NOT_NEEDED, gate.AUTOMATIC):
+    if how in (NOT_NEEDED, AUTOMATIC):
         return
     is_first = header.get("step") == "bootstrap" and _FIRST_BUCKET in seen.changes
     if (entry.get("needs") or entry.get("needs") is None or required()) and not is_first:
@@ -139,7 +143,7 @@ def _changed(seen: _Seen, entry: Entry) -> Iterator[str]:
     elif not seen.is_applying:
         seen.is_applying = True
         yield f"approval: {seen.plan or 'a plan'} was applied without an apply entry"
-    elif str((seen.approval or {}).get("how")) == gate.NOT_NEEDED:
+    elif str((seen.approval or {}).get("how")) == NOT_NEEDED:
         yield f"approval: {seen.plan} had no changes, and something was changed"
 
 
