@@ -28,10 +28,9 @@ from overhead import APPROVED, DAYBOOK, ENV, fresh_project, timed
 from rich.console import Console
 from rich.table import Table
 
-from daybook import probe, settings
-from daybook.hosts import states
+from daybook import probe
+from daybook.environment import Environment
 from daybook.hosts.client import Host
-from daybook.hosts.states import Place
 
 APP = Path(__file__).with_name("release_app")
 OTHERS = 5
@@ -59,22 +58,24 @@ class Ground:
     """A host with two images of the application, and the name that visitors use."""
 
     host: Host
-    place: Place
+    environment: Environment
     images: tuple[str, str]
 
     @property
     def name(self) -> str:
-        return self.place.settings.names[0]
+        return self.environment.settings.domains[0]
 
     def load(self):
         """Put the load on."""
-        return load(self.name, self.host.address, self.place.target.environ["DAYBOOK_CA_FILE"])
+        return load(
+            self.name, self.host.address, self.environment.target.environ["DAYBOOK_CA_FILE"]
+        )
 
     def version(self) -> str:
         """Return which version answers visitors, "" when none does."""
         url = f"https://{self.name}/version"
         try:
-            answer = probe.fetch(url, self.place.target.environ, at=self.host.address)
+            answer = probe.fetch(url, self.environment.target.environ, at=self.host.address)
             return answer.json()["version"]
         except (probe.NotYet, ValueError):
             return ""
@@ -108,10 +109,10 @@ def prepare(root: Path) -> Ground:
     with (root / "app/server.py").open("a") as file:
         file.write("# another version\n")
     timed([DAYBOOK, "run", "first-deploy", *APPROVED], root)
-    place = Place(ENV, root, settings.load(root, ENV), Place.of(root, ENV).target)
-    [host] = states.of(place)
+    environment = Environment.load(root, ENV)
+    [host] = environment.hosts
     first, second = (each.image for each in host.releases())
-    return Ground(host, place, (first, second))
+    return Ground(host, environment, (first, second))
 
 
 def start_up(ground: Ground) -> float:
@@ -140,7 +141,7 @@ def bare(ground: Ground) -> Iterator[Way]:
         "mkdir -p /opt/bare; cat > /opt/bare/compose.yaml", (APP / "compose.yaml").read_text()
     )
     site = f"{ground.name} {{\n\treverse_proxy 127.0.0.1:{FIXED_PORT}\n}}\n"
-    ground.shell(f"cat > /etc/caddy/sites/{ground.place.settings.app}.caddy", site)
+    ground.shell(f"cat > /etc/caddy/sites/{ground.environment.settings.app}.caddy", site)
     ground.shell("systemctl reload caddy")
     for name, command in WAYS.items():
         ground.shell(env_file(ground.images[0]) + f"{COMPOSE} up -d --wait")

@@ -39,7 +39,11 @@ def where(environment: Environment) -> dict[str, object]:
                 f"{env} and {other['environment']} both release {branch}.",
                 next=f"give one of them another github.branch in environments/{env}.yml",
             )
-        said = {"environment": env, "url": f"https://{theirs.names[0]}/", "via": theirs.deploy_via}
+        said = {
+            "environment": env,
+            "url": f"https://{theirs.domains[0]}/",
+            "via": theirs.deploy_via,
+        }
         ssm = {"document": name, "release_role": f"{roles}/{name}"}
         branches[branch] = said | (ssm if theirs.deploy_via == "ssm" else {})
     return {

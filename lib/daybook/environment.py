@@ -212,9 +212,9 @@ class Environment:
         self.inventory.write(outputs, keys)
         return self.inventory
 
-    @cached_property
+    @property
     def hosts(self) -> tuple[Host, ...]:
-        """Return the environment's hosts, in the order of a newly written inventory."""
+        """Write the inventory anew and return the environment's hosts, in its order."""
         inventory = self.write_inventory()
         return tuple(
             Host(

@@ -35,7 +35,7 @@ def target_checks(environment: Environment) -> dict[str, checks.Check]:
     fix = BOOTSTRAP_FIRST.format(env=environment.name)
     return {
         "state bucket": checks.bucket_exists(target, environment.state_bucket, fix),
-        "DNS zone": checks.zone_exists(target, environment.settings.zone, fix),
+        "DNS zone": checks.zone_exists(target, environment.settings.dns_zone, fix),
         "IAM boundary": boundary_exists(environment, fix),
     }
 
@@ -188,17 +188,17 @@ def variables(environment: Environment) -> dict[str, object]:
         "app": settings.app,
         "environment": environment.name,
         "region": environment.target.region,
-        "zone": settings.zone,
-        "names": list(settings.names),
-        "cidr": str(settings.cidr),
-        "operators": [str(network) for network in settings.operators],
+        "zone": settings.dns_zone,
+        "names": list(settings.domains),
+        "cidr": str(settings.vpc_cidr),
+        "operators": [str(network) for network in settings.ssh_allowed_cidrs],
         "public_keys": environment.team_keys(),
         "instance_type": settings.instance.type,
         "instance_count": settings.instance.count,
         "disk_gib": settings.instance.disk_gib,
         "ami": settings.instance.ami,
         "port": settings.port,
-        "protected": settings.protected,
+        "protected": settings.deletion_protection,
         "snapshot_days": settings.snapshot_days,
         "alarm_email": settings.alarm_email,
         "flow_log_days": settings.flow_log_days,

@@ -31,7 +31,7 @@ def local_checks(environment: Environment, *, override_freeze: str) -> dict[str,
         "programs": programs_are_there(environment.target),
         "region": region_is(environment.target),
         "names": names_are_its_own(environment),
-        "git": git_is(environment.root, environment.settings.git),
+        "git": git_is(environment.root, environment.settings.require_git),
         "disk": disk_has_room(environment.root),
         "freeze": no_freeze(environment.settings, override=override_freeze),
     }
@@ -98,7 +98,7 @@ def names_are_its_own(environment: Environment) -> Check:
             for claim in _claimed(other.name, other.settings, own)
         ]
         fix = f"give {env} names and a cidr of its own in environments/{env}.yml"
-        observed = "; ".join(claims) or ", ".join((*own.names, str(own.cidr)))
+        observed = "; ".join(claims) or ", ".join((*own.domains, str(own.vpc_cidr)))
         # Only a warning: a mistake in staging's file must not stop a rollback of production.
         observed += _not_compared(environment.invalid_others)
         return CheckResult(name, f"{env}'s alone", observed, not claims, fix)
@@ -235,10 +235,10 @@ def _not_compared(unread: Sequence[str]) -> str:
 
 
 def _claimed(other: str, theirs: Settings, ours: Settings) -> list[str]:
-    same = sorted(set(theirs.names) & set(ours.names))
+    same = sorted(set(theirs.domains) & set(ours.domains))
     claims = [f"{name} is {other}'s" for name in same]
-    if theirs.cidr.overlaps(ours.cidr):
-        claims.append(f"{ours.cidr} overlaps {other}'s {theirs.cidr}")
+    if theirs.vpc_cidr.overlaps(ours.vpc_cidr):
+        claims.append(f"{ours.vpc_cidr} overlaps {other}'s {theirs.vpc_cidr}")
     return claims
 
 

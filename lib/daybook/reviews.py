@@ -365,7 +365,7 @@ def noted(target: Target, app: str) -> Note:
 
 
 def _asked(chosen: Settings) -> Requirement:
-    return Requirement(chosen.git, chosen.approvals)
+    return Requirement(chosen.require_git, chosen.approvals)
 
 
 def _unreadable(what: str, err: Exception) -> PreflightFailed:

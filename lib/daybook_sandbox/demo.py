@@ -53,7 +53,7 @@ def _show(environment: Environment, outcomes: Mapping[str, Outcome], pushed: Pus
     """Fetch the page as a visitor would, then say what there is and how to go on."""
     chosen, hosts = environment.settings, environment.inventory.hosts()
     rows = []
-    for url in (f"https://{name}/" for name in chosen.names):
+    for url in (f"https://{name}/" for name in chosen.domains):
         answer = probe.fetch(url, environment.target.environ)
         answer.raise_for_status()
         rows.append((ui.good(f"HTTP {answer.status_code}"), url, f"{len(answer.content)} bytes"))
@@ -64,7 +64,7 @@ def _show(environment: Environment, outcomes: Mapping[str, Outcome], pushed: Pus
         rows.append((ui.good("recorded"), step, str(outcome.folder.relative_to(environment.root))))
     seen = f"{pushed.visits.asked} requests meanwhile, none lost"
     rows.append((ui.good("pushed"), f"{pushed.commit[:12]}, released by the host's runner", seen))
-    name, address = chosen.names[0], next(iter(hosts.values()))
+    name, address = chosen.domains[0], next(iter(hosts.values()))
     notes = (
         f"The page:        https://{name}/, for whom {name} is {address}",
         f"With curl:       curl --cacert .sandbox/ca.pem --resolve {name}:443:{address} https://{name}/",

@@ -71,7 +71,7 @@ class Checkout:
         self._git("add", "--all")
         self._git("commit", "--quiet", "--message", "Change the page")
         commit = self._git("rev-parse", "HEAD")[-1]
-        url = f"https://{chosen.names[0]}/"
+        url = f"https://{chosen.domains[0]}/"
         with visiting(url, environment.target) as visits:
             self._git("push", "--quiet", "--set-upstream", "origin", chosen.github.branch)
             run = _ended(github.repository(environment), commit)

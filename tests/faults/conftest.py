@@ -19,8 +19,9 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from daybook import settings, target
-from daybook.aws import instances, owned
+from daybook.environment import Environment
+from daybook.resources.instances import Instance, instances_of
+from daybook.resources.owned import Resource, owned_resources
 
 ENV = "faults"
 APP = "faulty"
@@ -71,19 +72,24 @@ class Ground:
 
     def client(self, service: str) -> Any:
         """Return a client of the sandbox's AWS with the operator's credentials."""
-        where = self._place()[1]
+        target = self.environment.target
         return boto3.client(
             service,
-            endpoint_url=where.environ["AWS_ENDPOINT_URL"],
-            aws_access_key_id=where.environ["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=where.environ["AWS_SECRET_ACCESS_KEY"],
-            region_name=where.region,
+            endpoint_url=target.environ["AWS_ENDPOINT_URL"],
+            aws_access_key_id=target.environ["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=target.environ["AWS_SECRET_ACCESS_KEY"],
+            region_name=target.region,
         )
+
+    @property
+    def environment(self) -> Environment:
+        """Return the environment as its settings are now."""
+        return Environment.load(self.sandbox.root, ENV)
 
     @property
     def bucket(self) -> str:
         """Return the name of the bucket that keeps Terraform's state."""
-        return f"{APP}-state-{self._place()[1].account}"
+        return self.environment.state_bucket
 
     def objects(self, ending: str) -> list[str]:
         """Return the keys in the state bucket that end like this."""
@@ -101,18 +107,17 @@ class Ground:
             assert time.monotonic() < deadline, f"still there: {alive}"
             psutil.wait_procs(alive, timeout=1)
 
-    def orphans(self) -> list[str]:
+    def orphans(self) -> list[Resource]:
         """Return what AWS has in the environment's name and Terraform's state does not know."""
         state = self.state()
-        return [each for each in self.left() if f'"{each.split()[-1]}"' not in state]
+        return [each for each in self.left() if f'"{each.id}"' not in state]
 
-    def left(self) -> list[str]:
+    def left(self) -> list[Resource]:
         """Return what AWS has in the environment's name."""
-        chosen, where = self._place()
-        return owned.owned_resources(where, APP, ENV, chosen.zone, chosen.names)
+        return owned_resources(self.environment)
 
-    def hosts(self) -> tuple[instances.Instance, ...]:
-        return instances.hosts(self._place()[1], APP, ENV)
+    def hosts(self) -> tuple[Instance, ...]:
+        return instances_of(self.environment)
 
     def state(self) -> str:
         """Return Terraform's state as text, "" before there is any."""
@@ -149,10 +154,6 @@ class Ground:
     def _command(self, step: str) -> tuple[str, ...]:
         typed = ("-p", "confirm", ENV) if step == "teardown" else ()
         return ("run", step, "-p", "env", ENV, "-p", "approve", "auto", *typed)
-
-    def _place(self):
-        chosen = settings.load(self.sandbox.root, ENV)
-        return chosen, target.resolve(chosen, self.sandbox.root, rehearse=False)
 
     def _works_here(self, process: psutil.Process) -> bool:
         try:

@@ -22,8 +22,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daybook import settings, target
-from daybook.lock import environment_lock
+from daybook.environment import Environment
+from daybook.lock import recovery
 
 ENV = "faults"
 HOSTED, HOSTED_APP = "staging", "kills"
@@ -189,9 +189,7 @@ class Chain:
 
     def _lock(self) -> dict:
         """Return what `daybook lock show` says; not by the command, whose start takes seconds."""
-        chosen = settings.load(self.sandbox.root, self.env)
-        where = target.resolve(chosen, self.sandbox.root, rehearse=False)
-        seen = environment_lock.lock_in(where, chosen.app, self.env).read()
+        seen = recovery.lock_of(Environment.load(self.sandbox.root, self.env)).read()
         return (
             {"held": True, "lines": seen.lines()} if seen and not seen.is_over else {"held": False}
         )
@@ -219,7 +217,7 @@ class Look:
         return [each for each in found if self.kind(each, process) in kinds]
 
     def kind(self, each: psutil.Process, process: subprocess.Popen) -> str:
-        """Return what a process is: daybook, kernel, watchdog, supervisor, provider, tool, or other."""
+        """Return a process's kind: daybook, kernel, watchdog, supervisor, provider, tool or other."""
         command = self.command(each)
         words = {
             "ipykernel": "kernel",

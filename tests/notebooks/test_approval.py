@@ -448,13 +448,13 @@ def test_a_second_tab_closes_the_gate_of_the_first(ann, change, make_front):
     front = make_front(ann.root)
     until_the_gate(front)
     gate = widgets_of(front)
-    front.execute("first, gate = step, step.desk._gate")
+    front.execute("first, gate = step, step.approval._gate")
     until_the_gate(front)
     press(front, "Approve", ENV, gate)
     assert "This run is over" in front.value("gate.answer.value")
     for source in ("first.apply()", "step.apply()"):
         assert front.execute(source)["ename"] == "SettingsError"
-    front.execute("step.turn.end()")
+    front.execute("step.lock.release()")
     with pytest.raises(Exception, match="LifecyclePolicyNotFound"):
         change()
 
@@ -472,6 +472,6 @@ def test_a_gate_of_a_restarted_kernel_approves_nothing(ann, change, make_front):
     until_the_gate(front)
     press(front, "Approve", ENV, gate)
     assert front.execute("step.apply()")["ename"] == "SettingsError"
-    front.execute("step.turn.end()")
+    front.execute("step.lock.release()")
     with pytest.raises(Exception, match="LifecyclePolicyNotFound"):
         change()

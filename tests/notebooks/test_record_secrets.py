@@ -177,7 +177,7 @@ def test_a_value_that_is_typed_at_a_prompt_is_in_no_file(workshop, front):
     workshop.write()
     front.execute('run = "r1"')
     front.execute(workshop.begin)
-    ask = "from daybook.steps import rotation; value = rotation._typed('KEY'); len(value)"
+    ask = "from daybook.steps.rotate_secret import _typed; value = _typed('KEY'); len(value)"
     assert front.execute(ask, typed=[TOKEN, TOKEN])["status"] == "ok"
     assert front.execute(ask, typed=[TOKEN, "another"])["ename"] == "SettingsError"
     front.execute("recorder.finish()")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from daybook import settings, target
-from daybook.aws import owned
+from daybook.environment import Environment
+from daybook.resources.owned import owned_resources
 
 BIN = Path(sys.executable).parent
 ENVS = ("staging", "production")
@@ -69,9 +69,7 @@ def shell(here, script: str) -> subprocess.Popen[str]:
 
 def left(here, env: str) -> list[str]:
     """Return what AWS has of an environment."""
-    chosen = settings.load(here.root, env)
-    where = target.resolve(chosen, here.root, rehearse=False)
-    return owned.owned_resources(where, chosen.app, env, chosen.zone, chosen.names)
+    return [str(each) for each in owned_resources(Environment.load(here.root, env))]
 
 
 def instance(client, env: str) -> dict:

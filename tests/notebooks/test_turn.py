@@ -18,26 +18,34 @@ from nbformat.v4 import new_code_cell, new_notebook
 BUCKET = "hello-state-123456789012"
 STEP = '''
 """A step that takes its time: each tool it starts adds a line to a file."""
-import sys
-from pathlib import Path
+from dataclasses import dataclass
 from daybook import ui
-from daybook.gates import gate, lock
-from daybook.step import Step
+from daybook.lock import object_lock
+from daybook.plan import Change, Plan
+from daybook.steps import parameters
+from daybook.steps.base import Step
 
-lock.RENEW_S = 0.5
+object_lock.RENEW_S = 0.5
 
 class Slow(Step):
     name, next = "slow", "nothing"
 
+    @dataclass(frozen=True, kw_only=True)
+    class Parameters(parameters.Parameters):
+        tools: int = 1
+        seconds: int = 0
+        fails: bool = False
+
     def make_plan(self):
-        if self.run.parameters["fails"]:
+        if self.parameters.fails:
             raise OSError("the plan fails")
-        return gate.Proposal("slow", (gate.Task("add lines", "changes", ""),), {})
+        return Plan("slow", (Change("add lines", "changes"),), {})
 
     def apply_plan(self, plan):
-        for _ in range(self.run.parameters["tools"]):
-            script = f"echo {self.run.id} >> changes; exec sleep {self.run.parameters['seconds']}"
-            self.run.start(["sh", "-c", script], env=self.target.environ, cwd=self.root)
+        for _ in range(self.parameters.tools):
+            script = f"echo {self.run.id} >> changes; exec sleep {self.parameters.seconds}"
+            environment = self.environment
+            environment.start(["sh", "-c", script], env=self.target.environ, cwd=environment.root)
         return ui.Notice("Changed", ui.OK)
 
     def look(self):

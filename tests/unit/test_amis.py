@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import boto3
 import pytest
 from moto import mock_aws
 from moto.backends import get_backend
-from moto.ec2.models.amis import Ami
+from moto.ec2.models import amis
 
-from daybook import ui
+from daybook import settings, ui
 from daybook.aws import images
-from daybook.steps import ami, infrastructure
+from daybook.environment import Environment
+from daybook.steps.ami import Ami
 from daybook.target import Target
 
+ROOT = Path(__file__).parents[2]
 REGION = "us-east-1"
 ENVIRON = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "secret"}
 TARGET = Target("aws", "123456789012", REGION, ENVIRON)
@@ -34,7 +37,7 @@ def publish(day: str, arch: str = "x86_64") -> str:
     id = f"ami-{day}{len(arch):09}"
     name = f"debian-13-{'arm64' if arch == 'arm64' else 'amd64'}-{day}"
     backend = get_backend("ec2")[TARGET.account][REGION]
-    backend.amis[id] = Ami(
+    backend.amis[id] = amis.Ami(
         backend,
         id,
         name=name,
@@ -76,13 +79,12 @@ def test_an_image_that_is_gone_is_older_than_any(ec2):
 @pytest.fixture
 def step(ec2, monkeypatch):
     """Return the step's look at one host, without a run around it."""
-    it = object.__new__(ami.Ami)
-    it.env, it.target, it._plan = "staging", TARGET, None
-    it.settings = SimpleNamespace(instance=SimpleNamespace(type="t3.small"))
-    it.run = SimpleNamespace(title="ami staging")
+    step = object.__new__(Ami)
+    step._environment = Environment("staging", ROOT, settings.load(ROOT, "staging"), TARGET)
+    step.run = SimpleNamespace(title="ami staging")
     host = {"id": run(ec2, publish("20250814")), "name": "hello-staging-1"}
-    monkeypatch.setattr(infrastructure, "outputs", lambda _: {"instances": [host]})
-    return it
+    monkeypatch.setattr(step, "outputs", lambda: {"instances": [host]})
+    return step
 
 
 def test_a_host_of_the_newest_image_needs_nothing(step):
@@ -95,7 +97,7 @@ def test_a_newer_image_comes_with_the_line_that_takes_it(step, monkeypatch):
     newer = images.Image("2999-01-01", "ami-0new", "debian-13-amd64-29990101")
     monkeypatch.setattr(images, "newest", lambda *_: newer)
     step._plan = step.make_plan()
-    assert [task.address for task in step._plan.changes] == ["hello-staging-1"]
+    assert [change.address for change in step._plan.changes] == ["hello-staging-1"]
     said = ui.text(step.look())
     assert "In environments/staging.yml, under instance:" in said
     assert "ami: ami-0new" in said

@@ -16,16 +16,18 @@ from botocore.retries.standard import ExponentialBackoff
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
-from daybook import aws, errors, secrets
+from daybook import aws, errors, secrets, settings
 from daybook.aws import errors as aws_errors
-from daybook.aws import instances, orphans, owned
+from daybook.environment import Environment
 from daybook.errors import NOTHING_CHANGED, AwsFailed, CommandFailed
 from daybook.lock.object_lock import Lock
+from daybook.resources import instances, orphans, owned
 from daybook.target import Target
 from daybook.terraform import state_lock
 
 from .weather import AWS, CALLS, LATE, Weather
 
+ROOT = Path(__file__).parents[2]
 REGION = "us-east-1"
 REAL = Target("aws", "123456789012", REGION, {})
 SANDBOX = Target("sandbox", "123456789012", REGION, {})
@@ -128,12 +130,6 @@ def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         yield weathers
 
 
-class Chosen:
-    """The settings that leftovers and orphans read."""
-
-    app, zone, names = "hello", "daybook.test", ("staging.daybook.test",)
-
-
 READS = {
     "caller": lambda target: aws.caller(target),
     "bucket": lambda target: aws.bucket_exists(target, "hello-state"),
@@ -146,14 +142,18 @@ READS = {
     "repository": lambda target: aws.repository_exists(target, "hello"),
     "login": lambda target: aws.registry_login(target),
     "image": lambda target: aws.image_digest(target, "hello", "latest"),
-    "hosts": lambda target: instances.hosts(target, "hello", "staging"),
-    "snapshots": lambda target: instances.snapshots(target, "hello", "staging"),
-    "leftovers": lambda target: owned.owned_resources(target, "hello", "staging", Chosen.zone, ()),
-    "orphans": lambda target: orphans.find(target, Chosen, "staging", ""),
-    "secrets": lambda target: secrets.Store(target, "hello", "staging").values(),
+    "instances": lambda target: instances.instances_of(staging(target)),
+    "snapshots": lambda target: instances.snapshots(staging(target)),
+    "owned": lambda target: owned.owned_resources(staging(target)),
+    "orphans": lambda target: orphans.find(staging(target), ""),
+    "secrets": lambda target: secrets.Store(staging(target)).values(),
 }
 PLAUSIBLE = {"nothing in it", f"{LATE}500"}
 """Answers that may be AWS's own, or whose next try succeeds."""
+
+
+def staging(target: Target) -> Environment:
+    return Environment("staging", ROOT, settings.load(ROOT, "staging"), target)
 
 
 def furnish() -> None:

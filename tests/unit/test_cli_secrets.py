@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -14,12 +13,13 @@ from botocore.client import BaseClient
 from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
 
-from daybook import aws, settings
+from daybook import aws
 from daybook.cli import secrets as cli_secrets
+from daybook.environment import Environment
 from daybook.errors import CommandFailed, DaybookError, Locked, PreflightFailed, SettingsError
-from daybook.lock import environment_lock
+from daybook.lock import recovery
 from daybook.lock.object_lock import Holder
-from daybook.target import Target, resolve
+from daybook.target import Target
 
 CHECKOUT = Path(__file__).parents[2]
 TARGET = """\
@@ -55,19 +55,19 @@ def root(tmp_path, endpoint, monkeypatch):
     made: dict[str, BaseClient] = {}
     make = aws.client
 
-    def held(target: Target, service: str) -> BaseClient:
+    def kept(target: Target, service: str) -> BaseClient:
         """Return one client a service: each takes its time to be made."""
         made[service] = made.get(service) or make(target, service)
         return made[service]
 
     monkeypatch.setattr(aws, "client", kept)
     httpx.post(f"{endpoint}/moto-api/reset")
-    aws.client(target_of(tmp_path), "s3").create_bucket(Bucket="hello-state-123456789012")
+    environment(tmp_path).client("s3").create_bucket(Bucket="hello-state-123456789012")
     return tmp_path
 
 
-def target_of(root: Path) -> Target:
-    return resolve(settings.load(root, "staging"), root, rehearse=False, environ=os.environ)
+def environment(root: Path) -> Environment:
+    return Environment.load(root, "staging")
 
 
 def run(*args: str, given: str = "") -> str:
@@ -77,7 +77,7 @@ def run(*args: str, given: str = "") -> str:
 
 
 def value(root: Path, env: str, name: str) -> str:
-    ssm = aws.client(target_of(root), "ssm")
+    ssm = environment(root).client("ssm")
     answer = ssm.get_parameter(Name=f"/hello/{env}/{name}", WithDecryption=True)
     return answer["Parameter"]["Value"]
 
@@ -188,7 +188,7 @@ def test_a_failure_in_the_middle_says_what_was_set_and_is_recorded(root, monkeyp
 
 
 def test_nothing_is_set_while_another_run_holds_the_environment(root):
-    held = environment_lock.lock_in(target_of(root), "hello", "staging")
+    held = recovery.lock_of(environment(root))
     held.acquire(Holder(run="20261123T184500Z-provision-aaaaaa", step="provision"))
     with pytest.raises(Locked):
         run("set", "MAIL_TOKEN", "-e", "staging", given="one")
@@ -220,7 +220,7 @@ def test_list_and_history_say_when_and_by_whom(root):
 
 
 def test_list_shows_what_is_set_but_not_declared(root):
-    ssm = aws.client(target_of(root), "ssm")
+    ssm = environment(root).client("ssm")
     ssm.put_parameter(Name="/hello/staging/OLD", Value="x", Type="SecureString")
     assert "! not declared   OLD" in run("list", "-e", "staging")
 

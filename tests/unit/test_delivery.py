@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from daybook import delivery, settings
+from daybook.environment import Environment
 from daybook.errors import SettingsError
 from daybook.target import Target
 
@@ -36,8 +37,12 @@ def change(root: Path, env: str, **given: object) -> None:
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | given))
 
 
+def environment(root: Path) -> Environment:
+    return Environment("staging", root, settings.load(root, "staging"), TARGET)
+
+
 def where(root: Path) -> dict:
-    return delivery.where(root, TARGET, settings.load(root, "staging"))
+    return delivery.where(environment(root))
 
 
 def test_each_branch_goes_to_the_environment_that_wants_it(root):
@@ -73,19 +78,19 @@ def test_writes_what_is_missing_and_leaves_what_differs(root, tmp_path):
     repository = tmp_path / "repository"
     (repository / "ci").mkdir(parents=True)
     (repository / "ci/test").write_text("#!/bin/sh\nmake check\n")
-    said = list(delivery.write(root, TARGET, settings.load(root, "staging"), repository))
+    said = list(delivery.write(environment(root), repository))
     assert "differs, and stays: ci/test" in said
     assert (repository / "ci/test").read_text() == "#!/bin/sh\nmake check\n"
     assert "written: .github/workflows/deploy.yml" in said
     assert os.access(repository / "ci/build", os.X_OK)
     assert json.loads((repository / "ci/deploy.json").read_text()) == where(root)
     assert delivery.missing(repository) == []
-    again = list(delivery.write(root, TARGET, settings.load(root, "staging"), repository))
+    again = list(delivery.write(environment(root), repository))
     assert [line for line in again if line.startswith("written")] == ["written: ci/deploy.json"]
 
 
 def test_the_scripts_read_what_was_written(root, tmp_path):
-    for _ in delivery.write(root, TARGET, settings.load(root, "staging"), tmp_path):
+    for _ in delivery.write(environment(root), tmp_path):
         pass
     outputs = tmp_path / "outputs"
     env = {**os.environ, "GITHUB_OUTPUT": str(outputs), "GITHUB_REF_NAME": "main"}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from daybook.aws import instances
+from daybook import settings
+from daybook.environment import Environment
+from daybook.resources import instances
 from daybook.target import Target
 
+ROOT = Path(__file__).parents[2]
 TAGS = [{"Key": "app", "Value": "hello"}, {"Key": "environment", "Value": "staging"}]
 
 
@@ -20,6 +24,10 @@ def here(monkeypatch):
         monkeypatch.setenv(name, "test")
     with mock_aws():
         yield Target("sandbox", "123456789012", "us-east-1", {})
+
+
+def environment(here, name: str = "staging") -> Environment:
+    return Environment(name, ROOT, settings.load(ROOT, name), here)
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ def launch(ec2, name: str, tags=TAGS) -> str:
 
 
 def host(here) -> instances.Instance:
-    [found] = instances.hosts(here, "hello", "staging")
+    [found] = instances.instances_of(environment(here))
     return found
 
 
@@ -48,7 +56,7 @@ def test_hosts_are_those_with_the_tags_that_are_not_terminated(here, ec2):
     launch(ec2, "web-1")
     ec2.terminate_instances(InstanceIds=[launch(ec2, "gone")])
     launch(ec2, "other", tags=[TAGS[0], {"Key": "environment", "Value": "production"}])
-    found = instances.hosts(here, "hello", "staging")
+    found = instances.instances_of(environment(here))
     assert [(each.name, each.state) for each in found] == [
         ("web-1", "running"),
         ("web-2", "running"),
@@ -92,8 +100,8 @@ def test_snapshots_are_listed_with_what_they_are_of(here, ec2):
     tags = {tag["Key"]: tag["Value"] for tag in TAGS}
     made = instances.snapshot(here, host(here), host(here).disks[0], tags)
     device = host(here).disks[0].device
-    assert instances.snapshots(here, "hello", "staging") == [(made, f"web-1 {device}, 8 GiB")]
-    assert instances.snapshots(here, "hello", "production") == []
+    assert instances.snapshots(environment(here)) == [(made, f"web-1 {device}, 8 GiB")]
+    assert instances.snapshots(environment(here, "production")) == []
 
 
 def test_a_stopped_host_says_why_and_is_started(here, ec2):

@@ -16,8 +16,8 @@ from daybook.headless.terminal import Terminal
 DRIVE = """
 import sys
 from pathlib import Path
-from daybook import driver
-from daybook.terminal import Terminal
+from daybook.headless import driver
+from daybook.headless.terminal import Terminal
 folder = Path(sys.argv[1])
 error = driver.execute(folder / "it.ipynb", {}, root=folder, terminal=Terminal())
 sys.exit(repr(error) if error else 0)
@@ -81,7 +81,7 @@ def test_what_a_signal_met_is_no_error_of_the_notebook(notebook, tmp_path):
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=60)[0]
     assert "waits" in "".join(first)
-    assert "Stopped()" in said
+    assert "Interruption()" in said
     assert "after" not in said
 
 
@@ -103,4 +103,4 @@ def test_a_signal_that_meets_a_kernel_as_it_takes_up_a_cell_ends_the_run(noteboo
         said = next(line for line in process.stdout if "nothing is answered" in line)
         process.send_signal(signal.SIGTERM)
         said += process.communicate(timeout=60)[0]
-    assert said.strip().endswith("Stopped()")
+    assert said.strip().endswith("Interruption()")

@@ -5,9 +5,10 @@ import pytest
 from daybook import ui
 from daybook.approval import gate
 from daybook.errors import ApprovalNeeded, ApprovalRefused
+from daybook.plan import Change, Plan
 
-TASK = gate.Task("release", "abc", "in place of nothing")
-PLAN = gate.Proposal("A plan", (TASK,), {"account": "1"})
+CHANGE = Change("release", "abc", "in place of nothing")
+PLAN = Plan("A plan", (CHANGE,), {"account": "1"})
 COMMAND = f"daybook run x -p approve {PLAN.digest}"
 
 
@@ -41,15 +42,15 @@ def test_auto_is_for_the_sandbox():
 
 
 def test_an_empty_plan_needs_nobody():
-    assert decide("", plan=gate.Proposal("A plan", (), {})).how == gate.NOT_NEEDED
+    assert decide("", plan=Plan("A plan", (), {})).how == gate.NOT_NEEDED
 
 
-def test_the_digest_follows_tasks_and_basis():
-    same = gate.Proposal("Another title", (TASK,), {"account": "1"})
-    other_basis = gate.Proposal("A plan", (TASK,), {"account": "2"})
-    other_tasks = gate.Proposal("A plan", (TASK, TASK), {"account": "1"})
+def test_the_digest_follows_changes_and_basis():
+    same = Plan("Another title", (CHANGE,), {"account": "1"})
+    other_basis = Plan("A plan", (CHANGE,), {"account": "2"})
+    other_changes = Plan("A plan", (CHANGE, CHANGE), {"account": "1"})
     assert PLAN.digest == same.digest
-    assert len({PLAN.digest, other_basis.digest, other_tasks.digest}) == 3
+    assert len({PLAN.digest, other_basis.digest, other_changes.digest}) == 3
 
 
 def test_a_digest_cannot_be_taken_for_a_number():
@@ -135,8 +136,8 @@ def test_a_closed_gate_hears_nothing_and_keeps_its_first_reason(pressed):
 
 
 def test_the_gate_says_where_what_is_destroyed_and_which_plan():
-    tasks = [gate.Task("destroy", f"disk {n}", "") for n in range(25)]
-    plan = gate.Proposal("A plan", (*tasks, TASK), {})
+    destroyed = [Change("destroy", f"disk {n}") for n in range(25)]
+    plan = Plan("A plan", (*destroyed, CHANGE), {})
     said = ui.text(gate.summary(plan, "teardown uxlab · AWS 123456789012, us-east-1"))
     for part in ("AWS 123456789012", "25 to destroy, 1 to release", "destroy disk 19", plan.digest):
         assert part in said

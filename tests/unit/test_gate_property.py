@@ -1,6 +1,6 @@
 """Plan, gate, press, apply, other tabs, restarts, in any order: only what was shown and approved.
 
-A real step, desk, gate with its widgets, run and journal; the world that they change is a number.
+A real step, approval, gate with its widgets, run and journal; the world that they change is a number.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from daybook import signers, ui
 from daybook.approval import gate
 from daybook.errors import DaybookError
+from daybook.plan import Change, Plan
 from daybook.record import evidence, journal, provenance, recorder, seal
 from daybook.steps.base import Step
 
@@ -49,13 +50,13 @@ class Count(Step):
         with self.run.phase("preflight"):
             return ui.Notice("fine")
 
-    def can_ask_others(self):
+    def can_publish_plans(self):
         return False
 
     def make_plan(self):
         there, wanted = self.world.there, self.world.wanted
-        tasks = tuple(gate.Task("create", f"{n}", "") for n in range(there, wanted))
-        return gate.Proposal("Count", tasks, {"there": there})
+        changes = tuple(Change("create", f"{n}") for n in range(there, wanted))
+        return Plan("Count", changes, {"there": there})
 
     def apply_plan(self, plan):
         self.world.applied.append((self.run.id, plan.digest))
@@ -95,15 +96,6 @@ class Operators(RuleBasedStateMachine):
         self.open_tab("", is_new_kernel=True)
 
     def teardown(self) -> None:
-        print(
-            "END",
-            len(self.steps),
-            len(self.gates),
-            len(self.world.applied),
-            [s.run.is_over for s in self.steps],
-            len(self.approved),
-            len(self.displayed),
-        )
         try:
             for step in self.steps:
                 with suppress(DaybookError):
@@ -179,7 +171,7 @@ class Operators(RuleBasedStateMachine):
             self.next_cell()
 
     def next_cell(self) -> None:
-        step, shown = self.step, self.step.desk._gate
+        step, shown = self.step, self.step.approval._gate
         if step.run.is_over:
             if len(self.steps) < 6:
                 self.open_tab("", is_new_kernel=False)
@@ -205,8 +197,8 @@ class Operators(RuleBasedStateMachine):
     def show_the_gate(self, which):
         step = self.steps[-1 - which % len(self.steps)]
         self.do(step.approve)
-        if step.desk._gate:
-            self.gates.append((step, step.desk._gate))
+        if step.approval._gate:
+            self.gates.append((step, step.approval._gate))
 
     @precondition(lambda self: self.gates)
     @rule(which=RECENT, text=st.sampled_from([ENV, ENV, ENV, "", "stag", "no"]))
@@ -237,7 +229,7 @@ class Operators(RuleBasedStateMachine):
     @rule(which=RECENT)
     def apply(self, which):
         step = self.steps[-1 - which % len(self.steps)]
-        was_applied = step._done
+        was_applied = step._applied
         before = len(self.world.applied)
         self.do(step.apply)
         if was_applied:
@@ -254,7 +246,7 @@ class Operators(RuleBasedStateMachine):
         self.world.wanted += 1
         self.plan(which)
 
-    @precondition(lambda self: self.step._done)
+    @precondition(lambda self: self.step._applied)
     @rule(is_done=OFTEN)
     def finish(self, is_done):
         if is_done:
@@ -269,7 +261,7 @@ class Operators(RuleBasedStateMachine):
 
     def is_empty(self, digest: str) -> bool:
         """Tell whether a digest is that of a plan without changes, which nobody approves."""
-        plans = (gate.Proposal("Count", (), {"there": there}) for there in range(6))
+        plans = (Plan("Count", (), {"there": there}) for there in range(6))
         return digest in {plan.digest for plan in plans}
 
 

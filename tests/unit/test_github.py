@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import httpx
 import pytest
+from moto import mock_aws
 
-from daybook import github
+from daybook import github, settings
+from daybook.environment import Environment
 from daybook.errors import CommandFailed, PreflightFailed
 from daybook.settings import GitHub
 from daybook.target import Target
+
+ROOT = Path(__file__).parents[2]
 
 URL = "https://api.test/repos/octo-org/hello/actions"
 RUNNER = {
@@ -71,18 +75,29 @@ def test_a_github_that_does_not_answer_is_told(monkeypatch):
         HERE.runners()
 
 
-def test_without_a_token_in_the_store_the_next_step_is_named(monkeypatch):
-    class ParameterNotFound(Exception):
-        pass
+@pytest.fixture
+def environment():
+    """Yield an environment whose parameter store is empty."""
+    found = GitHub(repository="octo-org@1/hello@2")
+    chosen = settings.load(ROOT, "staging").model_copy(update={"github": found})
+    environ = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    with mock_aws():
+        target = Target("aws", "123456789012", "us-east-1", environ)
+        yield Environment("staging", ROOT, chosen, target)
 
-    def get_parameter(*, Name, WithDecryption):
-        assert (Name, WithDecryption) == ("/hello/github/staging/token", True)
-        raise ParameterNotFound
 
-    exceptions = SimpleNamespace(ParameterNotFound=ParameterNotFound)
-    ssm = SimpleNamespace(get_parameter=get_parameter, exceptions=exceptions)
-    monkeypatch.setattr(github.aws, "client", lambda *_: ssm)
-    chosen = SimpleNamespace(app="hello", github=GitHub(repository="octo-org@1/hello@2"))
+def test_without_a_token_in_the_store_the_next_step_is_named(environment):
     with pytest.raises(PreflightFailed, match="no token for octo-org/hello") as caught:
-        github.repository(Target("aws", "1", "r", {}), "staging", chosen)
+        github.repository(environment)
+    assert caught.value.expected == "/hello/github/staging/token"
     assert caught.value.next == "daybook github token staging"
+
+
+def test_a_stored_token_is_read_where_no_host_may(environment):
+    github.store(environment, github.TOKEN, "s3cret")
+    stored = environment.client("ssm").get_parameter(
+        Name="/hello/github/staging/token", WithDecryption=True
+    )["Parameter"]
+    assert (stored["Type"], stored["Value"]) == ("SecureString", "s3cret")
+    repository = github.repository(environment)
+    assert (repository.path, repository.token) == ("octo-org/hello", "s3cret")

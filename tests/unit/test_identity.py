@@ -12,10 +12,13 @@ import httpx
 import pytest
 from moto.sts.responses import TokenResponse
 
-from daybook import settings, signers
+from daybook import signers
 from daybook.approval import identity
+from daybook.checks import CheckResult
+from daybook.environment import Environment
 from daybook.errors import PreflightFailed
 from daybook.record import signing
+from daybook.settings import Settings
 from daybook.target import Target
 from daybook_sandbox import webidentity
 from daybook_sandbox.api import REGION
@@ -31,7 +34,7 @@ ROLE = "hello-github-run-production"
 SUBJECT = "repo:octo-org/operations:environment:production"
 
 
-def chosen(key) -> settings.Settings:
+def settings_with(key) -> Settings:
     fields = {"app": "hello", "account": ACCOUNT, "zone": "x.test", "names": ["x.test"]}
     fields |= {
         "cidr": "10.0.0.0/16",
@@ -40,11 +43,24 @@ def chosen(key) -> settings.Settings:
         "approvals": 1,
         "git": "pushed",
     }
-    return settings.Settings.model_validate(fields)
+    return Settings.model_validate(fields)
 
 
 def make_target(name="aws", **environ) -> Target:
     return Target(name, ACCOUNT, REGION, environ)
+
+
+def environment(root, key, target=None) -> Environment:
+    return Environment(ENV, root, settings_with(key), target or make_target())
+
+
+def find(root, key, target=None) -> identity.Identity:
+    return identity.find(environment(root, key, target), signers.load(root))
+
+
+def check_operator(root, key) -> CheckResult:
+    """Return the preflight check of the person who acts."""
+    return identity.is_known(environment(root, key), partial(signers.load, root))("operator")
 
 
 @pytest.fixture
@@ -71,11 +87,9 @@ def register(tmp_path, key):
 @pytest.mark.usefixtures("outside")
 def test_a_person_is_the_name_beside_their_key(register, key):
     root = register("ann@example.com {both} {key}")
-    found = identity.find(root, ENV, chosen(key), make_target(), signers.load(root))
+    found = find(root, key)
     assert (found.name, found.title, found.workflow) == ("ann@example.com", "ann@example.com", {})
-    check = identity.is_known(root, ENV, chosen(key), make_target(), partial(signers.load, root))(
-        "operator"
-    )
+    check = check_operator(root, key)
     assert (check.is_ok, check.observed) == (True, "ann@example.com")
 
 
@@ -97,9 +111,7 @@ def test_a_person_is_the_name_beside_their_key(register, key):
 )
 def test_somebody_unknown_may_not_plan(register, key, line, observed, fix):
     root = register(line)
-    check = identity.is_known(root, ENV, chosen(key), make_target(), partial(signers.load, root))(
-        "operator"
-    )
+    check = check_operator(root, key)
     assert check.is_ok is False
     assert observed in check.observed
     assert fix in check.fix
@@ -110,9 +122,7 @@ def test_somebody_unknown_may_not_plan(register, key, line, observed, fix):
 @pytest.mark.usefixtures("outside")
 def test_no_key_at_all_is_said(register, tmp_path):
     root = register()
-    check = identity.is_known(
-        root, ENV, chosen(tmp_path / "none"), make_target(), partial(signers.load, root)
-    )("operator")
+    check = check_operator(root, tmp_path / "none")
     assert (check.is_ok, "ssh-keygen -t ed25519" in check.fix) == (False, True)
 
 
@@ -125,9 +135,7 @@ def test_a_public_key_alone_proves_nothing(register, key, tmp_path):
     for private in (None, "-----BEGIN OPENSSH PRIVATE KEY-----\n"):
         if private:
             own.write_text(private)
-        check = identity.is_known(
-            root, ENV, chosen(own), make_target(), partial(signers.load, root)
-        )("operator")
+        check = check_operator(root, own)
         assert check.is_ok is False
 
 
@@ -137,12 +145,10 @@ def test_a_rehearsal_takes_the_operator_s_own_key_or_the_sandbox_s_if_registered
 ):
     root = register("ann@example.com {both} {key}")
     sandbox = make_target("sandbox", DAYBOOK_SSH_KEY=str(key))
-    assert (
-        identity.find(root, ENV, chosen(tmp_path / "none"), sandbox, signers.load(root)).key == key
-    )
+    assert find(root, tmp_path / "none", sandbox).key == key
     monkeypatch.setenv("DAYBOOK_SSH_KEY", str(key))
     other = make_target("sandbox", DAYBOOK_SSH_KEY=str(tmp_path / "none"))
-    assert identity.find(root, ENV, chosen(tmp_path / "none"), other, signers.load(root)).key == key
+    assert find(root, tmp_path / "none", other).key == key
 
 
 def job(actor="ada", environment=ENV, attempt="1") -> RunJob:
@@ -213,7 +219,7 @@ def serve(world, monkeypatch):
 @pytest.mark.usefixtures("outside")
 def test_in_a_workflow_it_is_subject_and_actor_as_aws_confirms_them(register, key, serve):
     root = register("hello-workflows {both} {key}")
-    found = identity.find(root, ENV, chosen(key), serve(), signers.load(root))
+    found = find(root, key, serve())
     assert found.name == "hello-workflows"
     assert found.title == f"workflow {SUBJECT} by ada"
     assert found.workflow == {"role": ROLE, "subject": SUBJECT, "actor": "ada"}
@@ -246,7 +252,7 @@ def test_variables_make_no_workflow(register, key, serve, name):
         "http": "not GitHub's",
     }[name]
     with pytest.raises(PreflightFailed, match=expected):
-        identity.find(root, ENV, chosen(key), target, signers.load(root))
+        find(root, key, target)
 
 
 @pytest.mark.attack("F3", "a workflow that an app started, or somebody else's run that is re-run")
@@ -264,7 +270,7 @@ def test_a_workflow_has_a_person_who_started_it(register, key, serve, facts, exp
     root = register("hello-workflows {both} {key}")
     target = serve(serve.issuer.token(job(**facts), identity.AUDIENCE))
     with pytest.raises(PreflightFailed, match=expected):
-        identity.find(root, ENV, chosen(key), target, signers.load(root))
+        find(root, key, target)
 
 
 @pytest.mark.attack("F3", "a server of one's own that gives tokens")

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from daybook import infrastructure, settings
+from daybook.environment import Environment
 from daybook.errors import PreflightFailed
-from daybook.steps import infrastructure
-from daybook.terraform import Change, Outputs
+from daybook.plan import Change
+from daybook.target import Target
+from daybook.terraform import SavedPlan
 from daybook.terraform.plan import read_plan
 
 ROOT = Path(__file__).parents[2]
-STEP = SimpleNamespace(env="staging", settings=SimpleNamespace(app="hello"), root=ROOT, target=None)
-OWN = Change("aws_instance.host", "create", name="hello-staging-1", environment="staging")
+TARGET = Target("aws", "123456789012", "us-east-1", {})
+STAGING = Environment("staging", ROOT, settings.load(ROOT, "staging"), TARGET)
+OWN = Change("create", "aws_instance.host", name="hello-staging-1", environment="staging")
 
 
-def plan(*changes: Change) -> SimpleNamespace:
-    return SimpleNamespace(changes=changes)
+def plan(*changes: Change) -> SavedPlan:
+    return SavedPlan("Plan for staging", changes, {})
 
 
 def test_its_own_things_and_untagged_ones_pass():
-    record = Change("aws_route53_record.this", "create", name="staging.daybook.test")
-    renamed = Change("aws_vpc.this", "update", name="by hand", environment="staging")
-    its = plan(OWN, record, renamed)
-    assert infrastructure.require_its_own(STEP, its) is its
+    record = Change("create", "aws_route53_record.this", name="staging.daybook.test")
+    renamed = Change("update", "aws_vpc.this", name="by hand", environment="staging")
+    own = plan(OWN, record, renamed)
+    assert infrastructure.require_own(STAGING, own) is own
 
 
 @pytest.mark.parametrize(
     "stranger",
     [
-        Change("aws_vpc.this", "destroy", name="hello-production", environment="production"),
-        Change("aws_vpc.this", "update", name="hello-staging", environment="production"),
-        Change("aws_vpc.this", "create", name="other-staging", environment="staging"),
+        Change("destroy", "aws_vpc.this", name="hello-production", environment="production"),
+        Change("update", "aws_vpc.this", name="hello-staging", environment="production"),
+        Change("create", "aws_vpc.this", name="other-staging", environment="staging"),
     ],
 )
 def test_another_environments_things_are_refused_by_name(stranger):
     with pytest.raises(PreflightFailed, match=stranger.name) as caught:
-        infrastructure.require_its_own(STEP, plan(OWN, stranger))
+        infrastructure.require_own(STAGING, plan(OWN, stranger))
     assert caught.value.exit_code == 3
     assert stranger.address in str(caught.value)
 
@@ -66,18 +70,16 @@ def test_a_plan_knows_whose_things_are_by_what_exists(tmp_path):
     ("name", "environment"), [("hello-production-1", "staging"), ("hello-staging-1", "production")]
 )
 def test_hosts_of_another_environment_are_refused(monkeypatch, name, environment):
-    found = {"instances": [{"name": name}], "environment": environment}
-    shown = {key: {"value": value, "sensitive": False} for key, value in found.items()}
-    tool = SimpleNamespace(init=lambda _backend: None, outputs=lambda: Outputs(shown))
-    monkeypatch.setattr(infrastructure, "environment_terraform", lambda _step: tool)
-    monkeypatch.setattr(infrastructure, "backend", lambda _step: {})
-    with pytest.raises(PreflightFailed, match="not its own"):
-        infrastructure.outputs(STEP)
+    outputs = {"instances": [{"name": name}], "environment": environment}
+    shown = {key: {"value": value, "sensitive": False} for key, value in outputs.items()}
+    monkeypatch.setattr(Environment, "state", lambda _environment: json.dumps({"outputs": shown}))
+    with pytest.raises(PreflightFailed, match="belong to another environment"):
+        STAGING.outputs()
 
 
 @pytest.mark.parametrize("folder", ["account", "environment"])
 def test_the_locked_provider_is_one_that_works(folder):
-    check = infrastructure.provider_is_locked(STEP, folder)("AWS provider")
+    check = infrastructure.provider_is_locked(ROOT, folder)("AWS provider")
     assert check.is_ok
     assert check.observed.startswith("5.")
 
@@ -87,8 +89,7 @@ def test_another_provider_is_refused(tmp_path, version):
     folder = tmp_path / "terraform/environment"
     folder.mkdir(parents=True)
     (folder / ".terraform.lock.hcl").write_text(f'provider "aws" {{\n  version = "{version}"\n}}\n')
-    step = SimpleNamespace(root=tmp_path)
-    check = infrastructure.provider_is_locked(step, "environment")("AWS provider")
+    check = infrastructure.provider_is_locked(tmp_path, "environment")("AWS provider")
     assert (check.is_ok, check.observed) == (False, version)
 
 
@@ -98,5 +99,5 @@ def test_what_aws_itself_names_is_known_by_its_tag(tmp_path):
     address = "aws_default_security_group.this"
     resource = {"address": address, "type": "aws_default_security_group", "change": change}
     (tmp_path / "plan").touch()
-    its = read_plan({"resource_changes": [resource]}, tmp_path / "plan", "staging", {})
-    assert infrastructure.require_its_own(STEP, its) is its
+    own = read_plan({"resource_changes": [resource]}, tmp_path / "plan", "staging", {})
+    assert infrastructure.require_own(STAGING, own) is own

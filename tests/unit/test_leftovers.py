@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import boto3
 import pytest
 from moto import mock_aws
 
-from daybook.aws import owned
+from daybook import settings
+from daybook.environment import Environment
+from daybook.resources import owned
 from daybook.target import Target
 
 POLICY = '{"Version": "2012-10-17", "Statement": []}'
-ZONE, NAMES = "daybook.test", ["staging.daybook.test"]
+ROOT = Path(__file__).parents[2]
+ZONE = "daybook.test"
 
 
 @pytest.fixture
@@ -22,8 +27,12 @@ def here(monkeypatch):
         yield Target("sandbox", "123456789012", "us-east-1", {})
 
 
+def environment(here, name: str = "staging") -> Environment:
+    return Environment(name, ROOT, settings.load(ROOT, name), here)
+
+
 def found(here) -> list[str]:
-    return owned.owned_resources(here, "hello", "staging", ZONE, NAMES)
+    return [str(resource) for resource in owned.owned_resources(environment(here))]
 
 
 def tags(env: str) -> list[dict[str, str]]:
@@ -85,9 +94,9 @@ def test_every_rule_of_the_groups_is_told(here):
     ec2.authorize_security_group_ingress(
         GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
     )
-    said = {rule.says for rule in owned.rules(here, "hello", "staging")}
+    said = {rule.says for rule in owned.rules(environment(here))}
     assert "ingress tcp 22-22 from 0.0.0.0/0" in said
-    assert list(owned.rules(here, "hello", "production")) == []
+    assert list(owned.rules(environment(here, "production"))) == []
 
 
 def test_alarms_topics_and_logs_are_left_by_their_names(here):

@@ -39,7 +39,7 @@ BEN = replace(ANN, run="20261123T184501Z-configure-bbbbbb", step="configure", op
 LEFT = object_lock.StateLockRequest("lock-1", "before", {"boot": "x"})
 CHILD = """
 import sys, threading, boto3
-from daybook.gates.lock import Holder, Lock
+from daybook.lock.object_lock import Holder, Lock
 s3 = boto3.client("s3", endpoint_url=sys.argv[1])
 held = Lock(s3, sys.argv[2], "staging")
 held.acquire(Holder(run="dead", term_s=3.0))

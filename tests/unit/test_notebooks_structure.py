@@ -12,13 +12,13 @@ from papermill.iorw import load_notebook_node
 from papermill.translators import PythonTranslator
 
 from daybook import steps
-from daybook.steps.read_only import ReadOnlyStep
+from daybook.steps.base import ReadOnlyStep
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("runbooks/*.ipynb")])
 TAGS = ["parameters", "preflight", "plan", "approve", "apply", "verify", "record"]
 LOOKING = [tag for tag in TAGS if tag not in ("approve", "apply")]
-"""The cells of a runbook that changes nothing: its step is a Survey."""
+"""The cells of a runbook that changes nothing: its step is a ReadOnlyStep."""
 MODELS = {"bootstrap", "provision", "configure", "first-deploy", "teardown"}
 FORBIDDEN = (
     (ast.FunctionDef, "def"),
@@ -64,11 +64,11 @@ def test_is_a_valid_notebook_with_stable_ids_and_no_outputs(path, notebook):
 
 def test_code_cells_have_one_tag_each_in_the_order_of_the_grammar(path, notebook):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    tags = LOOKING if is_survey(path.stem) else TAGS
+    tags = LOOKING if is_read_only(path.stem) else TAGS
     assert [cell.metadata.get("tags") for cell in cells] == [[tag] for tag in tags]
 
 
-def is_survey(name: str) -> bool:
+def is_read_only(name: str) -> bool:
     """Tell whether a notebook's step only looks, by the step's class and not by the notebook."""
     classes = (getattr(steps, each) for each in steps.__all__)
     return next(issubclass(each, ReadOnlyStep) for each in classes if each.name == name)

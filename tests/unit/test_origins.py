@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from daybook import settings
-from daybook.settings import sources
+from daybook import settings, settings_sources
+from daybook.environment import Environment
 from daybook.target import resolve
 
 TEXT = """\
@@ -36,7 +36,8 @@ def root(tmp_path):
 def found(root, environ, *, rehearse=False):
     chosen = settings.load(root, "staging")
     target = resolve(chosen, root, rehearse=rehearse, environ=environ)
-    return {each.key: each for each in sources.resolve(root, "staging", chosen, target)}
+    environment = Environment("staging", root, chosen, target)
+    return {each.key: each for each in settings_sources.resolve(environment)}
 
 
 def test_every_setting_is_there_once_with_its_origin(root):

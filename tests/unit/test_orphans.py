@@ -6,7 +6,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from daybook.aws import orphans
+from daybook.environment import Environment
+from daybook.resources import orphans
+from daybook.resources.owned import Resource
 from daybook.settings import Settings
 from daybook.target import Target
 
@@ -24,12 +26,13 @@ OURS = {"app": "hello", "environment": "staging", "managed_by": "daybook"}
 
 
 @pytest.fixture
-def here(monkeypatch):
+def environment(monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     with mock_aws():
-        yield Target("sandbox", "123456789012", "us-east-1", {})
+        target = Target("sandbox", "123456789012", "us-east-1", {})
+        yield Environment("staging", tmp_path, SETTINGS, target)
 
 
 def tags(**changes: str) -> list[dict[str, str]]:
@@ -40,13 +43,13 @@ def tagged(kind: str, **changes: str) -> dict:
     return {"TagSpecifications": [{"ResourceType": kind, "Tags": tags(**changes)}]}
 
 
-def find(here, state: str = "") -> list[str]:
-    return orphans.find(here, SETTINGS, "staging", state)
+def find(environment, state: str = "") -> list[str]:
+    return [str(each) for each in orphans.find(environment, state)]
 
 
-def remove_all(here) -> None:
-    for thing in find(here):
-        orphans.remove(here, SETTINGS, thing)
+def remove_all(environment) -> None:
+    for resource in find(environment):
+        orphans.remove(environment, Resource.parse(resource))
 
 
 @pytest.fixture
@@ -73,10 +76,10 @@ def network() -> dict[str, str]:
     return ids
 
 
-def test_a_network_is_found_in_the_order_of_its_removal_and_removed(here, network):
-    assert find(here) == [f"{kind} {id}" for kind, id in network.items()]
-    remove_all(here)
-    assert find(here) == []
+def test_a_network_is_found_in_the_order_of_its_removal_and_removed(environment, network):
+    assert find(environment) == [f"{kind} {id}" for kind, id in network.items()]
+    remove_all(environment)
+    assert find(environment) == []
 
 
 @pytest.fixture
@@ -105,48 +108,48 @@ def parts(network) -> dict[str, str]:
 
 
 @pytest.mark.attack("F5", "what AWS refuses to make twice was made by an apply that was killed")
-def test_what_is_inside_of_what_the_state_knows_is_an_orphan_of_its_own(here, network, parts):
+def test_what_is_inside_of_what_the_state_knows_is_an_orphan_of_its_own(environment, network, parts):
     state = ", ".join(f'"{id}"' for id in network.values())
-    assert find(here, state) == [f"{kind} {id}" for kind, id in parts.items()]
-    for thing in find(here, state):
-        orphans.remove(here, SETTINGS, thing)
-    assert find(here, state) == []
-    assert find(here, state + ", ".join(f'"{id}"' for id in parts.values())) == []
+    assert find(environment, state) == [f"{kind} {id}" for kind, id in parts.items()]
+    for resource in find(environment, state):
+        orphans.remove(environment, Resource.parse(resource))
+    assert find(environment, state) == []
+    assert find(environment, state + ", ".join(f'"{id}"' for id in parts.values())) == []
 
 
-def test_a_rule_that_terraform_did_not_make_stays(here, network, parts):
+def test_a_rule_that_terraform_did_not_make_stays(environment, network, parts):
     way = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
     boto3.client("ec2").authorize_security_group_ingress(
         GroupId=network["security group"],
         IpPermissions=[{**way, "IpRanges": [{"CidrIp": "192.0.2.1/32"}]}],
     )
-    assert find(here, ", ".join(f'"{id}"' for id in {**network, **parts}.values())) == []
+    assert find(environment, ", ".join(f'"{id}"' for id in {**network, **parts}.values())) == []
 
 
-def test_a_log_group_is_found_by_its_name_and_tag(here):
+def test_a_log_group_is_found_by_its_name_and_tag(environment):
     logs = boto3.client("logs")
     logs.create_log_group(logGroupName="hello-staging-flow", tags=OURS)
     logs.create_log_group(logGroupName="hello-staging-other")
-    assert find(here) == ["log group hello-staging-flow"]
-    remove_all(here)
+    assert find(environment) == ["log group hello-staging-flow"]
+    remove_all(environment)
     assert [each["logGroupName"] for each in logs.describe_log_groups()["logGroups"]] == [
         "hello-staging-other"
     ]
 
 
-def test_what_the_state_knows_is_no_orphan(here, network):
+def test_what_the_state_knows_is_no_orphan(environment, network):
     state = f'{{"id": "{network["VPC"]}"}}'
-    assert f"VPC {network['VPC']}" not in find(here, state)
-    assert f"subnet {network['subnet']}" in find(here, state)
+    assert f"VPC {network['VPC']}" not in find(environment, state)
+    assert f"subnet {network['subnet']}" in find(environment, state)
 
 
-def test_what_terraform_did_not_tag_is_not_ours_to_remove(here):
+def test_what_terraform_did_not_tag_is_not_ours_to_remove(environment):
     vpc = boto3.client("ec2").create_vpc(CidrBlock="10.20.0.0/16", **tagged("vpc", managed_by="me"))
-    assert find(here) == []
-    assert orphans.unmanaged(here, SETTINGS, "staging", "") == [f"VPC {vpc['Vpc']['VpcId']}"]
+    assert find(environment) == []
+    assert orphans.unmanaged(environment, "") == [Resource("VPC", vpc["Vpc"]["VpcId"])]
 
 
-def test_an_instance_goes_with_its_volume(here):
+def test_an_instance_goes_with_its_volume(environment):
     ec2 = boto3.client("ec2")
     marks = [{"ResourceType": kind, "Tags": tags()} for kind in ("instance", "volume")]
     made = ec2.run_instances(
@@ -154,23 +157,23 @@ def test_an_instance_goes_with_its_volume(here):
     )
     instance = made["Instances"][0]["InstanceId"]
     ec2.modify_instance_attribute(InstanceId=instance, DisableApiTermination={"Value": True})
-    assert find(here) == [f"instance {instance}"]
-    assert find(here, f'"{instance}"') == []
-    remove_all(here)
-    assert orphans.unmanaged(here, SETTINGS, "staging", "") == []
+    assert find(environment) == [f"instance {instance}"]
+    assert find(environment, f'"{instance}"') == []
+    remove_all(environment)
+    assert orphans.unmanaged(environment, "") == []
 
 
-def test_an_address_is_known_by_its_allocation_too(here):
+def test_an_address_is_known_by_its_allocation_too(environment):
     ec2 = boto3.client("ec2")
     made = ec2.allocate_address(Domain="vpc", **tagged("elastic-ip"))
-    assert find(here) == [f"Elastic IP {made['PublicIp']}"]
-    assert find(here, f'"{made["AllocationId"]}"') == []
-    remove_all(here)
+    assert find(environment) == [f"Elastic IP {made['PublicIp']}"]
+    assert find(environment, f'"{made["AllocationId"]}"') == []
+    remove_all(environment)
     assert ec2.describe_addresses()["Addresses"] == []
 
 
 @pytest.mark.parametrize(("is_ours", "found"), [(True, 1), (False, 0)])
-def test_a_record_is_ours_when_it_leads_to_our_address(here, is_ours, found):
+def test_a_record_is_ours_when_it_leads_to_our_address(environment, is_ours, found):
     ec2, route53 = boto3.client("ec2"), boto3.client("route53")
     address = ec2.allocate_address(Domain="vpc", **tagged("elastic-ip"))["PublicIp"]
     zone = route53.create_hosted_zone(Name="daybook.test", CallerReference="1")["HostedZone"]["Id"]
@@ -178,25 +181,25 @@ def test_a_record_is_ours_when_it_leads_to_our_address(here, is_ours, found):
     record["ResourceRecords"] = [{"Value": address if is_ours else "192.0.2.1"}]
     change = {"Action": "CREATE", "ResourceRecordSet": record}
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": [change]})
-    named = [each for each in find(here) if each == "A record staging.daybook.test"]
+    named = [each for each in find(environment) if each == "A record staging.daybook.test"]
     assert len(named) == found
-    assert find(here, '"Z_staging.daybook.test_A"') == [f"Elastic IP {address}"]
-    remove_all(here)
-    assert find(here) == []
+    assert find(environment, '"Z_staging.daybook.test_A"') == [f"Elastic IP {address}"]
+    remove_all(environment)
+    assert find(environment) == []
 
 
-def test_roles_and_profiles_go_with_what_is_on_them(here):
+def test_roles_and_profiles_go_with_what_is_on_them(environment):
     iam = boto3.client("iam")
     name = "hello-staging-host"
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=POLICY, Tags=tags())
     iam.put_role_policy(RoleName=name, PolicyName="pull", PolicyDocument=POLICY)
     iam.create_instance_profile(InstanceProfileName=name, Tags=tags())
     iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
-    assert find(here) == [f"instance profile {name}", f"role {name}"]
-    remove_all(here)
-    assert find(here) == []
+    assert find(environment) == [f"instance profile {name}", f"role {name}"]
+    remove_all(environment)
+    assert find(environment) == []
 
 
-def test_what_is_gone_already_is_no_error(here):
-    orphans.remove(here, SETTINGS, "VPC vpc-0123456789abcdef0")
-    orphans.remove(here, SETTINGS, "role hello-staging-host")
+def test_what_is_gone_already_is_no_error(environment):
+    orphans.remove(environment, Resource("VPC", "vpc-0123456789abcdef0"))
+    orphans.remove(environment, Resource("role", "hello-staging-host"))

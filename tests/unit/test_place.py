@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from daybook import aws, checks, preconditions, reviews
+from daybook.environment import Environment
 from daybook.settings import Freeze, load
 from daybook.target import Target
 
@@ -37,9 +38,9 @@ def root(tmp_path):
     return tmp_path
 
 
-def write(root, env: str, **changes):
+def write(root, env: str, target: Target = TARGET, **changes) -> Environment:
     (root / "environments" / f"{env}.yml").write_text(yaml.safe_dump(SETTINGS | changes))
-    return load(root, env)
+    return Environment(env, root, load(root, env), target)
 
 
 def git(root, *args: str) -> None:
@@ -62,14 +63,14 @@ def checkout(root):
 
 def test_environments_of_an_account_agree_about_github(root):
     ours = {"repository": "ann/shop", "branch": "main"}
-    chosen = write(root, "staging", github=ours)
+    staging = write(root, "staging", github=ours)
     write(root, "production", github=ours | {"branch": "release"})
-    assert preconditions.branches(root, "staging", chosen) == ["main", "release"]
+    assert preconditions.branches(staging) == ["main", "release"]
     write(root, "elsewhere", account="210987654321")
-    agreed = preconditions.github_is_agreed(root, "staging", chosen)
-    assert (agreed("github").is_ok, agreed("github").observed) == (True, "ann/shop")
+    check = preconditions.github_is_agreed(write(root, "staging", github=ours))("github")
+    assert (check.is_ok, check.observed) == (True, "ann/shop")
     write(root, "production")
-    check = agreed("github")
+    check = preconditions.github_is_agreed(write(root, "staging", github=ours))("github")
     assert (check.is_ok, check.observed) == (False, "production has nobody")
 
 
@@ -96,28 +97,28 @@ def test_a_state_that_is_not_there_yet_is_in_no_wrong_region():
 
 
 def test_names_and_network_of_its_own(root):
-    chosen = write(root, "staging")
+    staging = write(root, "staging")
     write(root, "production", names=["daybook.test"], cidr="10.30.0.0/16")
-    assert preconditions.names_are_its_own(root, "staging", chosen)("names").is_ok
+    assert preconditions.names_are_its_own(staging)("names").is_ok
 
 
 @pytest.mark.attack("F12", "another environment's broken settings")
 @pytest.mark.parametrize("text", ["app: [", "a: &r [*r]", "[" * 1_000, "since: 2026-02-30"])
 def test_a_neighbour_whose_settings_are_broken_is_a_warning(root, text):
     """For a rollback of production it must not matter that staging's file has a mistake."""
-    chosen = write(root, "staging")
+    staging = write(root, "staging")
     (root / "environments/broken.yml").write_text(text)
-    check = preconditions.names_are_its_own(root, "staging", chosen)("names")
+    check = preconditions.names_are_its_own(staging)("names")
     assert check.is_ok
     assert "not compared with 'broken': see daybook env check" in check.observed
-    agreed = preconditions.github_is_agreed(root, "staging", chosen)("github")
+    agreed = preconditions.github_is_agreed(staging)("github")
     assert (agreed.is_ok, agreed.observed) == (False, "broken's settings cannot be used")
 
 
 def test_names_and_network_of_another(root):
-    chosen = write(root, "staging")
+    staging = write(root, "staging")
     write(root, "production", cidr="10.20.128.0/17")
-    check = preconditions.names_are_its_own(root, "staging", chosen)("names")
+    check = preconditions.names_are_its_own(staging)("names")
     assert not check.is_ok
     assert "staging.daybook.test is production's" in check.observed
     assert "10.20.0.0/16 overlaps production's 10.20.128.0/17" in check.observed
@@ -170,7 +171,7 @@ def test_the_disk(root, monkeypatch, free_gib, is_ok):
 
 @pytest.mark.parametrize(("minutes", "is_ok"), [(-1, True), (0, False), (59, False), (60, True)])
 def test_a_freeze_window(root, minutes, is_ok):
-    chosen = write(root, "staging").model_copy(update={"freezes": (FREEZE,)})
+    chosen = write(root, "staging").settings.model_copy(update={"freezes": (FREEZE,)})
     moment = NOON + timedelta(minutes=minutes)
     check = preconditions.no_freeze(chosen, override="", now=moment)("freeze")
     assert check.is_ok is is_ok
@@ -181,7 +182,7 @@ def test_a_freeze_window(root, minutes, is_ok):
 
 @pytest.mark.parametrize(("reason", "is_ok"), [("the shop is down", True), ("  ", False)])
 def test_a_freeze_is_overridden_with_a_reason_alone(root, reason, is_ok):
-    chosen = write(root, "staging").model_copy(update={"freezes": (FREEZE,)})
+    chosen = write(root, "staging").settings.model_copy(update={"freezes": (FREEZE,)})
     check = preconditions.no_freeze(chosen, override=reason, now=NOON)("freeze")
     assert check.is_ok is is_ok
     assert ("overridden: the shop is down" in check.observed) is is_ok
@@ -192,14 +193,14 @@ def test_all_that_is_wrong_is_told_at_once(checkout, monkeypatch):
     since = datetime.now(UTC) - timedelta(hours=1)
     freeze = {"since": since.isoformat(), "until": "2999-01-01T00:00:00Z", "reason": "moving house"}
     write(checkout, "production")
-    chosen = write(checkout, "staging", git="clean", freezes=[freeze])
     usage = SimpleNamespace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
     down = Target("sandbox", "123456789012", "us-east-1", {}, is_up=False)
-    asked = preconditions.here(checkout, "staging", chosen, down, override_freeze="")
-    review = reviews.Review(checkout, "staging", chosen, down)
+    staging = write(checkout, "staging", down, git="clean", freezes=[freeze])
     answers = checks.run_checks(
-        down, asked, preconditions.there(chosen, down, review, override_git="")
+        down,
+        preconditions.local_checks(staging, override_freeze=""),
+        preconditions.target_checks(staging, reviews.Review(staging), override_git=""),
     )
     failed = {check.name for check in answers.failed}
     assert failed == {"region", "names", "git", "disk", "freeze", "target"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from daybook.aws import instances
 from daybook.errors import SettingsError
-from daybook.steps.retirement import Retirement
+from daybook.resources import instances
+from daybook.resources.snapshots import FinalSnapshots
 from daybook.target import Target
 
 TARGET = Target("sandbox", "123456789012", "us-east-1", {})
@@ -19,8 +19,8 @@ def host(**changes) -> instances.Instance:
     return instances.Instance(**{**vars(HOST), **changes})
 
 
-def actions(retirement: Retirement) -> list[str]:
-    return [f"{task.action} {task.address.partition(',')[0]}" for task in retirement.tasks()]
+def actions(snapshots: FinalSnapshots) -> list[str]:
+    return [f"{each.action} {each.address.partition(',')[0]}" for each in snapshots.changes()]
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ def actions(retirement: Retirement) -> list[str]:
         ),
     ],
 )
-def test_each_task_and_what_becomes_of_each_disk_is_told(found, skipped, expected):
-    assert actions(Retirement((found,), frozenset(skipped))) == expected
+def test_each_change_and_what_becomes_of_each_disk_is_told(found, skipped, expected):
+    assert actions(FinalSnapshots((found,), frozenset(skipped))) == expected
 
 
 def test_what_is_skipped_must_be_there():
-    Retirement((HOST,), frozenset({"vol-1", "web-1", "i-1", "all"})).require_names()
+    FinalSnapshots((HOST,), frozenset({"vol-1", "web-1", "i-1", "all"})).require_names()
     with pytest.raises(SettingsError, match="vol-9") as caught:
-        Retirement((HOST,), frozenset({"vol-1", "vol-9"})).require_names()
+        FinalSnapshots((HOST,), frozenset({"vol-1", "vol-9"})).require_names()
     assert "web-1" in caught.value.expected
 
 
@@ -63,8 +63,8 @@ def test_it_is_carried_out_in_this_order(monkeypatch):
     monkeypatch.setattr(instances, "snapshot", lambda *args: f"snap of {args[2].id}")
     monkeypatch.setattr(instances, "wait", lambda _target, made: done.append(made))
     said: list[str] = []
-    retirement = Retirement((host(is_protected=True),), frozenset({"vol-2"}))
-    retirement.carry_out(TARGET, {}, lambda what, detail: said.append(f"{what} {detail}"))
+    snapshots = FinalSnapshots((host(is_protected=True),), frozenset({"vol-2"}))
+    snapshots.carry_out(TARGET, {}, lambda what, detail: said.append(f"{what} {detail}"))
     assert done == ["lift i-1", "stop ['i-1']", ["snap of vol-1"]]
     assert said == [
         "lifted termination protection of web-1",

@@ -12,8 +12,9 @@ import yaml
 from moto import mock_aws
 
 from daybook import preconditions, reviews, ui
-from daybook.approval import gate
+from daybook.environment import Environment
 from daybook.errors import ApprovalNeeded, PreflightFailed, SettingsError
+from daybook.plan import Change, Plan
 from daybook.record import provenance, signing
 from daybook.settings import load
 from daybook.steps.base import Step
@@ -76,11 +77,11 @@ class Project:
     def review(
         self, *, is_account: bool = False, env: str = "staging", override: str = ""
     ) -> reviews.Review:
-        chosen = load(self.root, env)
         target = Target("sandbox", "123456789012", "us-east-1", REGION)
+        environment = Environment(env, self.root, load(self.root, env), target)
         code = self.root / "lib/daybook"
         is_overridden = bool(override.strip())
-        return reviews.Review(self.root, env, chosen, target, is_account, code, is_overridden)
+        return reviews.Review(environment, is_account, code, is_overridden)
 
     def check(self, *, override: str = "", **options):
         review = self.review(override=override, **options)
@@ -167,8 +168,7 @@ def test_an_override_lets_no_file_differ_from_the_commit(project):
 
 @pytest.mark.attack("F4", "Daybook of another folder than the reviewed one")
 def test_the_code_that_runs_is_the_codes_that_was_reviewed(project, tmp_path):
-    review = project.review()
-    other = reviews.Review(project.root, "staging", review.settings, review.target, False, tmp_path)
+    other = reviews.Review(project.review().environment, code=tmp_path)
     with pytest.raises(PreflightFailed, match="own code"):
         other.require_same_files()
 
@@ -366,7 +366,7 @@ def test_the_reviewed_repository_of_the_settings(project, monkeypatch, changes, 
     assert reviews.remote(chosen, Target("aws", "1", "us-east-1", environ)) == expected
 
 
-class Change(Step):
+class Migrate(Step):
     """A step that would change something."""
 
     name = "provision"
@@ -374,7 +374,7 @@ class Change(Step):
     lock_name = None
 
     def make_plan(self):
-        return gate.Proposal("Change", (gate.Task("destroy", "db", "all of it"),), {})
+        return Plan("Change", (Change("destroy", "db", "all of it"),), {})
 
     def apply_plan(self, _plan):
         pytest.fail("it was applied by one person")
@@ -397,8 +397,8 @@ def test_the_gate_asks_for_a_second_person_all_the_same(project, monkeypatch, ke
     monkeypatch.setenv("DAYBOOK_SSH_KEY", str(key))
     monkeypatch.setattr(provenance, "versions", lambda _root: {})
     monkeypatch.setattr(reviews.Review, "require_same_files", lambda _review: None)
-    monkeypatch.setattr(Change, "preflight", lambda self: self.run.phase("preflight"))
-    step = Change("staging", override_git="GitHub is down")
+    monkeypatch.setattr(Migrate, "preflight", lambda self: self.run.phase("preflight"))
+    step = Migrate("staging", override_git="GitHub is down")
     try:
         with step.preflight():
             pass

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from daybook.environment import Environment
 from daybook.errors import ApplyFailed, ApprovalNeeded, SettingsError
 from daybook.record import seal
 from daybook.run import RUN_ID, Run, new_id
@@ -17,16 +18,17 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def begin(tmp_path, monkeypatch):
+def begin(tmp_path):
     """Return what begins a run in a project without a sandbox."""
     shutil.copytree(CHECKOUT / "environments", tmp_path / "environments")
-    monkeypatch.setenv("DAYBOOK_ROOT", str(tmp_path))
     started = []
 
     def call(**parameters) -> Run:
-        options = {"rehearse": False, "parameters": {"approve": "", **parameters}}
-        started.append(Run("provision", "staging", **options))
-        return started[-1]
+        environment = Environment.load(tmp_path, "staging")
+        given, defaults = {"approve": "", **parameters}, {"approve": "", "reason": ""}
+        run = Run.begin("provision", environment, parameters=given, defaults=defaults)
+        started.append(run)
+        return run
 
     yield call
     for run in started:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from daybook import checks, secrets
+from daybook.environment import Environment
 from daybook.errors import CommandFailed, SettingsError
 from daybook.settings import Settings
 from daybook.target import Target
@@ -24,10 +27,14 @@ SETTINGS = {
 }
 
 
+def environment(name: str = "staging", **changes: object) -> Environment:
+    return Environment(name, Path(), Settings(**SETTINGS | changes), TARGET)
+
+
 @pytest.fixture
 def store():
     with mock_aws():
-        yield secrets.Store(TARGET, "hello", "staging")
+        yield secrets.Store(environment())
 
 
 @pytest.fixture
@@ -67,7 +74,7 @@ def test_a_version_is_retired_by_itself(store):
 
 def test_another_environments_secrets_are_not_seen(store):
     for env in ("staging2", "stagin"):
-        secrets.Store(TARGET, "hello", env).put("TOKEN", "s3cret", "")
+        secrets.Store(environment(env)).put("TOKEN", "s3cret", "")
     assert (store.current(), store.values()) == ({}, {})
 
 
@@ -133,8 +140,7 @@ def test_each_missing_and_each_undeclared_secret_stops_by_name(store, name):
         declared["MISSING"] = "what nobody has set"
     if name in ("EXTRA", "both"):
         store.put("EXTRA", "s3cret", "")
-    chosen = Settings(**SETTINGS, secrets=declared)
-    answer = checks.secrets_are_set(TARGET, "staging", chosen)("secrets")
+    answer = checks.secrets_are_set(environment(secrets=declared))("secrets")
     assert answer.is_ok is (name == "fine")
     assert ("MISSING has no value" in answer.observed) is (name in ("MISSING", "both"))
     assert ("EXTRA is not declared" in answer.observed) is (name in ("EXTRA", "both"))
@@ -142,8 +148,9 @@ def test_each_missing_and_each_undeclared_secret_stops_by_name(store, name):
 
 
 def test_the_fix_of_a_rehearsal_leads_to_the_rehearsal(store):
-    real = SETTINGS | {"account": "210987654321", "secrets": {"TOKEN": "lets the shop mail"}}
-    answer = checks.secrets_are_set(TARGET, "staging", Settings(**real))("secrets")
+    declared = {"TOKEN": "lets the shop mail"}
+    rehearsal = environment(account="210987654321", secrets=declared)
+    answer = checks.secrets_are_set(rehearsal)("secrets")
     assert answer.fix == "daybook secrets set TOKEN -e staging --rehearse"
 
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import ClientError
 
 from daybook import aws, probe
-from daybook.aws import instances
+from daybook.environment import Environment
 from daybook.errors import ApplyFailed, VerifyFailed
+from daybook.plan import Change
+from daybook.resources import instances
+from daybook.settings import Settings
 from daybook.steps.provision import Provision
-from daybook.terraform import Change
+from daybook.target import Target
+from daybook.terraform import SavedPlan
 
+SETTINGS = Settings(
+    app="hello",
+    account="sandbox",
+    zone="daybook.test",
+    names=("staging.daybook.test",),
+    cidr="10.20.0.0/16",
+    operators=(),
+)
 REASON = "Client.UserInitiatedShutdown: User initiated shutdown"
 
 
@@ -23,19 +36,19 @@ def host(number: int, state: str) -> instances.Instance:
 @pytest.fixture
 def step(monkeypatch):
     hosts = [host(1, "running"), host(2, "stopped"), host(3, "stopping"), host(4, "stopped")]
-    monkeypatch.setattr(instances, "hosts", lambda *_: hosts)
+    monkeypatch.setattr(instances, "instances_of", lambda _environment: hosts)
     known = ' "i-1" "i-2" "i-3" '
     monkeypatch.setattr(aws, "state_text", lambda *_: known)
     step = object.__new__(Provision)
-    step.env, step.target = "staging", None
-    step.settings = SimpleNamespace(app="hello")
-    step.turn = SimpleNamespace(require=lambda: None)
-    step._state = lambda: ("bucket", "key")
+    target = Target("sandbox", "123456789012", "us-east-1", {})
+    step._environment = Environment("staging", Path(), SETTINGS, target)
+    step.run = SimpleNamespace(environment=step._environment)
+    step.lock = SimpleNamespace(verify_held=lambda: None)
     return step
 
 
-def plan(*changes: Change) -> SimpleNamespace:
-    return SimpleNamespace(changes=changes)
+def plan(*changes: Change) -> SavedPlan:
+    return SavedPlan("Plan for staging", changes, {})
 
 
 def test_stopped_hosts_of_the_state_are_started_and_no_others(step):
@@ -44,9 +57,9 @@ def test_stopped_hosts_of_the_state_are_started_and_no_others(step):
 
 @pytest.mark.parametrize("action", ["destroy", "replace"])
 def test_a_host_that_the_plan_ends_is_not_started_before(step, action):
-    losing = Change('aws_instance.host["2"]', action, name="hello-staging-2")
+    losing = Change(action, 'aws_instance.host["2"]', name="hello-staging-2")
     assert [each.id for each in step._stopped_hosts(plan(losing))] == ["i-3"]
-    other = Change('aws_eip.host["2"]', action, name="hello-staging-2")
+    other = Change(action, 'aws_eip.host["2"]', name="hello-staging-2")
     assert [each.id for each in step._stopped_hosts(plan(other))] == ["i-2", "i-3"]
 
 

@@ -5,21 +5,31 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
 
 import pytest
 
 from daybook import ui
+from daybook.environment import Environment
 from daybook.errors import ApplyFailed, Interrupted, PreflightFailed, VerifyFailed
 from daybook.hosts.client import Release, Status
 from daybook.hosts.states import HostState
+from daybook.settings import Settings
 from daybook.steps import rollback
-from daybook.steps.deploy import ImageRef, proposal
 from daybook.steps.first_deploy import FirstDeploy
-from daybook.steps.releasing import HostChange, ReleaseStep
+from daybook.steps.release_step import HostChange, ImageRef, ReleaseStep
+from daybook.target import Target
 
 ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")
 SETTINGS = "sha256:aa"
+OF_STAGING = Settings(
+    app="hello",
+    account="sandbox",
+    zone="shop.test",
+    names=("shop.test",),
+    cidr="10.20.0.0/16",
+    operators=(),
+)
+TARGET = Target("sandbox", "123456789012", "us-east-1", {})
 OLD = Release("20261123T100000Z-1", f"r@{ONE}", "1", "replaced", run="r1", secrets={"KEY": 1})
 NEW = Release("20261123T110000Z-2", f"r@{TWO}", "2", "serving", run="r2", secrets={"KEY": 2})
 FAILED = ApplyFailed("web-2: it is not healthy", changed="web-2: 1 serves.")
@@ -59,20 +69,15 @@ def serving(host, *releases: Release, settings: str = SETTINGS, healthy: bool = 
 @pytest.fixture
 def step():
     """Return a step that looks at nothing real."""
-    target = SimpleNamespace(account="1", region="us-east-1", name="sandbox")
     it = object.__new__(Step)
-    it.env, it.target, it._released = "staging", target, {}
-    it.settings = SimpleNamespace(app="hello")
-    it.run = SimpleNamespace(title="deploy staging", id="r3", root=Path(), write=lambda *a, **k: 0)
+    it._environment = Environment("staging", Path(), OF_STAGING, TARGET)
+    it.run = SimpleNamespace(title="deploy staging", id="r3", environment=it._environment)
+    it.run.changed = lambda **_facts: None
     return it
 
 
 class Step(ReleaseStep):
     name, next = "deploy", ""
-    pinned_now: ClassVar = {"KEY": 2}
-
-    def pinned(self):
-        return dict(self.pinned_now)
 
     def by(self):
         return "Ann"
@@ -82,13 +87,13 @@ class Step(ReleaseStep):
     def apply_plan(self, plan): ...
 
 
-def plan(step, *found: HostState, digest: str = TWO):
-    return proposal(step, ImageRef(digest, "2", "a tag"), found)
+def plan(step, *found: HostState, digest: str = TWO, secret: int = 2):
+    return step.plan_release(ImageRef(digest, "2", "a tag"), found, {"KEY": secret})
 
 
 def test_a_host_that_serves_all_of_it_is_left_alone(step):
     both = serving(Host("web-1"), OLD, NEW), serving(Host("web-2"), replace(OLD, result="serving"))
-    assert [task.address for task in plan(step, *both).changes] == ["web-2"]
+    assert [change.address for change in plan(step, *both).changes] == ["web-2"]
     assert plan(step, both[0]).is_empty
 
 
@@ -105,7 +110,7 @@ def test_a_host_that_serves_all_of_it_is_left_alone(step):
 )
 def test_whatever_differs_is_released_and_said(step, found):
     made = plan(step, found)
-    assert [task.action for task in made.changes] == ["release"]
+    assert [change.action for change in made.changes] == ["release"]
     assert bool(made.differences) is found.status.healthy
 
 
@@ -115,9 +120,8 @@ def test_the_digest_covers_image_secrets_settings_and_what_serves(step):
         plan(step, serving(Host("web-1"), OLD), digest=ONE),
         plan(step, serving(Host("web-1"), OLD, settings="sha256:bb")),
         plan(step, serving(Host("web-1"), replace(OLD, result="serving"))),
+        plan(step, serving(Host("web-1"), OLD), secret=3),
     ]
-    step.pinned_now = {"KEY": 3}
-    others.append(plan(step, serving(Host("web-1"), OLD)))
     assert len({first, *(each.digest for each in others)}) == 5
 
 
@@ -136,7 +140,7 @@ def test_at_the_first_failure_the_hosts_before_it_are_brought_back(step):
         for host in hosts
     ]
     with pytest.raises(ApplyFailed) as caught:
-        step.roll(changes)
+        step.roll_out(changes)
     assert [host.did for host in hosts] == [["new", OLD.id], ["new"], []]
     assert caught.value.changed == "web-2: 1 serves. web-1 is back at 1."
 
@@ -149,7 +153,7 @@ def test_what_was_interrupted_is_brought_back_if_it_came_about(step, serves, did
     host = Host("web-1", STOPPED, serves)
     before = serving(host, replace(OLD, result="serving"))
     with pytest.raises(Interrupted) as caught:
-        step.roll([HostChange(before, lambda tell: host.deploy("new"))])
+        step.roll_out([HostChange(before, lambda tell: host.deploy("new"))])
     assert host.did == did
     assert said in caught.value.changed
 
@@ -158,7 +162,7 @@ def test_a_first_release_has_none_to_go_back_to(step):
     hosts = [Host("web-1"), Host("web-2", FAILED)]
     changes = [HostChange(serving(host), lambda tell, h=host: h.deploy("new")) for host in hosts]
     with pytest.raises(ApplyFailed, match="web-1 serves its first release"):
-        step.roll(changes)
+        step.roll_out(changes)
     assert hosts[0].did == ["new"]
 
 
@@ -174,7 +178,7 @@ def test_a_first_release_has_none_to_go_back_to(step):
 )
 def test_verify_refuses_what_is_not_what_was_released(step, monkeypatch, found, seen, observed):
     step._released = {"web-1": NEW.id}
-    monkeypatch.setattr(step, "look_around", lambda: [found], raising=False)
+    monkeypatch.setattr(step, "host_states", lambda: [found], raising=False)
     monkeypatch.setattr(step, "_seen_from_outside", lambda serving: ("the page", seen))
     with pytest.raises(VerifyFailed) as caught:
         step.look()
@@ -182,7 +186,7 @@ def test_verify_refuses_what_is_not_what_was_released(step, monkeypatch, found, 
 
 
 def test_verify_shows_what_answers(step, monkeypatch):
-    monkeypatch.setattr(step, "look_around", lambda: [serving(Host("web-1"), NEW)])
+    monkeypatch.setattr(step, "host_states", lambda: [serving(Host("web-1"), NEW)])
     monkeypatch.setattr(step, "_seen_from_outside", lambda serving: ("the page", "2"))
     assert "the page" in ui.text(step.look())
 
@@ -238,6 +242,8 @@ def test_a_caddyfile_is_checked_before_an_image_is_built(tmp_path, text, is_ok, 
     (tmp_path / "app").mkdir()
     if text is not None:
         (tmp_path / "app/Caddyfile").write_bytes(text)
-    step = SimpleNamespace(root=tmp_path, settings=SimpleNamespace(names=("shop.test",)))
-    check = FirstDeploy._caddyfile_can_be_released(step, "Caddyfile")
+    step = object.__new__(FirstDeploy)
+    step._environment = Environment("staging", tmp_path, OF_STAGING, TARGET)
+    step.run = SimpleNamespace(environment=step._environment)
+    check = step._caddyfile_can_be_released("Caddyfile")
     assert (check.is_ok, observed in check.observed) == (is_ok, True)

@@ -9,21 +9,32 @@ import pytest
 from moto import mock_aws
 
 from daybook.approval import gate
+from daybook.environment import Environment
 from daybook.errors import ApplyFailed, PreflightFailed, SettingsError
 from daybook.hosts.client import Release, Status
 from daybook.hosts.states import HostState
 from daybook.secrets import Store
+from daybook.settings import Settings
 from daybook.steps import rotate_secret
 from daybook.steps.rotate_secret import RotateSecret
 from daybook.target import Target
 
+SETTINGS = Settings(
+    app="hello",
+    account="sandbox",
+    zone="daybook.test",
+    names=("staging.daybook.test",),
+    cidr="10.20.0.0/16",
+    operators=(),
+    secrets={"KEY": "opens the door"},
+)
 DIGEST = f"sha256:{'1' * 64}"
 
 
 class Step(RotateSecret):
     """A rotation whose hosts are what a test says."""
 
-    def look_around(self):
+    def host_states(self):
         return self.found
 
     def by(self):
@@ -40,19 +51,19 @@ def step():
     """Return a step with a store of its own, in which KEY was set twice."""
     with mock_aws():
         it = object.__new__(Step)
-        it.env, it.target = "staging", Target("sandbox", "123456789012", "us-east-1", {})
-        it.settings = SimpleNamespace(app="hello", secrets={"KEY": "opens the door"})
+        target = Target("sandbox", "123456789012", "us-east-1", {})
+        it._environment = Environment("staging", Path(), SETTINGS, target)
+        it.parameters = RotateSecret.Parameters(name="KEY")
         it._plan, it.written, it.hidden = None, [], {}
         it.run = SimpleNamespace(
             title="secrets staging",
             id="r1",
-            root=Path(),
-            parameters={"name": "KEY"},
-            write=lambda *kind, **said: it.written.append(said["what"]),
+            environment=it._environment,
+            changed=lambda **facts: it.written.append(facts["what"]),
             hide=it.hidden.__setitem__,
         )
         for value in ("one", "two"):
-            Store(it.target, "hello", "staging").put("KEY", value, "Ann")
+            Store(it._environment).put("KEY", value, "Ann")
         yield it
 
 
@@ -68,7 +79,7 @@ def somebody(monkeypatch):
 def planned(step, *found: HostState) -> list[tuple[str, str]]:
     step.found = found
     step._plan = step.make_plan()
-    return [(task.action, task.address) for task in step._plan.changes]
+    return [(change.action, change.address) for change in step._plan.changes]
 
 
 def test_a_value_that_runs_nowhere_yet_is_rolled_out_and_the_one_before_retired(step):
@@ -120,7 +131,7 @@ def test_somebody_elses_new_value_stops_it(step, somebody):
 
 
 def test_without_anybody_nothing_is_asked(step):
-    with pytest.raises(SettingsError, match="Nobody is there to type KEY"):
+    with pytest.raises(SettingsError, match="KEY must be entered interactively"):
         step._set(3)
 
 

@@ -19,10 +19,10 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from daybook import process, ui
 from daybook.errors import ApplyFailed, CommandFailed, Interrupted, Locked
+from daybook.plan import Change
 from daybook.target import resolve
 from daybook.terraform import (
-    Change,
-    Plan,
+    SavedPlan,
     Terraform,
     mirror_config,
     runner,
@@ -167,10 +167,14 @@ def change(address: str, *actions: str, **inner) -> dict:
     return {"address": address, "type": kind, "change": {"actions": list(actions), **inner}}
 
 
-def read(tmp_path: Path, *changes: dict, workspace: str = "staging", **context: str) -> Plan:
+def read(tmp_path: Path, *changes: dict, workspace: str = "staging", **context: str) -> SavedPlan:
     path = tmp_path / "p"
     path.touch()
     return plans.read_plan({"resource_changes": changes}, path, workspace, context)
+
+
+def addresses(plan: SavedPlan, action: str) -> tuple[str, ...]:
+    return tuple(change.address for change in plan.of(action))
 
 
 def test_every_kind_of_change_is_told_apart(tmp_path):
@@ -187,11 +191,13 @@ def test_every_kind_of_change_is_told_apart(tmp_path):
         change("j", "read"),
         change("k", "forget"),
     )
-    assert (plan.creates, plan.updates, plan.destroys) == (("a",), ("b",), ("e",))
-    assert plan.replaces == ("c", "d")
+    assert addresses(plan, "create") == ("a",)
+    assert addresses(plan, "update") == ("b",)
+    assert plan.destroys == addresses(plan, "destroy") == ("e",)
+    assert addresses(plan, "replace") == ("c", "d")
     expected = {"create": 1, "update": 1, "replace": 2, "destroy": 1}
     assert plan.counts == {**expected, "import": 1, "move": 1, "forget": 1}
-    assert plan.changes[1] == Change("b", "update", ("x",))
+    assert plan.changes[1] == Change("update", "b", "x", ("x",))
     assert plan.changes[2].attributes == ("x",)
 
 
@@ -363,7 +369,7 @@ def test_a_life_in_two_workspaces_that_were_not_there_before(tmp_path, make, s3)
     staging, production = make("staging"), make("production")
     plan = staging.plan(tmp_path / "secret/p", variables={"names": ["a", "b"]})
     assert plan.path.stat().st_mode & 0o777 == 0o600
-    assert len(plan.creates) == 3
+    assert len(plan.of("create")) == 3
     assert plan.outputs == ("names", "password")
     again = staging.plan(tmp_path / "again", variables={"names": ["a", "b"]})
     assert again.digest == plan.digest
@@ -374,7 +380,7 @@ def test_a_life_in_two_workspaces_that_were_not_there_before(tmp_path, make, s3)
 
     events = []
     applied = staging.apply(plan, on_event=events.append)
-    assert set(applied.created) == set(plan.creates)
+    assert set(applied.created) == set(addresses(plan, "create"))
     assert not plan.path.exists()
     assert {event.kind for event in events} >= {"apply_start", "apply_complete"}
     assert staging.outputs() == {"names": ["a", "b"], "password": "hunter2"}
@@ -389,8 +395,8 @@ def test_a_life_in_two_workspaces_that_were_not_there_before(tmp_path, make, s3)
     staging.apply(empty, on_event=lambda event: pytest.fail(f"Terraform was started: {event}"))
     assert not empty.path.exists()
     gone = staging.plan(tmp_path / "p", variables={"names": []}, destroy=True)
-    assert set(gone.destroys) == set(plan.creates)
-    assert set(staging.apply(gone).destroyed) == set(plan.creates)
+    assert set(gone.destroys) == set(addresses(plan, "create"))
+    assert set(staging.apply(gone).destroyed) == set(gone.destroys)
     assert keys(s3) == [
         f"env:/{name}/environment/terraform.tfstate" for name in ("production", "staging")
     ]
@@ -532,8 +538,8 @@ def test_ctrl_c_saves_the_state_gives_back_the_lock_and_says_what_was_done(tmp_p
     assert caught.value.applied.created == ('terraform_data.this["a"]',)
     assert keys(s3) == ["env:/staging/environment/terraform.tfstate"]
     rest = tool.plan(tmp_path / "p", variables={"names": ["a"], "command": "true"})
-    assert "terraform_data.last" in rest.replaces
-    assert not rest.creates
+    assert "terraform_data.last" in addresses(rest, "replace")
+    assert not rest.of("create")
 
 
 @retry(wait=wait_fixed(0.1), stop=stop_after_delay(30), retry=retry_if_result(lambda r: not r))
@@ -552,7 +558,7 @@ def test_kill_9_saves_the_state_and_gives_back_the_lock(tmp_path, make, s3, aws)
     kernel.wait()
     until(lambda: keys(s3) == ["env:/staging/environment/terraform.tfstate"])
     rest = tool.plan(tmp_path / "p", variables=variables)
-    assert not rest.creates
+    assert not rest.of("create")
 
 
 def test_versions_and_that_secrets_are_asked_for_in_private(tmp_path, make):
@@ -597,10 +603,11 @@ def lose_state(tmp_path: Path, push: int) -> ApplyFailed:
     tool = Terraform(
         tmp_path, workspace="staging", env=dict(os.environ), data_dir=tmp_path, start=start
     )
-    plan = tmp_path / "plan"
-    creates = (plans.Change("aws_vpc.this", "create"),)
+    path = tmp_path / "plan"
+    creates = (Change("create", "aws_vpc.this"),)
+    saved = {"path": path, "workspace": "staging", "file_sha256": plans.sha256(path)}
     with pytest.raises(ApplyFailed) as caught:
-        tool.apply(Plan(plan, "staging", "", plans.sha256(plan), creates))
+        tool.apply(SavedPlan("Plan for staging", creates, {}, **saved))
     return caught.value
 
 

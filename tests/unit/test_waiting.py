@@ -49,7 +49,7 @@ def files(root) -> list[str]:
     return sorted(path.name for path in (root / "runs").glob("*/.plans/*"))
 
 
-def take_up(root, digest="plan-1", by="r2", **now) -> PendingPlan:
+def claim(root, digest="plan-1", by="r2", **now) -> PendingPlan:
     return pending.claim(root, digest, BASIS | now, DAY, by)
 
 
@@ -61,12 +61,12 @@ def test_only_its_owner_may_read_a_waiting_plan(tmp_path):
 
 def test_the_run_that_takes_it_up_holds_it_and_nobody_else_can(tmp_path):
     keep(tmp_path, plan())
-    assert take_up(tmp_path).run == "r1", "what was asked about stays under its name"
+    assert claim(tmp_path).run == "r1", "what was asked about stays under its name"
     assert files(tmp_path) == ["r2.json", "r2.tfplan"]
     pending.consume(tmp_path, plan(), "r2")
     assert files(tmp_path) == ["r2.tfplan"], "Terraform has yet to read it"
     with pytest.raises(ApprovalRefused, match="No plan with this digest is pending"):
-        take_up(tmp_path, by="r3")
+        claim(tmp_path, by="r3")
     with pytest.raises(ApprovalRefused, match="has taken or discarded it"):
         pending.consume(tmp_path, plan(), "r2")
 
@@ -74,7 +74,7 @@ def test_the_run_that_takes_it_up_holds_it_and_nobody_else_can(tmp_path):
 def test_an_unknown_digest_is_told_what_waits(tmp_path):
     keep(tmp_path, plan())
     with pytest.raises(ApprovalRefused) as caught:
-        take_up(tmp_path, "plan-2")
+        claim(tmp_path, "plan-2")
     assert caught.value.expected == "plan-1"
     assert caught.value.next.endswith("daybook run provision -p env staging")
     assert files(tmp_path) == ["r1.json", "r1.tfplan"]
@@ -91,7 +91,7 @@ def test_an_unknown_digest_is_told_what_waits(tmp_path):
 def test_what_differs_is_said_and_the_plan_is_deleted(tmp_path, now, line):
     keep(tmp_path, plan())
     with pytest.raises(ApprovalRefused) as caught:
-        take_up(tmp_path, **now)
+        claim(tmp_path, **now)
     assert caught.value.details == (line,)
     assert files(tmp_path) == []
 
@@ -99,7 +99,7 @@ def test_what_differs_is_said_and_the_plan_is_deleted(tmp_path, now, line):
 def test_too_old_a_plan_is_refused_and_deleted(tmp_path):
     keep(tmp_path, plan(hours_ago=DAY + 0.1))
     with pytest.raises(ApprovalRefused, match="age: made at"):
-        take_up(tmp_path)
+        claim(tmp_path)
     assert files(tmp_path) == []
 
 
@@ -108,23 +108,23 @@ def test_that_others_can_see_a_plan_stays_known(tmp_path):
     assert pending.note_published(tmp_path, plan(), "r1").is_published
     close(tmp_path, "r1")
     assert keep(tmp_path, plan("r2")).is_published, "the same plan, made again"
-    assert take_up(tmp_path, by="r3").is_published
+    assert claim(tmp_path, by="r3").is_published
 
 
 def test_what_another_machine_left_is_taken_up_if_nothing_differs(tmp_path):
     left = plan("r9")
-    take = lambda **now: pending.claim(tmp_path, "plan-1", BASIS | now, DAY, "r2", lambda: left)  # noqa: E731
+    claim_left = lambda **now: pending.claim(tmp_path, "plan-1", BASIS | now, DAY, "r2", lambda: left)  # noqa: E731
     with pytest.raises(ApprovalRefused, match="can no longer be applied"):
-        take(commit="77b0e1")
+        claim_left(commit="77b0e1")
     assert files(tmp_path) == []
-    assert take().run == "r9"
+    assert claim_left().run == "r9"
     assert files(tmp_path) == ["r2.json"], "the plan itself has to be made anew"
 
 
 def test_another_environments_digest_is_refused_and_its_plan_stays(tmp_path):
     keep(tmp_path, plan())
     with pytest.raises(ApprovalRefused, match="environment: was staging, is production"):
-        take_up(tmp_path, environment="production")
+        claim(tmp_path, environment="production")
     assert files(tmp_path) == ["r1.json", "r1.tfplan"]
 
 
@@ -212,4 +212,4 @@ def test_what_is_no_pending_plan_is_refused(change):
 def test_a_ticket_that_cannot_be_read_stops_nothing(tmp_path):
     keep(tmp_path, plan())
     (tmp_path / "runs/staging/.plans/r0.json").write_text("{}")
-    assert take_up(tmp_path).run == "r1"
+    assert claim(tmp_path).run == "r1"

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import click
 
-from daybook import dotenv, settings, ui
-from daybook.cli import arguments, common
+from daybook import settings, ui
+from daybook.cli import arguments, common, env_file
 from daybook.environment import Environment
 from daybook.errors import NOTHING_CHANGED, CommandFailed, SettingsError, status_of
 from daybook.lock.environment_lock import EnvironmentLock
@@ -131,7 +131,7 @@ def set_(name: str, more: tuple[str, ...], file: Any, env: str, rehearse: bool) 
 def import_(file: BinaryIO, env: str, rehearse: bool) -> None:
     """Set every secret that FILE has, as NAME=value lines; - is stdin."""
     source = Path(str(getattr(file, "name", "stdin"))).name
-    values = dotenv.parse(_read_text(file, source, IMPORT_BYTES), source)
+    values = env_file.parse(_read_text(file, source, IMPORT_BYTES), source)
     scope = _Scope.of(env, rehearse=rehearse)
     scope.require_declared(list(values))
     _put(scope, "import", values)

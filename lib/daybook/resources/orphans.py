@@ -124,7 +124,7 @@ def _addresses(environment: Environment) -> Iterator[str]:
 
 def _record(environment: Environment, name: str) -> dict[str, Any]:
     [found] = environment.client("route53").list_resource_record_sets(
-        HostedZoneId=aws.zone_id(environment.target, environment.settings.zone),
+        HostedZoneId=aws.zone_id(environment.target, environment.settings.dns_zone),
         StartRecordName=name,
         StartRecordType="A",
         MaxItems="1",
@@ -142,7 +142,7 @@ def _instance(environment: Environment, id: str) -> None:
 def _a_record(environment: Environment, name: str) -> None:
     change = {"Action": "DELETE", "ResourceRecordSet": _record(environment, name)}
     environment.client("route53").change_resource_record_sets(
-        HostedZoneId=aws.zone_id(environment.target, environment.settings.zone),
+        HostedZoneId=aws.zone_id(environment.target, environment.settings.dns_zone),
         ChangeBatch={"Changes": [change]},
     )
 

@@ -97,7 +97,7 @@ def _key_pairs(environment: Environment) -> Iterator[Resource]:
 
 
 def _records(environment: Environment) -> Iterator[Resource]:
-    zone, domains = environment.settings.zone, environment.settings.names
+    zone, domains = environment.settings.dns_zone, environment.settings.domains
     host_names = re.compile(rf"{re.escape(environment.prefix)}-[0-9]\.{re.escape(zone)}")
     if not (zone_id := aws.zone_id(environment.target, zone)):
         return

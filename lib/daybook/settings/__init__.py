@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +22,17 @@ NOTEBOOKS = ("notebooks", "runbooks")
 """Where the steps' notebooks are."""
 NOBODY = "--"
 """No owner on GitHub has it in his name: such a repository is for rehearsals alone."""
+RENAMED = {
+    "names": "domains",
+    "zone": "dns_zone",
+    "cidr": "vpc_cidr",
+    "operators": "ssh_allowed_cidrs",
+    "protected": "deletion_protection",
+    "git": "require_git",
+}
+"""Keys by their old names, which this release still reads."""
+_WARNED: set[str] = set()
+"""The environments whose old names were reported in this process."""
 MAX_PROBLEMS = 20
 """So many are listed; more are counted."""
 
@@ -40,30 +52,31 @@ class _Model(BaseModel):
 
 
 class Instance(_Model):
-    """The environment's EC2 instance."""
+    """The environment's EC2 instances."""
 
     type: types.InstanceType = "t3.small"
     """EC2 instance type."""
     disk_gib: Annotated[int, types.whole(8, 16384)] = 20
-    """Size of the encrypted gp3 root volume, GiB."""
+    """Size of the encrypted gp3 root volume in GiB, 8 to 16384."""
     ami: types.ImageId = ""
-    """Pinned image id; empty takes the newest Debian 13 at the first provision and keeps it."""
+    """Pinned image id, such as ami-0123456789abcdef0. Empty: the newest Debian 13 at the first
+    provision, kept from then on."""
     count: Annotated[int, types.whole(1, 9)] = 1
-    """How many hosts, spread over two zones."""
+    """Number of hosts, 1 to 9, spread over two availability zones."""
 
 
 class GitHub(_Model):
-    """Whose workflows get a role in the account, and which of them release here."""
+    """The repositories whose workflows get a role in the account and release here."""
 
     repository: types.Repository = ""
-    """`owner/name`, or `owner@id/name@id` where GitHub says so; empty for nobody. A job of an
-    environment of its may run Daybook. The same in every environment of the account."""
+    """Repository of the infrastructure, `owner/name` or `owner@id/name@id`; the same in every
+    environment of the account. Jobs in one of its environments may run Daybook."""
     application: types.Repository = ""
-    """The application's own repository, where it has one; the same in every environment, too."""
+    """Repository of the application, if it has its own; the same in every environment."""
     branch: types.Branch = "main"
-    """The application's branch that may push images, and is released here."""
+    """Branch of the application that may push images and is released here."""
     labels: tuple[types.Label, ...] = Field(default=(), max_length=types.MAX_LABELS)
-    """What a job asks for to get the runner of this environment; its name, unless given."""
+    """Labels of the runner on the host. Empty: the environment's name."""
 
     @property
     def releases(self) -> str:
@@ -85,11 +98,11 @@ class Freeze(_Model):
     """A window in which nothing is changed."""
 
     since: types.Moment
-    """First moment, with its offset: 2026-12-20T00:00:00Z."""
+    """Start, with its UTC offset: 2026-12-20T00:00:00Z."""
     until: types.Moment
-    """First moment after it."""
+    """End, with its UTC offset."""
     reason: types.Reason
-    """What an operator is told."""
+    """Reason, shown to whoever tries to change something."""
 
     @model_validator(mode="after")
     def _has_a_length(self) -> Freeze:
@@ -100,58 +113,74 @@ class Freeze(_Model):
 
 
 class Settings(_Model):
-    """What one environment is; every key is explained here and commented in the YAML files."""
+    """The settings of one environment. environments/example.yml is generated from this model."""
 
-    app: types.AppName
-    """Short name of the application; every AWS name begins with it."""
-    account: types.Account
-    """`sandbox`, or the 12-digit AWS account id that the caller must be in."""
+    app: Annotated[types.AppName, Field(examples=["hello"])]
+    """Short name of the application, 2 to 25 characters; every name in AWS begins with it."""
+    account: Annotated[types.Account, Field(examples=["sandbox"])]
+    """Target: `sandbox`, or a 12-digit AWS account id in quotes."""
     region: types.Region = "us-east-1"
     """AWS region."""
-    zone: types.DnsName
-    """DNS zone in Route53 that bootstrap makes."""
-    names: types.Names
-    """DNS names of the application, 1 to 20, in the zone; the first one is its URL."""
-    cidr: types.Cidr
+    dns_zone: Annotated[types.DnsName, Field(examples=["example.com"])]
+    """DNS zone in Route53, which bootstrap creates."""
+    domains: Annotated[types.Names, Field(examples=[["staging.example.com"]])]
+    """DNS names of the application, 1 to 20, all in the zone; the first one is its URL."""
+    vpc_cidr: Annotated[types.Cidr, Field(examples=["10.20.0.0/16"])]
     """Private network of the VPC, /16 to /20; each environment has its own."""
-    operators: types.Operators
-    """IPv4 ranges that may use SSH, at most 58: AWS allows 60 rules in a security group."""
+    ssh_allowed_cidrs: Annotated[types.Operators, Field(examples=[["203.0.113.7/32"]])]
+    """IPv4 ranges that may use SSH, at most 58. In the sandbox, 203.0.113.7/32 is you."""
     instance: Instance = Instance()
-    """The machine: its type, its disk, its image."""
+    """The environment's EC2 instances."""
     ssh_key: types.KeyFile = Path("~/.ssh/id_ed25519")
-    """Private key of the operator (its public half lies beside it); DAYBOOK_SSH_KEY wins."""
+    """Your private SSH key, with its public half beside it. DAYBOOK_SSH_KEY overrides it."""
     port: types.Port = 8000
-    """Loopback port of the application on the host; a release beside it takes the one above."""
-    secrets: dict[types.SecretName, types.Purpose] = Field(default={}, max_length=types.MAX_SECRETS)
-    """Names of the application's secrets, at most 100, and what each is for; their values:
-    daybook secrets set."""
+    """Loopback port of the application on the host; releases alternate between it and the next."""
+    secrets: dict[types.SecretName, types.Purpose] = Field(
+        default={},
+        max_length=types.MAX_SECRETS,
+        examples=[{"DATABASE_URL": "connection to the database"}],
+    )
+    """Secrets of the application, at most 100: each name, and what it is for. Set their values
+    with `daybook secrets set`."""
     approvals: Annotated[int, types.whole(0, 1)] = 0
-    """How many people besides the operator must approve a plan; on an account it needs
-    `git: pushed`."""
+    """Number of people besides the operator who approve each plan, 0 or 1. On an AWS account, 1
+    requires `require_git: pushed`."""
     plan_hours: Annotated[int, types.whole(1, 168)] = 24
-    """How long a plan may wait for approval, hours."""
-    git: Literal["any", "clean", "pushed"] = "any"
-    """What the checkout must be before a change: anything, clean (a commit, byte for byte), or
-    pushed (a commit of the reviewed repository's default branch, as its server says now)."""
+    """How long a plan may be pending, in hours, 1 to 168."""
+    require_git: Literal["any", "clean", "pushed"] = "any"
+    """State of the checkout that a change requires. any: no requirement; clean: a commit without
+    local changes; pushed: a commit of the reviewed repository's default branch."""
     git_remote: types.GitRemote = ""
-    """URL of the reviewed repository; github.repository on github.com unless set. Bootstrap
-    notes it in the account, and only what is noted there counts."""
-    freezes: tuple[Freeze, ...] = Field(default=(), max_length=types.MAX_FREEZES)
-    """When nothing is changed."""
-    protected: bool = False
-    """Instances have API termination protection, and teardown needs `allow_teardown`."""
+    """URL of the reviewed repository. Empty: github.repository on github.com. Bootstrap stores it
+    in the account, and only the stored value counts."""
+    freezes: tuple[Freeze, ...] = Field(
+        default=(),
+        max_length=types.MAX_FREEZES,
+        examples=[
+            [
+                {
+                    "since": "2026-12-20T00:00:00Z",
+                    "until": "2027-01-04T00:00:00Z",
+                    "reason": "holidays",
+                }
+            ]
+        ],
+    )
+    """Windows in which nothing is changed, at most 50."""
+    deletion_protection: bool = False
+    """Protect instances from termination through the API; teardown then needs `allow_teardown`."""
     allow_teardown: bool = False
-    """Committed for a teardown of a protected environment, and taken out again after it."""
+    """Allow the teardown of a protected environment. Commit it for the teardown, then revert it."""
     snapshot_days: Annotated[int, types.whole(0, 365)] = 0
-    """How long a daily snapshot of each disk is kept, days; 0 for none."""
+    """How long a daily snapshot of each disk is kept, in days, 0 to 365; 0 for none."""
     alarm_email: types.Email = ""
-    """Where alarms about the hosts go; empty for none."""
+    """E-mail address for alarms about the hosts; empty for none."""
     flow_log_days: types.LogDays = 0
-    """How long the VPC's flow logs are kept, days; 0 for none."""
+    """How long the VPC's flow logs are kept, in days; 0 for none."""
     github: GitHub = GitHub()
-    """Whose workflows on GitHub may push images, release here, and run Daybook."""
+    """The repositories whose workflows get a role in the account and release here."""
     deploy_via: Literal["runner", "ssm", "none"] = "none"
-    """How a push is released: by a runner on the host, by Systems Manager, or by nobody."""
+    """How a push is released: by a runner on the host, by Systems Manager, or not at all."""
 
     @model_validator(mode="after")
     def _agree(self) -> Settings:
@@ -161,10 +190,10 @@ class Settings(_Model):
 
     def _conflicts(self) -> Iterator[tuple[Key, str]]:
         """Give each key that does not fit another, and why."""
-        for index, name in enumerate(self.names):
-            if name != self.zone and not name.endswith(f".{self.zone}"):
-                fits = f"expected {self.zone} or a name that ends with .{self.zone}"
-                yield ("names", index), f"{fits}, got {types.shown(name)}"
+        for index, name in enumerate(self.domains):
+            if name != self.dns_zone and not name.endswith(f".{self.dns_zone}"):
+                fits = f"expected {self.dns_zone} or a name that ends with .{self.dns_zone}"
+                yield ("domains", index), f"{fits}, got {types.shown(name)}"
         if self.deploy_via != "none" and not self.github.repository:
             yield ("deploy_via",), f"{self.deploy_via} needs github.repository; otherwise none"
         if self.deploy_via == "runner" and self.instance.count > 1:
@@ -173,10 +202,8 @@ class Settings(_Model):
             if self.account != "sandbox" and NOBODY in getattr(self.github, key):
                 fix = "expected a repository of yours, or no github and deploy_via: none"
                 yield ("github", key), f"{fix}; this one is for rehearsals alone"
-        if self.account != "sandbox" and self.approvals and self.git != "pushed":
-            fix = (
-                "on an account it needs git: pushed, or anyone could take it out of their checkout"
-            )
+        if self.account != "sandbox" and self.approvals and self.require_git != "pushed":
+            fix = "on an account it needs require_git: pushed, or an edited checkout could lower it"
             yield ("approvals",), f"{self.approvals}: {fix}"
 
 
@@ -214,7 +241,8 @@ def find_root(start: Path | None = None) -> Path:
 
 def environments(root: Path) -> list[str]:
     """Return the names of the environments that have settings."""
-    return sorted(path.stem for path in (root / "environments").glob("*.yml"))
+    names = {path.stem for path in (root / "environments").glob("*.yml")}
+    return sorted(names - {types.EXAMPLE})
 
 
 def others(root: Path, env: str) -> tuple[list[tuple[str, Settings]], list[str]]:
@@ -253,6 +281,7 @@ def read(root: Path, env: str) -> str:
 def parse(text: str, env: str) -> Settings:
     """Check the text of an environment's settings; SettingsError lists each mistake and line."""
     document = _document(text, env)
+    _rename_keys(document, env)
     try:
         # As JSON, because its strict mode takes text for an address and a list for a tuple.
         return Settings.model_validate_json(json.dumps(document.tree), strict=True)
@@ -265,9 +294,34 @@ def parse(text: str, env: str) -> Settings:
     raise _unusable(env, details)
 
 
+def _rename_keys(document: bounded_yaml.Document, env: str) -> None:
+    """Replace the old names of keys by their new ones, with one warning per process."""
+    old = [key for key in RENAMED if key in document.tree]
+    both = [key for key in old if RENAMED[key] in document.tree]
+    if both:
+        problems = [
+            _at(env, document.lines[key,], (key,), f"set twice: it is now called {RENAMED[key]}")
+            for key in both
+        ]
+        raise _unusable(env, problems)
+    for key in old:
+        document.tree[RENAMED[key]] = document.tree.pop(key)
+    for at in [at for at in document.lines if at and at[0] in old]:
+        document.lines[RENAMED[at[0]], *at[1:]] = document.lines.pop(at)
+    if old and env not in _WARNED and "DAYBOOK_RUN_ID" not in os.environ:
+        _WARNED.add(env)
+        names = ", ".join(f"{key} is now {RENAMED[key]}" for key in old)
+        print(
+            f"environments/{env}.yml: {names}. The next release will not read the old names.",
+            file=sys.stderr,
+        )
+
+
 def lines(root: Path, env: str) -> dict[Key, int]:
     """Return the line of each setting that the file has: `{("instance", "type"): 12}`."""
-    return _document(read(root, env), env).lines
+    document = _document(read(root, env), env)
+    _rename_keys(document, env)
+    return document.lines
 
 
 def nearest_hint(wrong: str, known: list[str]) -> str | None:

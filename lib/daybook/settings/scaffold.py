@@ -22,10 +22,10 @@ def files(root: Path, name: str, source: str) -> dict[Path, str]:
     """
     _require_new(root, name)
     pattern = settings.load(root, source)
-    taken = [settings.load(root, env).cidr for env in settings.environments(root)]
+    taken = [settings.load(root, env).vpc_cidr for env in settings.environments(root)]
     own = {
-        "names": f"[{name}.{pattern.zone}]",
-        "cidr": str(free_network(taken, pattern.cidr.prefixlen)),
+        "domains": f"[{name}.{pattern.dns_zone}]",
+        "vpc_cidr": str(free_network(taken, pattern.vpc_cidr.prefixlen)),
         "github.branch": name,
     }
     text = _with_values(settings.read(root, source), own)
@@ -47,7 +47,7 @@ def free_network(taken: Iterable[IPv4Network], prefix: int) -> IPv4Network:
         network = IPv4Network(f"10.{second}.0.0/{prefix}")
         if not any(network.overlaps(other) for other in taken):
             return network
-    raise SettingsError("10.0.0.0/8 has no free network.", next="give cidr by hand")
+    raise SettingsError("10.0.0.0/8 has no free network.", next="set vpc_cidr by hand")
 
 
 def _require_new(root: Path, name: str) -> None:

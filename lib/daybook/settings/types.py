@@ -38,9 +38,13 @@ LOG_DAYS = (0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731)
 """https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 , as far as it is sensible; 0 for none."""
 ENVIRONMENT = r"[a-z][a-z0-9]{1,19}"
-RESERVED_ENVIRONMENTS = frozenset({"account", "all", "default", "github", "localhost", "ungrouped"})
-"""Names of the shared lock, Terraform's first workspace, the parameters of GitHub's token and
-Ansible's own groups."""
+EXAMPLE = "example"
+"""environments/example.yml documents every key, and is no environment."""
+RESERVED_ENVIRONMENTS = frozenset(
+    {"account", "all", "default", EXAMPLE, "github", "localhost", "ungrouped"}
+)
+"""Names of the example, the shared lock, Terraform's first workspace, the parameters of GitHub's
+token and Ansible's own groups."""
 
 _SIDE = r"(north|south|east|west|central|northeast|northwest|southeast|southwest)"
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"

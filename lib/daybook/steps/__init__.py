@@ -1,29 +1,29 @@
-"""The steps that the notebooks in notebooks/ and runbooks/ call, one module each."""
+"""The steps that notebooks call, one module each; a notebook imports no other's."""
 
-from daybook.steps.ami import Ami
-from daybook.steps.bootstrap import Bootstrap
-from daybook.steps.configure import Configure
-from daybook.steps.deploy import Deploy
-from daybook.steps.diagnose import Diagnose
-from daybook.steps.drift import Drift
-from daybook.steps.first_deploy import FirstDeploy
-from daybook.steps.patch import Patch
-from daybook.steps.provision import Provision
-from daybook.steps.rollback import Rollback
-from daybook.steps.rotate_secret import RotateSecret
-from daybook.steps.teardown import Teardown
+from __future__ import annotations
 
-__all__ = [
-    "Ami",
-    "Bootstrap",
-    "Configure",
-    "Deploy",
-    "Diagnose",
-    "Drift",
-    "FirstDeploy",
-    "Patch",
-    "Provision",
-    "Rollback",
-    "RotateSecret",
-    "Teardown",
-]
+import importlib
+from typing import Any
+
+_MODULES = {
+    "Ami": "ami",
+    "Bootstrap": "bootstrap",
+    "Configure": "configure",
+    "Deploy": "deploy",
+    "Diagnose": "diagnose",
+    "Drift": "drift",
+    "FirstDeploy": "first_deploy",
+    "Patch": "patch",
+    "Provision": "provision",
+    "Rollback": "rollback",
+    "RotateSecret": "rotate_secret",
+    "Teardown": "teardown",
+}
+__all__ = [*_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a step's module when the step is first named."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

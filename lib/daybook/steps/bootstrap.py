@@ -78,7 +78,7 @@ class Bootstrap(Step):
             f"ECR repository {self.settings.app}": aws.repository_exists(
                 self.target, self.settings.app
             ),
-            f"DNS zone {self.settings.zone}": aws.zone_id(self.target, self.settings.zone),
+            f"DNS zone {self.settings.dns_zone}": aws.zone_id(self.target, self.settings.dns_zone),
         }
         if missing := [what for what, is_there in found.items() if not is_there]:
             raise VerifyFailed(
@@ -124,12 +124,12 @@ class Bootstrap(Step):
 
     def _variables(self, has_state: bool) -> dict[str, object]:
         settings = self.settings
-        zone = aws.zone_id(self.target, settings.zone)
+        zone = aws.zone_id(self.target, settings.dns_zone)
         is_ours = bool(zone) and self._is_ours(zone)
         return {
             "app": settings.app,
             "region": self.target.region,
-            "zone": settings.zone,
+            "zone": settings.dns_zone,
             "adopt": {} if has_state else self._existing(zone if is_ours else None),
             "environments": self._environments(),
             "review_remote": self.review.remote_to_note,
@@ -142,7 +142,7 @@ class Bootstrap(Step):
         required = self.review.to_note
         return {
             env: {
-                "names": list(each.names),
+                "names": list(each.domains),
                 "require_git": required[env].git,
                 "approvals": required[env].approvals,
             }

@@ -73,7 +73,7 @@ class Configure(Step):
         rows = [
             self._served(name, host)
             for host in self.outputs()["instances"]
-            for name in self.settings.names
+            for name in self.settings.domains
         ]
         return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)
 

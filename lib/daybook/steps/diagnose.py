@@ -87,7 +87,7 @@ class Diagnose(ReadOnlyStep):
         )
 
     def _from_outside(self) -> Iterator[Finding]:
-        for name in self.settings.names:
+        for name in self.settings.domains:
             url = f"https://{name}/"
             try:
                 code = probe.fetch(url, self.target.environ).status_code

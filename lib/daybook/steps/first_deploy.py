@@ -158,7 +158,7 @@ class FirstDeploy(ReleaseStep):
             return checks.CheckResult(
                 name, "UTF-8", "another encoding", False, f"convert app/{name}"
             )
-        found = caddyfile.check(text, self.settings.names)
+        found = caddyfile.check(text, self.settings.domains)
         observed = "; ".join(map(str, found)) or "can be"
         fix = f"correct app/{name}; see docs/releases.md"
         return checks.CheckResult(name, "can be released", observed, not found, fix)

@@ -113,7 +113,7 @@ class Patch(Step):
 
     def _addresses(self) -> list[tuple[str, str]]:
         hosts = self.outputs()["instances"]
-        return [(name, host["public_ip"]) for host in hosts for name in self.settings.names]
+        return [(name, host["public_ip"]) for host in hosts for name in self.settings.domains]
 
     def _status(self, name: str, address: str) -> int | None:
         """Return the HTTP status of a name at a host, None when nothing answers."""

@@ -34,7 +34,7 @@ class Provision(InfrastructureStep):
         plan = self.plan_terraform()
         self._to_start = self._stopped_hosts(plan)
         plan = extra_changes.added(plan, self._extra_changes())
-        if self.settings.protected:
+        if self.settings.deletion_protection:
             require_hosts_stay(plan, self.env)
         return plan
 

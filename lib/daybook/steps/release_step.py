@@ -231,7 +231,7 @@ class ReleaseStep(Step):
         """Return what was asked, and which version answered, or the one that cannot be asked."""
         text = serving.host.show(serving.current.id)["compose"]
         wishes = rules.wishes(document.read(text).tree)
-        url = f"https://{self.settings.names[0]}{wishes.version or wishes.health}"
+        url = f"https://{self.settings.domains[0]}{wishes.version or wishes.health}"
 
         def ask() -> str:
             answer = probe.fetch(url, self.target.environ, at=serving.host.address)

@@ -40,7 +40,9 @@ class Teardown(InfrastructureStep):
     parameters: Parameters
 
     def local_checks(self) -> Mapping[str, checks.Check]:
-        allowed = {"teardown allowed": self._is_allowed} if self.settings.protected else {}
+        allowed = (
+            {"teardown allowed": self._is_allowed} if self.settings.deletion_protection else {}
+        )
         return {**self.terraform_checks(), **allowed}
 
     def make_plan(self) -> Plan:
@@ -67,7 +69,7 @@ class Teardown(InfrastructureStep):
 
     def look(self) -> ui.Shown:
         left = [str(each) for each in owned_resources(self.environment)]
-        domains = self.settings.names
+        domains = self.settings.domains
         left += [f"an answer of DNS for {name}" for name in domains if self._resolves(name)]
         if left:
             raise VerifyFailed(
@@ -144,7 +146,7 @@ class Teardown(InfrastructureStep):
             *(refused if getattr(self, "_is_left_on_github", False) else ()),
             *((f"snapshot {id}", what) for id, what in snapshots),
             (f"images in ECR repository {app}", "of the account, for all environments"),
-            (f"DNS zone {self.settings.zone}", "of the account, for all environments"),
+            (f"DNS zone {self.settings.dns_zone}", "of the account, for all environments"),
             (f"bucket {bucket}", "Terraform's state, of all environments"),
             (f"{runs} records in runs/{self.env}/", "what was done, by whom and when"),
         ]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from daybook import dotenv
+from daybook.cli import env_file
 from daybook.errors import SettingsError
 
 
@@ -31,7 +31,7 @@ from daybook.errors import SettingsError
     ],
 )
 def test_reads_a_value_as_a_shell_would_without_substituting(line, value):
-    assert dotenv.parse(f"# first\n\n{line}\nB=2\n", "x.env") == {"A": value, "B": "2"}
+    assert env_file.parse(f"# first\n\n{line}\nB=2\n", "x.env") == {"A": value, "B": "2"}
 
 
 @pytest.mark.attack("F13", "a file of secrets that takes minutes to read")
@@ -51,18 +51,18 @@ def test_reads_a_value_as_a_shell_would_without_substituting(line, value):
 def test_a_hostile_file_is_read_in_no_time(text):
     begun = time.process_time()
     with contextlib.suppress(SettingsError):
-        dotenv.parse(text, "x.env")
+        env_file.parse(text, "x.env")
     assert time.process_time() - begun < 5
 
 
 def test_only_the_first_wrong_lines_are_named():
     with pytest.raises(SettingsError) as caught:
-        dotenv.parse("wrong\n" * 1_000, "x.env")
+        env_file.parse("wrong\n" * 1_000, "x.env")
     assert caught.value.details[-1] == "x.env:20: not NAME=value"
 
 
 def test_reads_files_of_other_systems():
-    assert dotenv.parse("\ufeffA=1\r\nB=2", "x.env") == {"A": "1", "B": "2"}
+    assert env_file.parse("\ufeffA=1\r\nB=2", "x.env") == {"A": "1", "B": "2"}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,6 @@ def test_reads_files_of_other_systems():
 )
 def test_says_which_line_is_wrong_and_not_what_is_in_it(text, line):
     with pytest.raises(SettingsError) as caught:
-        dotenv.parse(text, "x.env")
+        env_file.parse(text, "x.env")
     assert line in str(caught.value)
     assert "hunter2" not in str(caught.value)
