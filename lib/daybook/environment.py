@@ -43,7 +43,8 @@ class Environment:
         rehearse: target the sandbox, whatever account the settings name.
         """
         loaded = settings.load(root, name)
-        return cls(name, root, loaded, target.resolve(loaded, root, rehearse=rehearse))
+        resolved = target.resolve(loaded, root, rehearse=rehearse)
+        return cls(name, root, loaded, resolved, process.run)
 
     def with_start(self, start: process.Start) -> Environment:
         """Return the same environment, whose tools are started by `start`."""
