@@ -21,7 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from daybook import private_files
-from daybook.errors import SettingsError
+from daybook.errors import SettingsError, explained
+from daybook.private_files import NoFile
 
 FILE = "environments/signers"
 RECORD = "daybook-record"
@@ -163,8 +164,10 @@ def _read(path: Path, source: str) -> str:
         raw = private_files.read(path, MAX_BYTES)
     except FileNotFoundError:
         return ""
-    except OSError as err:
+    except NoFile as err:
         raise _unusable(source, [f"{source}: {err.strerror}"]) from err
+    except OSError as err:
+        raise explained(err, cls=SettingsError, folder=path) from err
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as err:

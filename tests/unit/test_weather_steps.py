@@ -230,15 +230,19 @@ def storm(world: World, name: str, **bad: tuple[int, str]) -> list[str]:
 
 
 def every(world: World, name: str, kind: str, each: int) -> list[str]:
-    """Let every `each`-th pair of an operation and a way to fail happen to a step."""
+    """Let every `each`-th pair of an operation and a way to fail happen to a step.
+
+    each: 0 for each operation once, with the ways to fail taken in turn.
+    """
     world.prepare(name)
     calm = world.drive(name)
     assert calm.error is None, calm.said
     count = len(calm.weather.calls if kind == "aws" else calm.weather.files)
-    pairs = itertools.product(range(count), CALLS if kind == "aws" else FILES)
+    ways = CALLS if kind == "aws" else FILES
+    pairs = itertools.product(range(count), ways)
     return [
         wrong
-        for at, way in itertools.islice(pairs, 0, None, each)
+        for at, way in itertools.islice(pairs, 0, None, each or len(ways) + 1)
         for wrong in storm(world, name, **{kind: (at, way)})
     ]
 
@@ -261,6 +265,7 @@ def test_the_disk_fails_at_an_operation(world, name):
 @pytest.mark.parametrize("kind", ["aws", "file"])
 @pytest.mark.timeout(7200)
 @pytest.mark.faults
-def test_everything_fails_at_everything(world, name, kind):
-    wrong = every(world, name, kind, each=int(os.environ.get("DAYBOOK_EACH") or 1))
+def test_each_operation_fails_in_turn(world, name, kind):
+    # DAYBOOK_EACH=1 takes every operation in every way to fail, which takes hours.
+    wrong = every(world, name, kind, each=int(os.environ.get("DAYBOOK_EACH") or 0))
     assert not wrong, "\n=======\n".join(wrong)
