@@ -189,8 +189,8 @@ def _kernel(process: subprocess.Popen) -> psutil.Process:
 @pytest.fixture(scope="module")
 def ground(sandbox) -> Iterator[Ground]:
     """Yield the environment; nothing of it is left afterwards."""
-    names = {"zone": f"{APP}.test", "names": [f"{APP}.test"]}
-    sandbox.set(ENV, app=APP, cidr="10.77.0.0/16", **names)
+    names = {"dns_zone": f"{APP}.test", "domains": [f"{APP}.test"]}
+    sandbox.set(ENV, app=APP, vpc_cidr="10.77.0.0/16", **names)
     sandbox.step("bootstrap", ENV)
     it = Ground(sandbox)
     yield it

@@ -217,7 +217,7 @@ class Look:
         return [each for each in found if self.kind(each, process) in kinds]
 
     def kind(self, each: psutil.Process, process: subprocess.Popen) -> str:
-        """Return a process's kind: daybook, kernel, watchdog, supervisor, provider, tool or other."""
+        """Return what a process is: daybook, kernel, watchdog, supervisor, provider, tool, …"""
         command = self.command(each)
         words = {
             "ipykernel": "kernel",
@@ -321,9 +321,9 @@ def hosted(sandbox, copy_project, make_project):
     root = copy_project(HOSTED_APP)
     (root / ".sandbox").symlink_to(sandbox.root / ".sandbox")
     project = make_project(root)
-    own = {"app": HOSTED_APP, "zone": f"{HOSTED_APP}.test", "names": [f"{HOSTED_APP}.test"]}
+    own = {"app": HOSTED_APP, "dns_zone": f"{HOSTED_APP}.test", "domains": [f"{HOSTED_APP}.test"]}
     secrets = {"DATABASE_URL": "the database"}
-    project.set(HOSTED, **own, cidr="10.78.0.0/16", secrets=secrets, deploy_via="none")
+    project.set(HOSTED, **own, vpc_cidr="10.78.0.0/16", secrets=secrets, deploy_via="none")
     project.step("bootstrap", HOSTED)
     set_secret(project)
     for step in ("provision", "configure", "first-deploy"):

@@ -21,8 +21,10 @@ def pair(sandbox, copy_project, make_project):
     (root / ".sandbox").symlink_to(sandbox.root / ".sandbox")
     pair = make_project(root)
     instance = yaml.safe_load((root / f"environments/{ENV}.yml").read_text())["instance"]
-    own = {"app": APP, "zone": f"{APP}.test", "names": [f"{ENV}.{APP}.test"]}
-    pair.set(ENV, **own, cidr="10.44.0.0/16", instance=instance | {"count": 2}, deploy_via="none")
+    own = {"app": APP, "dns_zone": f"{APP}.test", "domains": [f"{ENV}.{APP}.test"]}
+    pair.set(
+        ENV, **own, vpc_cidr="10.44.0.0/16", instance=instance | {"count": 2}, deploy_via="none"
+    )
     for step in ("bootstrap", "provision", "configure", "first-deploy"):
         pair.step(step, ENV)
     yield pair

@@ -42,8 +42,8 @@ def register(root, *lines: str) -> None:
 @pytest.fixture(scope="module")
 def ann(here, keys):
     """Return the operator's computer, with an account prepared for an environment of its own."""
-    here.set(ENV, app="guarded", zone="guarded.test", cidr="10.78.0.0/16", approvals=1)
-    here.set(ENV, names=[f"{ENV}.guarded.test"])
+    here.set(ENV, app="guarded", dns_zone="guarded.test", vpc_cidr="10.78.0.0/16", approvals=1)
+    here.set(ENV, domains=[f"{ENV}.guarded.test"])
     register(here.root, line(keys, "ann"), line(keys, "bob"))
     git(here.root, "init", "-q")
     git(here.root, "config", "user.name", "Ann")

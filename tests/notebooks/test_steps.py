@@ -72,7 +72,7 @@ def test_all_that_is_missing_comes_at_once_with_its_fix(copy_project, make_proje
 
 @pytest.mark.attack("F3", "a variable that names another server for AWS")
 def test_another_server_for_aws_is_not_asked(here, aws, make_project):
-    own = {"names": ["real.daybook.test"], "cidr": "10.40.0.0/16"}
+    own = {"domains": ["real.daybook.test"], "vpc_cidr": "10.40.0.0/16"}
     here.set("real", **own, account=OTHER_ACCOUNT, ssh_key=aws["DAYBOOK_SSH_KEY"])
     abroad = make_project(here.root, extra=aws)
     done = abroad.run("run", "bootstrap", "-p", "env", "real", "-p", "approve", "auto")
@@ -154,7 +154,7 @@ def test_nbval_runs_what_only_reads_and_stops_at_the_gate(here, bootstrapped, cl
 
 
 def test_a_zone_of_somebody_elses_is_used_and_left_alone(here, bootstrapped, client):
-    here.set("second", app="second", names=["second.daybook.test"], cidr="10.41.0.0/16")
+    here.set("second", app="second", domains=["second.daybook.test"], vpc_cidr="10.41.0.0/16")
     here.step("bootstrap", "second")
     (zone,) = client("route53").list_hosted_zones()["HostedZones"]
     assert zone["Config"]["Comment"] == "hello, by Daybook"

@@ -25,7 +25,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def world(here):
     """Return a project under git with both environments there, made as the article makes them."""
-    here.set("production", approvals=0, git="any")
+    here.set("production", approvals=0, require_git="any")
     git(here, "init", "--quiet")
     commit(here)
     here.step("bootstrap", "staging")
@@ -173,9 +173,9 @@ def test_a_protected_environment_needs_leave_that_is_committed(world):
 
 
 def test_provision_refuses_to_lose_a_protected_host(world, client):
-    world.set("production", cidr="10.77.0.0/16")
+    world.set("production", vpc_cidr="10.77.0.0/16")
     done = world.run("run", "provision", "-p", "env", "production", "-p", "approve", "auto")
-    world.set("production", cidr="10.30.0.0/16")
+    world.set("production", vpc_cidr="10.30.0.0/16")
     assert done.returncode == 3, done.stdout
     assert "production is protected" in done.stdout
     assert instance(client, "production")["State"]["Name"] == "running"

@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.sandbox
 
 ENV = "turns"
-SETTINGS = {"app": "turns", "zone": "turns.test", "names": ["turns.turns.test"]}
+SETTINGS = {"app": "turns", "dns_zone": "turns.test", "domains": ["turns.turns.test"]}
 PROVISION = ("run", "provision", "-p", "env", ENV, "-p", "approve", "auto")
 TEARDOWN = ("run", "teardown", "-p", "env", ENV, "-p", "approve", "auto", "-p", "confirm", ENV)
 
@@ -20,10 +20,10 @@ TEARDOWN = ("run", "teardown", "-p", "env", ENV, "-p", "approve", "auto", "-p", 
 @pytest.fixture(scope="module")
 def turns(sandbox):
     """Yield the project with an environment of this module's own, whose account is prepared."""
-    sandbox.set(ENV, cidr="10.62.0.0/16", **SETTINGS)
+    sandbox.set(ENV, vpc_cidr="10.62.0.0/16", **SETTINGS)
     sandbox.step("bootstrap", ENV)
     yield sandbox
-    sandbox.set(ENV, git="any", freezes=[])
+    sandbox.set(ENV, require_git="any", freezes=[])
     sandbox.succeed(*TEARDOWN, "-p", "skip_snapshots", "all")
     (sandbox.root / "environments" / f"{ENV}.yml").unlink()
 
@@ -47,9 +47,9 @@ def applying(project, step: str) -> bool:
 
 def test_all_that_is_wrong_with_the_place_is_told_at_once(turns):
     always = {"since": "2026-01-01T00:00:00Z", "until": "2999-01-01T00:00:00Z", "reason": "audit"}
-    turns.set(ENV, git="pushed", freezes=[always], cidr="10.20.64.0/18")
+    turns.set(ENV, require_git="pushed", freezes=[always], vpc_cidr="10.20.64.0/18")
     done = turns.run(*PROVISION)
-    turns.set(ENV, git="any", freezes=[always], cidr="10.62.0.0/16")
+    turns.set(ENV, require_git="any", freezes=[always], vpc_cidr="10.62.0.0/16")
     assert done.returncode == 3
     for said in (
         "✗ names: ",

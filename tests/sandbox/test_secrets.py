@@ -30,8 +30,8 @@ def shop(sandbox, copy_project, make_project):
     (root / ".sandbox").symlink_to(sandbox.root / ".sandbox")
     shop = make_project(root)
     for number, env in enumerate(("staging", "production")):
-        own = {"app": APP, "zone": f"{APP}.test", "names": [f"{env}.{APP}.test"]}
-        shop.set(env, **own, cidr=f"10.{140 + number}.0.0/16", secrets=DECLARED)
+        own = {"app": APP, "dns_zone": f"{APP}.test", "domains": [f"{env}.{APP}.test"]}
+        shop.set(env, **own, vpc_cidr=f"10.{140 + number}.0.0/16", secrets=DECLARED)
     shop.step("bootstrap", "staging")
     yield shop
     for env in ("staging", "production"):
@@ -130,7 +130,7 @@ def test_a_third_environment_is_there_with_one_command(shop, sandbox):
     said = shop.succeed("env", "new", "demo")
     assert f"daybook secrets set NAME -e demo, for {', '.join(DECLARED)}" in said
     settings = yaml.safe_load((shop.root / "environments/demo.yml").read_text())
-    assert (settings["app"], settings["names"]) == (APP, [f"demo.{APP}.test"])
+    assert (settings["app"], settings["domains"]) == (APP, [f"demo.{APP}.test"])
     assert "daybook run bootstrap -p env demo" in said
     shop.step("bootstrap", "demo")
     done = shop.run("run", "provision", "-p", "env", "demo")

@@ -39,10 +39,10 @@ KNOWN_HOSTS = "# i-1 hello-staging-1\n203.0.113.9 ssh-ed25519 AAAA\n"
 SETTINGS = Settings(
     app="hello",
     account=ACCOUNT,
-    zone="daybook.test",
-    names=("staging.daybook.test",),
-    cidr="10.20.0.0/16",
-    operators=(),
+    dns_zone="daybook.test",
+    domains=("staging.daybook.test",),
+    vpc_cidr="10.20.0.0/16",
+    ssh_allowed_cidrs=(),
 )
 
 

@@ -1,6 +1,6 @@
 """Plan, gate, press, apply, other tabs, restarts, in any order: only what was shown and approved.
 
-A real step, approval, gate with its widgets, run and journal; the world that they change is a number.
+A real step, approval, gate with its widgets, run and journal; what they change is a number.
 """
 
 from __future__ import annotations

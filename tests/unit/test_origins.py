@@ -11,12 +11,12 @@ from daybook.target import resolve
 TEXT = """\
 app: hello
 account: "123456789012"
-zone: daybook.test
-names:
+dns_zone: daybook.test
+domains:
   - staging.daybook.test
   - www.daybook.test
-cidr: 10.20.0.0/16
-operators: []
+vpc_cidr: 10.20.0.0/16
+ssh_allowed_cidrs: []
 instance:
   type: t3.large
 secrets:
@@ -46,10 +46,10 @@ def test_every_setting_is_there_once_with_its_origin(root):
         "app": ("hello", "environments/staging.yml:1"),
         "account": ("123456789012", "environments/staging.yml:2"),
         "region": ("us-east-1", "default"),
-        "zone": ("daybook.test", "environments/staging.yml:3"),
-        "names": ("staging.daybook.test, www.daybook.test", "environments/staging.yml:4"),
-        "cidr": ("10.20.0.0/16", "environments/staging.yml:7"),
-        "operators": ("none", "environments/staging.yml:8"),
+        "dns_zone": ("daybook.test", "environments/staging.yml:3"),
+        "domains": ("staging.daybook.test, www.daybook.test", "environments/staging.yml:4"),
+        "vpc_cidr": ("10.20.0.0/16", "environments/staging.yml:7"),
+        "ssh_allowed_cidrs": ("none", "environments/staging.yml:8"),
         "instance.type": ("t3.large", "environments/staging.yml:10"),
         "instance.disk_gib": ("20", "default"),
         "instance.ami": ("none", "default"),
@@ -59,13 +59,13 @@ def test_every_setting_is_there_once_with_its_origin(root):
         "secrets.TOKEN": ("lets the shop send mail", "environments/staging.yml:12"),
         "approvals": ("0", "default"),
         "plan_hours": ("24", "default"),
-        "git": ("any", "default"),
+        "require_git": ("any", "default"),
         "git_remote": ("none", "default"),
         "freezes": (
             "2026-12-20T00:00:00+00:00 to 2027-01-02T00:00:00+00:00: the holidays",
             "environments/staging.yml:13",
         ),
-        "protected": ("false", "default"),
+        "deletion_protection": ("false", "default"),
         "allow_teardown": ("false", "default"),
         "snapshot_days": ("0", "default"),
         "alarm_email": ("none", "default"),

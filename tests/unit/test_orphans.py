@@ -15,10 +15,10 @@ from daybook.target import Target
 SETTINGS = Settings(
     app="hello",
     account="sandbox",
-    zone="daybook.test",
-    names=("staging.daybook.test",),
-    cidr="10.20.0.0/16",
-    operators=(),
+    dns_zone="daybook.test",
+    domains=("staging.daybook.test",),
+    vpc_cidr="10.20.0.0/16",
+    ssh_allowed_cidrs=(),
 )
 STATEMENT = '{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}'
 POLICY = f'{{"Version": "2012-10-17", "Statement": [{STATEMENT}]}}'
@@ -108,7 +108,7 @@ def parts(network) -> dict[str, str]:
 
 
 @pytest.mark.attack("F5", "what AWS refuses to make twice was made by an apply that was killed")
-def test_what_is_inside_of_what_the_state_knows_is_an_orphan_of_its_own(environment, network, parts):
+def test_what_is_inside_of_what_the_state_knows_is_an_orphan_too(environment, network, parts):
     state = ", ".join(f'"{id}"' for id in network.values())
     assert find(environment, state) == [f"{kind} {id}" for kind, id in parts.items()]
     for resource in find(environment, state):

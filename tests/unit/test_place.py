@@ -21,10 +21,10 @@ from daybook.target import Target
 SETTINGS = {
     "app": "hello",
     "account": "sandbox",
-    "zone": "daybook.test",
-    "names": ["staging.daybook.test"],
-    "cidr": "10.20.0.0/16",
-    "operators": ["203.0.113.7/32"],
+    "dns_zone": "daybook.test",
+    "domains": ["staging.daybook.test"],
+    "vpc_cidr": "10.20.0.0/16",
+    "ssh_allowed_cidrs": ["203.0.113.7/32"],
 }
 REGION = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
 TARGET = Target("sandbox", "123456789012", "us-east-1", REGION)
@@ -98,7 +98,7 @@ def test_a_state_that_is_not_there_yet_is_in_no_wrong_region():
 
 def test_names_and_network_of_its_own(root):
     staging = write(root, "staging")
-    write(root, "production", names=["daybook.test"], cidr="10.30.0.0/16")
+    write(root, "production", domains=["daybook.test"], vpc_cidr="10.30.0.0/16")
     assert preconditions.names_are_its_own(staging)("names").is_ok
 
 
@@ -117,7 +117,7 @@ def test_a_neighbour_whose_settings_are_broken_is_a_warning(root, text):
 
 def test_names_and_network_of_another(root):
     staging = write(root, "staging")
-    write(root, "production", cidr="10.20.128.0/17")
+    write(root, "production", vpc_cidr="10.20.128.0/17")
     check = preconditions.names_are_its_own(staging)("names")
     assert not check.is_ok
     assert "staging.daybook.test is production's" in check.observed
@@ -196,7 +196,7 @@ def test_all_that_is_wrong_is_told_at_once(checkout, monkeypatch):
     usage = SimpleNamespace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
     down = Target("sandbox", "123456789012", "us-east-1", {}, is_up=False)
-    staging = write(checkout, "staging", down, git="clean", freezes=[freeze])
+    staging = write(checkout, "staging", down, require_git="clean", freezes=[freeze])
     answers = checks.run_checks(
         down,
         preconditions.local_checks(staging, override_freeze=""),

@@ -23,10 +23,10 @@ from daybook.target import Target
 SETTINGS = {
     "app": "hello",
     "account": "sandbox",
-    "zone": "daybook.test",
-    "names": ["staging.daybook.test"],
-    "cidr": "10.20.0.0/16",
-    "operators": [],
+    "dns_zone": "daybook.test",
+    "domains": ["staging.daybook.test"],
+    "vpc_cidr": "10.20.0.0/16",
+    "ssh_allowed_cidrs": [],
 }
 REGION = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -44,7 +44,7 @@ class Project:
         self.url = bare.as_uri()
         (self.root / "lib/daybook").mkdir(parents=True)
         (self.root / "lib/daybook/__init__.py").touch()
-        self.write(git="pushed")
+        self.write(require_git="pushed")
         git(folder, "init", "--bare", "--initial-branch", "main", str(bare))
         git(self.root, "init", "--initial-branch", "main")
         git(self.root, "remote", "add", "origin", self.url)
@@ -112,7 +112,7 @@ def test_nothing_is_looked_up_where_nothing_requires_it(project):
 @pytest.mark.attack("F4", "settings of the checkout that ask for less review")
 def test_the_checkout_cannot_ask_for_less_than_the_account(project):
     project.note(staging="pushed")
-    project.write(git="any", git_remote="https://example.com/eve/hello.git")
+    project.write(require_git="any", git_remote="https://example.com/eve/hello.git")
     with pytest.raises(PreflightFailed, match="not those of the commit"):
         project.check()
     project.commit()
@@ -141,7 +141,7 @@ def test_without_a_note_nothing_passes_but_the_first_bootstrap(project, value):
     check = project.check()
     assert (check.is_ok, "bootstrap" in check.fix) == (False, True)
     assert not project.check(is_account=True).is_ok, "the settings name no repository"
-    project.write(git="pushed", git_remote=project.url)
+    project.write(require_git="pushed", git_remote=project.url)
     project.commit()
     git(project.root, "push")
     assert project.check(is_account=True).is_ok
@@ -220,7 +220,7 @@ def test_an_override_never_excuses_the_people(project, tmp_path, is_answering):
     project.sign(ANN)
     project.review().remember()
     (project.root / "environments/signers").write_text(f"{EVE}{PUBLIC}\n")
-    project.write(git="any", approvals=0)
+    project.write(require_git="any", approvals=0)
     project.commit()
     s3.put_object(Bucket=bucket, Key="reviewed/staging", Body=git_head(project.root).encode())
     if not is_answering:
@@ -240,7 +240,7 @@ LESS = {
     "an edited file": lambda project: project.write(approvals=0),
     "no such environment": lambda project: (
         (project.root / "environments/staging.yml").rename(project.root / "environments/old.yml"),
-        project.write(git="any", names=["other.daybook.test"]),
+        project.write(require_git="any", domains=["other.daybook.test"]),
         project.commit(),
     ),
 }
@@ -253,7 +253,7 @@ LESS = {
 @pytest.mark.parametrize("way", LESS)
 def test_the_strictest_of_note_tip_and_checkout_counts(project, way, noted, is_account, override):
     """Whether the account has noted the approvals, or the reviewed branch alone has them."""
-    project.write(git="pushed", approvals=1)
+    project.write(require_git="pushed", approvals=1)
     project.commit()
     git(project.root, "push")
     project.note(staging="pushed", approvals=noted)
@@ -271,7 +271,7 @@ def test_the_note_alone_is_enough(project):
 @pytest.mark.attack("F3", "bootstrap by way of an environment that needs no second person")
 def test_what_all_share_needs_as_many_people_as_any_environment(project):
     project.write("loose")
-    project.write("strict", git="pushed", approvals=1)
+    project.write("strict", require_git="pushed", approvals=1)
     assert project.review(env="loose", is_account=True).git_required == "pushed"
     project.commit()
     git(project.root, "push")
@@ -285,9 +285,9 @@ def test_what_all_share_needs_as_many_people_as_any_environment(project):
 
 @pytest.mark.attack("F3", "bootstrap from an old commit, which notes that less is required")
 def test_bootstrap_notes_no_less_than_the_reviewed_branch_has(project):
-    project.write(git="any")
+    project.write(require_git="any")
     project.commit()
-    project.write(git="pushed", approvals=1)
+    project.write(require_git="pushed", approvals=1)
     project.commit()
     git(project.root, "push")
     project.note(staging="pushed", approvals=1)
@@ -301,11 +301,11 @@ def test_bootstrap_notes_no_less_than_the_reviewed_branch_has(project):
     "F3", "settings edited while the step is constructed, and put back before preflight"
 )
 def test_the_settings_that_the_run_has_read_are_those_of_the_commit(project):
-    project.write(git="pushed", approvals=1)
+    project.write(require_git="pushed", approvals=1)
     project.commit()
     git(project.root, "push")
     project.note(staging="pushed", approvals=0)
-    project.write(git="any", operators=["203.0.113.9/32"])
+    project.write(require_git="any", ssh_allowed_cidrs=["203.0.113.9/32"])
     review = project.review()
     git(project.root, "checkout", "environments")
     assert review.approvals == 1
@@ -335,7 +335,7 @@ def test_before_apply_the_server_and_the_account_are_asked_again(project):
     project.note(staging="pushed", approvals=0)
     review = project.review()
     assert review.approvals == 0
-    project.write(git="pushed", approvals=1)
+    project.write(require_git="pushed", approvals=1)
     project.commit()
     git(project.root, "push")
     assert review.approvals == 0
@@ -386,7 +386,7 @@ class Migrate(Step):
 @pytest.mark.attack("F3", "one person applies alone, from a checkout without `approvals: 1`")
 @pytest.mark.parametrize("way", LESS)
 def test_the_gate_asks_for_a_second_person_all_the_same(project, monkeypatch, key, way):
-    project.write(git="pushed", approvals=1, ssh_key=str(key))
+    project.write(require_git="pushed", approvals=1, ssh_key=str(key))
     project.sign(f"ann@example.com {BOTH} {signing.public_key(key)} #")
     project.note(staging="pushed", approvals=0)
     boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="hello-state-123456789012")

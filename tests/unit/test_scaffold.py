@@ -137,7 +137,7 @@ def test_an_environment_that_would_not_be_valid_is_not_made(root):
     with pytest.raises(SettingsError) as caught:
         made(root)
     [detail] = caught.value.details
-    assert "environments/demo.yml:6: names.0: expected a DNS name" in detail
+    assert "environments/demo.yml:6: domains.0: expected a DNS name" in detail
     assert sorted(path.name for path in root.rglob("demo*")) == []
 
 

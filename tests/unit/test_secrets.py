@@ -20,10 +20,10 @@ TARGET = Target("sandbox", "123456789012", REGION, {})
 SETTINGS = {
     "app": "hello",
     "account": "sandbox",
-    "zone": "daybook.test",
-    "names": ["staging.daybook.test"],
-    "cidr": "10.20.0.0/16",
-    "operators": ["203.0.113.7/32"],
+    "dns_zone": "daybook.test",
+    "domains": ["staging.daybook.test"],
+    "vpc_cidr": "10.20.0.0/16",
+    "ssh_allowed_cidrs": ["203.0.113.7/32"],
 }
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -9,21 +10,24 @@ import traceback
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from daybook import settings
 from daybook.errors import SettingsError
-from daybook.settings import types
+from daybook.settings import example, loader, types
+
+ROOT = Path(__file__).parents[2]
 
 GOOD = """
 app: hello
 account: sandbox
-zone: example.test
-names: [staging.example.test]
-cidr: 10.20.0.0/16
-operators: [203.0.113.7/32]
+dns_zone: example.test
+domains: [staging.example.test]
+vpc_cidr: 10.20.0.0/16
+ssh_allowed_cidrs: [203.0.113.7/32]
 """
 
 
@@ -47,7 +51,9 @@ def test_reads_settings_with_their_defaults(root):
 
 def test_lists_every_mistake_with_its_line(root):
     write(
-        root, GOOD.replace("hello", "Hello").replace("zone", "zon") + "instance: {disk_gib: big}\n"
+        root,
+        GOOD.replace("hello", "Hello").replace("dns_zone", "dns_zon")
+        + "instance: {disk_gib: big}\n",
     )
     with pytest.raises(SettingsError) as caught:
         settings.load(root, "staging")
@@ -56,8 +62,8 @@ def test_lists_every_mistake_with_its_line(root):
         "environments/staging.yml:2: app: expected 2 to 25 lower-case letters, digits and hyphens"
         in text
     )
-    assert "environments/staging.yml:4: zon: no such setting; did you mean zone?" in text
-    assert "environments/staging.yml:2: zone: required, but not set" in text
+    assert "environments/staging.yml:4: dns_zon: no such setting; did you mean dns_zone?" in text
+    assert "environments/staging.yml:2: dns_zone: required, but not set" in text
     assert "environments/staging.yml:8: instance.disk_gib:" in text
     assert "Nothing was changed." in text
     assert caught.value.exit_code == 2
@@ -115,8 +121,8 @@ def test_a_secret_has_a_name_and_a_purpose_and_never_a_value(root, line, problem
 
 
 def test_a_key_that_is_there_twice_is_a_mistake(root):
-    write(root, GOOD + "names: [other.example.test]\n")
-    with pytest.raises(SettingsError, match=r"staging.yml:8: names: this key is set twice"):
+    write(root, GOOD + "domains: [other.example.test]\n")
+    with pytest.raises(SettingsError, match=r"staging.yml:8: domains: this key is set twice"):
         settings.load(root, "staging")
 
 
@@ -184,19 +190,25 @@ REFUSED = [
     ("account", r'"123456789012\n"', 3, "account", "12-digit id in quotes"),
     ("region", "mars", 8, "region", "such as us-east-1"),
     ("region", "us-east-\u0661", 8, "region", "such as us-east-1"),
-    ("zone", ".".join(["a" * 62] * 4) + ".test", 4, "zone", NAME),
-    ("zone", "-x.test", 4, "zone", NAME),
-    ("names", "&r [*r]", 5, "names", "write the value out"),
-    ("names", "[" * 1000, 5, "names", "nested deeper than"),
-    ("names", "[]", 5, "names", "at least one"),
-    ("names", "[other.test]", 5, "names.0", "ends with .example.test"),
-    ("names", "[badexample.test]", 5, "names.0", "ends with .example.test"),
-    ("names", "[a.example.test, a.example.test]", 5, "names", "each once"),
-    ("names", f"[{'a' * 64}.example.test]", 5, "names.0", NAME),
-    ("names", f"[{', '.join(f'n{n}.example.test' for n in range(300))}]", 5, "names", "at most 20"),
-    ("names", "www.example.test", 5, "names", "expected a list"),
+    ("dns_zone", ".".join(["a" * 62] * 4) + ".test", 4, "dns_zone", NAME),
+    ("dns_zone", "-x.test", 4, "dns_zone", NAME),
+    ("domains", "&r [*r]", 5, "domains", "write the value out"),
+    ("domains", "[" * 1000, 5, "domains", "nested deeper than"),
+    ("domains", "[]", 5, "domains", "at least one"),
+    ("domains", "[other.test]", 5, "domains.0", "ends with .example.test"),
+    ("domains", "[badexample.test]", 5, "domains.0", "ends with .example.test"),
+    ("domains", "[a.example.test, a.example.test]", 5, "domains", "each once"),
+    ("domains", f"[{'a' * 64}.example.test]", 5, "domains.0", NAME),
+    (
+        "domains",
+        f"[{', '.join(f'n{n}.example.test' for n in range(300))}]",
+        5,
+        "domains",
+        "at most 20",
+    ),
+    ("domains", "www.example.test", 5, "domains", "expected a list"),
     *(
-        ("cidr", value, 6, "cidr", CIDR)
+        ("vpc_cidr", value, 6, "vpc_cidr", CIDR)
         for value in (
             *("10.250.0.0", "10.0.0.0/29", "10", "true", "~", "[]", "8.8.0.0/16", "127.0.0.0/16"),
             *("169.254.0.0/16", "224.0.0.0/16", "172.17.0.0/16", "10.20.0.1/16", "10.0.0.0/8"),
@@ -210,17 +222,20 @@ REFUSED = [
         )
     ),
     *(
-        ("operators", f"[{value}]", 7, "operators.0", OPERATOR)
+        ("ssh_allowed_cidrs", f"[{value}]", 7, "ssh_allowed_cidrs.0", OPERATOR)
         for value in (
             *("1", "true", "0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "203.0.113.7", "127.0.0.1/32"),
             *("169.254.169.254/32", "224.0.0.1/32", "203.0.113.7/24", "'::/0'", "\u0662.2.2.2/32"),
         )
     ),
-    ("operators", "203.0.113.7/32", 7, "operators", "expected a list"),
-    ("operators", "[203.0.113.7/32, 203.0.113.7/32]", 7, "operators", "each once"),
+    ("ssh_allowed_cidrs", "203.0.113.7/32", 7, "ssh_allowed_cidrs", "expected a list"),
+    ("ssh_allowed_cidrs", "[203.0.113.7/32, 203.0.113.7/32]", 7, "ssh_allowed_cidrs", "each once"),
     (
-        *("operators", f"[{', '.join(f'10.0.{n // 250}.{n % 250}/32' for n in range(1000))}]"),
-        *(7, "operators", "at most 58, got 1000"),
+        *(
+            "ssh_allowed_cidrs",
+            f"[{', '.join(f'10.0.{n // 250}.{n % 250}/32' for n in range(1000))}]",
+        ),
+        *(7, "ssh_allowed_cidrs", "at most 58, got 1000"),
     ),
     ("instance", "{type: ''}", 8, "instance.type", TYPE),
     ("instance", "{type: t3}", 8, "instance.type", TYPE),
@@ -250,9 +265,9 @@ REFUSED = [
     ("port", "'8000'", 8, "port", "from 1024 to 32766"),
     ("approvals", "true", 8, "approvals", "from 0 to 1"),
     ("approvals", "2", 8, "approvals", "from 0 to 1"),
-    ("protected", "1", 8, "protected", "true or false"),
-    ("protected", "'yes'", 8, "protected", "true or false"),
-    ("git", "Clean", 8, "git", "'any', 'clean' or 'pushed'"),
+    ("deletion_protection", "1", 8, "deletion_protection", "true or false"),
+    ("deletion_protection", "'yes'", 8, "deletion_protection", "true or false"),
+    ("require_git", "Clean", 8, "require_git", "'any', 'clean' or 'pushed'"),
     ("git_remote", "--upload-pack=id", 8, "git_remote", "the URL of a git repository"),
     ("git_remote", "ext::sh -c id", 8, "git_remote", "the URL of a git repository"),
     ("git_remote", "ssh://-oProxyCommand=id/x", 8, "git_remote", "the URL of a git repository"),
@@ -311,13 +326,13 @@ def test_a_wrong_value_names_file_line_key_and_valid_choice(root, key, value, li
     [
         ("account", "012345678901"),
         ("account", "'123456789012'"),
-        ("cidr", "192.168.16.0/20"),
-        ("cidr", "172.31.0.0/16"),
-        ("operators", "[]"),
-        ("operators", "[10.0.0.0/8, 203.0.113.0/24]"),
-        ("names", "[example.test, a.b.example.test]"),
+        ("vpc_cidr", "192.168.16.0/20"),
+        ("vpc_cidr", "172.31.0.0/16"),
+        ("ssh_allowed_cidrs", "[]"),
+        ("ssh_allowed_cidrs", "[10.0.0.0/8, 203.0.113.0/24]"),
+        ("domains", "[example.test, a.b.example.test]"),
         ("region", "us-gov-west-1"),
-        ("protected", "yes"),
+        ("deletion_protection", "yes"),
         ("git_remote", "https://github.com/owner/name.git"),
         ("git_remote", "git@github.com:owner/name.git"),
         ("git_remote", "ssh://git@git.example.com:2222/owner/name"),
@@ -406,16 +421,18 @@ def test_a_file_that_can_be_no_environments_is_refused(root, name):
 
 
 @pytest.mark.attack("F3", "approvals that anyone can take out of their checkout")
-@pytest.mark.parametrize("git", ["", "git: any", "git: clean", "git: pushed"])
+@pytest.mark.parametrize(
+    "git", ["", "require_git: any", "require_git: clean", "require_git: pushed"]
+)
 @pytest.mark.parametrize("account", ["sandbox", "'123456789012'"])
 def test_on_an_account_approvals_need_reviewed_settings(root, git, account):
     write(root, f"{changed('account', account)}\napprovals: 1\n{git}\n")
-    if account == "sandbox" or git == "git: pushed":
+    if account == "sandbox" or git == "require_git: pushed":
         assert settings.load(root, "staging").approvals == 1
         return
     with pytest.raises(SettingsError) as caught:
         settings.load(root, "staging")
-    assert "needs git: pushed" in str(caught.value)
+    assert "needs require_git: pushed" in str(caught.value)
 
 
 @pytest.mark.attack("F12", "settings that are a link out of what was reviewed")
@@ -511,3 +528,46 @@ def test_what_is_shown_of_a_value_is_short_and_ascii():
     assert types.shown("x" * 5_000) == "text of 5,000 characters"
     assert types.shown(["hunter2"]) == "a list"
     assert types.shown(True) == "true"
+
+
+OLD = {new: old for old, new in loader.RENAMED.items()}
+
+
+def test_old_names_of_keys_are_read_with_one_warning(root, capsys, monkeypatch):
+    monkeypatch.setattr(loader, "_WARNED", set())
+    text = GOOD + "deletion_protection: true\nrequire_git: clean\n"
+    write(root, text)
+    expected = settings.load(root, "staging")
+    assert capsys.readouterr().err == ""
+    write(root, re.sub("|".join(OLD), lambda found: OLD[found[0]], text))
+    assert settings.load(root, "staging") == settings.load(root, "staging") == expected
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == 1
+    for old, new in loader.RENAMED.items():
+        assert f"{old} is now {new}" in warning
+
+
+def test_a_mistake_under_an_old_name_is_reported_under_the_new_one_with_its_line(root):
+    write(root, GOOD.replace("vpc_cidr", "cidr").replace("/16", "/24"))
+    with pytest.raises(SettingsError, match=r"staging.yml:6: vpc_cidr: "):
+        settings.load(root, "staging")
+
+
+def test_a_key_under_both_names_is_refused(root):
+    write(root, GOOD + "cidr: 10.20.0.0/16\n")
+    with pytest.raises(SettingsError, match=r"staging.yml:8: cidr: .*now called vpc_cidr"):
+        settings.load(root, "staging")
+
+
+def test_the_example_is_current_valid_and_no_environment():
+    text = (ROOT / "environments/example.yml").read_text()
+    assert text == example.render(), "python -m daybook.settings.example > environments/example.yml"
+    assert settings.parse(text, "example").app == "hello"
+    whole = re.sub(r"^# ?(?=[a-z_]+:|  )", "", text.split("\n\n", 1)[1], flags=re.M)
+    whole = "\n".join(line for line in whole.split("\n") if not line.lstrip().startswith("#"))
+    shown = settings.parse(whole, "example")
+    assert set(yaml.safe_load(whole)) == set(settings.Settings.model_fields)
+    assert shown.model_dump(exclude={"secrets", "freezes"}) == settings.parse(
+        text, "example"
+    ).model_dump(exclude={"secrets", "freezes"})
+    assert "example" not in settings.environments(ROOT)

@@ -21,10 +21,10 @@ from daybook.terraform import SavedPlan
 SETTINGS = Settings(
     app="hello",
     account="sandbox",
-    zone="daybook.test",
-    names=("staging.daybook.test",),
-    cidr="10.20.0.0/16",
-    operators=(),
+    dns_zone="daybook.test",
+    domains=("staging.daybook.test",),
+    vpc_cidr="10.20.0.0/16",
+    ssh_allowed_cidrs=(),
 )
 REASON = "Client.UserInitiatedShutdown: User initiated shutdown"
 

@@ -24,10 +24,10 @@ SETTINGS = "sha256:aa"
 OF_STAGING = Settings(
     app="hello",
     account="sandbox",
-    zone="shop.test",
-    names=("shop.test",),
-    cidr="10.20.0.0/16",
-    operators=(),
+    dns_zone="shop.test",
+    domains=("shop.test",),
+    vpc_cidr="10.20.0.0/16",
+    ssh_allowed_cidrs=(),
 )
 TARGET = Target("sandbox", "123456789012", "us-east-1", {})
 OLD = Release("20261123T100000Z-1", f"r@{ONE}", "1", "replaced", run="r1", secrets={"KEY": 1})

@@ -22,10 +22,10 @@ from daybook.target import Target
 SETTINGS = Settings(
     app="hello",
     account="sandbox",
-    zone="daybook.test",
-    names=("staging.daybook.test",),
-    cidr="10.20.0.0/16",
-    operators=(),
+    dns_zone="daybook.test",
+    domains=("staging.daybook.test",),
+    vpc_cidr="10.20.0.0/16",
+    ssh_allowed_cidrs=(),
     secrets={"KEY": "opens the door"},
 )
 DIGEST = f"sha256:{'1' * 64}"

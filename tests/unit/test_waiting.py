@@ -113,7 +113,10 @@ def test_that_others_can_see_a_plan_stays_known(tmp_path):
 
 def test_what_another_machine_left_is_taken_up_if_nothing_differs(tmp_path):
     left = plan("r9")
-    claim_left = lambda **now: pending.claim(tmp_path, "plan-1", BASIS | now, DAY, "r2", lambda: left)  # noqa: E731
+
+    def claim_left(**now: str) -> PendingPlan:
+        return pending.claim(tmp_path, "plan-1", BASIS | now, DAY, "r2", lambda: left)
+
     with pytest.raises(ApprovalRefused, match="can no longer be applied"):
         claim_left(commit="77b0e1")
     assert files(tmp_path) == []

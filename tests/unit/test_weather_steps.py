@@ -20,6 +20,7 @@ from moto import mock_aws
 from daybook import aws, probe, process, steps
 from daybook.errors import NOTHING_CHANGED, DaybookError, status_of
 from daybook.record import provenance, recorder, seal
+from daybook.run import Run
 from daybook.steps.base import Step
 
 from .terraform_stand_in import ADDRESS, ENV, STATE_BUCKET, StandIn, client, make_account
@@ -50,6 +51,11 @@ class Outcome:
     step: Step | None = None
     error: BaseException | None = None
     phase: str = ""
+
+    @property
+    def run(self) -> Run | None:
+        """Return the step's run, if it has begun one."""
+        return vars(self.step).get("run") if self.step else None
 
     @property
     def said(self) -> str:
@@ -95,9 +101,9 @@ class World:
                     self._do(done, EXTRA.get(name, {}).get(done.phase, {}))
             except Exception as err:
                 done.error = err
-                if done.step:
+                if done.run:
                     status = status_of(type(err).__name__) or "failed"
-                    done.step.run.recorder.close(status, reason="its cell failed")
+                    done.run.recorder.close(status, reason="its cell failed")
         self.weather = Weather(self.root)
         return done
 
@@ -200,7 +206,7 @@ def record_problems(world: World, done: Outcome, again: Outcome) -> list[str]:
     closed = {folder: seal.load(folder) for folder in world.runs()}
     wrong = [f"{folder.name} is not closed" for folder, found in closed.items() if not found]
     for outcome in (done, again):
-        if found := outcome.step and closed.get(outcome.step.run.folder):
+        if found := outcome.run and closed.get(outcome.run.folder):
             # Where not even the end could be written, all that is known is that it did not come.
             good = {"succeeded", "interrupted"}
             is_so = (

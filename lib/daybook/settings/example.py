@@ -16,7 +16,8 @@ from daybook.settings import Settings
 HEAD = """\
 # Every setting of an environment, with its meaning; keys after "# " show defaults or examples.
 # Copy what you need to environments/NAME.yml, or run: daybook env new NAME
-# Generated from lib/daybook/settings/model.py: python -m daybook.settings.example > environments/example.yml
+# Generated from lib/daybook/settings/model.py:
+#   python -m daybook.settings.example > environments/example.yml
 """
 WIDTH = 98
 

@@ -12,6 +12,7 @@ import yaml
 
 from daybook import bounded_yaml, settings
 from daybook.errors import SettingsError
+from daybook.settings.loader import RENAMED
 
 
 def files(root: Path, name: str, source: str) -> dict[Path, str]:
@@ -68,9 +69,9 @@ def _text(path: Path) -> str:
 def _with_values(text: str, values: dict[str, str]) -> str:
     """Put other values into a settings file, leaving its comments where they are."""
     nodes = [
-        found
-        for found in _nodes(yaml.compose(text, Loader=bounded_yaml.LOADER))
-        if found[0] in values
+        (RENAMED.get(name, name), key, node)
+        for name, key, node in _nodes(yaml.compose(text, Loader=bounded_yaml.LOADER))
+        if RENAMED.get(name, name) in values
     ]
     for name, key, node in sorted(nodes, key=lambda found: -found[2].start_mark.index):
         start, own = node.start_mark, values[name]

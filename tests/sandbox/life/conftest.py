@@ -149,11 +149,11 @@ def world(sandbox, copy_project, make_project):
     with (root / "environments/signers").open("a") as signers:
         signers.write(f'ann@example.com namespaces="daybook-record" {kind} {key}\n')
     for env, name in NAMES.items():
-        own = {"app": APP, "zone": f"{APP}.test", "names": [name], "cidr": CIDRS[env]}
+        own = {"app": APP, "dns_zone": f"{APP}.test", "domains": [name], "vpc_cidr": CIDRS[env]}
         own |= {"alarm_email": "ops@example.com"}
         github = {"repository": REPOSITORY, "branch": BRANCHES[env]}
         own |= {"github": github, "deploy_via": "runner"}
-        world.set(env, **own, protected=False, secrets=SECRETS)
+        world.set(env, **own, deletion_protection=False, secrets=SECRETS)
     compose = root / "app/compose.yaml"
     given = "APP_HOST: ${APP_HOST:-}"
     compose.write_text(
