@@ -67,9 +67,8 @@ class Ground:
 
     def load(self):
         """Put the load on."""
-        return load(
-            self.name, self.host.address, self.environment.target.environ["DAYBOOK_CA_FILE"]
-        )
+        ca_file = self.environment.target.environ["DAYBOOK_CA_FILE"]
+        return load(self.name, self.host.address, ca_file)
 
     def version(self) -> str:
         """Return which version answers visitors, "" when none does."""

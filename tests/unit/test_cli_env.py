@@ -72,7 +72,7 @@ def test_new_makes_an_environment_that_is_valid_at_once(root):
 
 def test_new_takes_over_what_a_stricter_environment_asks_for(root):
     said = run("new", "qa", "--from", "production")
-    assert re.search("protected +true", said)
+    assert re.search("deletion_protection +true", said)
     assert "qa, made after production" in said
 
 

@@ -35,13 +35,13 @@ SUBJECT = "repo:octo-org/operations:environment:production"
 
 
 def settings_with(key) -> Settings:
-    fields = {"app": "hello", "account": ACCOUNT, "zone": "x.test", "names": ["x.test"]}
+    fields = {"app": "hello", "account": ACCOUNT, "dns_zone": "x.test", "domains": ["x.test"]}
     fields |= {
-        "cidr": "10.0.0.0/16",
-        "operators": [],
+        "vpc_cidr": "10.0.0.0/16",
+        "ssh_allowed_cidrs": [],
         "ssh_key": str(key),
         "approvals": 1,
-        "git": "pushed",
+        "require_git": "pushed",
     }
     return Settings.model_validate(fields)
 
