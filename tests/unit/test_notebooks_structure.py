@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import nbformat
@@ -12,7 +13,7 @@ from papermill.iorw import load_notebook_node
 from papermill.translators import PythonTranslator
 
 from daybook import steps
-from daybook.steps.base import ReadOnlyStep
+from daybook.steps.base import ReadOnlyStep, Step
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("runbooks/*.ipynb")])
@@ -68,10 +69,14 @@ def test_code_cells_have_one_tag_each_in_the_order_of_the_grammar(path, notebook
     assert [cell.metadata.get("tags") for cell in cells] == [[tag] for tag in tags]
 
 
-def is_read_only(name: str) -> bool:
-    """Tell whether a notebook's step only looks, by the step's class and not by the notebook."""
+def step_of(name: str) -> type[Step]:
+    """Return the class of a notebook's step, by the step's name and not by the notebook."""
     classes = (getattr(steps, each) for each in steps.__all__)
-    return next(issubclass(each, ReadOnlyStep) for each in classes if each.name == name)
+    return next(each for each in classes if each.name == name)
+
+
+def is_read_only(name: str) -> bool:
+    return issubclass(step_of(name), ReadOnlyStep)
 
 
 def test_starts_with_a_title_a_promise_and_a_table(notebook):
@@ -143,6 +148,21 @@ def test_parameters_are_assignments_that_papermill_can_explain(path, notebook):
     assert all(p.help for p in found.values()), "every parameter says what it is, on its line"
     assert {"env"} <= set(found) or path.stem == "bootstrap"
     load_notebook_node(str(path))
+
+
+def test_its_parameters_are_those_of_its_step(path, notebook):
+    declared = {each.name for each in PythonTranslator.inspect(code(notebook)["parameters"])}
+    assert declared == {"env", *(field.name for field in fields(step_of(path.stem).Parameters))}
+
+
+def test_preflight_makes_the_step_from_its_parameters(path, notebook):
+    step, given = step_of(path.stem), code(notebook)["preflight"].source
+    calls = [node for node in ast.walk(ast.parse(given)) if isinstance(node, ast.Call)]
+    [call] = [each for each in calls if is_the_step(each)]
+    assert ast.unparse(call.func) == step.__name__
+    assert [ast.unparse(each) for each in call.args] == ["env"]
+    named = {each.arg for each in call.keywords} - {None}
+    assert named <= {field.name for field in fields(step.Parameters)}
 
 
 def test_no_cell_may_fail_and_go_on(notebook):
