@@ -1,0 +1,99 @@
+"""`daybook env`: settings shown and checked, and a further environment."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from daybook.cli import env as cli_env
+from daybook.errors import SettingsError
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """Return the project's settings, playbooks and group variables, as they are committed."""
+    for pattern in ("environments/*.yml", "ansible/*.yml", "ansible/group_vars/*.yml"):
+        for path in CHECKOUT.glob(pattern):
+            copy = tmp_path / path.relative_to(CHECKOUT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    monkeypatch.setenv("DAYBOOK_ROOT", str(tmp_path))
+    monkeypatch.delenv("DAYBOOK_SSH_KEY", raising=False)
+    return tmp_path
+
+
+def run(*args: str) -> str:
+    done = CliRunner().invoke(cli_env.env, args, catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.output
+
+
+def test_check_shows_each_environment_and_where_its_settings_come_from(root):
+    said = run("check")
+    for env in ("staging", "production"):
+        assert f"✓ {env} · REHEARSAL: valid" in said
+        assert f"environments/{env}.yml:2" in said
+    assert re.search("plan_hours +24", said)
+    assert "staging" not in run("check", "production")
+
+
+def test_check_lists_what_is_wrong_with_all_of_them(root):
+    production, staging = (root / f"environments/{env}.yml" for env in ("production", "staging"))
+    production.write_text(production.read_text().replace("10.30.0.0/16", "10.20.16.0/20"))
+    staging.write_text(staging.read_text().replace("port: 8000", "prot: 80"))
+    shutil.copy(production, root / "environments/demo.yml")
+    with pytest.raises(SettingsError) as caught:
+        run("check")
+    text = str(caught.value)
+    assert "environments/staging.yml:13: prot: no such setting; did you mean port?" in text
+    assert "demo: daybook.test is production's; www.daybook.test is production's" in text
+    assert "10.20.16.0/20 overlaps demo's 10.20.16.0/20" in text
+    assert "demo: ansible/demo.yml is missing" in text
+
+
+def test_new_makes_an_environment_that_is_valid_at_once(root):
+    before = run("check", "staging")
+    said = run("new", "demo")
+    assert "✓ demo · REHEARSAL: valid" in said
+    for file in ("environments/demo.yml", "ansible/demo.yml", "ansible/group_vars/demo.yml"):
+        assert f"Written: {file}" in said
+        assert "staging" not in (root / file).read_text()
+    assert "10.40.0.0/16" in said
+    assert "demo.daybook.test" in said
+    assert run("check", "staging") == before
+    run("check")
+
+
+def test_new_takes_over_what_a_stricter_environment_asks_for(root):
+    said = run("new", "qa", "--from", "production")
+    assert re.search("deletion_protection +true", said)
+    assert "qa, made after production" in said
+
+
+def test_new_names_the_secrets_that_have_no_value_yet(root):
+    path = root / "environments/staging.yml"
+    path.write_text(path.read_text().replace("secrets: {}", "secrets: {TOKEN: lets it send mail}"))
+    assert "daybook secrets set NAME -e demo, for TOKEN" in run("new", "demo")
+
+
+def test_new_overwrites_nothing(root):
+    (root / "ansible/demo.yml").write_text("mine\n")
+    with pytest.raises(SettingsError, match=r"ansible/demo.yml is there already"):
+        run("new", "demo")
+    assert not (root / "environments/demo.yml").exists()
+    assert (root / "ansible/demo.yml").read_text() == "mine\n"
+
+
+def test_a_shell_keeps_what_leads_no_tool():
+    now = {"EDITOR": "vi", "TF_CLI_ARGS": "-destroy", "AWS_PROFILE": "work", "AWS_REGION": "x"}
+    wanted = {"AWS_REGION": "us-east-1", "TF_DATA_DIR": "/a b"}
+    assert cli_env.script(wanted, now) == [
+        *("unset AWS_PROFILE", "unset TF_CLI_ARGS"),
+        *("export AWS_REGION=us-east-1", "export TF_DATA_DIR='/a b'"),
+    ]
