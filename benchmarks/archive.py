@@ -19,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from daybook import signers
 from daybook.record import audit, journal, record, signing, summary
 from daybook.record.archive import Archive, Filters
 from daybook.record.journal import Journal
@@ -100,7 +101,8 @@ def seal(root: Path, count: int) -> None:
     subprocess.run(keygen, check=True)
     (root / "environments").mkdir()
     public = signing.public_key(root / "key")
-    (root / "environments/signers").write_text(f"ann@example.com {public}\n")
+    signer = f'ann@example.com namespaces="{signers.RECORD}" {public}\n'
+    (root / signers.FILE).write_text(signer)
     chance = random.Random(7)
     for number in range(count):
         writer = write_run(root, number, chance)
