@@ -89,7 +89,12 @@ class Turn:
             self._keeper = _Keeper(self.run, self.name)
             try:
                 self._begin()
+            except Locked:
+                self.end()
+                raise
             except BaseException:
+                # The lock may have been written all the same.
+                self.run.may_hold_lock = True
                 self.end()
                 raise
         with self.kept():
@@ -161,7 +166,7 @@ class Turn:
         if self._lock:
             with suppress(*aws.FAILURES):
                 self._remove_own_state_lock()
-            self._lock.release()
+            self.run.may_hold_lock |= not self._lock.release()
             self._lock = None
         if self._keeper:
             self._keeper.dismiss()
