@@ -39,13 +39,15 @@ class Life:
         inode = f"{found.st_dev}:{found.st_ino}"
         return {"boot": _boot(), "file": str(self.path), "inode": inode}
 
-    def end(self) -> None:
+    def end(self, *, keep: bool = False) -> None:
         """Let go; a second call does nothing.
 
         The run is over by now: a file that the disk does not remove is one that nobody holds.
+        keep: leave the file, which proves that the run is over to who finds its lock.
         """
         with suppress(OSError):
-            self.path.unlink(missing_ok=True)
+            if not keep:
+                self.path.unlink(missing_ok=True)
         with suppress(OSError):
             os.close(self.fd)
 

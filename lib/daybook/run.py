@@ -116,6 +116,8 @@ class Run:
         self.at_end: list[Callable[[], None]] = [self._upload]
         self.load_signers: Callable[[], signers.Signers] = partial(signers.load, environment.root)
         self.load_approvals: Callable[[], int] = lambda: environment.settings.approvals
+        self.may_hold_lock = False
+        """Whether a lock in the bucket may still name this run: the proof that it is over stays."""
         self._stopped: BaseException | None = None
         self._waiting: BaseException | None = None
         self._done: tuple[str, ...] = ()
@@ -303,7 +305,7 @@ class Run:
             except (DaybookError, OSError, ValueError) as err:
                 # One that fails must not keep the others from being done: one releases the lock.
                 print(f"{self.id}: after the record was closed: {err}", file=sys.stderr)
-        self.life.end()
+        self.life.end(keep=self.may_hold_lock)
 
     def _upload(self) -> None:
         """Keep closed records in the account's bucket; what fails is tried by the next run."""

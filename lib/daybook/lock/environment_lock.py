@@ -87,7 +87,12 @@ class EnvironmentLock:
             self._watchdog = _Watchdog(self.run, self.name)
             try:
                 self._acquire()
+            except Locked:
+                self.release()
+                raise
             except BaseException:
+                # The lock may have been written all the same.
+                self.run.may_hold_lock = True
                 self.release()
                 raise
         with self.hold():
@@ -159,7 +164,7 @@ class EnvironmentLock:
         if self._lock:
             with suppress(*aws.FAILURES):
                 self._remove_own_state_lock()
-            self._lock.release()
+            self.run.may_hold_lock |= not self._lock.release()
             self._lock = None
         if self._watchdog:
             self._watchdog.dismiss()

@@ -241,13 +241,19 @@ class Lock:
         finally:
             done.set()
 
-    def release(self) -> None:
-        """Give the lock back if it is still ours; one that cannot be reached runs out."""
+    def release(self) -> bool:
+        """Give the lock back if it is still ours; one that cannot be reached runs out.
+
+        Returns False where the bucket did not confirm it.
+        """
         with self._guard:
-            if self._mine and not self.lost:
+            is_free = not self._mine or bool(self.lost)
+            if not is_free:
                 with suppress(*_FAILURES):
                     self._s3.delete_object(**self._place, IfMatch=self._mine[1])
+                    is_free = True
             self._mine = None
+            return is_free
 
     def remove(self, seen: LockState) -> None:
         """Give a lock back for a holder that is over, unless somebody else has taken it."""

@@ -24,7 +24,7 @@ from daybook.run import Run
 from daybook.steps.base import Step
 
 from .terraform_stand_in import ADDRESS, ENV, STATE_BUCKET, StandIn, client, make_account
-from .weather import CALLS, FILES, Weather, stand_between
+from .weather import CALLS, FILES, LATE, Weather, stand_between
 
 CHECKOUT = Path(__file__).parents[3]
 CODES = {2, 3, 4, 5, 6, 7, 8, 130}
@@ -275,3 +275,16 @@ def test_each_operation_fails_in_turn(world, name, kind):
     # DAYBOOK_EACH=1 takes every operation in every way to fail, which takes hours.
     wrong = every(world, name, kind, each=int(os.environ.get("DAYBOOK_EACH") or 0))
     assert not wrong, "\n=======\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("call", "which", "how"),
+    [("s3.PutObject", 0, f"{LATE}html"), ("s3.DeleteObject", -1, "throttled")],
+    ids=["taken all the same", "not given back"],
+)
+@pytest.mark.attack("F10", "a lock that AWS did not let a run give back holds the next one up")
+def test_a_lock_is_free_as_soon_as_its_run_is_over(world, call, which, how):
+    world.prepare("provision")
+    calls = world.drive("provision").weather.calls
+    at = [number for number, name in enumerate(calls) if name == call][which]
+    assert storm(world, "provision", aws=(at, how)) == []
