@@ -24,7 +24,7 @@ def here(monkeypatch):
         yield Target("sandbox", "123456789012", REGION, {})
 
 
-CHOSEN = {"app": "hello", "zone": "x.test", "names": ["x.test"], "cidr": "10.0.0.0/16"}
+CHOSEN = {"app": "hello", "dns_zone": "x.test", "domains": ["x.test"], "vpc_cidr": "10.0.0.0/16"}
 SERVICES = ("sts", "ssm", "s3", "iam", "route53", "ec2", "ecr")
 ELSEWHERE = "http://127.0.0.1:9"
 LED_AWAY = {
@@ -57,7 +57,7 @@ def test_on_aws_nothing_but_botocore_says_where_aws_is(monkeypatch, tmp_path, wa
     for name, value in {**LED_AWAY[way], "AWS_ACCESS_KEY_ID": "a"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    chosen = settings.Settings(account="210987654321", operators=[], **CHOSEN)
+    chosen = settings.Settings(account="210987654321", ssh_allowed_cidrs=[], **CHOSEN)
     real = target.resolve(chosen, tmp_path, rehearse=False)
     for service in SERVICES:
         client = aws.client(real, service)
@@ -76,7 +76,7 @@ def test_a_rehearsal_goes_by_the_sandbox_s_variables_alone(monkeypatch, tmp_path
     lines = ("AWS_ENDPOINT_URL=http://127.0.0.1:7", "AWS_ACCESS_KEY_ID=a")
     lines += ("AWS_SECRET_ACCESS_KEY=b", "AWS_REGION=us-east-1")
     (tmp_path / ".sandbox/target.env").write_text("\n".join(lines))
-    chosen = settings.Settings(account="210987654321", operators=[], **CHOSEN)
+    chosen = settings.Settings(account="210987654321", ssh_allowed_cidrs=[], **CHOSEN)
     sandbox = target.resolve(chosen, tmp_path, rehearse=True)
     assert aws.client(sandbox, "sts").meta.endpoint_url == "http://127.0.0.1:7"
 

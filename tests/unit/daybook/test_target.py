@@ -21,10 +21,10 @@ def chosen():
     return settings.Settings(
         app="hello",
         account="210987654321",
-        zone="example.test",
-        names=["example.test"],
-        cidr="10.20.0.0/16",
-        operators=[],
+        dns_zone="example.test",
+        domains=["example.test"],
+        vpc_cidr="10.20.0.0/16",
+        ssh_allowed_cidrs=[],
     )
 
 
