@@ -137,6 +137,8 @@ class Step(ABC):
             remote = {**self._common_target_checks(), **self.target_checks()}
             results = checks.run_checks(self.target, local, remote)
             self.run.write("check", checks=[asdict(each) for each in results.answers])
+            if results.failed:
+                ui.show(results)
             return results.require()
 
     def plan(self) -> Plan:

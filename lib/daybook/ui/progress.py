@@ -8,7 +8,21 @@ import time
 import uuid
 from dataclasses import dataclass, field, replace
 
-from daybook.ui.views import FAILED, RUNNING, Kind, Status, Table, duration, good, plain, text, warn
+from daybook.ui.views import (
+    FAILED,
+    RUNNING,
+    Command,
+    Kind,
+    Shown,
+    Stack,
+    Status,
+    Table,
+    duration,
+    good,
+    plain,
+    text,
+    warn,
+)
 
 REDRAW_S = 0.25
 TICK_S = 1.0
@@ -26,7 +40,7 @@ class _Row:
         return duration((self.ended or now) - self.started)
 
 
-@dataclass
+@dataclass(eq=False)
 class Progress:
     """A live table of what is under way; outside a kernel, one printed line an event.
 
@@ -36,6 +50,7 @@ class Progress:
 
     title: str
     total: int | None = None
+    _commands: list[Command] = field(default_factory=list)
     _rows: dict[str, _Row] = field(default_factory=dict)
     _lines: list[tuple[str, str]] = field(default_factory=list)
     _status: Status = field(default=RUNNING)
@@ -48,11 +63,13 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self.say(self.title)
+        _open.append(self)
         threading.Thread(target=self._tick, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         self._done.set()
+        _open.remove(self)
         with self._lock:
             self._status = good("done") if kind is None else FAILED
             for key, row in self._rows.items():
@@ -88,6 +105,14 @@ class Progress:
             self._changed = True
             if not is_busy:
                 self._draw_if_due()
+
+    def command(self, command: Command) -> None:
+        """Show a command above the table."""
+        with self._lock:
+            self._commands.append(command)
+            for line in command.lines:
+                self._add("", line)
+            self._draw_if_due()
 
     def say(self, line: str) -> None:
         """Add one line for the terminal."""
@@ -126,16 +151,39 @@ class Progress:
         if not in_kernel():
             print(*lines, sep="\n", end="\n" if lines else "", flush=True)
             return
-        from IPython.display import display
+        view = Stack((*self._commands, self.view()))
+        _display(view, lines, display_id=self._id, update=again)
 
-        view = self.view()
-        display(
-            {"text/plain": text(view), "text/html": view.html()},
-            raw=True,
-            metadata={"daybook": {"line": "\n".join(lines)}},
-            display_id=self._id,
-            update=again,
-        )
+
+_open: list[Progress] = []
+"""What is under way, the innermost last."""
+
+
+def show_command(command: Command) -> None:
+    """Show a command that is started: above the progress under way, or by itself."""
+    if _open:
+        _open[-1].command(command)
+    else:
+        show(command)
+
+
+def show(view: Shown) -> None:
+    """Show a view at once, in the cell that runs or on the terminal."""
+    if in_kernel():
+        _display(view, text(view).splitlines())
+    else:
+        print(text(view), flush=True)
+
+
+def _display(view: Shown, lines: list[str], **options: object) -> None:
+    from IPython.display import display
+
+    display(
+        {"text/plain": text(view), "text/html": view.html()},
+        raw=True,
+        metadata={"daybook": {"line": "\n".join(lines)}},
+        **options,
+    )
 
 
 def in_kernel() -> bool:

@@ -171,6 +171,29 @@ class Notice(Shown):
 
 
 @dataclass(frozen=True, repr=False)
+class Command(Shown):
+    """A command that was started, as a shell would take it, and the path of its log."""
+
+    command: str
+    log: str = ""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Return it as lines of text."""
+        return (f"$ {self.command}", *((f"  log: {self.log}",) if self.log else ()))
+
+    def html(self) -> str:
+        log = f'<div style="padding-left:1.2em">log: {escape(self.log)}</div>' if self.log else ""
+        return (
+            '<div style="font-family:var(--jp-code-font-family, monospace);margin-top:.4em;'
+            f'overflow-wrap:anywhere"><div>$ {escape(self.command)}</div>{log}</div>'
+        )
+
+    def __rich__(self) -> RenderableType:
+        return Group(*(Text(plain(line), style=TERMINAL_STYLES[Kind.QUIET]) for line in self.lines))
+
+
+@dataclass(frozen=True, repr=False)
 class Stack(Shown):
     """Several views, one under the other."""
 
