@@ -50,7 +50,7 @@ def python_texts(path: Path) -> Iterator[Text]:
 def notebook_texts(path: Path) -> Iterator[Text]:
     """Yield the number and text of each cell that is prose."""
     for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"], start=1):
-        if cell["cell_type"] != "code":
+        if cell["cell_type"] == "markdown":
             yield number, "".join(cell["source"])
 
 
