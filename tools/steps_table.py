@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write README.md's table of steps from the first cells of the notebooks, which are its only source.
+"""Write README.md's table of steps from the first cells of the notebooks.
 
 tools/steps_table.py [--check]: with --check, exit with 1 if the table is not current.
 """
@@ -22,7 +22,9 @@ def row(name: str) -> str:
     path = ROOT / f"notebooks/{name}.ipynb"
     lines = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()
     result = next(line for line in lines if line.startswith("> ")).removeprefix("> ")
-    minutes, _, _, undo = [line for line in lines if line.startswith("|")][2].strip("| ").split(" | ")
+    minutes, _, _, undo = (
+        [line for line in lines if line.startswith("|")][2].strip("| ").split(" | ")
+    )
     cells = (f"[{name}]({name}.ipynb)", result, minutes, undo)
     return LINK.sub(lambda link: f"]({from_root(link[1])})", f"| {' | '.join(cells)} |")
 

@@ -1,4 +1,4 @@
-"""What a reader sees: results, statuses, progress; for notebooks, terminals and records."""
+"""Results, statuses and progress, for notebooks, terminals and records."""
 
 from daybook.ui.progress import Progress, in_kernel, show, show_command
 from daybook.ui.views import (

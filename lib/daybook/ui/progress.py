@@ -1,4 +1,4 @@
-"""Show what is under way: a table that is redrawn in a kernel, lines in a terminal."""
+"""Show work in progress: a table that is redrawn in a kernel, lines in a terminal."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Row:
 
 @dataclass(eq=False)
 class Progress:
-    """A live table of what is under way; outside a kernel, one printed line an event.
+    """A live table of work in progress; outside a kernel, one printed line per event.
 
     Redrawn at most four times a second and once a second while something runs. The newest
     lines travel in the display's metadata, `{"daybook": {"line": …}}`, for a driver to print.
@@ -86,7 +86,7 @@ class Progress:
         label: str | None = None,
         is_minor: bool = False,
     ) -> None:
-        """Set what is known of one thing; a status that is not busy ends it.
+        """Set the status of one row; a status that is not busy ends it.
 
         is_minor: it has its row in the table, but no line on a terminal.
         """
@@ -96,12 +96,12 @@ class Progress:
             is_busy = status.kind is Kind.BUSY
             row = replace(row, status=status, detail=detail, ended=None if is_busy else now)
             self._rows[key] = row
-            # The beginning of what has ended by now, and was not drawn yet, says nothing.
+            # Drop the undrawn line of a start that has ended in the meantime.
             self._lines = [line for line in self._lines if line[0] != key]
             if not is_minor:
                 took = f" ({row.took(now)})" if now - row.started >= 1 else ""
-                said = " ".join(filter(None, [str(status), row.label, detail])) + took
-                self._add(key if is_busy else "", said)
+                line = " ".join(filter(None, [str(status), row.label, detail])) + took
+                self._add(key if is_busy else "", line)
             self._changed = True
             if not is_busy:
                 self._draw_if_due()
@@ -135,7 +135,7 @@ class Progress:
         ended = sum(row.ended is not None for row in self._rows.values())
         count = f"{ended} of {self.total}, " if self.total else ""
         title = f"{self.title} ({count}{duration(now - self._started)})"
-        return Table(title, ("status", "what", "detail", "time"), rows, status=self._status)
+        return Table(title, ("status", "item", "detail", "time"), rows, status=self._status)
 
     def _tick(self) -> None:
         while not self._done.wait(REDRAW_S):
@@ -156,11 +156,11 @@ class Progress:
 
 
 _open: list[Progress] = []
-"""What is under way, the innermost last."""
+"""The progress displays that are open, the innermost last."""
 
 
 def show_command(command: Command) -> None:
-    """Show a command that is started: above the progress under way, or by itself."""
+    """Show a command that is started: above the open progress display, or by itself."""
     if _open:
         _open[-1].command(command)
     else:
@@ -187,6 +187,6 @@ def _display(view: Shown, lines: list[str], **options: object) -> None:
 
 
 def in_kernel() -> bool:
-    """Say whether this process is a notebook's kernel."""
+    """Tell whether this process is a notebook's kernel."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
