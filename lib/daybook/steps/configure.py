@@ -75,7 +75,13 @@ class Configure(Step):
             for host in self.outputs()["instances"]
             for name in self.settings.domains
         ]
-        return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)
+        title = f"{self.run.title}: seen from outside"
+        by_hand = [
+            f"By hand: {probe.curl(f'https://{name}/', host['public_ip'], self.target.environ)}"
+            for host in self.outputs()["instances"]
+            for name in self.settings.domains[:1]
+        ]
+        return ui.Table(title, ("status", "URL", "answer"), rows, notes=by_hand)
 
     @property
     def _has_runner(self) -> bool:

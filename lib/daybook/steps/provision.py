@@ -54,9 +54,15 @@ class Provision(InfrastructureStep):
         outputs = self.outputs()
         rows = [self._ssh_row(host) for host in outputs["instances"]]
         rows += [self._dns_row(name, outputs["instances"]) for name in outputs["names"]]
-        return ui.Table(
-            f"{self.run.title}: seen from outside", ("status", "host or name", "answer"), rows
-        )
+        by_hand = [
+            *(
+                f"By hand: ssh {inventory.LOGIN}@{host['public_ip']}"
+                for host in outputs["instances"]
+            ),
+            *(f"By hand: dig +short {name}" for name in outputs["names"]),
+        ]
+        title = f"{self.run.title}: seen from outside"
+        return ui.Table(title, ("status", "host or name", "answer"), rows, notes=by_hand)
 
     def _extra_changes(self) -> list[Change]:
         """Return the orphaned resources to remove, and the stopped hosts to start."""

@@ -151,15 +151,16 @@ class ReleaseStep(Step):
 
     def look(self) -> ui.Shown:
         """Ask each host for its release, then the application on it over HTTPS."""
-        rows = []
+        rows, by_hand = [], []
         for state in self.host_states():
             self._require_released(state)
             url, version = self._version_from_outside(state)
             if version != state.version:
                 raise self._differs(state, state.version, f"{url} answers {version}")
             rows.append((ui.good("serving"), url, version, state.host.name))
+            by_hand.append(f"By hand: {probe.curl(url, state.host.address, self.target.environ)}")
         title = f"{self.run.title}: seen from outside"
-        return ui.Table(title, ("status", "URL", "version", "host"), rows)
+        return ui.Table(title, ("status", "URL", "version", "host"), rows, notes=by_hand)
 
     def _require_released(self, state: HostState) -> None:
         """Refuse a host without a healthy release, or with another one than this run's."""

@@ -41,6 +41,7 @@ class Host:
 
     def __init__(self, name: str, fails: Exception | None = None, serves: str = "") -> None:
         self.name, self.fails, self.serves, self.did = name, fails, serves, []
+        self.address = "192.0.2.1"
 
     def deploy(self, image, **_facts):
         self.did.append(image)
@@ -187,8 +188,9 @@ def test_verify_refuses_what_is_not_what_was_released(step, monkeypatch, found, 
 
 def test_verify_shows_what_answers(step, monkeypatch):
     monkeypatch.setattr(step, "host_states", lambda: [serving(Host("web-1"), NEW)])
-    monkeypatch.setattr(step, "_version_from_outside", lambda serving: ("the page", "2"))
-    assert "the page" in ui.text(step.look())
+    monkeypatch.setattr(step, "_version_from_outside", lambda serving: ("https://shop.test/", "2"))
+    shown = ui.text(step.look(), width=200)
+    assert "By hand: curl -i --resolve shop.test:443:192.0.2.1 https://shop.test/" in shown
 
 
 def test_before_is_what_was_replaced_last_and_not_what_failed_or_was_rolled_back():
