@@ -16,7 +16,7 @@ PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"
 
 
 def facts() -> dict[str, str]:
-    """Say what runs here: {"version": "1.4.0", "environment": "staging", "host": "hello-1"}."""
+    """Return the version that runs here: {"version": "1.4.0", "environment": "staging", "host": "hello-1"}."""
     return {
         "version": os.environ.get("APP_VERSION") or "unreleased",
         "environment": os.environ.get("APP_ENVIRONMENT") or "development",
@@ -25,7 +25,7 @@ def facts() -> dict[str, str]:
 
 
 def page() -> bytes:
-    """Render the page that a visitor sees."""
+    """Render the page for visitors."""
     return PAGE.substitute({name: escape(value) for name, value in facts().items()}).encode()
 
 
@@ -42,7 +42,7 @@ ROUTES = {
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answer one GET or HEAD a connection, so that ending waits for requests and nothing else."""
+    """Answer one GET or HEAD per connection, so that shutdown waits for requests only."""
 
     protocol_version = "HTTP/1.0"
     server_version = "hello"
@@ -70,19 +70,19 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Log every request but the health checks, which would drown the others."""
+        """Log every request except health checks."""
         if " /up " not in self.requestline:
             super().log_request(code, size)
 
 
 class Server(ThreadingHTTPServer):
-    """Finish, when closing, the requests that have begun."""
+    """Finish open requests when closing."""
 
     daemon_threads = False
 
 
 def main() -> None:
-    """Listen until SIGTERM or SIGINT, then finish what has begun and end."""
+    """Listen until SIGTERM or SIGINT, then finish open requests."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

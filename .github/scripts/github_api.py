@@ -1,4 +1,4 @@
-"""This repository on GitHub, as a workflow's token may ask and change it."""
+"""Call GitHub's API for this repository with the workflow's token."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ TIMEOUT_S = 30
 
 
 class Repository:
-    """The repository that the workflow is of; its token comes from GITHUB_TOKEN."""
+    """The workflow's repository; the token comes from GITHUB_TOKEN."""
 
     def __init__(self) -> None:
         self.url = f"{os.environ['GITHUB_API_URL']}/repos/{os.environ['GITHUB_REPOSITORY']}"
         self._token = os.environ["GITHUB_TOKEN"]
 
     def get(self, path: str) -> Any:
-        """Return what a path answers."""
+        """Return the answer to a GET."""
         return self._call("GET", path, None)
 
-    def send(self, method: str, path: str, **said: Any) -> Any:
-        """Send something, and return the answer."""
-        return self._call(method, path, json.dumps(said).encode())
+    def send(self, method: str, path: str, **body: Any) -> Any:
+        """Send JSON, and return the answer."""
+        return self._call(method, path, json.dumps(body).encode())
 
     def _call(self, method: str, path: str, data: bytes | None) -> Any:
         request = urllib.request.Request(f"{self.url}/{path}", data=data, method=method)

@@ -47,12 +47,14 @@ class CheckResults(ui.Shown):
         """Show one row a check."""
         rows = [
             (_STATUSES[check.is_ok], check.name, check.expected, check.observed)
+            + ((check.fix if check.is_ok is False else "",) if self.failed else ())
             for check in self.answers
         ]
+        columns = ("status", "check", "expected", "observed", *(("fix",) if self.failed else ()))
         title = f"Preflight: {len(self.failed)} of {len(rows)} failed"
         title = title if self.failed else f"Preflight: all {len(rows)} passed"
         status = ui.FAILED if self.failed else ui.OK
-        return ui.Table(title, ("status", "check", "expected", "observed"), rows, status)
+        return ui.Table(title, columns, rows, status)
 
     def require(self, again: str = "run this step again from its first cell") -> CheckResults:
         """Return self, or raise PreflightFailed with every failed check and its fix."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -68,6 +69,14 @@ def ssh_banner(address: str, *, port: int = 22, timeout_s: float = 3) -> str:
     if not banner.startswith("SSH-"):
         raise NotYet(f"{address}:{port} answered {banner!r}")
     return banner
+
+
+def curl(url: str, address: str, environ: Mapping[str, str]) -> str:
+    """Return the command that fetches an HTTPS URL from an address by hand."""
+    authority = environ.get("DAYBOOK_CA_FILE")
+    trust = ["--cacert", authority] if authority else []
+    site = f"{urlsplit(url).hostname}:443:{address}"
+    return shlex.join(["curl", "-i", *trust, "--resolve", site, url])
 
 
 def fetch(

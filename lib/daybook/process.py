@@ -39,10 +39,12 @@ class Result:
     duration_s: float
     tail: tuple[str, ...] = ()
     interrupted: bool = False
+    shown: str = ""
 
     @property
     def command(self) -> str:
-        return shlex.join(self.args)
+        """Return the command as an operator would type it."""
+        return self.shown or shlex.join(self.args)
 
 
 Start = Callable[..., Result]
@@ -62,6 +64,7 @@ def run(
     check: bool = True,
     private: bool = False,
     life: Life | None = None,
+    shown: str = "",
 ) -> Result:
     """Run a tool to its end; stdout and stderr come line by line, together, as they appear.
 
@@ -104,6 +107,7 @@ def run(
         duration_s=time.monotonic() - started,
         tail=() if private and returncode == 0 else tuple(tail),
         interrupted=bool(supervisor.reasons),
+        shown=shown,
     )
     if signum and not supervisor.reasons:
         raise _killed(result, signum)

@@ -37,6 +37,8 @@ from daybook.target import Target
 PHASES = ("preflight", "plan", "approve", "apply", "verify", "record")
 LOOKING = ("preflight", "plan", "verify", "record")
 """The phases of a step that changes nothing."""
+SHOWING = ("plan", "apply", "verify")
+"""The phases that show the commands they start; preflight's are in its table's rows."""
 AGAIN = "run this step again"
 PLANS = ".plans"
 """In `runs/<env>/`: the pending plans."""
@@ -122,6 +124,8 @@ class Run:
         self._waiting: BaseException | None = None
         self._done: tuple[str, ...] = ()
         self._changes: list[str] = []
+        self._phase = ""
+        self._shown: set[str] = set()
 
     @classmethod
     def begin(
@@ -171,7 +175,8 @@ class Run:
         """Start a tool as `process.run` does, unless a guard refuses, and record it."""
         for guard in self.guards:
             guard()
-        return self._start(args, **options)
+        on_log = partial(self._show, options.get("shown") or shlex.join(map(str, args)), options)
+        return self._start(args, on_log=on_log, **options)
 
     @property
     def env(self) -> str:
@@ -213,6 +218,7 @@ class Run:
         self.require_open()
         self._require_order(name)
         self.write("phase", name=name, state="started")
+        self._phase, self._shown = name, set()
         try:
             with self._explaining(name):
                 yield
@@ -248,6 +254,12 @@ class Run:
         """Refuse every further phase with this reason."""
         self._stopped = reason
 
+    def show(self, command: str, log: str = "") -> None:
+        """Show a command once in each phase, above what it does."""
+        if command not in self._shown:
+            self._shown.add(command)
+            ui.show_command(ui.Command(command, log))
+
     def command(self, **changed: object) -> str:
         """Return the command line that runs this step again with some parameters changed."""
         words = ["daybook", "run", self.step]
@@ -260,6 +272,16 @@ class Run:
         """Ask for the record to be closed when this cell has ended."""
         self.recorder.finish()
         return Finished(self.title, str(self.folder.relative_to(self.root)), following)
+
+    def _show(self, command: str, options: Mapping[str, Any], log: str) -> None:
+        """Show a tool's command and its log, with this project's paths relative to its folder."""
+        if self._phase not in SHOWING:
+            return
+        folder = os.path.relpath(options.get("cwd") or self.root, self.root)
+        above = os.path.relpath(self.root, self.root / folder)
+        command = command.replace(f"{self.root}{os.sep}", "" if above == "." else f"{above}/")
+        log = str(self.folder.relative_to(self.root) / log)
+        self.show(command if folder == "." else f"cd {shlex.quote(folder)} && {command}", log)
 
     def _require_new(self) -> None:
         """Raise SettingsError when the id is another run's: its record would be written over."""

@@ -158,7 +158,7 @@ def test_it_takes_one_environment_keeps_its_data_and_leaves_the_other(world, cli
 def test_a_teardown_of_nothing_says_so(world):
     said = world.step("teardown", "staging")
     assert "No changes" in said
-    assert "is left" in said
+    assert "remains" in said
 
 
 def test_a_protected_environment_needs_leave_that_is_committed(world):

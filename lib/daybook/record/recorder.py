@@ -175,13 +175,15 @@ class Recorder:
         The log is written here and not by the supervisor: what it holds has passed the redactor.
         """
 
-        def run(args, *, on_line=None, log=None, private=False, **options):
+        def run(args, *, on_line=None, log=None, private=False, on_log=None, **options):
             self._tools += 1
             number, command = self._tools, [os.fspath(arg) for arg in args]
             name = f"{number:02}-{Path(command[0]).name}.log"
             began = time.monotonic()
             kept = None if private else name
             self.write("tool_start", number=number, args=command, log=kept)
+            if on_log and kept:
+                on_log(f"attachments/{kept}")
             code = None
             try:
                 with self._log(name, on_line, private) as line:

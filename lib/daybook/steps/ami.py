@@ -1,4 +1,4 @@
-"""AMI: whether Debian has a newer image than the hosts run; nothing is changed."""
+"""AMI: compare the hosts' image with Debian's newest; nothing is changed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from daybook.steps.base import ReadOnlyStep
 
 
 class Ami(ReadOnlyStep):
-    """Compare the hosts' image with Debian's newest, and say the line that takes it."""
+    """Compare the hosts' image with Debian's newest, and print the setting that selects it."""
 
     name = "ami"
-    next = "when it suits: daybook run provision -p env {env}, with that line committed"
+    next = "at a convenient time: commit the setting, then daybook run provision -p env {env}"
 
     def target_checks(self) -> Mapping[str, checks.Check]:
         return {"Debian 13": self._is_offered}
@@ -24,7 +24,7 @@ class Ami(ReadOnlyStep):
         newest = self._newest()
         running = images.of_instances(self.target, [host["id"] for host in hosts])
         changes = tuple(
-            Change("renew", host["name"], f"{_told(newest)} in place of {_told(image)}")
+            Change("renew", host["name"], f"{_label(newest)} in place of {_label(image)}")
             for host in hosts
             if (image := running[host["id"]]) < newest
         )
@@ -36,8 +36,8 @@ class Ami(ReadOnlyStep):
         lines = (
             f"In environments/{self.env}.yml, under instance:",
             f"  ami: {self._plan.basis['ami']}",
-            "With it provision makes the hosts anew, disks included: snapshot what must stay.",
-            "Nothing hurries: the hosts that run are patched, and patch themselves.",
+            "With it, provision replaces the hosts and their disks: take snapshots first.",
+            "There is no hurry: the present hosts install security updates themselves.",
         )
         return ui.Notice(f"{self.run.title}: Debian has a newer image", ui.warn("newer"), lines)
 
@@ -45,12 +45,12 @@ class Ami(ReadOnlyStep):
         return images.newest(self.target, self.settings.instance.type)
 
     def _is_offered(self, name: str) -> checks.CheckResult:
-        found, kind = self._newest(), self.settings.instance.type
+        newest, kind = self._newest(), self.settings.instance.type
         fix = "correct instance.type in the settings, or the region"
         return checks.CheckResult(
-            name, f"for {kind}", _told(found) if found else "none", bool(found), fix
+            name, f"for {kind}", _label(newest) if newest else "none", bool(newest), fix
         )
 
 
-def _told(image: images.Image) -> str:
+def _label(image: images.Image) -> str:
     return f"{image.id} of {image.created or 'unknown age'}"

@@ -44,16 +44,15 @@ class Applied(ui.Shown):
 
 
 class Step(ABC):
-    """What every step has in common: phases in order, the gate, the lock and the record.
+    """A step: its phases in order, with the gate, the lock and the record.
 
-    A subclass is a recipe: what to check first, what would change, how to apply it, and how it
-    looks from outside afterwards. The run begins with the first phase.
+    A subclass is a recipe: checks, plan, apply, verify. The run begins with the first phase.
     """
 
     name: ClassVar[str]
     """The notebook's name."""
     next: ClassVar[str]
-    """What an operator does after this step; `{env}` stands for the environment."""
+    """The next action after this step; `{env}` stands for the environment."""
     Parameters: ClassVar[type[LookParameters]] = Parameters
     """The step's parameters: fields with types and defaults."""
 
@@ -85,7 +84,7 @@ class Step(ABC):
 
     @property
     def environment(self) -> Environment:
-        """Return the environment, whose tools the run records."""
+        """Return the environment; the run records the tools that it starts."""
         return self.run.environment
 
     @property
@@ -105,7 +104,7 @@ class Step(ABC):
 
     @cached_property
     def review(self) -> Review:
-        """Return what a change needs: a reviewed commit, approvals, signers."""
+        """Return the requirements of a change: a reviewed commit, approvals, signers."""
         return Review(
             self._environment,
             is_account=self.lock_name == ACCOUNT,
@@ -114,7 +113,7 @@ class Step(ABC):
 
     @cached_property
     def lock(self) -> EnvironmentLock:
-        """Return the lock of what this step changes."""
+        """Return the lock of the environment or account that this step changes."""
         return EnvironmentLock(self.run, self.lock_name)
 
     @cached_property
@@ -136,11 +135,13 @@ class Step(ABC):
             local = {**self._common_local_checks(), **self.local_checks()}
             remote = {**self._common_target_checks(), **self.target_checks()}
             results = checks.run_checks(self.target, local, remote)
-            self.run.write("check", checks=[asdict(each) for each in results.answers])
+            self.run.write("check", checks=[asdict(result) for result in results.answers])
+            if results.failed:
+                ui.show(results)
             return results.require()
 
     def plan(self) -> Plan:
-        """Find out what would change; nothing is changed."""
+        """Make a plan; nothing is changed."""
         self._require_unapplied()
         with self._busy, self.run.phase("plan"), self.lock.acquire():
             self._approval = self._plan = None
@@ -183,12 +184,12 @@ class Step(ABC):
             return result
 
     def verify(self) -> ui.Shown:
-        """Look from outside, with a deadline; VerifyFailed says what was seen instead."""
+        """Look from outside, with a deadline; VerifyFailed has the observation."""
         with self.run.phase("verify"), self.lock.release_after():
             return self.look()
 
     def record(self) -> ui.Shown:
-        """Close the run; show where its record is and what comes next."""
+        """Close the run; show its record's folder and the next step."""
         with self.run.phase("record"):
             return self.run.finish(self.next.format(env=self.env))
 
@@ -203,7 +204,7 @@ class Step(ABC):
         return self.env
 
     def state(self) -> str:
-        """Return the version of the state that a plan rests on, "" where its digest covers it."""
+        """Return the version of the state that a plan is based on; "" if its digest covers it."""
         return ""
 
     def can_publish_plans(self) -> bool:
@@ -220,15 +221,15 @@ class Step(ABC):
 
     @abstractmethod
     def make_plan(self) -> Plan:
-        """Return what would change."""
+        """Return the plan; change nothing."""
 
     @abstractmethod
     def apply_plan(self, plan: Plan) -> ui.Shown:
-        """Apply the plan; an empty one changes nothing and says so."""
+        """Apply the plan; report an empty one as no change."""
 
     @abstractmethod
     def look(self) -> ui.Shown:
-        """Return how it looks from outside."""
+        """Return the result as seen from outside."""
 
     def _common_local_checks(self) -> Mapping[str, checks.Check]:
         if self.is_read_only:
@@ -246,7 +247,7 @@ class Step(ABC):
         return {**common, "operator": self._operator_is_known}
 
     def _operator_is_known(self, name: str) -> checks.CheckResult:
-        """Check who acts, where the settings or the account require another person's approval."""
+        """Check the operator's identity where another person's approval is required."""
         if not self.approval.needs_names:
             return checks.CheckResult(name, "not required", "not required", is_ok=True)
         return identity.is_known(self.environment, self.run.load_signers)(name)
@@ -309,12 +310,12 @@ class Step(ABC):
             return ui.Notice(f"Already applied at {self._applied.at}", ui.quiet("applied"), lines)
         return self.approval.objection(shown)
 
-    def _note_displayed(self, where: str) -> None:
+    def _note_displayed(self, view: str) -> None:
         summary = statement.sha256(ui.text(self._plan))
-        self.run.write("displayed", digest=self._plan.digest, summary=summary, where=where)
+        self.run.write("displayed", digest=self._plan.digest, summary=summary, where=view)
 
     def _require_unapplied(self) -> None:
-        """Refuse to begin anew in a run that has applied its plan; the run goes on to verify."""
+        """Refuse to plan again in a run that has applied its plan; verify comes next."""
         if self._applied:
             self.run.require_open()
             raise AlreadyApplied(

@@ -1,4 +1,4 @@
-"""Bootstrap: what all environments of an account share, and the bucket of Terraform's state."""
+"""Bootstrap: the resources that an account's environments share, and the state bucket."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from daybook.steps.base import Step
 STATE = terraform.state_lock.state_key("account", "default")
 """The account's own state, in the bucket that it describes."""
 SHARED_ROLES = ("plan", "push")
-"""Those of terraform/account/github.tf that no environment has for itself."""
+"""The roles of terraform/account/github.tf that all environments share."""
 
 
 class Bootstrap(Step):
-    """Make the account's shared parts; their own state moves into the bucket they make.
+    """Create the account's shared resources; their state moves into the bucket that they include.
 
     A new account has no bucket to keep state in, so the first apply works on a local state that
     is then pushed. Interrupted in between, the next run finds the bucket without a state and
-    adopts what exists: docs/adr/0001-state-bucket.md.
+    imports existing resources: docs/adr/0001-state-bucket.md.
     """
 
     name = "bootstrap"
@@ -37,7 +37,7 @@ class Bootstrap(Step):
 
     @property
     def lock_name(self) -> str:
-        """Return the lock of what all environments share."""
+        """Return the name of the account's lock."""
         return ACCOUNT
 
     @property
@@ -73,24 +73,24 @@ class Bootstrap(Step):
         return applied
 
     def look(self) -> ui.Shown:
-        found = {
+        resources = {
             f"state bucket {self.bucket}": aws.bucket_exists(self.target, self.bucket),
             f"ECR repository {self.settings.app}": aws.repository_exists(
                 self.target, self.settings.app
             ),
             f"DNS zone {self.settings.dns_zone}": aws.zone_id(self.target, self.settings.dns_zone),
         }
-        if missing := [what for what, is_there in found.items() if not is_there]:
+        if missing := [name for name, exists in resources.items() if not exists]:
             raise VerifyFailed(
-                "Not everything is there.",
-                details=[f"missing: {what}" for what in missing],
+                f"{len(missing)} shared resources are missing.",
+                details=[f"missing: {name}" for name in missing],
                 changed="The plan was applied.",
                 next=f"daybook run bootstrap -p env {self.env}",
             )
         servers = self._terraform().outputs()["name_servers"]
         notes = (f"Name servers for the registrar: {', '.join(servers)}",)
-        rows = [(ui.good("there"), what) for what in found]
-        return ui.Table(f"{self.run.title}: seen in AWS", ("status", "what"), rows, notes=notes)
+        rows = [(ui.good("exists"), name) for name in resources]
+        return ui.Table(f"{self.run.title}: seen in AWS", ("status", "resource"), rows, notes=notes)
 
     @property
     def _workshop(self) -> Path:
@@ -138,19 +138,19 @@ class Bootstrap(Step):
         }
 
     def _environments(self) -> dict[str, dict[str, object]]:
-        """Return what the account knows of each environment: its names, and what it requires."""
+        """Return each environment's names and its required reviews and approvals."""
         required = self.review.to_note
         return {
             env: {
-                "names": list(each.domains),
+                "names": list(own.domains),
                 "require_git": required[env].git,
                 "approvals": required[env].approvals,
             }
-            for env, each in self.review.own.items()
+            for env, own in self.review.own.items()
         }
 
     def _github(self) -> dict[str, object]:
-        """Return who gets a role; a provider that another application made stays its own."""
+        """Return the repositories that get roles; another application's provider is left alone."""
         tags = aws.github_provider_tags(self.target)
         github = self.settings.github
         return {
@@ -161,45 +161,45 @@ class Bootstrap(Step):
         }
 
     def _is_ours(self, zone_id: str) -> bool:
-        """Tell whether bootstrap made the zone; another's is looked up and left as it is."""
+        """Tell whether bootstrap created the zone; any other zone is used and left unchanged."""
         return self._are_ours(aws.zone_tags(self.target, zone_id))
 
     def _are_ours(self, tags: Mapping[str, str]) -> bool:
         return {"app": self.settings.app, "managed_by": "daybook"}.items() <= tags.items()
 
     def _existing(self, zone: str | None) -> dict[str, object]:
-        """Return what an earlier bootstrap made, by import id."""
+        """Return the resources of an earlier bootstrap, by import id."""
         app = self.settings.app
         records = self.environment.records_bucket
         has_repository = aws.repository_exists(self.target, app)
-        found = {
+        existing = {
             "state_bucket": None if self._is_new else self.bucket,
             "records_bucket": records if aws.bucket_exists(self.target, records) else None,
             "repository": app if has_repository else None,
             "zone": zone,
             **self._existing_in_iam(),
         }
-        return {name: value for name, value in found.items() if value}
+        return {name: value for name, value in existing.items() if value}
 
     def _existing_in_iam(self) -> dict[str, object]:
-        """Return the boundaries, and what GitHub comes by where the settings still want it."""
+        """Return the boundaries, and GitHub's roles if the settings have a repository."""
         app, envs = self.settings.app, self._environments()
         review = reviews.parameter(app)
-        found = {
+        existing = {
             "boundaries": self._policies(f"{app}-{{}}-boundary", envs),
             "review": review if reviews.noted(self.target, app) != reviews.Note() else None,
         }
         if not self.settings.github.repository:
-            return found
+            return existing
         tags = aws.github_provider_tags(self.target)
         is_ours = tags is not None and self._are_ours(tags)
         keys = [*SHARED_ROLES, *(f"run-{env}" for env in envs)]
         roles = [key for key in keys if aws.role_exists(self.target, f"{app}-github-{key}")]
         provider = aws.github_provider_arn(self.target) if is_ours else None
         machines = self._policies(f"{app}-github-run-{{}}-machines", envs)
-        return {**found, "provider": provider, "github_roles": roles, "machines": machines}
+        return {**existing, "provider": provider, "github_roles": roles, "machines": machines}
 
     def _policies(self, form: str, envs: Iterable[str]) -> dict[str, str]:
-        """Return the ARNs of those policies, one an environment, that are there."""
-        found = {env: aws.policy_arn(self.target, form.format(env)) for env in envs}
-        return {env: arn for env, arn in found.items() if arn}
+        """Return the ARNs of the existing policies, by environment."""
+        arns = {env: aws.policy_arn(self.target, form.format(env)) for env in envs}
+        return {env: arn for env, arn in arns.items() if arn}

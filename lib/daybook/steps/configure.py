@@ -16,7 +16,7 @@ CADDY_S = 30
 
 
 class Configure(Step):
-    """Bring the environment's hosts to what ansible/ says."""
+    """Bring the environment's hosts to the state that ansible/ describes."""
 
     name = "configure"
     next = "daybook run first-deploy -p env {env}"
@@ -28,7 +28,7 @@ class Configure(Step):
             "playbook": checks.file_exists(
                 root / "ansible" / f"{self.env}.yml",
                 root,
-                f"write ansible/{self.env}.yml, as ansible/staging.yml is",
+                f"write ansible/{self.env}.yml, like ansible/staging.yml",
             ),
             "SSH key": playbooks.ssh_key_exists(self.environment),
         }
@@ -48,7 +48,7 @@ class Configure(Step):
         ]
         basis = {
             **self.environment.digest_context,
-            # Inventories name files of this computer; their hosts are the changes.
+            # Inventories name files of this computer; their hosts are in the changes.
             "ansible": images.tree_hash(
                 self.environment.root / "ansible", without=("inventories",)
             ),
@@ -64,7 +64,7 @@ class Configure(Step):
             on_change=self.run.changed,
         )
         if not self._has_runner and self.settings.github.path:
-            # GitHub drops a runner that it does not hear of; without a token there was none.
+            # GitHub removes a silent runner itself; without a token there was none.
             with suppress(DaybookError):
                 github.deregister_runners(self.environment, self.run.changed)
         return played
@@ -75,43 +75,51 @@ class Configure(Step):
             for host in self.outputs()["instances"]
             for name in self.settings.domains
         ]
-        return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)
+        title = f"{self.run.title}: seen from outside"
+        by_hand = [
+            f"By hand: {probe.curl(f'https://{name}/', host['public_ip'], self.target.environ)}"
+            for host in self.outputs()["instances"]
+            for name in self.settings.domains[:1]
+        ]
+        return ui.Table(title, ("status", "URL", "answer"), rows, notes=by_hand)
 
     @property
     def _has_runner(self) -> bool:
         return self.settings.deploy_via == "runner"
 
     def _can_be_registered(self, name: str) -> checks.CheckResult:
-        """Ask GitHub for the runners that it has, as who may register one."""
-        here = github.repository(self.environment)
-        known = ", ".join(f"{each.name} {each.status}" for each in here.runners())
-        return checks.CheckResult(name, f"of {here.path}", known or "none yet", is_ok=True)
+        """List the runners on GitHub; the call needs the permission to register one."""
+        repository = github.repository(self.environment)
+        known = ", ".join(f"{runner.name} {runner.status}" for runner in repository.runners())
+        return checks.CheckResult(name, f"of {repository.path}", known or "none yet", is_ok=True)
 
     def _registration(self) -> dict[str, object]:
-        """Return what role github_runner is told: a token for an hour, and whom GitHub knows."""
+        """Return the variables of role github_runner: a token for an hour, and known runners."""
         if not self._has_runner:
             return {}
-        here = github.repository(self.environment)
-        token = here.registration_token()
+        repository = github.repository(self.environment)
+        token = repository.registration_token()
         self.run.hide("GITHUB_RUNNER_TOKEN", token)
-        known = [each.name for each in here.runners()]
+        known = [runner.name for runner in repository.runners()]
         return {"github_runner_token": token, "github_runner_known": known}
 
     def _served(self, name: str, host: Mapping[str, str]) -> tuple:
-        """Return a row about a name at a host, once plain HTTP leads to TLS and TLS answers."""
+        """Return a row about a name at a host, once HTTP redirects to HTTPS and HTTPS answers."""
         url = f"https://{name}/"
-        where = f"{url} at {host['name']}"
+        subject = f"{url} at {host['name']}"
 
         def look() -> httpx.Response:
             plain = probe.fetch(f"http://{name}/", self.target.environ, at=host["public_ip"])
             if plain.status_code == httpx.codes.MISDIRECTED_REQUEST:
                 return plain
             if plain.headers.get("location") != url:
-                raise probe.NotYet(f"http://{name}/: HTTP {plain.status_code}, not led to {url}")
+                raise probe.NotYet(
+                    f"http://{name}/: HTTP {plain.status_code}, no redirect to {url}"
+                )
             return probe.fetch(url, self.target.environ, at=host["public_ip"])
 
-        seen = probe.wait_until(look, what=where, timeout_s=CADDY_S)
+        seen = probe.wait_until(look, what=subject, timeout_s=CADDY_S)
         if seen.status_code == httpx.codes.MISDIRECTED_REQUEST:
-            return ui.warn("not served"), where, "a new name: the next release serves it"
+            return ui.warn("not served"), subject, "a new name: the next release serves it"
         server = seen.headers.get("server", "no name")
-        return ui.good("answers"), where, f"{server}, HTTP {seen.status_code}"
+        return ui.good("answers"), subject, f"{server}, HTTP {seen.status_code}"

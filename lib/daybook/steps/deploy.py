@@ -1,4 +1,4 @@
-"""Deploy: an image that ECR has onto every host, or to here what another environment serves."""
+"""Deploy: release an image from ECR, or promote another environment's release."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class Deploy(ReleaseStep):
 
     def _digest(self, name: str) -> str:
         app = self.settings.app
-        for each in dict.fromkeys((name, name[:COMMIT_LENGTH])):
-            if found := aws.image_digest(self.target, app, each):
-                return found
+        for tag in dict.fromkeys((name, name[:COMMIT_LENGTH])):
+            if digest := aws.image_digest(self.target, app, tag):
+                return digest
         raise PreflightFailed(
             f"ECR has no image {app}:{name}.",
             expected="a tag, a commit, a digest, or an environment's name",
@@ -65,7 +65,7 @@ class Deploy(ReleaseStep):
         )
 
     def _version(self, name: str, digest: str) -> str:
-        """Return what people call an image: the tag of its commit, when that is known."""
+        """Return an image's version: the tag of its commit if it has one."""
         if name.startswith("sha256:") or name.endswith("latest"):
             tags = aws.image_tags(self.target, self.settings.app, digest)
             tag = next((tag for tag in sorted(tags) if not tag.endswith("latest")), digest[:19])
@@ -73,19 +73,19 @@ class Deploy(ReleaseStep):
         return name[:COMMIT_LENGTH] if set(name) <= set("0123456789abcdef") else name
 
     def _served_by(self, env: str) -> ImageRef:
-        """Return what every host of another environment serves, and none of it by a tag."""
+        """Return the image that every host of another environment serves, by its digest."""
         hosts = states.host_states(self.environment.other(env).hosts)
-        found = {
-            (each.current.digest, each.current.version) if each.current else ("", "nothing")
-            for each in hosts
+        served = {
+            (host.current.digest, host.current.version) if host.current else ("", "nothing")
+            for host in hosts
         }
-        if len(found) != 1 or ("", "nothing") in found:
+        if len(served) != 1 or ("", "nothing") in served:
             raise PreflightFailed(
                 f"{env}'s hosts serve different releases or none; it cannot be promoted.",
-                observed=", ".join(sorted(version for _, version in found)) or "no host",
+                observed=", ".join(sorted(version for _, version in served)) or "no host",
                 next=f"daybook release current {env}",
             )
-        digest, version = found.pop()
+        digest, version = served.pop()
         return ImageRef(self._digest(digest), version, env)
 
     def _image_exists(self, name: str) -> checks.CheckResult:

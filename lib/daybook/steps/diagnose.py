@@ -1,4 +1,4 @@
-"""Diagnose: what serves, what runs on the hosts, what GitHub knows of them; nothing is changed."""
+"""Diagnose: check releases, hosts, runners and public names; nothing is changed."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from daybook.plan import Change, Plan
 from daybook.steps.base import ReadOnlyStep
 
 FULL = 90
-"""From here on a disk is called full, percent."""
+"""The percentage from which a disk counts as full."""
 LOOK_S = 30
 FACTS = (
     "df --output=pcent / | tail -n 1; "
     "systemctl is-active docker caddy github-runner; "
     "journalctl --unit github-runner --lines 3 --output cat --quiet 2>/dev/null; true"
 )
-"""Asked of each host at once: how full its disk is, three units, the runner's last words."""
+"""Run on each host at once: disk usage, three units, the runner's last log lines."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked. next: what to do about a problem, "" when it is ok."""
+    """A checked part of the environment. next: how to fix a problem, "" if it is ok."""
 
-    what: str
+    subject: str
     observed: str
     next: str = ""
 
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis(Plan):
-    """All findings, the innermost problem first: what is further out usually follows from it."""
+    """All findings, the innermost problem first: outer problems usually follow from it."""
 
     findings: tuple[Finding, ...] = ()
     prefix: ClassVar[str] = "findings"
@@ -42,18 +42,18 @@ class Diagnosis(Plan):
     @property
     def problems(self) -> tuple[Finding, ...]:
         """Return the findings that are not ok, the innermost first."""
-        return tuple(each for each in self.findings if each.next)
+        return tuple(finding for finding in self.findings if finding.next)
 
     def view(self) -> ui.Shown:
         """Show one row per finding, problems first."""
         rows = [
             (
-                ui.warn("problem") if each.next else ui.good("ok"),
-                each.what,
-                each.observed,
-                each.next,
+                ui.warn("problem") if finding.next else ui.good("ok"),
+                finding.subject,
+                finding.observed,
+                finding.next,
             )
-            for each in sorted(self.findings, key=lambda each: not each.next)
+            for finding in sorted(self.findings, key=lambda finding: not finding.next)
         ]
         return ui.Table(self.title, ("status", "what", "observed", "next"), rows)
 
@@ -70,9 +70,11 @@ class Diagnose(ReadOnlyStep):
     def make_plan(self) -> Diagnosis:
         findings = (*self._hosts(), *self._runners(), *self._from_outside())
         problems = tuple(
-            Change("problem", each.what, each.observed) for each in findings if each.next
+            Change("problem", finding.subject, finding.observed)
+            for finding in findings
+            if finding.next
         )
-        basis = {"findings": [astuple(each) for each in findings]}
+        basis = {"findings": [astuple(finding) for finding in findings]}
         return Diagnosis(self.run.title, problems, basis, findings=findings)
 
     def look(self) -> ui.Shown:
@@ -82,7 +84,7 @@ class Diagnose(ReadOnlyStep):
         noun = "problem" if len(problems) == 1 else "problems"
         raise VerifyFailed(
             f"{len(problems)} {noun} found in {self.env}.",
-            details=[f"{each.what}: {each.observed}; {each.next}" for each in problems],
+            details=[f"{p.subject}: {p.observed}; {p.next}" for p in problems],
             next=problems[0].next,
         )
 
@@ -92,12 +94,10 @@ class Diagnose(ReadOnlyStep):
             try:
                 code = probe.fetch(url, self.target.environ).status_code
             except probe.NotYet as err:
-                yield Finding(url, str(err), "see the rows of the hosts above")
+                yield Finding(url, str(err), "fix the hosts first")
                 continue
-            is_well = code < 500
-            yield Finding(
-                url, f"HTTP {code}", "" if is_well else f"daybook release list {self.env}"
-            )
+            hint = "" if code < 500 else f"daybook release list {self.env}"
+            yield Finding(url, f"HTTP {code}", hint)
 
     def _hosts(self) -> Iterator[Finding]:
         known = self.outputs()["instances"]
@@ -115,26 +115,26 @@ class Diagnose(ReadOnlyStep):
                 yield Finding(host.name, err.message, err.next or "look at its console")
 
     def _release(self, host: client.Host) -> Finding:
-        status, what = host.status(), f"{host.name}: release"
+        status, name = host.status(), f"{host.name}: release"
         if status.interrupted:
-            said = f"interrupted in {status.interrupted.get('phase')}"
-            return Finding(what, said, f"on {host.name}: sudo release repair")
+            observed = f"interrupted in {status.interrupted.get('phase')}"
+            return Finding(name, observed, f"on {host.name}: sudo release repair")
         if status.maintenance:
             return Finding(
-                what, "maintenance is on", f"on {host.name}: sudo release maintenance off"
+                name, "maintenance is on", f"on {host.name}: sudo release maintenance off"
             )
         if not status.current:
-            return Finding(what, "nothing yet", f"daybook run first-deploy -p env {self.env}")
-        said = f"{status.current}, version {status.serving_version or 'unknown'}"
+            return Finding(name, "no release yet", f"daybook run first-deploy -p env {self.env}")
+        observed = f"{status.current}, version {status.serving_version or 'unknown'}"
         hint = f"daybook run rollback -p env {self.env}"
-        return Finding(what, said, "" if status.healthy else hint)
+        return Finding(name, observed, "" if status.healthy else hint)
 
     def _facts(self, host: client.Host) -> Iterator[Finding]:
-        said: list[str] = []
+        facts: list[str] = []
         self.environment.start(
-            host.ssh(FACTS), env=self.target.environ, on_line=said.append, timeout_s=LOOK_S
+            host.ssh(FACTS), env=self.target.environ, on_line=facts.append, timeout_s=LOOK_S
         )
-        disk, docker, caddy, runner, *words = said
+        disk, docker, caddy, runner, *log = facts
         configure = f"daybook run configure -p env {self.env}"
         full = int(disk.strip().rstrip("%"))
         prune = f"on {host.name}: sudo release prune; or a larger disk_gib"
@@ -142,26 +142,26 @@ class Diagnose(ReadOnlyStep):
         for unit, state in (("docker", docker), ("caddy", caddy)):
             yield Finding(f"{host.name}: {unit}", state, "" if state == "active" else configure)
         if self._has_runner:
-            told = "; ".join([runner, *words[-1:]])
-            yield Finding(f"{host.name}: runner", told, "" if runner == "active" else configure)
+            observed = "; ".join([runner, *log[-1:]])
+            yield Finding(f"{host.name}: runner", observed, "" if runner == "active" else configure)
 
     def _runners(self) -> Iterator[Finding]:
-        """Give what GitHub says of each host's runner."""
+        """Yield the state of each host's runner on GitHub."""
         if not self._has_runner:
             return
         try:
-            here = github.repository(self.environment)
-            known = {each.name: each for each in here.runners()}
+            runners = github.repository(self.environment).runners()
+            known = {runner.name: runner for runner in runners}
         except DaybookError as err:
             yield Finding("GitHub", err.message, err.next or "try again")
             return
         for host in self.environment.hosts:
-            found = known.get(host.name)
-            said = "does not know it" if found is None else found.status
-            said += ", busy" if found and found.busy else ""
-            is_well = found is not None and found.status == "online"
+            runner = known.get(host.name)
+            observed = "not registered" if runner is None else runner.status
+            observed += ", busy" if runner and runner.busy else ""
+            is_online = runner is not None and runner.status == "online"
             fix = f"daybook run configure -p env {self.env}"
-            yield Finding(f"{host.name}: GitHub", said, "" if is_well else fix)
+            yield Finding(f"{host.name}: GitHub", observed, "" if is_online else fix)
 
     @property
     def _has_runner(self) -> bool:

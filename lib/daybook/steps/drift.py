@@ -1,4 +1,4 @@
-"""Drift: what is not as the code says, seen by Terraform, AWS and Ansible; nothing is changed."""
+"""Drift: compare an environment with its code; nothing is changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from daybook.resources import instances, orphans
 from daybook.resources.owned import rules
 from daybook.steps.base import ReadOnlyStep
 
-SEEN = {"changed": "would change", "failed": "cannot be checked", "unreachable": "is unreachable"}
+FINDINGS = {
+    "changed": "would change",
+    "failed": "cannot be checked",
+    "unreachable": "is unreachable",
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Difference:
     action: str
     detail: str = ""
     id: str = ""
-    who: str = "not known"
+    author: str = "not known"
 
     @property
     def change(self) -> Change:
@@ -39,22 +43,24 @@ class Difference:
 class Differences(Plan):
     """All differences between an environment and its code."""
 
-    found: tuple[Difference, ...] = ()
+    differences: tuple[Difference, ...] = ()
     prefix: ClassVar[str] = "drift"
 
     def view(self) -> ui.Shown:
-        """Show one row per difference, with who last changed the resource."""
+        """Show one row per difference, with the author of the last change."""
         if self.is_empty:
             return ui.Notice(f"{self.title}: no drift", ui.OK)
-        rows = [(ui.warn(d.action), d.address, d.detail, d.seen_by, d.who) for d in self.found]
-        columns = ("differs", "what", "how", "seen by", "last changed by")
+        rows = [
+            (ui.warn(d.action), d.address, d.detail, d.seen_by, d.author) for d in self.differences
+        ]
+        columns = ("differs", "resource", "how", "seen by", "last changed by")
         return ui.Table(f"{self.title}: {len(rows)} differences", columns, rows, ui.WARNING)
 
 
 class Drift(ReadOnlyStep):
-    """Compare an environment with terraform/ and ansible/, and report who last changed what.
+    """Compare an environment with terraform/ and ansible/, and report the last changes.
 
-    Fit for a nightly job: exit code 0 without drift, 7 with a list of it.
+    Suitable for a nightly job: exit code 0 without drift, 7 with a list.
     """
 
     name = "drift"
@@ -80,28 +86,29 @@ class Drift(ReadOnlyStep):
         plan, described = self._terraform()
         differences = [*_by_terraform(plan, described), *self._unmanaged(described)]
         differences += list(self._not_running(hosts)) or self._by_ansible()
-        found = tuple(self._with_who(differences))
-        return Differences(self.run.title, tuple(each.change for each in found), {}, found=found)
+        known = tuple(self._with_authors(differences))
+        changes = tuple(difference.change for difference in known)
+        return Differences(self.run.title, changes, {}, differences=known)
 
     def look(self) -> ui.Shown:
-        found = self._plan.found
-        if not found:
+        differences = self._plan.differences
+        if not differences:
             return ui.Notice(f"{self.run.title}: no drift", ui.OK)
         raise VerifyFailed(
-            f"{self.env} differs from its code in {len(found)} points.",
+            f"{self.env} differs from its code in {len(differences)} points.",
             expected="no drift",
             details=[
-                f"{each.seen_by}: {each.address} {each.action}"
-                + (f" ({each.detail})" if each.detail else "")
-                + f"; last changed by: {each.who}"
-                for each in found
+                f"{difference.seen_by}: {difference.address} {difference.action}"
+                + (f" ({difference.detail})" if difference.detail else "")
+                + f"; last changed by: {difference.author}"
+                for difference in differences
             ],
-            next=f"put it right with daybook run provision -p env {self.env}, and configure,"
-            " or write into the code what is to stay",
+            next=f"restore the code's state: daybook run provision -p env {self.env}, then "
+            "configure; or write the change into the code",
         )
 
     def _terraform(self) -> tuple[terraform.SavedPlan, dict]:
-        """Return what Terraform would do, and its description with the state it rests on."""
+        """Return Terraform's plan, and its description with the state that it is based on."""
         tool = self.environment.terraform()
         tool.init(self.environment.backend)
         with ui.Progress(f"terraform plan, {self.env}") as progress:
@@ -116,32 +123,34 @@ class Drift(ReadOnlyStep):
             plan.discard()
 
     def _unmanaged(self, described: Mapping) -> Iterator[Difference]:
-        """Give what the environment owns in AWS and Terraform does not manage."""
+        """Yield the environment's resources in AWS that Terraform does not manage."""
         state = json.dumps(described.get("prior_state", {}))
         for resource in orphans.unmanaged(self.environment, state):
             yield Difference("AWS", str(resource), "is not in the code", id=resource.id)
         for rule in rules(self.environment):
             if f'"{rule.id}"' not in state:
-                what = f"a rule of security group {rule.group}"
-                yield Difference("AWS", what, "is not in the code", rule.says, rule.group)
+                address = f"a rule of security group {rule.group}"
+                yield Difference("AWS", address, "is not in the code", rule.says, rule.group)
 
     def _not_running(self, hosts: list[Mapping]) -> Iterator[Difference]:
-        """Give the hosts that do not run: Ansible cannot check them."""
-        states = {each.id: each.state for each in instances.instances_of(self.environment)}
+        """Yield the hosts that do not run: Ansible cannot check them."""
+        states = {
+            instance.id: instance.state for instance in instances.instances_of(self.environment)
+        }
         for host in hosts:
             if (state := states.get(host["id"], "gone")) != "running":
                 yield Difference("AWS", host["name"], f"is {state}", id=host["id"])
 
     def _by_ansible(self) -> list[Difference]:
-        """Return each task that would change a host, or cannot tell whether it would."""
-        found: list[Difference] = []
+        """Return each task that would change a host or that cannot be checked."""
+        differences: list[Difference] = []
 
         def on_event(event: ansible.Event) -> None:
             show(event)
-            if event.state in SEEN:
+            if event.state in FINDINGS:
                 detail = event.message.partition("\n")[0]
-                where = f"{event.host}: {event.task}"
-                found.append(Difference("Ansible", where, SEEN[event.state], detail))
+                address = f"{event.host}: {event.task}"
+                differences.append(Difference("Ansible", address, FINDINGS[event.state], detail))
 
         with ui.Progress(f"ansible-playbook --check --diff, {self.env}") as progress:
             show = ansible.show_progress(progress)
@@ -157,20 +166,20 @@ class Drift(ReadOnlyStep):
                     on_event=on_event,
                 )
             except CommandFailed:
-                if not found:
+                if not differences:
                     raise
-        return found
+        return differences
 
-    def _with_who(self, found: list[Difference]) -> Iterator[Difference]:
-        names = {each.address: each.address.partition(": ")[2] or each.address for each in found}
+    def _with_authors(self, differences: list[Difference]) -> Iterator[Difference]:
+        names = {d.address: d.address.partition(": ")[2] or d.address for d in differences}
         recorded = history.by_records(
             self.environment.root, self.env, self.target.name, set(names.values())
         )
-        trail = history.by_trail(self.target, [each.id for each in found if each.id])
-        for each in found:
-            known = (trail.get(each.id, ""), recorded.get(names[each.address], ""))
-            said = "; ".join(filter(None, known))
-            yield replace(each, who=said) if said else each
+        trail = history.by_trail(self.target, [d.id for d in differences if d.id])
+        for difference in differences:
+            known = (trail.get(difference.id, ""), recorded.get(names[difference.address], ""))
+            authors = "; ".join(filter(None, known))
+            yield replace(difference, author=authors) if authors else difference
 
 
 def _by_terraform(plan: terraform.SavedPlan, described: Mapping) -> Iterator[Difference]:

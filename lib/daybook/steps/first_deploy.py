@@ -1,4 +1,4 @@
-"""First deploy: the application's image into ECR, and from there onto the hosts."""
+"""First deploy: push the application's image to ECR, and release it on the hosts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from daybook_release import caddyfile
 
 
 class FirstDeploy(ReleaseStep):
-    """Build and push what is in app/ unless ECR has it, release it, and look at its page."""
+    """Build and push the image of app/ unless ECR has it, and release it."""
 
     name = "first-deploy"
     next = "open the page; for releases by git push: daybook github workflow {env} CHECKOUT"
@@ -24,7 +24,7 @@ class FirstDeploy(ReleaseStep):
     @dataclass(frozen=True, kw_only=True)
     class Parameters(parameters.Parameters):
         repository: str = ""
-        """A checkout of the application's own repository, which then gets the workflow."""
+        """A checkout of the application's own repository, to write the workflow into."""
 
     parameters: Parameters
 
@@ -86,7 +86,7 @@ class FirstDeploy(ReleaseStep):
             self.run.changed(tool="daybook", action="wrote", what=line)
 
     def _build_and_push(self, version: str) -> str:
-        """Build the image with all that makes it a release, push it, and return its digest."""
+        """Build the image with the labels of a release, push it, and return its digest."""
         registry, user, password = aws.registry_login(self.target)
         self.run.hide("ECR_PASSWORD", password)
         tags = [f"{registry}/{self.settings.app}:{tag}" for tag in (version, self._moving_tag)]
@@ -102,7 +102,7 @@ class FirstDeploy(ReleaseStep):
             self.environment.start(
                 images.build_command(self._app, tags, self._labels(version)),
                 env=env,
-                on_line=_saying(progress),
+                on_line=_show_steps(progress),
             )
             progress.row("build", ui.good("built"), "app/")
             for tag in tags:
@@ -136,19 +136,19 @@ class FirstDeploy(ReleaseStep):
         )
 
     def _can_be_released(self, name: str) -> checks.CheckResult:
-        """Hold the compose file to the rules that the host's program has too."""
+        """Check the compose file with the host's rules."""
         path = self._app / "compose.yaml"
         if not path.is_file():
             return checks.file_exists(path, self.environment.root, "write app/compose.yaml")(name)
         problems = compose.read(path, self.settings.secrets).problems
-        fix = f"mend app/{path.name}; see docs/releases.md"
+        fix = f"correct app/{path.name}; see docs/releases.md"
         observed = "; ".join(problems) or "can be"
         return checks.CheckResult(
             name, "can be released without downtime", observed, not problems, fix
         )
 
     def _caddyfile_can_be_released(self, name: str) -> checks.CheckResult:
-        """Check the application's Caddyfile, if it has one, as a host checks its words."""
+        """Check the application's Caddyfile, if it has one, with the host's rules."""
         path = self._app / images.CARRIED["daybook.caddyfile"]
         if not path.is_file():
             return checks.CheckResult(name, "can be released", "Daybook's own", is_ok=True)
@@ -158,13 +158,13 @@ class FirstDeploy(ReleaseStep):
             return checks.CheckResult(
                 name, "UTF-8", "another encoding", False, f"convert app/{name}"
             )
-        found = caddyfile.check(text, self.settings.domains)
-        observed = "; ".join(map(str, found)) or "can be"
+        problems = caddyfile.check(text, self.settings.domains)
+        observed = "; ".join(map(str, problems)) or "can be"
         fix = f"correct app/{name}; see docs/releases.md"
-        return checks.CheckResult(name, "can be released", observed, not found, fix)
+        return checks.CheckResult(name, "can be released", observed, not problems, fix)
 
     def _engine_answers(self, name: str) -> checks.CheckResult:
-        """Ask for the engine that builds, unless there is nothing to build."""
+        """Check the Docker engine, unless ECR has the image."""
         version = self._version()
         if aws.image_digest(self.target, self.settings.app, version):
             return checks.CheckResult(name, "not needed", f"ECR has {version}", is_ok=True)
@@ -182,8 +182,8 @@ def _engine_version(environment: Environment) -> checks.Check:
     )
 
 
-def _saying(progress: ui.Progress) -> process.OnLine:
-    """Return what tells the steps of a build; a label's text is for the host."""
+def _show_steps(progress: ui.Progress) -> process.OnLine:
+    """Return a callback that shows the steps of a build."""
 
     def on_line(line: str) -> None:
         if line.startswith("Step ") and " : LABEL " not in line:

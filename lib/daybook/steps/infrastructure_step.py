@@ -1,4 +1,4 @@
-"""What provision and teardown share: Terraform in the environment's workspace."""
+"""The base of provision and teardown: Terraform in the environment's workspace."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class InfrastructureStep(Step):
 
     @cached_property
     def terraform(self) -> terraform.Terraform:
-        """Return Terraform, whose locks the run notes."""
+        """Return Terraform; the run notes the locks that it takes."""
         log = self.run.folder / "attachments" / terraform.state_lock.LOG
         return self.environment.terraform(log=log, on_lock=self.lock.note_state_lock)
 
     def terraform_checks(self) -> Mapping[str, checks.Check]:
-        """Return the checks of Terraform and of the key that hosts are made with."""
+        """Return the checks of Terraform and of the hosts' SSH key."""
         environment = self.environment
         key = checks.file_exists(environment.ssh_public_key, environment.root, KEY_FIX)
         return {**infrastructure.local_checks(environment), "SSH public key": key}
@@ -33,7 +33,7 @@ class InfrastructureStep(Step):
         return self.environment.state_version()
 
     def plan_terraform(self, *, destroy: bool = False) -> terraform.SavedPlan:
-        """Return Terraform's plan, which changes nothing of another environment's."""
+        """Return Terraform's plan; refuse one that changes another environment's resources."""
         self.terraform.init(self.environment.backend)
         plan = infrastructure.plan(
             self.terraform,

@@ -1,4 +1,4 @@
-"""The parameters of a step: a dataclass per step, whose fields are the notebook's parameters."""
+"""The parameters of a step: one dataclass per step, one field per notebook parameter."""
 
 from __future__ import annotations
 

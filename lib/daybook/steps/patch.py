@@ -1,4 +1,4 @@
-"""Patch: the hosts' updates, one host after the other, with a reboot where they need it."""
+"""Patch: install updates host by host, with a reboot where one is needed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from daybook.steps.base import Step
 READ = "patches : Read what is pending"
 BACK_S = 120
 LISTS_S = 24 * 3600
-"""Package lists of this age are used as they are: those of the plan."""
+"""The age up to which apply uses the plan's package lists."""
 
 
 class Patch(Step):
-    """Install what Debian has published since, and see that each host came back whole."""
+    """Install Debian's updates, and check that each host runs everything again."""
 
     name = "patch"
     next = "nothing to do: {env} is up to date"
@@ -27,7 +27,7 @@ class Patch(Step):
     @dataclass(frozen=True, kw_only=True)
     class Parameters(parameters.Parameters):
         reboot: bool = True
-        """False leaves a reboot that updates need to the next time."""
+        """False installs a new kernel without booting it."""
 
     parameters: Parameters
 
@@ -45,9 +45,9 @@ class Patch(Step):
 
     def make_plan(self) -> Plan:
         pending = self._pending()
-        self._answers = {where: self._status(*where) for where in self._addresses()}
+        self._answers = {site: self._status(*site) for site in self._addresses()}
         changes = [
-            change for host, found in pending.items() for change in self._changes(host, found)
+            change for host, facts in pending.items() for change in self._changes(host, facts)
         ]
         basis = {**self.environment.digest_context, **pending}
         return Plan(f"{self.run.title}: updates", tuple(changes), basis)
@@ -66,64 +66,66 @@ class Patch(Step):
         )
 
     def look(self) -> ui.Shown:
-        rows = [self._patched(host, found) for host, found in self._pending().items()]
+        rows = [self._patched(host, facts) for host, facts in self._pending().items()]
         rows += [self._same(name, address) for name, address in self._answers]
-        return ui.Table(f"{self.run.title}: afterwards", ("status", "what", "seen"), rows)
+        return ui.Table(
+            f"{self.run.title}: afterwards", ("status", "host or URL", "observed"), rows
+        )
 
-    def _changes(self, host: str, found: Mapping) -> Iterator[Change]:
-        if updates := found["updates"]:
+    def _changes(self, host: str, facts: Mapping) -> Iterator[Change]:
+        if updates := facts["updates"]:
             yield Change("upgrade", host, f"{len(updates)}: {', '.join(updates)}")
-        if self.parameters.reboot and (updates or found["reboot_for"]):
-            yield Change("reboot", host, ", ".join(found["reboot_for"]) or "if these need it")
+        if self.parameters.reboot and (updates or facts["reboot_for"]):
+            yield Change("reboot", host, ", ".join(facts["reboot_for"]) or "if an update needs it")
 
     def _pending(self) -> dict[str, dict]:
         """Return each host's kernel, updates, reasons to reboot and time of boot."""
-        found: dict[str, dict] = {}
+        pending: dict[str, dict] = {}
 
         def on_event(event: ansible.Event) -> None:
             show(event)
             if event.task == READ and event.state == "ok":
-                found[event.host] = json.loads(event.message)
+                pending[event.host] = json.loads(event.message)
 
         with ui.Progress(f"ansible-playbook updates.yml, {self.env}") as progress:
             show = ansible.show_progress(progress)
             playbooks.run(self.environment, "updates.yml", on_event)
-        if missing := sorted(set(self._names()) - set(found)):
+        if missing := sorted(set(self._names()) - set(pending)):
             raise CommandFailed(
-                f"{', '.join(missing)} did not say what is pending.",
-                next=f"write the inventory anew: daybook run provision -p env {self.env}",
+                f"{', '.join(missing)} did not report pending updates.",
+                next=f"write the inventory again: daybook run provision -p env {self.env}",
             )
-        return dict(sorted(found.items()))
+        return dict(sorted(pending.items()))
 
     def _names(self) -> list[str]:
         return [host["name"] for host in self.outputs()["instances"]]
 
-    def _patched(self, host: str, found: Mapping) -> tuple:
-        left = found["updates"] + (found["reboot_for"] if self.parameters.reboot else [])
-        if left:
+    def _patched(self, host: str, facts: Mapping) -> tuple:
+        pending = facts["updates"] + (facts["reboot_for"] if self.parameters.reboot else [])
+        if pending:
             raise VerifyFailed(
                 f"{host} is not up to date.",
                 expected="no update and no reboot pending",
-                observed=", ".join(left),
+                observed=", ".join(pending),
                 next=f"daybook run patch -p env {self.env}",
             )
-        waits = "; a reboot waits" if found["reboot_for"] else ""
-        said = f"kernel {found['kernel']}, up since {found['up_since']}{waits}"
-        return (ui.warn("patched") if waits else ui.good("patched")), host, said
+        reboot = "; reboot pending" if facts["reboot_for"] else ""
+        observed = f"kernel {facts['kernel']}, up since {facts['up_since']}{reboot}"
+        return (ui.warn("patched") if reboot else ui.good("patched")), host, observed
 
     def _addresses(self) -> list[tuple[str, str]]:
         hosts = self.outputs()["instances"]
         return [(name, host["public_ip"]) for host in hosts for name in self.settings.domains]
 
     def _status(self, name: str, address: str) -> int | None:
-        """Return the HTTP status of a name at a host, None when nothing answers."""
+        """Return the HTTP status of a name at a host, None without an answer."""
         try:
             return probe.fetch(f"https://{name}/", self.target.environ, at=address).status_code
         except probe.NotYet:
             return None
 
     def _same(self, name: str, address: str) -> tuple:
-        """Return a row about a name once it answers as it did before."""
+        """Return a row about a name once it answers as before."""
         before, url = self._answers[name, address], f"https://{name}/ at {address}"
 
         def answer() -> None:

@@ -1,4 +1,4 @@
-"""Provision: the environment's network, machine, address and names, with Terraform."""
+"""Provision: create the environment's network, hosts, addresses and names with Terraform."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from daybook.steps.infrastructure_step import InfrastructureStep
 from daybook.terraform import SavedPlan, extra_changes
 
 MACHINE_S = 180
-"""How long a machine may take to boot and to be seen: EC2 takes about a minute."""
+"""How long an instance may take to boot: EC2 takes about a minute."""
 DNS_S = 120
-"""How long Route53 may take to answer with a new record: about a minute."""
+"""How long a new record may take to be served: Route53 takes about a minute."""
 START = "start"
 HOSTS = ("aws_instance.host[", "instance i-")
 
 
 class Provision(InfrastructureStep):
-    """Make or change the environment's infrastructure, then write the Ansible inventory."""
+    """Create or change the environment's infrastructure, then write the Ansible inventory."""
 
     name = "provision"
     next = "daybook run configure -p env {env}"
@@ -54,10 +54,18 @@ class Provision(InfrastructureStep):
         outputs = self.outputs()
         rows = [self._ssh_row(host) for host in outputs["instances"]]
         rows += [self._dns_row(name, outputs["instances"]) for name in outputs["names"]]
-        return ui.Table(f"{self.run.title}: seen from outside", ("status", "what", "answer"), rows)
+        by_hand = [
+            *(
+                f"By hand: ssh {inventory.LOGIN}@{host['public_ip']}"
+                for host in outputs["instances"]
+            ),
+            *(f"By hand: dig +short {name}" for name in outputs["names"]),
+        ]
+        title = f"{self.run.title}: seen from outside"
+        return ui.Table(title, ("status", "host or name", "answer"), rows, notes=by_hand)
 
     def _extra_changes(self) -> list[Change]:
-        """Return what an interrupted run left, and the stopped hosts to start."""
+        """Return the orphaned resources to remove, and the stopped hosts to start."""
         starts = [
             Change(START, f"{host.name} ({host.id})", "the host is stopped")
             for host in self._to_start
@@ -65,7 +73,7 @@ class Provision(InfrastructureStep):
         return [*infrastructure.orphaned(self.environment), *starts]
 
     def _stopped_hosts(self, plan: SavedPlan) -> list[Instance]:
-        """Return the stopped hosts in Terraform's state that the plan neither ends nor replaces."""
+        """Return the stopped hosts in Terraform's state that the plan keeps."""
         losing = {
             change.name
             for change in plan.of("destroy", "replace")
@@ -104,7 +112,7 @@ class Provision(InfrastructureStep):
                 expected="running",
                 observed=str(err),
                 details=[f"{host.name} ({host.id}): {host.reason}" for host in hosts],
-                next="remove what stops it, then run this step again",
+                next="remove the cause, then run this step again",
             ) from err
 
     def _save_host_keys(self) -> None:
@@ -113,9 +121,9 @@ class Provision(InfrastructureStep):
         self.environment.host_keys.write(inventory.known_hosts(hosts, keys))
 
     def _host_keys(self, host: Mapping, known: str) -> list[str]:
-        """Read a host's SSH keys from its console, which AWS vouches for.
+        """Read a host's SSH keys from its console, which AWS authenticates.
 
-        The console shows them at the first boot only, so those that are known are kept.
+        The console shows them at the first boot only; known keys are kept.
         """
         if kept := inventory.kept_keys(known, host):
             return kept
@@ -126,8 +134,8 @@ class Provision(InfrastructureStep):
                 raise probe.NotYet("no host keys on the console")
             return keys
 
-        what = f"the SSH host keys of {host['name']} on its console"
-        return probe.wait_until(read, what=what, timeout_s=MACHINE_S, every_s=1)
+        subject = f"the SSH host keys of {host['name']} on its console"
+        return probe.wait_until(read, what=subject, timeout_s=MACHINE_S, every_s=1)
 
     def _ssh_row(self, host: Mapping) -> tuple[ui.Status, str, str]:
         address = host["public_ip"]
@@ -141,8 +149,8 @@ class Provision(InfrastructureStep):
             health = instances.health(self.target, host["id"])
             err.details += (f"{host['name']} ({host['id']}) is {health}",)
             err.next = (
-                f"look at its console, or stop it in EC2: daybook run provision -p env {self.env} "
-                "starts it again"
+                "look at its console; or stop it in EC2, then start it again: "
+                f"daybook run provision -p env {self.env}"
             )
             raise
         return ui.good("answers"), f"{host['name']}, port 22 of {address}", banner
@@ -156,13 +164,13 @@ class Provision(InfrastructureStep):
                 raise probe.NotYet(f"{name} is {', '.join(addresses)}")
             return addresses
 
-        what = f"{name} in DNS as {' or '.join(sorted(expected))}"
-        addresses = probe.wait_until(resolve, what=what, timeout_s=DNS_S)
+        subject = f"{name} in DNS as {' or '.join(sorted(expected))}"
+        addresses = probe.wait_until(resolve, what=subject, timeout_s=DNS_S)
         return ui.good("resolves"), name, ", ".join(addresses)
 
 
 def require_hosts_stay(plan: terraform.SavedPlan, env: str) -> None:
-    """Refuse to lose a protected host: the provider would lift its protection without a word."""
+    """Refuse to lose a protected host: the provider would lift its protection silently."""
     losing = plan.of("replace", "destroy", extra_changes.REMOVE)
     lost = [change for change in losing if change.address.startswith(HOSTS)]
     if lost:
@@ -170,6 +178,6 @@ def require_hosts_stay(plan: terraform.SavedPlan, env: str) -> None:
             f"{env} is protected, and this plan would lose a host with its disk.",
             expected="every host stays",
             observed="; ".join(f"{c.action} {c.address}: {', '.join(c.attributes)}" for c in lost),
-            next="revert the setting that causes it, or set `protected: false` in "
+            next="revert the setting that causes it, or set `deletion_protection: false` in "
             f"environments/{env}.yml",
         )

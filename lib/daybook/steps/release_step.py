@@ -1,4 +1,4 @@
-"""What the steps that release share: host after host, all of them or none."""
+"""The base of the steps that release: host by host, all hosts or none."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class ImageRef:
 
 @dataclass(frozen=True, repr=False)
 class ReleasePlan(Plan):
-    """A plan that shows besides what the release changes. differences: what, now, then."""
+    """A plan that also shows the differences of a release: (subject, now, then)."""
 
     differences: tuple[tuple[str, str, str], ...] = ()
 
     def view(self) -> ui.Shown:
-        """Show what differs, then one row per host."""
+        """Show the differences, then one row per host."""
         hosts = super().view()
         if self.is_empty or not self.differences:
             return hosts
-        return ui.Stack([ui.Table("What differs", ("", "now", "then"), self.differences), hosts])
+        return ui.Stack([ui.Table("Differences", ("", "now", "then"), self.differences), hosts])
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class HostChange:
 
 
 class ReleaseStep(Step):
-    """A step that changes what the hosts serve, through the host's own program."""
+    """A step that changes the hosts' release, through the program on each host."""
 
     def local_checks(self) -> Mapping[str, checks.Check]:
         return {"SSH key": playbooks.ssh_key_exists(self.environment)}
@@ -74,11 +74,11 @@ class ReleaseStep(Step):
 
     def secret_versions(self) -> dict[str, int]:
         """Return the newest version of each secret's value: {"DATABASE_URL": 3}."""
-        found = secrets.Store(self.environment).current()
-        return {name: version.number for name, version in found.items()}
+        versions = secrets.Store(self.environment).current()
+        return {name: version.number for name, version in versions.items()}
 
     def by(self) -> str:
-        """Return who releases, as the host remembers it."""
+        """Return the operator's name for the host's list of releases."""
         return provenance.person(self.environment.root)
 
     def plan_release(
@@ -92,27 +92,27 @@ class ReleaseStep(Step):
     ) -> ReleasePlan:
         """Plan an image for each host that does not serve it with these secrets and settings.
 
-        versions: of the secrets. before: what is to be done before the release.
+        versions: of the secrets. before: changes to make before the release.
         """
-        changing = [each for each in hosts if not each.serves(image.digest, versions)]
+        changing = [state for state in hosts if not state.serves(image.digest, versions)]
         releases = tuple(
-            Change(RELEASE, each.host.name, f"{image.version} in place of {each.version}")
-            for each in changing
+            Change(RELEASE, state.host.name, f"{image.version} in place of {state.version}")
+            for state in changing
         )
-        rests_on = {
+        covered = {
             **self.environment.digest_context,
             "environment": self.env,
             "digest": image.digest,
             "version": image.version,
             "secrets": dict(versions),
             "hosts": {
-                each.host.name: [each.status.current, each.status.settings] for each in hosts
+                state.host.name: [state.status.current, state.status.settings] for state in hosts
             },
             **basis,
         }
-        rows = tuple(row for each in changing for row in _differences(each, image, versions))
+        rows = tuple(row for state in changing for row in _differences(state, image, versions))
         title = f"{self.run.title}: {image.version} from {image.origin}"
-        return ReleasePlan(title, (*before, *releases), rests_on, differences=rows)
+        return ReleasePlan(title, (*before, *releases), covered, differences=rows)
 
     def release(self, plan: Plan, digest: str) -> ui.Table:
         """Release an image on every host that a plan names."""
@@ -126,11 +126,11 @@ class ReleaseStep(Step):
             )
 
         return self.roll_out(
-            [change(each) for each in self.host_states() if each.host.name in named]
+            [change(state) for state in self.host_states() if state.host.name in named]
         )
 
     def roll_out(self, changes: Sequence[HostChange]) -> ui.Table:
-        """Change host after host; at the first failure, bring those back that were changed."""
+        """Change host by host; at the first failure, roll back the hosts changed so far."""
         rows: list[tuple[object, ...]] = []
         done: list[HostChange] = []
         self._released: dict[str, str] = {}
@@ -138,57 +138,57 @@ class ReleaseStep(Step):
             for change in changes:
                 host = change.before.host
                 try:
-                    made = change.apply(self._telling(host, progress))
+                    release = change.apply(self._on_progress(host, progress))
                 except DaybookError as err:
-                    # What was interrupted may have come about: the host ended it by itself.
+                    # An interrupted release may have succeeded: the host finishes it by itself.
                     changed = [*done, change] if isinstance(err, Interrupted) else done
-                    raise self._with_those_brought_back(err, changed, progress) from err
+                    raise self._after_rollback(err, changed, progress) from err
                 done.append(change)
-                self._released[host.name] = made.id
-                rows.append((ui.good("serves"), host.name, made.version, ui.duration(made.seconds)))
+                self._released[host.name] = release.id
+                took = ui.duration(release.seconds)
+                rows.append((ui.good("serves"), host.name, release.version, took))
         return ui.Table(f"{self.run.title}: released", ("status", "host", "version", "time"), rows)
 
     def look(self) -> ui.Shown:
-        """Ask each host what it serves, then each from outside, as a visitor would."""
-        rows = []
-        for serving in self.host_states():
-            self._require_released(serving)
-            url, seen = self._seen_from_outside(serving)
-            if seen != serving.version:
-                raise self._differs(serving, serving.version, f"{url} says {seen}")
-            rows.append((ui.good("serving"), url, seen, serving.host.name))
+        """Ask each host for its release, then the application on it over HTTPS."""
+        rows, by_hand = [], []
+        for state in self.host_states():
+            self._require_released(state)
+            url, version = self._version_from_outside(state)
+            if version != state.version:
+                raise self._differs(state, state.version, f"{url} answers {version}")
+            rows.append((ui.good("serving"), url, version, state.host.name))
+            by_hand.append(f"By hand: {probe.curl(url, state.host.address, self.target.environ)}")
         title = f"{self.run.title}: seen from outside"
-        return ui.Table(title, ("status", "what", "version", "host"), rows)
+        return ui.Table(title, ("status", "URL", "version", "host"), rows, notes=by_hand)
 
-    def _require_released(self, serving: HostState) -> None:
-        """Refuse a host that serves nothing, or not what this run has released there."""
-        expected = getattr(self, "_released", {}).get(serving.host.name, serving.status.current)
-        if serving.current is None or serving.status.current != expected:
-            raise self._differs(
-                serving, expected or "a release", serving.status.current or "nothing"
-            )
-        if not serving.status.healthy:
-            raise self._differs(serving, f"{serving.version}, healthy", "not healthy")
+    def _require_released(self, state: HostState) -> None:
+        """Refuse a host without a healthy release, or with another one than this run's."""
+        expected = getattr(self, "_released", {}).get(state.host.name, state.status.current)
+        if state.current is None or state.status.current != expected:
+            raise self._differs(state, expected or "a release", state.status.current or "nothing")
+        if not state.status.healthy:
+            raise self._differs(state, f"{state.version}, healthy", "not healthy")
 
-    def _differs(self, serving: HostState, expected: str, observed: str) -> VerifyFailed:
+    def _differs(self, state: HostState, expected: str, observed: str) -> VerifyFailed:
         return VerifyFailed(
-            f"{serving.host.name} does not serve what was released.",
+            f"{state.host.name} does not serve the new release.",
             expected=expected,
             observed=observed,
-            changed="What was released stays as it is.",
+            changed="The release was not undone.",
             next=f"daybook release list {self.env}",
         )
 
     def _program_answers(self, name: str) -> checks.CheckResult:
-        """Ask each host's program what it serves, and whether somebody releases right now."""
+        """Check that each host's program answers, and that no release is in progress."""
         statuses = {host.name: host.status() for host in self.environment.hosts}
         busy = [f"{host} is being released" for host, state in statuses.items() if state.deploying]
-        said = [f"{host} serves {s.serving_version or 'nothing'}" for host, s in statuses.items()]
+        served = [f"{host} serves {s.serving_version or 'nothing'}" for host, s in statuses.items()]
         fix = f"wait for it: daybook release current {self.env}; or on the host: {STOP}"
-        return checks.CheckResult(name, "answers, idle", ", ".join(busy or said), not busy, fix)
+        return checks.CheckResult(name, "answers, idle", ", ".join(busy or served), not busy, fix)
 
-    def _telling(self, host: client.Host, progress: ui.Progress) -> client.OnProgress:
-        """Return what shows a host's steps and writes them into the record when they end."""
+    def _on_progress(self, host: client.Host, progress: ui.Progress) -> client.OnProgress:
+        """Return a callback that shows a host's steps and records each that has ended."""
 
         def on_progress(step: client.Progress) -> None:
             status = {"done": ui.good("done"), "failed": ui.FAILED}.get(step.state, ui.RUNNING)
@@ -196,24 +196,24 @@ class ReleaseStep(Step):
                 f"{host.name} {step.step}", status, step.text, label=f"{host.name}: {step.step}"
             )
             if step.state != "begun":
-                said = {"action": step.state, "what": step.step, "host": host.name}
-                self.run.changed(tool="release", **said, detail=step.text)
+                facts = {"action": step.state, "what": step.step, "host": host.name}
+                self.run.changed(tool="release", **facts, detail=step.text)
 
         return on_progress
 
-    def _with_those_brought_back(
+    def _after_rollback(
         self, err: DaybookError, done: Sequence[HostChange], progress: ui.Progress
     ) -> DaybookError:
-        """Let an error say what became of the hosts that were changed before it."""
-        said = [self._bring_back(change, progress) for change in reversed(done)]
-        if said:
-            err.changed = " ".join(filter(None, [err.changed, *said]))
+        """Roll back the changed hosts, and add the result to the error."""
+        results = [self._roll_back(change, progress) for change in reversed(done)]
+        if results:
+            err.changed = " ".join(filter(None, [err.changed, *results]))
         return err
 
-    def _bring_back(self, change: HostChange, progress: ui.Progress) -> str:
+    def _roll_back(self, change: HostChange, progress: ui.Progress) -> str:
         host, before = change.before.host, change.before.current
         if before is None:
-            return f"{host.name} serves its first release; there is none to go back to."
+            return f"{host.name} serves its first release; there is no earlier one."
         try:
             if host.status().current == before.id:
                 return f"{host.name} serves {before.version}, as before."
@@ -221,43 +221,44 @@ class ReleaseStep(Step):
                 before.id,
                 by=self.by(),
                 run=self.run.id,
-                on_progress=self._telling(host, progress),
+                on_progress=self._on_progress(host, progress),
             )
         except DaybookError as err:
-            return f"{host.name} could not be brought back: {err.message}"
-        return f"{host.name} is back at {before.version}."
+            return f"{host.name} could not be rolled back: {err.message}"
+        return f"{host.name} serves {before.version} again."
 
-    def _seen_from_outside(self, serving: HostState) -> tuple[str, str]:
-        """Return what was asked, and which version answered, or the one that cannot be asked."""
-        text = serving.host.show(serving.current.id)["compose"]
+    def _version_from_outside(self, state: HostState) -> tuple[str, str]:
+        """Return a URL of the application and the version that it answers."""
+        text = state.host.show(state.current.id)["compose"]
         wishes = rules.wishes(document.read(text).tree)
         url = f"https://{self.settings.domains[0]}{wishes.version or wishes.health}"
 
         def ask() -> str:
-            answer = probe.fetch(url, self.target.environ, at=serving.host.address)
+            answer = probe.fetch(url, self.target.environ, at=state.host.address)
             if answer.status_code != 200:
-                raise probe.NotYet(f"{url} at {serving.host.name}: HTTP {answer.status_code}")
+                raise probe.NotYet(f"{url} at {state.host.name}: HTTP {answer.status_code}")
             if not wishes.version:
-                return serving.version
+                return state.version
             return printable(answer.json()["version"], LABEL_CHARS)
 
-        where = f"{url} at {serving.host.name}"
-        return url, probe.wait_until(ask, what=where, timeout_s=ANSWER_S)
+        subject = f"{url} at {state.host.name}"
+        return url, probe.wait_until(ask, what=subject, timeout_s=ANSWER_S)
 
 
 def _differences(
-    serving: HostState, image: ImageRef, versions: Mapping[str, int]
+    state: HostState, image: ImageRef, versions: Mapping[str, int]
 ) -> list[tuple[str, str, str]]:
-    now = serving.current
-    before = dict(now.secrets) if now else {}
-    rows = [("image", now.digest[:19] if now else "none", image.digest[:19])]
+    current = state.current
+    before = dict(current.secrets) if current else {}
+    rows = [("image", current.digest[:19] if current else "none", image.digest[:19])]
     rows += [
         (name, f"version {before[name]}" if name in before else "none", f"version {version}")
         for name, version in sorted(versions.items())
         if before.get(name) != version
     ]
     rows += [(name, f"version {before[name]}", "none") for name in sorted(before.keys() - versions)]
-    if now and serving.status.settings and now.settings != serving.status.settings:
-        rows.append(("settings of the host", now.settings[:19], serving.status.settings[:19]))
-    host = serving.host.name
-    return [(f"{host}: {what}", was, will) for what, was, will in rows if was != will]
+    settings = state.status.settings
+    if current and settings and current.settings != settings:
+        rows.append(("settings of the host", current.settings[:19], settings[:19]))
+    host = state.host.name
+    return [(f"{host}: {name}", now, then) for name, now, then in rows if now != then]

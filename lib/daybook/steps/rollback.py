@@ -1,4 +1,4 @@
-"""Roll back: an earlier release on every host, with its settings and its secrets' versions."""
+"""Roll back: return every host to an earlier release, with its settings and secrets."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ SERVED = (REPLACED, "rolled back", "serving")
 
 
 class Rollback(ReleaseStep):
-    """Go back to a release that served before, whole: image, compose file, settings, secrets."""
+    """Return to an earlier release: image, compose file, settings and secrets."""
 
     name = "rollback"
-    next = "look at the page; what went wrong is in: daybook release list {env}"
+    next = "open the page; for the cause: daybook release list {env}"
 
     @dataclass(frozen=True, kw_only=True)
     class Parameters(parameters.Parameters):
         release: str = ""
-        """An id of `daybook release list`; "" for the one before."""
+        """An id from `daybook release list`; "" for the previous one."""
 
     parameters: Parameters
 
     def make_plan(self) -> Plan:
-        given = self.parameters.release
-        serving = self.host_states()
-        wanted = self._wanted(given, serving)
-        back = {each.host.name: counterpart(each, wanted) for each in serving}
-        changing = [each for each in serving if back[each.host.name].id != each.status.current]
+        states = self.host_states()
+        release = self._release(self.parameters.release, states)
+        releases = {state.host.name: counterpart(state, release) for state in states}
+        changing = [s for s in states if releases[s.host.name].id != s.status.current]
         changes = [
             Change(
                 "go back",
-                each.host.name,
-                f"to {wanted.version} of {back[each.host.name].at} in place of {each.version}",
+                state.host.name,
+                f"to {release.version} of {releases[state.host.name].at} "
+                f"in place of {state.version}",
             )
-            for each in changing
+            for state in changing
         ]
         basis = {
             **self.environment.digest_context,
             "environment": self.env,
-            "version": wanted.version,
-            "releases": {name: found.id for name, found in back.items()},
-            "hosts": {each.host.name: each.status.current for each in serving},
+            "version": release.version,
+            "releases": {name: release.id for name, release in releases.items()},
+            "hosts": {state.host.name: state.status.current for state in states},
         }
-        differences = [row for each in changing[:1] for row in self._differences(each, wanted)]
-        title = f"{self.run.title}: back to {wanted.version}"
+        differences = [row for state in changing[:1] for row in self._differences(state, release)]
+        title = f"{self.run.title}: back to {release.version}"
         return ReleasePlan(title, tuple(changes), basis, differences=tuple(differences))
 
     def apply_plan(self, plan: Plan) -> ui.Shown:
         if plan.is_empty:
             return ui.Notice(f"No changes: {self.env} serves this release", ui.OK)
-        named = {each.address for each in plan.changes}
+        named = {change.address for change in plan.changes}
 
         def change(before: HostState) -> HostChange:
             host, id = before.host, plan.basis["releases"][before.host.name]
@@ -67,100 +67,96 @@ class Rollback(ReleaseStep):
             return HostChange(before, lambda tell: host.roll_back(id, on_progress=tell, **facts))
 
         return self.roll_out(
-            [change(each) for each in self.host_states() if each.host.name in named]
+            [change(state) for state in self.host_states() if state.host.name in named]
         )
 
-    def _wanted(self, given: str, serving: Sequence[HostState]) -> client.Release:
-        """Return the release that is meant, which ECR must still have where no host has it.
+    def _release(self, id: str, states: Sequence[HostState]) -> client.Release:
+        """Return the release to go back to; its image is on every host or in ECR.
 
-        Without a name it is what was replaced last; never one that was rolled back itself. With
-        one it may also be what serves on some host, and so what the others go back to.
+        Without an id it is the release that was replaced last, never one that was rolled back.
+        With an id it may also be one host's current release, for the other hosts to return to.
         """
-        offered = [each for one in serving for each in can_go_back_to(one)]
-        offered += [
-            each for one in serving for each in one.releases if each.id == one.status.current
-        ]
-        for found in offered if given else [each for one in serving for each in before(one)]:
-            if given in ("", found.id):
-                self._require_image(found, serving)
-                return found
+        offered = [release for state in states for release in can_go_back_to(state)]
+        offered += [state.current for state in states if state.current]
+        previous = [release for state in states for release in before(state)]
+        for release in offered if id else previous:
+            if id in ("", release.id):
+                self._require_image(release, states)
+                return release
         raise PreflightFailed(
-            f"There is no release {given or 'before this one'} to go back to.",
-            expected=", ".join(dict.fromkeys(found.id for found in offered))
+            f"There is no release {id or 'before this one'} to go back to.",
+            expected=", ".join(dict.fromkeys(release.id for release in offered))
             or "a release that served",
             next=f"daybook release list {self.env}",
         )
 
-    def _require_image(self, wanted: client.Release, serving: Sequence[HostState]) -> None:
-        is_here = all(counterpart(each, wanted).image_here for each in serving)
-        if is_here or aws.image_digest(self.target, self.settings.app, wanted.digest):
+    def _require_image(self, release: client.Release, states: Sequence[HostState]) -> None:
+        is_on_hosts = all(counterpart(state, release).image_here for state in states)
+        if is_on_hosts or aws.image_digest(self.target, self.settings.app, release.digest):
             return
         raise PreflightFailed(
-            f"The image of {wanted.id} is gone, from the hosts and from ECR.",
-            expected=wanted.digest,
+            f"The image of {release.id} is neither on the hosts nor in ECR.",
+            expected=release.digest,
             next=f"choose another: daybook release list {self.env}",
         )
 
-    def _differences(
-        self, serving: HostState, wanted: client.Release
-    ) -> list[tuple[str, str, str]]:
-        then = counterpart(serving, wanted)
-        return differences(serving.host, serving.current, then)
+    def _differences(self, state: HostState, release: client.Release) -> list[tuple[str, str, str]]:
+        return differences(state.host, state.current, counterpart(state, release))
 
 
-def can_go_back_to(serving: HostState) -> list[client.Release]:
+def can_go_back_to(state: HostState) -> list[client.Release]:
     """Return the releases that served on a host before the current one, the newest first."""
     return [
-        each
-        for each in serving.releases
-        if each.result in SERVED and each.id != serving.status.current
+        release
+        for release in state.releases
+        if release.result in SERVED and release.id != state.status.current
     ]
 
 
-def before(serving: HostState) -> list[client.Release]:
-    """Return what was replaced on a host before its current release came, the newest first."""
-    now = serving.status.current or ""
-    return [e for e in can_go_back_to(serving) if e.result == REPLACED and e.id < now]
+def before(state: HostState) -> list[client.Release]:
+    """Return the releases that were replaced before a host's current one, the newest first."""
+    current = state.status.current or ""
+    return [r for r in can_go_back_to(state) if r.result == REPLACED and r.id < current]
 
 
-def counterpart(serving: HostState, wanted: client.Release) -> client.Release:
-    """Return a host's own release of the same content; PreflightFailed where it has none."""
-    alike = [each for each in serving.releases if each.result in SERVED and each.is_like(wanted)]
-    of_one_run = [each for each in alike if each.run == wanted.run]
-    if alike:
-        return (of_one_run or alike)[0]
+def counterpart(state: HostState, release: client.Release) -> client.Release:
+    """Return a host's own release with the same content; PreflightFailed if it has none."""
+    equal = [own for own in state.releases if own.result in SERVED and own.is_like(release)]
+    of_same_run = [own for own in equal if own.run == release.run]
+    if equal:
+        return (of_same_run or equal)[0]
     raise PreflightFailed(
-        f"{serving.host.name} never served {wanted.version} of {wanted.id}.",
-        expected=f"{wanted.digest} with the same versions of the secrets",
+        f"{state.host.name} never served {release.version} of {release.id}.",
+        expected=f"{release.digest} with the same versions of the secrets",
         next="release that version with `daybook run deploy` instead",
     )
 
 
 def differences(
-    host: client.Host, now: client.Release | None, then: client.Release
+    host: client.Host, current: client.Release | None, earlier: client.Release
 ) -> list[tuple[str, str, str]]:
-    """Return what two releases of a host differ in: image, secrets, settings, compose file."""
-    rows = [("version", now.version if now else "none", then.version)]
-    rows += [("image", now.digest[:19] if now else "none", then.digest[:19])]
-    before = dict(now.secrets) if now else {}
+    """Return the differences of two releases of a host: (subject, current, earlier)."""
+    rows = [("version", current.version if current else "none", earlier.version)]
+    rows += [("image", current.digest[:19] if current else "none", earlier.digest[:19])]
+    secrets = dict(current.secrets) if current else {}
     rows += [
-        (name, _version(before.get(name)), _version(then.secrets.get(name)))
-        for name in sorted(before.keys() | then.secrets.keys())
+        (name, _version(secrets.get(name)), _version(earlier.secrets.get(name)))
+        for name in sorted(secrets.keys() | earlier.secrets.keys())
     ]
-    if now:
-        rows.append(("settings of the host", now.settings[:19], then.settings[:19]))
-        said = [host.show(each.id)["compose"].splitlines() for each in (now, then)]
-        rows += list(_changed(*said))
+    if current:
+        rows.append(("settings of the host", current.settings[:19], earlier.settings[:19]))
+        files = [host.show(release.id)["compose"].splitlines() for release in (current, earlier)]
+        rows += list(_changed(*files))
     return [row for row in rows if row[1] != row[2]]
 
 
 def _changed(before: Sequence[str], after: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Return the lines in which two compose files differ, one row each."""
+    """Return the differing lines of two compose files, one row each."""
     lines = difflib.unified_diff(before, after, n=0, lineterm="")
     changed = [line for line in lines if not line.startswith(("---", "+++", "@@"))]
     return [
-        ("compose.yaml", *((said, "") if sign == "-" else ("", said)))
-        for sign, said in ((line[0], line[1:].strip()) for line in changed)
+        ("compose.yaml", *((text, "") if sign == "-" else ("", text)))
+        for sign, text in ((line[0], line[1:].strip()) for line in changed)
     ]
 
 

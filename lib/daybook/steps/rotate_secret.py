@@ -1,4 +1,4 @@
-"""Rotate a secret: a new value, the release that runs with it, and the value before retired."""
+"""Rotate a secret: set a value, release it, and retire the previous value."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SET, RETIRE = "set", "retire"
 
 
 class RotateSecret(ReleaseStep):
-    """Bring the newest value of a secret to every host; in JupyterLab, ask for a new one first.
+    """Release the newest value of a secret on every host; in JupyterLab, ask for it first.
 
-    A value that was set before and runs nowhere yet is taken as the new one.
+    A value that was set and not yet released counts as the new one.
     """
 
     name = "secrets"
-    next = "make the retired value invalid where it was issued: {env} uses it no more"
+    next = "revoke the retired value where it was issued: {env} no longer uses it"
 
     @dataclass(frozen=True, kw_only=True)
     class Parameters(parameters.Parameters):
@@ -41,13 +41,13 @@ class RotateSecret(ReleaseStep):
         is_typed = gate.somebody_is_there() and self._runs_everywhere(hosts, versions)
         versions[self.secret] += is_typed
         address = f"{self._store.path}/{self.secret} version {versions[self.secret]}"
-        typed = (Change(SET, address, "asked for when this is applied"),) if is_typed else ()
+        typed = (Change(SET, address, "asked for during apply"),) if is_typed else ()
         planned = self.plan_release(
             _one_release(self.env, hosts), hosts, versions, before=typed, secret=self.secret
         )
         retired = (
-            Change(RETIRE, self._address(each), "once no host has it")
-            for each in self._older(versions[self.secret])
+            Change(RETIRE, self._address(version), "when no host uses it")
+            for version in self._older(versions[self.secret])
         )
         return replace(planned, changes=(*planned.changes, *retired))
 
@@ -63,15 +63,15 @@ class RotateSecret(ReleaseStep):
         return ui.Notice("Every host has the newest value already", ui.OK)
 
     def look(self) -> ui.Shown:
-        """Look at every host as after a release; then retire what nothing uses any more."""
-        wanted = self._plan.basis["secrets"][self.secret]
-        for each in self.host_states():
-            _require_version(each, self.secret, wanted)
-        seen = super().look()
-        for version in self._older(wanted):
+        """Verify every host as after a release; then retire the unused versions."""
+        number = self._plan.basis["secrets"][self.secret]
+        for state in self.host_states():
+            _require_version(state, self.secret, number)
+        view = super().look()
+        for version in self._older(number):
             self._store.retire(self.secret, version.number)
             self.run.changed(tool="daybook", action="retired", what=self._address(version))
-        return seen
+        return view
 
     @property
     def secret(self) -> str:
@@ -92,23 +92,23 @@ class RotateSecret(ReleaseStep):
     def _runs_everywhere(self, hosts: Sequence[HostState], versions: Mapping[str, int]) -> bool:
         newest = versions[self.secret]
         return all(
-            each.current and each.current.secrets.get(self.secret) == newest for each in hosts
+            host.current and host.current.secrets.get(self.secret) == newest for host in hosts
         )
 
-    def _older(self, wanted: int) -> list[secrets.Version]:
-        """Return the versions before the wanted one that are not retired yet."""
-        found = self._store.history(self.secret)
-        return [each for each in found if each.number < wanted and not each.is_retired]
+    def _older(self, number: int) -> list[secrets.Version]:
+        """Return the versions before this one that are not retired yet."""
+        versions = self._store.history(self.secret)
+        return [v for v in versions if v.number < number and not v.is_retired]
 
     def _address(self, version: secrets.Version) -> str:
         return f"{self._store.path}/{version.name} version {version.number}"
 
     def _set(self, expected: int) -> None:
-        """Ask for the value and set it; it is in no cell, no parameter and no record."""
+        """Ask for the value and set it; no cell, parameter or record has it."""
         if not gate.somebody_is_there():
             raise SettingsError(
                 f"{self.secret} must be entered interactively; no terminal is attached.",
-                next=f"daybook secrets set {self.secret} -e {self.env}, then this step anew",
+                next=f"daybook secrets set {self.secret} -e {self.env}, then run this step again",
             )
         value = _typed(self.secret)
         self.run.hide(self.secret, value)
@@ -117,47 +117,47 @@ class RotateSecret(ReleaseStep):
         self.run.changed(tool="daybook", action=SET, what=address)
         if number != expected:
             raise ApplyFailed(
-                f"Somebody else has set {self.secret} meanwhile.",
+                f"{self.secret} was set by someone else in the meantime.",
                 expected=f"version {expected}",
                 observed=f"version {number}",
-                changed=f"{address} was set; no host has it.",
-                next="agree on who rotates, then run this step again",
+                changed=f"{address} was set and not released.",
+                next="agree on one person to rotate it, then run this step again",
             )
 
 
 def _typed(name: str) -> str:
-    """Ask twice, without showing it."""
+    """Ask for the value twice without displaying it."""
     value = getpass.getpass(f"New value of {name}: ")
     problem = secrets.problem_of(value)
     if problem or getpass.getpass("Once more: ") != value:
         raise SettingsError(
-            f"{name} {problem}." if problem else "The two are not the same.",
+            f"{name} {problem}." if problem else "The two values differ.",
             next="run this cell again",
         )
     return value
 
 
-def _one_release(env: str, serving: Sequence[HostState]) -> ImageRef:
-    """Return the release that every host serves; PreflightFailed when there is no such one."""
-    found = {
-        (each.current.digest, each.current.version) if each.current else ("", "nothing")
-        for each in serving
+def _one_release(env: str, states: Sequence[HostState]) -> ImageRef:
+    """Return the image that every host serves; PreflightFailed if they differ."""
+    served = {
+        (state.current.digest, state.current.version) if state.current else ("", "nothing")
+        for state in states
     }
-    if len(found) != 1 or ("", "nothing") in found:
+    if len(served) != 1 or ("", "nothing") in served:
         raise PreflightFailed(
-            f"The hosts of {env} serve no one release.",
-            observed=", ".join(sorted(version for _, version in found)),
+            f"The hosts of {env} serve different releases or none.",
+            observed=", ".join(sorted(version for _, version in served)),
             next=f"daybook run deploy -p env {env}",
         )
-    return ImageRef(*found.pop(), "what runs")
+    return ImageRef(*served.pop(), "the current release")
 
 
-def _require_version(serving: HostState, name: str, wanted: int) -> None:
-    found = serving.current.secrets.get(name) if serving.current else None
-    if found != wanted:
+def _require_version(state: HostState, name: str, number: int) -> None:
+    observed = state.current.secrets.get(name) if state.current else None
+    if observed != number:
         raise ApplyFailed(
-            f"{serving.host.name} has another value of {name}.",
-            expected=f"version {wanted}",
-            observed=f"version {found}",
+            f"{state.host.name} has another value of {name}.",
+            expected=f"version {number}",
+            observed=f"version {observed}",
             next="run this step again",
         )

@@ -1,4 +1,4 @@
-"""Teardown: destroy one environment, then show that nothing of it is left."""
+"""Teardown: destroy one environment, and verify that nothing of it remains."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from daybook.terraform import SavedPlan, extra_changes
 
 
 class Teardown(InfrastructureStep):
-    """Destroy one environment; a last snapshot of each disk stays unless it is declined."""
+    """Destroy one environment after a final snapshot of each disk, unless declined."""
 
     name = "teardown"
-    next = "nothing; `daybook run provision -p env {env}` makes it again, with empty disks"
+    next = "nothing; `daybook run provision -p env {env}` creates it again, with empty disks"
 
     @dataclass(frozen=True, kw_only=True)
     class Parameters(parameters.Parameters):
         confirm: str = ""
         """The environment's name, typed once more."""
         skip_snapshots: str = ""
-        """Volumes or hosts, or `all`, whose data is lost for good: "vol-0abc, web-1"."""
+        """Volumes or hosts without a final snapshot, or `all`: "vol-0abc, web-1"."""
 
     parameters: Parameters
 
@@ -51,7 +51,7 @@ class Teardown(InfrastructureStep):
         return extra_changes.added(plan, self._extra_changes())
 
     def approve(self, given: str = "", confirm: str = "") -> gate.Approval:
-        """Pass only for this plan, and only with the environment's name typed besides."""
+        """Pass only for this plan, and only with the environment's name typed as well."""
         self._confirmed = confirm
         return super().approve(given)
 
@@ -68,20 +68,20 @@ class Teardown(InfrastructureStep):
         return applied
 
     def look(self) -> ui.Shown:
-        left = [str(each) for each in owned_resources(self.environment)]
+        remaining = [str(resource) for resource in owned_resources(self.environment)]
         domains = self.settings.domains
-        left += [f"an answer of DNS for {name}" for name in domains if self._resolves(name)]
-        if left:
+        remaining += [f"DNS record of {name}" for name in domains if self._resolves(name)]
+        if remaining:
             raise VerifyFailed(
-                f"{len(left)} resources of {self.env} are left.",
+                f"{len(remaining)} resources of {self.env} remain.",
                 expected="nothing with its tags or its name",
-                details=left,
+                details=remaining,
                 changed="Everything else was destroyed.",
-                next=f"daybook run teardown -p env {self.env}, or remove these by hand",
+                next=f"daybook run teardown -p env {self.env}, or delete these by hand",
             )
-        title = f"{self.run.title}: nothing with its tags or its name is left"
-        rows = [(ui.quiet("kept"), what, why) for what, why in self._kept()]
-        return ui.Table(title, ("status", "what", "why"), rows, ui.good("gone"))
+        title = f"{self.run.title}: nothing with its tags or its name remains"
+        rows = [(ui.quiet("kept"), name, reason) for name, reason in self._kept()]
+        return ui.Table(title, ("status", "resource", "reason"), rows, ui.good("gone"))
 
     def _extra_changes(self) -> list[Change]:
         return [*self._final_snapshots().changes(), *infrastructure.orphaned(self.environment)]
@@ -94,26 +94,28 @@ class Teardown(InfrastructureStep):
         try:
             approval = super()._decide(given)
         except ApprovalNeeded as needed:
-            needed.details += (f"besides, the name has to be typed: -p confirm {self.env}",)
+            needed.details += (
+                f"the environment's name is required as well: -p confirm {self.env}",
+            )
             raise
         is_typed = self.approval.is_approved_by_hand or self._confirmed == self.env
         if approval.how == gate.NOT_NEEDED or is_typed:
             return approval
         error = ApprovalRefused if self._confirmed else ApprovalNeeded
         raise error(
-            f"The teardown of {self.env} is not confirmed by its name.",
+            f"The teardown of {self.env} is not confirmed with its name.",
             expected=f"-p confirm {self.env}",
             observed=f"-p confirm {self._confirmed}" if self._confirmed else "no name",
             next=self.run.command(approve=given, confirm=self.env),
         )
 
     def _save_data(self) -> None:
-        """Stop the hosts and take a last snapshot of each disk, before anything is destroyed."""
-        with ui.Progress(f"machines and disks, {self.env}") as progress:
+        """Stop the hosts and take a final snapshot of each disk, before anything is destroyed."""
+        with ui.Progress(f"hosts and disks, {self.env}") as progress:
 
-            def on_change(what: str, detail: str) -> None:
-                self.run.changed(tool="ec2", action=what, what=detail)
-                progress.row(f"{what} {detail}", ui.good(what), detail, label="")
+            def on_change(action: str, resource: str) -> None:
+                self.run.changed(tool="ec2", action=action, what=resource)
+                progress.row(f"{action} {resource}", ui.good(action), resource, label="")
                 self.lock.verify_held()
 
             try:
@@ -122,14 +124,14 @@ class Teardown(InfrastructureStep):
                 self._final_snapshots().carry_out(self.target, tags, on_change)
             except aws.FAILURES as err:
                 raise ApplyFailed(
-                    f"The machines of {self.env} could not be prepared.",
+                    f"The hosts of {self.env} could not be prepared.",
                     details=str(err).splitlines(),
                     changed="They may be stopped; nothing was destroyed.",
                     next="run this step again: it continues from here",
                 ) from err
 
     def _deregister_runners(self) -> None:
-        """Remove the hosts' runners from GitHub; a refusal does not stop a teardown."""
+        """Remove the hosts' runners from GitHub; continue if GitHub refuses."""
         self._is_left_on_github = self.settings.deploy_via == "runner"
         with suppress(DaybookError):
             if self._is_left_on_github:
@@ -144,15 +146,15 @@ class Teardown(InfrastructureStep):
         bucket = self.environment.state_bucket
         return [
             *(refused if getattr(self, "_is_left_on_github", False) else ()),
-            *((f"snapshot {id}", what) for id, what in snapshots),
-            (f"images in ECR repository {app}", "of the account, for all environments"),
-            (f"DNS zone {self.settings.dns_zone}", "of the account, for all environments"),
-            (f"bucket {bucket}", "Terraform's state, of all environments"),
-            (f"{runs} records in runs/{self.env}/", "what was done, by whom and when"),
+            *((f"snapshot {id}", disk) for id, disk in snapshots),
+            (f"images in ECR repository {app}", "shared by all environments"),
+            (f"DNS zone {self.settings.dns_zone}", "shared by all environments"),
+            (f"bucket {bucket}", "the Terraform state of all environments"),
+            (f"{runs} records in runs/{self.env}/", "the history of this environment"),
         ]
 
     def _is_allowed(self, name: str) -> checks.CheckResult:
-        """Check that the settings allow it in a commit, so that one person alone cannot."""
+        """Check that a commit allows the teardown, so that it has been reviewed."""
         file = f"environments/{self.env}.yml"
         git = ("git", "-C", str(self.environment.root), "status", "--porcelain", "--", file)
         status = self.environment.start(git, env=self.target.environ, check=False)
@@ -163,7 +165,7 @@ class Teardown(InfrastructureStep):
             "allow_teardown: true, committed",
             observed if is_committed else f"{observed}, not committed",
             self.settings.allow_teardown and is_committed,
-            f"set allow_teardown: true in {file}, commit it, and take it out again afterwards",
+            f"set allow_teardown: true in {file}, commit it, and remove it afterwards",
         )
 
     def _resolves(self, name: str) -> bool:

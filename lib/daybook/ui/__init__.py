@@ -1,12 +1,13 @@
-"""What a reader sees: results, statuses, progress; for notebooks, terminals and records."""
+"""Results, statuses and progress, for notebooks, terminals and records."""
 
-from daybook.ui.progress import Progress, in_kernel
+from daybook.ui.progress import Progress, in_kernel, show, show_command
 from daybook.ui.views import (
     FAILED,
     OK,
     RUNNING,
     SKIPPED,
     WARNING,
+    Command,
     Kind,
     Notice,
     Shown,
@@ -30,6 +31,7 @@ __all__ = [
     "RUNNING",
     "SKIPPED",
     "WARNING",
+    "Command",
     "Kind",
     "Notice",
     "Progress",
@@ -45,6 +47,8 @@ __all__ = [
     "in_kernel",
     "plain",
     "quiet",
+    "show",
+    "show_command",
     "text",
     "warn",
 ]

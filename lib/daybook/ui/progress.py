@@ -1,4 +1,4 @@
-"""Show what is under way: a table that is redrawn in a kernel, lines in a terminal."""
+"""Show work in progress: a table that is redrawn in a kernel, lines in a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ import time
 import uuid
 from dataclasses import dataclass, field, replace
 
-from daybook.ui.views import FAILED, RUNNING, Kind, Status, Table, duration, good, plain, text, warn
+from daybook.ui.views import (
+    FAILED,
+    RUNNING,
+    Command,
+    Kind,
+    Shown,
+    Stack,
+    Status,
+    Table,
+    duration,
+    good,
+    plain,
+    text,
+    warn,
+)
 
 REDRAW_S = 0.25
 TICK_S = 1.0
@@ -26,9 +40,9 @@ class _Row:
         return duration((self.ended or now) - self.started)
 
 
-@dataclass
+@dataclass(eq=False)
 class Progress:
-    """A live table of what is under way; outside a kernel, one printed line an event.
+    """A live table of work in progress; outside a kernel, one printed line per event.
 
     Redrawn at most four times a second and once a second while something runs. The newest
     lines travel in the display's metadata, `{"daybook": {"line": …}}`, for a driver to print.
@@ -36,6 +50,7 @@ class Progress:
 
     title: str
     total: int | None = None
+    _commands: list[Command] = field(default_factory=list)
     _rows: dict[str, _Row] = field(default_factory=dict)
     _lines: list[tuple[str, str]] = field(default_factory=list)
     _status: Status = field(default=RUNNING)
@@ -48,11 +63,13 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self.say(self.title)
+        _open.append(self)
         threading.Thread(target=self._tick, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         self._done.set()
+        _open.remove(self)
         with self._lock:
             self._status = good("done") if kind is None else FAILED
             for key, row in self._rows.items():
@@ -69,7 +86,7 @@ class Progress:
         label: str | None = None,
         is_minor: bool = False,
     ) -> None:
-        """Set what is known of one thing; a status that is not busy ends it.
+        """Set the status of one row; a status that is not busy ends it.
 
         is_minor: it has its row in the table, but no line on a terminal.
         """
@@ -79,15 +96,23 @@ class Progress:
             is_busy = status.kind is Kind.BUSY
             row = replace(row, status=status, detail=detail, ended=None if is_busy else now)
             self._rows[key] = row
-            # The beginning of what has ended by now, and was not drawn yet, says nothing.
+            # Drop the undrawn line of a start that has ended in the meantime.
             self._lines = [line for line in self._lines if line[0] != key]
             if not is_minor:
                 took = f" ({row.took(now)})" if now - row.started >= 1 else ""
-                said = " ".join(filter(None, [str(status), row.label, detail])) + took
-                self._add(key if is_busy else "", said)
+                line = " ".join(filter(None, [str(status), row.label, detail])) + took
+                self._add(key if is_busy else "", line)
             self._changed = True
             if not is_busy:
                 self._draw_if_due()
+
+    def command(self, command: Command) -> None:
+        """Show a command above the table."""
+        with self._lock:
+            self._commands.append(command)
+            for line in command.lines:
+                self._add("", line)
+            self._draw_if_due()
 
     def say(self, line: str) -> None:
         """Add one line for the terminal."""
@@ -110,7 +135,7 @@ class Progress:
         ended = sum(row.ended is not None for row in self._rows.values())
         count = f"{ended} of {self.total}, " if self.total else ""
         title = f"{self.title} ({count}{duration(now - self._started)})"
-        return Table(title, ("status", "what", "detail", "time"), rows, status=self._status)
+        return Table(title, ("status", "item", "detail", "time"), rows, status=self._status)
 
     def _tick(self) -> None:
         while not self._done.wait(REDRAW_S):
@@ -126,19 +151,42 @@ class Progress:
         if not in_kernel():
             print(*lines, sep="\n", end="\n" if lines else "", flush=True)
             return
-        from IPython.display import display
+        view = Stack((*self._commands, self.view()))
+        _display(view, lines, display_id=self._id, update=again)
 
-        view = self.view()
-        display(
-            {"text/plain": text(view), "text/html": view.html()},
-            raw=True,
-            metadata={"daybook": {"line": "\n".join(lines)}},
-            display_id=self._id,
-            update=again,
-        )
+
+_open: list[Progress] = []
+"""The progress displays that are open, the innermost last."""
+
+
+def show_command(command: Command) -> None:
+    """Show a command that is started: above the open progress display, or by itself."""
+    if _open:
+        _open[-1].command(command)
+    else:
+        show(command)
+
+
+def show(view: Shown) -> None:
+    """Show a view at once, in the cell that runs or on the terminal."""
+    if in_kernel():
+        _display(view, text(view).splitlines())
+    else:
+        print(text(view), flush=True)
+
+
+def _display(view: Shown, lines: list[str], **options: object) -> None:
+    from IPython.display import display
+
+    display(
+        {"text/plain": text(view), "text/html": view.html()},
+        raw=True,
+        metadata={"daybook": {"line": "\n".join(lines)}},
+        **options,
+    )
 
 
 def in_kernel() -> bool:
-    """Say whether this process is a notebook's kernel."""
+    """Tell whether this process is a notebook's kernel."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

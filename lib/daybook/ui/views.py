@@ -1,6 +1,6 @@
 """Show results: tables and notices, as HTML for notebooks and text for terminals.
 
-Everything that is shown is escaped, and a status is always a mark and a word besides a colour.
+All text is escaped, and a status always has a mark and a word besides its colour.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEXT_WIDTH = 100
 
 
 class Kind(StrEnum):
-    """What a status means, whatever its word."""
+    """The meaning of a status, independent of its word."""
 
     GOOD = "good"
     BAD = "bad"
@@ -97,7 +97,7 @@ RUNNING, SKIPPED = busy("running"), quiet("skipped")
 
 
 class Shown:
-    """A result that shows itself: `view()` says as what, a Table or a Notice."""
+    """A result that shows itself; `view()` returns a Table or a Notice."""
 
     def view(self) -> Shown:
         raise NotImplementedError
@@ -123,9 +123,9 @@ class Shown:
 
 @dataclass(frozen=True, repr=False)
 class Table(Shown):
-    """Rows under a title. A cell is a Status or anything that str() can tell.
+    """Rows under a title. A cell is a Status or any object with a str().
 
-    What stands in a `whole` column is to be copied, and so not broken where text is narrow.
+    whole: columns to copy from; their cells are not wrapped.
     """
 
     title: str
@@ -171,6 +171,29 @@ class Notice(Shown):
 
 
 @dataclass(frozen=True, repr=False)
+class Command(Shown):
+    """A command that was started, as a shell would take it, and the path of its log."""
+
+    command: str
+    log: str = ""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Return it as lines of text."""
+        return (f"$ {self.command}", *((f"  log: {self.log}",) if self.log else ()))
+
+    def html(self) -> str:
+        log = f'<div style="padding-left:1.2em">log: {escape(self.log)}</div>' if self.log else ""
+        return (
+            '<div style="font-family:var(--jp-code-font-family, monospace);margin-top:.4em;'
+            f'overflow-wrap:anywhere"><div>$ {escape(self.command)}</div>{log}</div>'
+        )
+
+    def __rich__(self) -> RenderableType:
+        return Group(*(Text(plain(line), style=TERMINAL_STYLES[Kind.QUIET]) for line in self.lines))
+
+
+@dataclass(frozen=True, repr=False)
 class Stack(Shown):
     """Several views, one under the other."""
 
@@ -201,7 +224,7 @@ def escape(value: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Say a duration: `0.4 s`, `12 s`, `2 min 05 s`."""
+    """Format a duration: `0.4 s`, `12 s`, `2 min 05 s`."""
     if seconds < 1:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -136,7 +136,7 @@ def test_a_host_reboots_when_that_is_due_and_all_runs_again(life):
     kept = life.project.succeed(
         *("run", "patch", "-p", "env", "staging", "-p", "approve", "auto", "-p", "reboot", "false")
     )
-    assert "a reboot waits" in kept
+    assert "reboot pending" in kept
     life.out("staging", "ls /run/lost")
     said = life.project.step("patch", "staging")
     assert re.search(r"~ changed +patches : Reboot the host", said), said

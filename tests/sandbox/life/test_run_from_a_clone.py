@@ -74,7 +74,7 @@ def run(operations):
 
 def digest_in(said: str) -> str:
     """Return the digest that a run's summary asks approval of."""
-    return re.search(r"waits for approval of.*?(plan-[0-9a-f]{32})", said, re.DOTALL)[1]
+    return re.search(r"pending approval of.*?(plan-[0-9a-f]{32})", said, re.DOTALL)[1]
 
 
 def test_a_release_is_planned_by_one_machine_and_made_by_another(serving, life, run, aws):

@@ -129,3 +129,12 @@ def test_a_file_of_the_project_is_named_from_its_root(tmp_path):
     path.parent.mkdir()
     path.touch()
     assert checks.file_exists(path, tmp_path, "")("Dockerfile").is_ok
+
+
+def test_the_table_has_each_fix_beside_its_failure():
+    passed = checks.CheckResult("git", "a commit", "a commit", is_ok=True, fix="git commit")
+    failed = checks.CheckResult("disk", "room", "none", is_ok=False, fix="make room")
+    table = checks.CheckResults((passed, failed)).view()
+    assert table.columns[-1] == "fix"
+    assert [row[-1] for row in table.rows] == ["", "make room"]
+    assert "fix" not in checks.CheckResults((passed,)).view().columns

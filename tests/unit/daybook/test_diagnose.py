@@ -41,7 +41,7 @@ def facts(step, *lines: str) -> dict[str, Finding]:
             on_line(line)
 
     step.run.environment = step._environment.with_start(start)
-    return {finding.what: finding for finding in step._facts(host())}
+    return {finding.subject: finding for finding in step._facts(host())}
 
 
 def test_a_host_that_is_well_has_nothing_to_do(step):
@@ -61,7 +61,7 @@ def test_a_host_that_is_well_has_nothing_to_do(step):
 )
 def test_what_is_not_well_has_a_next_step(step, lines, what):
     problems = [each for each in facts(step, *lines).values() if each.next]
-    assert [each.what for each in problems] == [f"web-1: {what}"]
+    assert [each.subject for each in problems] == [f"web-1: {what}"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_release_is_judged_by_what_serves(step, monkeypatch, status, next):
 @pytest.mark.parametrize(
     ("known", "observed"),
     [
-        ([], "does not know it"),
+        ([], "not registered"),
         ([github.Runner(1, "web-1", "offline")], "offline"),
         ([github.Runner(1, "web-1", "online", busy=True)], "online, busy"),
     ],
@@ -113,9 +113,9 @@ def diagnosis(step, monkeypatch, *findings: Finding) -> Diagnosis:
 
 def test_problems_stand_on_top_and_end_the_run(step, monkeypatch):
     step._plan = diagnosis(step, monkeypatch, WELL, ILL)
-    assert step._plan.changes == (Change("problem", ILL.what, ILL.observed),)
+    assert step._plan.changes == (Change("problem", ILL.subject, ILL.observed),)
     said = ui.text(step._plan)
-    assert said.index(ILL.what) < said.index(WELL.what)
+    assert said.index(ILL.subject) < said.index(WELL.subject)
     with pytest.raises(VerifyFailed, match="1 problem found in staging") as caught:
         step.look()
     assert caught.value.next == ILL.next

@@ -156,3 +156,28 @@ def test_a_run_that_was_closed_while_it_waited_says_what_it_waits_for(begin):
     run.recorder.close("waiting")
     with pytest.raises(ApprovalNeeded, match="Waiting for approval"), run.phase("approve"):
         pytest.fail("it ran")
+
+
+def test_shows_a_command_with_its_folder_and_its_log_once_a_phase(begin, capsys):
+    run = begin()
+    pass_phases(run, "preflight")
+    with run.phase("plan"):
+        for _ in range(2):
+            run.start(["echo", "one", str(run.root / "plan.file")], cwd=run.root / "environments")
+        run.start(["echo", "two"], shown="show two", cwd=run.root)
+        run.start(["echo", "three"], private=True)
+    record = f"runs/staging/{run.id}/attachments"
+    assert capsys.readouterr().out.splitlines() == [
+        "$ cd environments && echo one ../plan.file",
+        f"  log: {record}/01-echo.log",
+        "$ show two",
+        f"  log: {record}/03-echo.log",
+    ]
+    assert (run.root / record / "01-echo.log").read_text().startswith("one ")
+
+
+def test_a_preflight_shows_no_commands(begin, capsys):
+    run = begin()
+    with run.phase("preflight"):
+        run.start(["echo", "one"])
+    assert capsys.readouterr().out == ""

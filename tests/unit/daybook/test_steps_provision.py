@@ -86,4 +86,4 @@ def test_a_host_that_does_not_answer_is_named_with_its_state(step, monkeypatch):
     with pytest.raises(VerifyFailed) as caught:
         step._ssh_row({"id": "i-1", "name": "hello-staging-1", "public_ip": "198.51.100.7"})
     assert "(i-1) is running; system ok, instance impaired" in str(caught.value)
-    assert "daybook run provision -p env staging starts it again" in caught.value.next
+    assert "start it again: daybook run provision -p env staging" in caught.value.next

@@ -41,6 +41,7 @@ class Host:
 
     def __init__(self, name: str, fails: Exception | None = None, serves: str = "") -> None:
         self.name, self.fails, self.serves, self.did = name, fails, serves, []
+        self.address = "192.0.2.1"
 
     def deploy(self, image, **_facts):
         self.did.append(image)
@@ -142,12 +143,12 @@ def test_at_the_first_failure_the_hosts_before_it_are_brought_back(step):
     with pytest.raises(ApplyFailed) as caught:
         step.roll_out(changes)
     assert [host.did for host in hosts] == [["new", OLD.id], ["new"], []]
-    assert caught.value.changed == "web-2: 1 serves. web-1 is back at 1."
+    assert caught.value.changed == "web-2: 1 serves. web-1 serves 1 again."
 
 
 @pytest.mark.parametrize(
     ("serves", "did", "said"),
-    [(NEW.id, ["new", OLD.id], "is back at 1"), (OLD.id, ["new"], "serves 1, as before")],
+    [(NEW.id, ["new", OLD.id], "serves 1 again"), (OLD.id, ["new"], "serves 1, as before")],
 )
 def test_what_was_interrupted_is_brought_back_if_it_came_about(step, serves, did, said):
     host = Host("web-1", STOPPED, serves)
@@ -171,7 +172,7 @@ def test_a_first_release_has_none_to_go_back_to(step):
     [
         (serving(Host("web-1"), OLD), "2", "nothing"),
         (serving(Host("web-1"), NEW, healthy=False), "2", "not healthy"),
-        (serving(Host("web-1"), NEW), "1", "the page says 1"),
+        (serving(Host("web-1"), NEW), "1", "the page answers 1"),
         (serving(Host("web-1"), replace(OLD, result="serving")), "1", OLD.id),
     ],
     ids=["nothing", "not healthy", "another from outside", "gone back by itself"],
@@ -179,7 +180,7 @@ def test_a_first_release_has_none_to_go_back_to(step):
 def test_verify_refuses_what_is_not_what_was_released(step, monkeypatch, found, seen, observed):
     step._released = {"web-1": NEW.id}
     monkeypatch.setattr(step, "host_states", lambda: [found], raising=False)
-    monkeypatch.setattr(step, "_seen_from_outside", lambda serving: ("the page", seen))
+    monkeypatch.setattr(step, "_version_from_outside", lambda serving: ("the page", seen))
     with pytest.raises(VerifyFailed) as caught:
         step.look()
     assert caught.value.observed == observed
@@ -187,8 +188,9 @@ def test_verify_refuses_what_is_not_what_was_released(step, monkeypatch, found, 
 
 def test_verify_shows_what_answers(step, monkeypatch):
     monkeypatch.setattr(step, "host_states", lambda: [serving(Host("web-1"), NEW)])
-    monkeypatch.setattr(step, "_seen_from_outside", lambda serving: ("the page", "2"))
-    assert "the page" in ui.text(step.look())
+    monkeypatch.setattr(step, "_version_from_outside", lambda serving: ("https://shop.test/", "2"))
+    shown = ui.text(step.look(), width=200)
+    assert "By hand: curl -i --resolve shop.test:443:192.0.2.1 https://shop.test/" in shown
 
 
 def test_before_is_what_was_replaced_last_and_not_what_failed_or_was_rolled_back():
@@ -204,11 +206,11 @@ def test_without_a_name_it_goes_back_past_what_was_rolled_back_itself():
     current = replace(NEW, id="20261123T130000Z-5")
     found = serving(Host("web-1"), current, again, OLD)
     step = SimpleNamespace(env="staging", _require_image=lambda *_: None)
-    assert rollback.Rollback._wanted(step, "", [found]).id == OLD.id
-    assert rollback.Rollback._wanted(step, again.id, [found]).id == again.id
-    assert rollback.Rollback._wanted(step, current.id, [found]).id == current.id
+    assert rollback.Rollback._release(step, "", [found]).id == OLD.id
+    assert rollback.Rollback._release(step, again.id, [found]).id == again.id
+    assert rollback.Rollback._release(step, current.id, [found]).id == current.id
     with pytest.raises(PreflightFailed, match="no release before this one"):
-        rollback.Rollback._wanted(step, "", [serving(Host("web-1"), current, again)])
+        rollback.Rollback._release(step, "", [serving(Host("web-1"), current, again)])
 
 
 def test_a_host_goes_back_to_its_own_release_of_the_same_run():

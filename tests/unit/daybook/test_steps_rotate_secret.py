@@ -126,7 +126,7 @@ def test_somebody_elses_new_value_stops_it(step, somebody):
     planned(step, host("web-1", 2))
     step._store.put("KEY", "theirs", "Ben")
     somebody += ["three", "three"]
-    with pytest.raises(ApplyFailed, match="Somebody else has set KEY meanwhile"):
+    with pytest.raises(ApplyFailed, match="KEY was set by someone else"):
         step._set(3)
 
 
@@ -137,7 +137,7 @@ def test_without_anybody_nothing_is_asked(step):
 
 def test_hosts_that_serve_different_releases_are_not_touched(step):
     other = host("web-2", 1, image=f"sha256:{'2' * 64}")
-    with pytest.raises(PreflightFailed, match="serve no one release"):
+    with pytest.raises(PreflightFailed, match="serve different releases or none"):
         planned(step, host("web-1", 1), other)
 
 

@@ -163,3 +163,21 @@ def test_what_is_to_be_copied_is_not_broken():
     table = ui.Table("", ("by", "release"), [("somebody with a long name", word)])
     assert word not in ui.text(table, width=40)
     assert word in ui.text(replace(table, whole=("release",)), width=40)
+
+
+def test_a_command_is_shown_in_the_progress_under_way(capsys):
+    with ui.Progress("Apply") as progress:
+        ui.show_command(ui.Command("terraform apply", "runs/1.log"))
+        progress.row("a", ui.good("created"))
+    ui.show_command(ui.Command("ssh host"))
+    assert capsys.readouterr().out.splitlines() == [
+        "Apply",
+        "$ terraform apply",
+        "  log: runs/1.log",
+        "✓ created a",
+        "$ ssh host",
+    ]
+
+
+def test_a_command_cannot_steer_a_page():
+    assert "<b>" not in ui.Command("echo <b>", "<b>.log").html()

@@ -1,4 +1,4 @@
-"""Every notebook keeps to the grammar of DESIGN.md."""
+"""Every notebook keeps to the grammar of docs/architecture.md, and shows what it does."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ TAGS = ["parameters", "preflight", "plan", "approve", "apply", "verify", "record
 LOOKING = [tag for tag in TAGS if tag not in ("approve", "apply")]
 """The cells of a runbook that changes nothing: its step is a ReadOnlyStep."""
 MODELS = {"bootstrap", "provision", "configure", "first-deploy", "teardown"}
+ABOUT_THE_SAME = (
+    "#",
+    "- **Expect:**",
+    "- **If not:** correct the value in this cell",
+    "- **Something is wrong**",
+    "- **To stop**, interrupt the kernel (■) at any time.",
+)
+"""The beginnings of lines that say the same thing about the same thing in several notebooks."""
 FORBIDDEN = (
     (ast.FunctionDef, "def"),
     (ast.AsyncFunctionDef, "def"),
@@ -90,14 +98,61 @@ def test_starts_with_a_title_a_promise_and_a_table(notebook):
     assert len([line for line in lines if line.startswith("|")]) == 3
 
 
-def test_a_few_sentences_stand_before_each_code_cell(notebook):
-    for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
-        if cell.cell_type == "code":
-            tag = cell.metadata.tags[0]
-            assert before.cell_type == "markdown", f"no words before {tag}"
-            assert before is not notebook.cells[0] or tag == "parameters"
-            prose = re.sub(r"(?m)^#.*$", "", before.source)
-            assert 20 <= len(prose.split()) <= 100, f"{len(prose.split())} words before {tag}"
+def sections(notebook) -> dict[str, str]:
+    """Return the words before each code cell by its tag; a raw cell may stand in between."""
+    found, words = {}, ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            words = cell.source
+        elif cell.cell_type == "code":
+            found[cell.metadata.tags[0]], words = words, ""
+    return found
+
+
+def test_each_code_cell_has_its_reason_before_it(notebook):
+    for tag, words in sections(notebook).items():
+        assert words.startswith("## "), f"no section before {tag}"
+        prose = re.sub(r"(?m)^#.*$", "", words)
+        assert 20 <= len(prose.split()) <= 120, f"{len(prose.split())} words before {tag}"
+
+
+def test_each_code_cell_states_what_to_expect_and_what_to_do_otherwise(notebook):
+    for tag, words in sections(notebook).items():
+        assert re.search(r"(?m)^- \*\*Expect:\*\* \S", words), f"{tag} expects nothing"
+        assert re.search(r"(?m)^- \*\*If not:\*\* \S", words), f"{tag} has no remedy"
+
+
+def test_each_section_links_to_what_is_behind_it(path, notebook):
+    for tag, words in sections(notebook).items():
+        if tag != "record":
+            assert re.search(r"\]\([^)]+\)", words), f"{tag} links to nothing"
+
+
+def test_every_link_leads_to_a_file(path, notebook):
+    for cell in notebook.cells:
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", cell.source):
+            assert (path.parent / link).exists(), f"{cell.id} links to {link}"
+
+
+def test_says_what_visitors_notice_how_to_stop_and_where_to_look(notebook):
+    during = notebook.cells[1].source
+    assert during.startswith("## While it runs")
+    for start in ("**Visitors**", "**To stop**", "**Something is wrong**"):
+        assert f"- {start}" in during, start
+    assert "- **On the host**" in during or "- **Where to look**" in during
+
+
+def test_no_two_notebooks_share_a_paragraph():
+    """Each section is about its own step: what is the same everywhere is not read."""
+    places: dict[str, list[str]] = {}
+    for path in NOTEBOOKS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown" and not cell.source.startswith("# "):
+                for paragraph in re.split(r"\n+", cell.source):
+                    places.setdefault(paragraph, []).append(path.stem)
+    shared = {text: names for text, names in places.items() if len(names) > 1}
+    unlike = {text: n for text, n in shared.items() if not text.startswith(ABOUT_THE_SAME)}
+    assert not unlike
 
 
 def test_a_code_cell_is_thin(notebook):

@@ -129,7 +129,7 @@ def test_a_plan_that_waits_ends_well_and_a_refused_approval_does_not(
 ):
     assert run_step(status=status, code=4).returncode == code
     summary = (tmp_path / "summary.md").read_text()
-    assert ("waits for approval of | `plan-1`" in summary) is waits
+    assert ("pending approval of | `plan-1`" in summary) is waits
     assert "exit code 4" in summary
 
 
