@@ -136,7 +136,7 @@ class Step(ABC):
             local = {**self._common_local_checks(), **self.local_checks()}
             remote = {**self._common_target_checks(), **self.target_checks()}
             results = checks.run_checks(self.target, local, remote)
-            self.run.write("check", checks=[asdict(each) for each in results.answers])
+            self.run.write("check", checks=[asdict(each) for each in results.results])
             return results.require()
 
     def plan(self) -> Plan:
@@ -266,7 +266,7 @@ class Step(ABC):
         except ApprovalRefused:
             raise
         except ApprovalNeeded as needed:
-            if given or self.approval.is_approved_by_hand or not gate.somebody_is_there():
+            if given or self.approval.is_approved_by_hand or not gate.is_interactive():
                 raise
             self.approval.show_gate(self._plan, self._press_approve, self._press_decline)
             self._note_displayed("gate")

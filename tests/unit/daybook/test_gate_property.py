@@ -73,7 +73,7 @@ def alone():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(provenance, "versions", lambda _root: {})
         patch.setattr(provenance, "git", lambda _root: {"commit": "c", "branch": "", "dirty": []})
-        patch.setattr(gate, "somebody_is_there", lambda: True)
+        patch.setattr(gate, "is_interactive", lambda: True)
         patch.setattr(gate.Gate, "show", lambda _gate: None)
         yield
 

@@ -137,8 +137,8 @@ def test_the_same_plan_made_again_keeps_its_name_and_its_age(tmp_path):
     assert keep(tmp_path, plan("r2")) == first
     assert files(tmp_path) == ["r2.json", "r2.tfplan"]
     assert (
-        pending.left_waiting_by(tmp_path, "r1")
-        == pending.left_waiting_by(tmp_path, "r2")
+        pending.digest_of(tmp_path, "r1")
+        == pending.digest_of(tmp_path, "r2")
         == "plan-1"
     )
 
@@ -160,7 +160,7 @@ def test_the_plan_of_a_run_that_is_open_stays_with_it(tmp_path):
 def test_a_plan_goes_with_its_run_unless_that_waits(tmp_path, status, stays):
     keep(tmp_path, plan())
     close(tmp_path, "r1", status)
-    pending.forget_old(tmp_path, "staging", DAY)
+    pending.delete_outdated(tmp_path, "staging", DAY)
     assert bool(files(tmp_path)) == stays
 
 
@@ -168,7 +168,7 @@ def test_a_plan_that_nobody_knows_any_more_goes_and_one_too_old(tmp_path):
     keep(tmp_path, plan("old", hours_ago=DAY + 1))
     close(tmp_path, "old")
     pending.plan_file(tmp_path, "staging", "lost").write_text("secret")
-    pending.forget_old(tmp_path, "staging", DAY)
+    pending.delete_outdated(tmp_path, "staging", DAY)
     assert files(tmp_path) == []
 
 
