@@ -101,10 +101,10 @@ def _told(error: BaseException, folder: Path, terminal: Terminal) -> BaseExcepti
 def _await_tools(folder: Path, terminal: Terminal) -> None:
     """Wait for the tools of a kernel that was killed; until then its run is not over."""
     life = liveness.file_of(folder)
-    if liveness.lives(life):
+    if liveness.is_alive(life):
         terminal.note("The kernel is gone. A tool that it started ends its work first…")
     deadline = time.monotonic() + TOOLS_S
-    while liveness.lives(life) and time.monotonic() < deadline:
+    while liveness.is_alive(life) and time.monotonic() < deadline:
         time.sleep(POLL_S)
 
 

@@ -32,7 +32,7 @@ def life(tmp_path: Path):
 
 def test_a_run_that_lives_is_not_over(life):
     assert not liveness.is_over(life.proof)
-    assert liveness.lives(life.path)
+    assert liveness.is_alive(life.path)
     assert life.path.stat().st_mode & 0o777 == 0o600
     assert life.path.parent.stat().st_mode & 0o777 == 0o700
 
@@ -43,7 +43,7 @@ def test_a_run_whose_file_nobody_holds_is_over(life):
     assert not liveness.is_over(proof)
     os.close(life.fd)
     assert liveness.is_over(proof)
-    assert not liveness.lives(life.path)
+    assert not liveness.is_alive(life.path)
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_a_file_that_cannot_be_removed_is_let_go_of(tmp_path):
     held.rename(moved)
     held.mkdir()
     life.end()
-    assert not liveness.lives(moved)
+    assert not liveness.is_alive(moved)

@@ -104,7 +104,7 @@ def test_names_who_holds_it_and_until_when(bucket):
     bucket.lock().acquire(ANN)
     seen = bucket.lock().read()
     assert seen.holder == ANN
-    assert not seen.is_over
+    assert not seen.is_free
     assert (seen.until - seen.now).total_seconds() == pytest.approx(object_lock.TERM_S, abs=2)
     said = "\n".join(seen.lines())
     for fact in ("ann@example.test", "anns-laptop", ANN.run, "provision", "REHEARSAL", ANN.since):
@@ -196,7 +196,7 @@ def test_a_broken_lock_is_free_and_its_holder_is_told_why(bucket):
     old.acquire(ANN)
     was = bucket.lock().break_(replace(BEN, reason="ann went home"))
     assert was.holder == ANN
-    assert bucket.lock().read().is_over
+    assert bucket.lock().read().is_free
     with pytest.raises(Locked, match="ann went home") as caught:
         old.verify_held()
     assert caught.value.exit_code == 8
@@ -241,7 +241,7 @@ def test_nobody_is_told_when_the_work_has_ended(bucket, monkeypatch):
 def test_a_term_that_is_over_can_go_on_if_nobody_came(bucket):
     mine = bucket.lock()
     mine.acquire(replace(ANN, term_s=0.0))
-    assert bucket.lock().read().is_over
+    assert bucket.lock().read().is_free
     mine.verify_held()
     assert mine.is_held
 
@@ -290,11 +290,11 @@ def dead(tmp_path) -> Holder:
 @pytest.mark.attack("F5", "a killed run keeps its own machine waiting for its lock's term")
 def test_the_lock_of_a_run_killed_on_this_machine_is_free_at_once(bucket, dead):
     bucket.lock().acquire(dead)
-    assert bucket.lock().read().is_over
+    assert bucket.lock().read().is_free
     assert "killed" in "\n".join(bucket.lock().read().lines())
     mine = bucket.lock()
     mine.acquire(BEN)
-    assert mine.before.holder == dead
+    assert mine.previous.holder == dead
     assert bucket.lock().read().holder == replace(BEN, state_locks=dead.state_locks)
 
 
@@ -326,8 +326,8 @@ def test_the_next_holder_learns_which_locks_terraform_had(bucket):
     bucket.lock().break_(BEN)
     other = bucket.lock()
     other.acquire(BEN)
-    assert other.before.holder.state_locks == requests
-    assert other.before.written_s == pytest.approx(0, abs=2)
+    assert other.previous.holder.state_locks == requests
+    assert other.previous.age_s == pytest.approx(0, abs=2)
     mine.release()
     assert bucket.lock().read().holder.run == BEN.run
 
@@ -410,7 +410,7 @@ def test_any_content_is_a_lock_that_runs_out_and_breaks(bucket, content):
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
     bucket.client().put_object(Bucket=BUCKET, Key="locks/staging.json", Body=raw)
     seen = bucket.lock().read()
-    assert 0 <= (seen.until - seen.now).total_seconds() <= object_lock.MAX_TERM_S or seen.is_over
+    assert 0 <= (seen.until - seen.now).total_seconds() <= object_lock.MAX_TERM_S or seen.is_free
     assert all(line.isprintable() for line in seen.lines())
     json.dumps(asdict(seen.holder))
     bucket.lock().break_(BEN)
@@ -440,5 +440,5 @@ def test_any_content_is_a_lock_that_runs_out_and_breaks(bucket, content):
 def test_any_time_of_the_buckets_is_a_lock_or_one_error(modified, date):
     with suppress(AwsFailed):
         seen = Lock(Answering(ANN.encode(), modified, date), BUCKET, "staging").read()
-        assert isinstance(seen.is_over, bool)
+        assert isinstance(seen.is_free, bool)
         assert seen.lines()
