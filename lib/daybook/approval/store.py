@@ -148,7 +148,7 @@ def sign(
     if problem := statement.conflict(party, (planner,), allowed):
         raise ApprovalRefused(
             "This decision would be invalid.",
-            expected="a decision by another person than the author of the plan",
+            expected="a decision by a person other than the author of the plan",
             observed=problem,
             next=f"ask another person of {FILE}",
         )
