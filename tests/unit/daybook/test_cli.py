@@ -128,7 +128,7 @@ def test_a_wrong_option_is_a_usage_error(daybook, args):
 def test_every_command_has_help(daybook):
     code, said = daybook("--help")
     assert code == 0
-    for command in ("run", *cli.LATER):
+    for command in ("run", *cli.LAZY):
         assert f"  {command} " in said
 
 

@@ -103,7 +103,7 @@ def test_a_run_whose_tool_still_works_is_closed_when_that_has_ended(open_run, tm
     tool = subprocess.Popen(["bash", "-c", script], pass_fds=[life.fd])
     os.close(life.fd)
     assert seal.close_abandoned(tmp_path) == []
-    execution._await_tools(folder, Terminal(quiet=True))
+    execution._wait_for_tools(folder, Terminal(quiet=True))
     tool.wait()
     [closed] = seal.close_abandoned(tmp_path)
     assert (closed.status, log.read_text()) == ("interrupted", "saved\n")
