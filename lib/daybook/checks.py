@@ -37,18 +37,18 @@ class CheckResult:
 class CheckResults(ui.Shown):
     """The results of a preflight."""
 
-    results: tuple[CheckResult, ...]
+    answers: tuple[CheckResult, ...]
 
     @property
     def failed(self) -> tuple[CheckResult, ...]:
         """The results that stop the run."""
-        return tuple(check for check in self.results if check.is_ok is False)
+        return tuple(check for check in self.answers if check.is_ok is False)
 
     def view(self) -> ui.Table:
         """Show one row a check."""
         rows = [
             (_STATUSES[check.is_ok], check.name, check.expected, check.observed)
-            for check in self.results
+            for check in self.answers
         ]
         title = f"Preflight: {len(self.failed)} of {len(rows)} failed"
         title = title if self.failed else f"Preflight: all {len(rows)} passed"
@@ -66,7 +66,7 @@ class CheckResults(ui.Shown):
         ]
         count = len(self.failed)
         raise PreflightFailed(
-            f"Preflight failed: {count} of {len(self.results)} checks.",
+            f"Preflight failed: {count} of {len(self.answers)} checks.",
             details=details,
             next=f"fix the failed checks, then {again}",
         )

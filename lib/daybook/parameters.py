@@ -13,7 +13,7 @@ LONGEST = 4_000
 
 
 def convert(kind: str, value: object) -> object:
-    """Return a value as `bool`, `int`, `float` or `str`; ValueError or TypeError if it is invalid."""
+    """Return a value as `bool`, `int`, `float` or `str`; ValueError or TypeError if invalid."""
     return _CONVERT.get(kind, _unchanged)(value)
 
 

@@ -285,7 +285,7 @@ class Run:
             )
             error.next = error.next or AGAIN
             if error.changed == NOTHING_CHANGED and self._changes:
-                error.changed = f"Changes made: {_listed(self._changes)}."
+                error.changed = f"Changed by then: {_listed(self._changes)}."
             if error is err:
                 raise
             raise error from err

@@ -117,7 +117,7 @@ def test_the_operators_own_approval_is_not_enough_until_somebody_else_has_signed
 
     alone = bootstrap(ann, "-p", "approve", digest)
     assert alone.returncode == 4
-    assert f"{digest} waits for a second person" in alone.stdout
+    assert f"{digest} is waiting for the approval of a second person" in alone.stdout
     assert ann.record(ENV, "bootstrap")["status"] == "waiting"
 
     git(ann.root, "config", "user.email", "somebody@else")
@@ -192,7 +192,7 @@ def test_another_key_of_the_same_name_is_the_same_person(ann, keys, change):
     assert second.returncode == 4
     assert "ann@example.com is the operator of this plan" in second.stdout
     assert applied.returncode == 4
-    assert "waits for a second person" in applied.stdout
+    assert "is waiting for the approval of a second person" in applied.stdout
 
 
 @pytest.mark.attack("F3", "who approves applies it too, with somebody else's plan")
@@ -223,7 +223,7 @@ def test_a_plan_says_who_made_it_with_a_signature(ann, bob, keys, change, client
         client("s3").put_object(**where, Body=json.dumps(asked | {"planned": planned}))
         refused = bob.run("approve", run, "--key", keys["bob"])
         assert refused.returncode == 4
-        assert "It is not known who made this plan." in refused.stdout
+        assert "The author of this plan is unknown." in refused.stdout
 
 
 def test_a_second_person_declines_with_a_reason(ann, bob, keys, change, client):
@@ -269,7 +269,7 @@ def test_an_approval_is_of_the_plan_that_was_shown(ann, change):
     ticket.write_text(json.dumps(forged))
     done = bootstrap(ann, "-p", "approve", digest)
     assert done.returncode == 4
-    assert "The plan is not what it was when it was shown." in done.stdout
+    assert "The plan changed after it was shown." in done.stdout
     assert "-nothing to worry about" in done.stdout
     assert plan_files(ann) == []
 
@@ -341,7 +341,7 @@ def test_in_a_notebook_typing_the_name_is_one_approval_of_two(ann, bob, keys, ch
     press(front, "Approve", ENV)
     assert front.execute("step.apply()")["ename"] == "SettingsError"
     waits = front.execute("step.approve()")
-    assert "waits for a second person" in waits["evalue"]
+    assert "is waiting for the approval of a second person" in waits["evalue"]
     run = re.search(r"daybook approve (\S+);", waits["evalue"])[1]
     bob.succeed("approve", run, "--key", keys["bob"])
     for source in ("step.approve()", "step.apply()", "step.verify()", "step.record()"):
@@ -438,7 +438,7 @@ def test_after_apply_every_cell_again_leaves_the_run_a_success(ann, change, make
     assert record["status"] == "succeeded"
     for source in ("step.apply()", "step.plan()", "step.approve()", "step.record()"):
         over = front.execute(source)
-        assert "This run is over: its record is closed." in over["evalue"]
+        assert "This run has ended: its record is closed." in over["evalue"]
         assert "Nothing was changed" not in over["evalue"]
 
 
@@ -451,7 +451,7 @@ def test_a_second_tab_closes_the_gate_of_the_first(ann, change, make_front):
     front.execute("first, gate = step, step.approval._gate")
     until_the_gate(front)
     press(front, "Approve", ENV, gate)
-    assert "This run is over" in front.value("gate.answer.value")
+    assert "This run has ended" in front.value("gate.answer.value")
     for source in ("first.apply()", "step.apply()"):
         assert front.execute(source)["ename"] == "SettingsError"
     front.execute("step.lock.release()")

@@ -61,7 +61,7 @@ def test_a_signal_lets_terraform_write_what_it_made(here, client, env, signum):
         process.send_signal(signum)
         said = process.communicate(timeout=240)[0]
     assert process.returncode == 130, said
-    assert f"{signum.name}: the running tool may finish its work" in said
+    assert f"{signum.name}: waiting for the running tool to end" in said
     assert "Changed by then:" in said
     record = here.record(env, "provision")
     assert record["status"] == "interrupted"

@@ -223,7 +223,7 @@ def test_a_broken_lock_interrupts_a_tool_that_takes_long(project):
 
 
 def test_breaking_a_lock_that_nobody_holds_changes_nothing(project):
-    assert "Nobody holds" in project.succeed("lock", "break", "staging", "--reason", "curious")
+    assert "staging is not locked" in project.succeed("lock", "break", "staging", "--reason", "curious")
 
 
 def test_a_lock_is_not_broken_without_a_reason(project):
@@ -290,7 +290,7 @@ def test_a_closed_run_can_change_nothing(project):
     done = project.run("stubborn.ipynb", "out.ipynb", "--no-progress-bar", program="papermill")
     assert done.returncode == 1
     assert changes(project) == []
-    assert "This run is over: its record is closed." in done.stdout
+    assert "This run has ended: its record is closed." in done.stdout
 
 
 def parts(run: subprocess.Popen[str]) -> dict[str, list[psutil.Process]]:

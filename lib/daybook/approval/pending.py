@@ -1,7 +1,8 @@
 """Pending plans: stored beside the runs, claimed by a later run, deleted when they are outdated.
 
 `runs/<env>/.plans/` has a `<run>.json` for each pending plan, with its basis, and for Terraform a
-`<run>.tfplan`, which contains secrets: it is not part of the record (docs/adr/0004-waiting-plans.md).
+`<run>.tfplan`, which contains secrets and so is not part of the record:
+docs/adr/0004-waiting-plans.md.
 """
 
 from __future__ import annotations

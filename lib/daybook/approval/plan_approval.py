@@ -160,7 +160,7 @@ class PlanApproval:
     def consume(self, plan: Plan, given: gate.Approval | None) -> dict[str, Any]:
         """Consume the approved plan, so that it is applied once; return its facts for the record.
 
-        ApprovalRefused unless it is the plan that was shown and that every required person approved.
+        ApprovalRefused unless it is the plan that was shown and has every required approval.
         """
         if given is None or given.digest != plan.digest:
             self._discard()

@@ -187,7 +187,7 @@ def _run() -> int:
         return int(err.code or 0)
     except Exception as err:
         path = _save_traceback(err)
-        changed = "If a run was started, its record has the changes that it made."
+        changed = "Changes made by a run, if one was started, are in its record."
         return _print_error(explained(err, changed=changed, traceback_in=path))
 
 

@@ -97,7 +97,9 @@ def _check(root: Path, name: str) -> list[str]:
     environment = Environment.load(root, name)
     comparisons = (preconditions.names_are_unique, preconditions.repositories_match)
     results = [check(environment)(name) for check in comparisons]
-    problems = [f"{name}: {result.observed}; {result.fix}" for result in results if not result.is_ok]
+    problems = [
+        f"{name}: {result.observed}; {result.fix}" for result in results if not result.is_ok
+    ]
     if not (root / "ansible" / f"{name}.yml").is_file():
         problems.append(f"{name}: ansible/{name}.yml is missing")
     resolved = settings_sources.resolve(environment)

@@ -304,7 +304,7 @@ def _brief(version: Version | None) -> str:
 
 
 def _age(version: Version) -> str:
-    """Return the age of a value: `12 s`, `5 min`, `3 h`, `40 days`."""
+    """Say how old a value is: `12 s`, `5 min`, `3 h`, `40 days`."""
     seconds = max(0.0, (datetime.now(UTC) - version.changed).total_seconds())
     for unit, size, below in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
         if seconds < size * below:

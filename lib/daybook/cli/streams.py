@@ -9,7 +9,7 @@ import sys
 
 
 class Output(io.FileIO):
-    """A file descriptor that discards data after a write error. failure: the first error, if any."""
+    """A file descriptor that discards data after a write error. failure: the first error."""
 
     failure: OSError | None = None
 

@@ -67,7 +67,9 @@ def check(notebook: Path, texts: Pairs, values: Pairs) -> dict[str, object]:
     for name, value in given:
         if name not in declared:
             hint = settings.nearest_hint(name, list(declared))
-            problems.append(f"{_printable(name)}: no such parameter" + (f"; {hint}" if hint else ""))
+            problems.append(
+                f"{_printable(name)}: no such parameter" + (f"; {hint}" if hint else "")
+            )
             continue
         kind = declared[name]["inferred_type_name"]
         try:

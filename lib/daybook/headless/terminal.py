@@ -1,4 +1,4 @@
-"""The output of `daybook run`: each cell's name, its output as it arrives, errors as plain lines."""
+"""The output of `daybook run`: the name of each cell, its live output, errors as plain lines."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class Step(ABC):
             local = {**self._common_local_checks(), **self.local_checks()}
             remote = {**self._common_target_checks(), **self.target_checks()}
             results = checks.run_checks(self.target, local, remote)
-            self.run.write("check", checks=[asdict(each) for each in results.results])
+            self.run.write("check", checks=[asdict(each) for each in results.answers])
             return results.require()
 
     def plan(self) -> Plan:

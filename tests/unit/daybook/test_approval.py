@@ -158,9 +158,9 @@ def test_a_plan_whose_author_is_not_proven_is_approved_by_nobody(plan, keys, all
     }[kind]
     about = {"digest": "plan-2"} if kind == "of another plan" else {}
     forged = replace(plan, planned=planned, **about)
-    with pytest.raises(ApprovalRefused, match="It is not known who made this plan"):
+    with pytest.raises(ApprovalRefused, match="The author of this plan is unknown"):
         store.sign(forged, keys["bob"], allowed, is_declined=False)
-    with pytest.raises(ApprovalRefused, match="It is not known who made this plan"):
+    with pytest.raises(ApprovalRefused, match="The author of this plan is unknown"):
         judge([], forged, allowed)
 
 

@@ -44,13 +44,13 @@ def daybook(root, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (("provison",), ["There is no notebook 'provison'.", "did you mean provision?"]),
-        (("notebooks/none.ipynb",), ["There is no notebook 'notebooks/none.ipynb'."]),
+        (("provison",), ["No notebook is named 'provison'.", "did you mean provision?"]),
+        (("notebooks/none.ipynb",), ["No notebook is named 'notebooks/none.ipynb'."]),
         (("provision", "-p", "env", "stagin"), ["Unknown environment", "did you mean staging?"]),
         (("provision", "-p", "evn", "staging"), ["evn: no such parameter; did you mean env?"]),
         (("provision", "-p", "rehearse", "maybe"), ["rehearse: expected true or false"]),
         (("provision", "-f", "none.yml"), ["The parameter file 'none.yml' cannot be read."]),
-        (("provision", "-y", "{env: [}"), ["-y cannot be used as YAML.", "line 1"]),
+        (("provision", "-y", "{env: [}"), ["-y is not valid YAML.", "line 1"]),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else "",
 )

@@ -52,8 +52,8 @@ def test_check_lists_what_is_wrong_with_all_of_them(root):
         run("check")
     text = str(caught.value)
     assert "environments/staging.yml:13: prot: no such setting; did you mean port?" in text
-    assert "demo: daybook.test is production's; www.daybook.test is production's" in text
-    assert "10.20.16.0/20 overlaps demo's 10.20.16.0/20" in text
+    assert "demo: daybook.test belongs to production; www.daybook.test belongs to production" in text
+    assert "10.20.16.0/20 overlaps 10.20.16.0/20 of demo" in text
     assert "demo: ansible/demo.yml is missing" in text
 
 
@@ -73,7 +73,7 @@ def test_new_makes_an_environment_that_is_valid_at_once(root):
 def test_new_takes_over_what_a_stricter_environment_asks_for(root):
     said = run("new", "qa", "--from", "production")
     assert re.search("deletion_protection +true", said)
-    assert "qa, made after production" in said
+    assert "qa, copied from production" in said
 
 
 def test_new_names_the_secrets_that_have_no_value_yet(root):

@@ -126,7 +126,7 @@ def test_the_same_value_again_is_no_change(root):
 
 @pytest.mark.parametrize("words", [("DATABASE_URL", VALUE), (f"DATABASE_URL={VALUE}",)])
 def test_a_value_as_an_argument_is_refused_and_not_repeated(root, words):
-    with pytest.raises(SettingsError, match="never an argument") as caught:
+    with pytest.raises(SettingsError, match="cannot be passed as an argument") as caught:
         run("set", *words, "-e", "staging")
     assert "hunter" not in str(caught.value)
 
@@ -182,7 +182,7 @@ def test_a_failure_in_the_middle_says_what_was_set_and_is_recorded(root, monkeyp
     monkeypatch.setattr(cli_secrets.Store, "put", refuse_mail)
     with pytest.raises(CommandFailed) as caught:
         run("import", "-", "-e", "staging", given="DATABASE_URL=one\nMAIL_TOKEN=two\n")
-    assert caught.value.changed == "Set before: DATABASE_URL."
+    assert caught.value.changed == "Already set: DATABASE_URL."
     [record] = records(root)
     assert (record["status"], len(record["changes"])) == ("failed", 1)
 

@@ -72,7 +72,7 @@ def test_reads_files_of_other_systems():
         ("A=1\n2B=hunter2\n", "x.env:2: not NAME=value"),
         ('A="hunter2\n', "x.env:1: not NAME=value"),
         ("A='hunter2'x\n", "x.env:1: not NAME=value"),
-        ('A="1\n2"\nA=hunter2\n', "x.env:3: A a second time"),
+        ('A="1\n2"\nA=hunter2\n', "x.env:3: A is set twice"),
     ],
 )
 def test_says_which_line_is_wrong_and_not_what_is_in_it(text, line):

@@ -127,7 +127,7 @@ def test_a_reason_declines_at_once(pressed):
 def test_a_closed_gate_hears_nothing_and_keeps_its_first_reason(pressed):
     shown = pressed.gate()
     shown.close(ui.Notice("A newer plan was made"))
-    shown.close(ui.Notice("This run is over"))
+    shown.close(ui.Notice("This run has ended"))
     for button in ("approve", "decline", "decline"):
         press(shown, button, "uxlab")
     press(shown, "decline", "no")

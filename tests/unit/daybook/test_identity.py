@@ -248,8 +248,8 @@ def test_variables_make_no_workflow(register, key, serve, name):
         "role": "has not assumed the role",
         "forged": "AWS does not accept this job's OIDC token",
         "staging": "AWS does not accept this job's OIDC token",
-        "person": "A workflow acts with the key of ann@example.com",
-        "http": "not GitHub's",
+        "person": "A workflow uses the key of ann@example.com",
+        "http": "is not an address of GitHub",
     }[name]
     with pytest.raises(PreflightFailed, match=expected):
         find(root, key, target)
@@ -262,7 +262,7 @@ def test_variables_make_no_workflow(register, key, serve, name):
     [
         ({"actor": "renovate[bot]"}, "must be started by a person"),
         ({"actor": "Renovate[BOT]"}, "must be started by a person"),
-        ({"attempt": "2"}, "does not say who re-runs it"),
+        ({"attempt": "2"}, "does not name the person"),
         ({"attempt": ""}, "no subject, actor and attempt"),
     ],
 )
@@ -311,6 +311,6 @@ def test_the_environment_says_nothing_about_a_token(monkeypatch):
         raise httpx.ConnectError("no network")
 
     monkeypatch.setattr(httpx, "get", get)
-    with pytest.raises(PreflightFailed, match="gives this job no OIDC token"):
+    with pytest.raises(PreflightFailed, match="did not issue an OIDC token to this job"):
         identity._token("https://x.actions.githubusercontent.com/?a=b", "t", make_target())
     assert (asked["trust_env"], "verify" in asked) == (False, False)

@@ -67,7 +67,7 @@ def test_the_run_that_takes_it_up_holds_it_and_nobody_else_can(tmp_path):
     assert files(tmp_path) == ["r2.tfplan"], "Terraform has yet to read it"
     with pytest.raises(ApprovalRefused, match="No plan with this digest is pending"):
         claim(tmp_path, by="r3")
-    with pytest.raises(ApprovalRefused, match="has taken or discarded it"):
+    with pytest.raises(ApprovalRefused, match="has claimed or discarded it"):
         pending.consume(tmp_path, plan(), "r2")
 
 

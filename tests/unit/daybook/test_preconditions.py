@@ -67,17 +67,17 @@ def test_environments_of_an_account_agree_about_github(root):
     write(root, "production", github=ours | {"branch": "release"})
     assert preconditions.branches(staging) == ["main", "release"]
     write(root, "elsewhere", account="210987654321")
-    check = preconditions.github_is_agreed(write(root, "staging", github=ours))("github")
+    check = preconditions.repositories_match(write(root, "staging", github=ours))("github")
     assert (check.is_ok, check.observed) == (True, "ann/shop")
     write(root, "production")
-    check = preconditions.github_is_agreed(write(root, "staging", github=ours))("github")
-    assert (check.is_ok, check.observed) == (False, "production has nobody")
+    check = preconditions.repositories_match(write(root, "staging", github=ours))("github")
+    assert (check.is_ok, check.observed) == (False, "production has no repository")
 
 
 def test_the_tools_region():
-    assert preconditions.region_is(TARGET)("region").is_ok
+    assert preconditions.region_matches(TARGET)("region").is_ok
     other = Target("aws", "1", "eu-north-1", REGION | {"AWS_REGION": "eu-north-1"})
-    check = preconditions.region_is(other)("region")
+    check = preconditions.region_matches(other)("region")
     assert (check.is_ok, check.observed) == (False, "eu-north-1 and us-east-1")
 
 
@@ -99,7 +99,7 @@ def test_a_state_that_is_not_there_yet_is_in_no_wrong_region():
 def test_names_and_network_of_its_own(root):
     staging = write(root, "staging")
     write(root, "production", domains=["daybook.test"], vpc_cidr="10.30.0.0/16")
-    assert preconditions.names_are_its_own(staging)("names").is_ok
+    assert preconditions.names_are_unique(staging)("names").is_ok
 
 
 @pytest.mark.attack("F12", "another environment's broken settings")
@@ -108,25 +108,25 @@ def test_a_neighbour_whose_settings_are_broken_is_a_warning(root, text):
     """For a rollback of production it must not matter that staging's file has a mistake."""
     staging = write(root, "staging")
     (root / "environments/broken.yml").write_text(text)
-    check = preconditions.names_are_its_own(staging)("names")
+    check = preconditions.names_are_unique(staging)("names")
     assert check.is_ok
     assert "not compared with 'broken': see daybook env check" in check.observed
-    agreed = preconditions.github_is_agreed(staging)("github")
-    assert (agreed.is_ok, agreed.observed) == (False, "broken's settings cannot be used")
+    agreed = preconditions.repositories_match(staging)("github")
+    assert (agreed.is_ok, agreed.observed) == (False, "broken's settings are invalid")
 
 
 def test_names_and_network_of_another(root):
     staging = write(root, "staging")
     write(root, "production", vpc_cidr="10.20.128.0/17")
-    check = preconditions.names_are_its_own(staging)("names")
+    check = preconditions.names_are_unique(staging)("names")
     assert not check.is_ok
-    assert "staging.daybook.test is production's" in check.observed
-    assert "10.20.0.0/16 overlaps production's 10.20.128.0/17" in check.observed
+    assert "staging.daybook.test belongs to production" in check.observed
+    assert "10.20.0.0/16 overlaps 10.20.128.0/17 of production" in check.observed
 
 
 @pytest.mark.parametrize("wanted", ["any", "clean", "pushed"])
 def test_git_as_it_should_be(checkout, wanted):
-    check = preconditions.git_is(checkout, wanted)("git")
+    check = preconditions.checkout_is_clean(checkout, wanted)("git")
     assert check.is_ok
     assert check.observed.endswith(", unchanged")
 
@@ -134,13 +134,13 @@ def test_git_as_it_should_be(checkout, wanted):
 @pytest.mark.parametrize(("wanted", "is_ok"), [("any", True), ("clean", False), ("pushed", False)])
 def test_git_with_changes(checkout, wanted, is_ok):
     (checkout / "new.txt").touch()
-    check = preconditions.git_is(checkout, wanted)("git")
+    check = preconditions.checkout_is_clean(checkout, wanted)("git")
     assert (check.is_ok, "1 changed: not in the commit: new.txt" in check.observed) == (is_ok, True)
 
 
 @pytest.mark.parametrize(("wanted", "is_ok"), [("any", True), ("clean", False), ("pushed", False)])
 def test_no_git(root, wanted, is_ok):
-    assert preconditions.git_is(root, wanted)("git").is_ok is is_ok
+    assert preconditions.checkout_is_clean(root, wanted)("git").is_ok is is_ok
 
 
 @pytest.mark.parametrize(("off_s", "is_ok"), [(0, True), (-59, True), (120, False), (-120, False)])
@@ -157,7 +157,7 @@ def test_the_clock(monkeypatch, off_s, is_ok, is_refused):
 
     sts = SimpleNamespace(get_caller_identity=call)
     monkeypatch.setattr(aws, "client", lambda _target, _service: sts)
-    check = preconditions.clock_is_right(TARGET)("clock")
+    check = preconditions.clock_is_accurate(TARGET)("clock")
     assert check.is_ok is is_ok
     assert int(check.observed.removesuffix(" s")) == pytest.approx(off_s, abs=2)
 
@@ -166,7 +166,7 @@ def test_the_clock(monkeypatch, off_s, is_ok, is_refused):
 def test_the_disk(root, monkeypatch, free_gib, is_ok):
     usage = SimpleNamespace(free=int(free_gib * 2**30))
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
-    assert preconditions.disk_has_room(root)("disk").is_ok is is_ok
+    assert preconditions.disk_has_space(root)("disk").is_ok is is_ok
 
 
 @pytest.mark.parametrize(("minutes", "is_ok"), [(-1, True), (0, False), (59, False), (60, True)])

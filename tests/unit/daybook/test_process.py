@@ -49,7 +49,7 @@ def test_a_failed_command_shows_command_code_and_tail():
     with pytest.raises(CommandFailed) as caught:
         process.run(["sh", "-c", "echo why; exit 3"])
     assert caught.value.lines() == [
-        "sh -c 'echo why; exit 3' ended with code 3.",
+        "sh -c 'echo why; exit 3' failed with exit code 3.",
         "  why",
         "  expected: exit code 0",
         "  observed: exit code 3",
@@ -58,7 +58,7 @@ def test_a_failed_command_shows_command_code_and_tail():
 
 
 def test_a_missing_tool_says_so_before_anything_starts():
-    with pytest.raises(CommandFailed, match="terraformm is not installed, or not on PATH"):
+    with pytest.raises(CommandFailed, match="terraformm is not installed or not on PATH"):
         process.run(["terraformm"])
     with pytest.raises(CommandFailed):
         process.run(["sh", "-c", ":"], env={"PATH": "/nonexistent"})
@@ -97,7 +97,7 @@ def test_the_log_has_the_output_for_its_owner_alone(tmp_path):
 
 def test_a_timeout_interrupts_and_is_a_failure():
     lines = []
-    with pytest.raises(CommandFailed, match=r"not done after 0\.3 s") as caught:
+    with pytest.raises(CommandFailed, match=r"timed out after 0\.3 s") as caught:
         process.run(["sh", "-c", TRAPPING], timeout_s=0.3, on_line=lines.append)
     assert lines == ["ready", "got INT"]
     assert caught.value.result.interrupted

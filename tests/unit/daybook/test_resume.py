@@ -104,7 +104,7 @@ def test_all_that_has_changed_is_named(root, notebook):
         "settings",
         "commit",
     ]
-    assert caught.value.next == "begin a new run: daybook run provision -p env staging"
+    assert caught.value.next == "start a new run: daybook run provision -p env staging"
 
 
 def test_an_unknown_run_is_refused(root, notebook):

@@ -66,7 +66,7 @@ def test_an_id_that_is_none_of_this_step_begins_no_run(begin, monkeypatch, tmp_p
         given = begin().id
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setenv(RUN_ID, given)
-    with pytest.raises(SettingsError, match=r"is no id of a run|There is a run"):
+    with pytest.raises(SettingsError, match=r"is not the id of a run|already exists"):
         begin()
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -130,7 +130,7 @@ def test_when_its_record_is_closed_nothing_more_runs(begin):
     run = begin()
     pass_phases(run, "preflight", "plan")
     run.finish("go on")
-    with pytest.raises(SettingsError, match="This run is over"), run.phase("approve"):
+    with pytest.raises(SettingsError, match="This run has ended"), run.phase("approve"):
         pytest.fail("it ran")
 
 
@@ -143,7 +143,7 @@ def test_a_finished_run_says_that_it_is_over_and_not_that_it_once_waited(begin):
     assert not run.is_over
     run.finish("go on")
     assert run.is_over
-    with pytest.raises(SettingsError, match="This run is over") as caught:
+    with pytest.raises(SettingsError, match="This run has ended") as caught:
         run.require_open()
     assert "Nothing was changed" not in str(caught.value)
 
