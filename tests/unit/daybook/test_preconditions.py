@@ -1,4 +1,4 @@
-"""Each question about the place, with a right answer and a wrong one."""
+"""Each precondition, met and not met."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def git(root, *args: str) -> None:
 
 @pytest.fixture
 def checkout(root):
-    """Return a project with one commit, which a bare repository beside it has, too."""
+    """Return a project with one commit, which is pushed to a bare repository beside it."""
     write(root, "staging")
     git(root, "init", "-b", "main")
     git(root, "add", "-A")
@@ -61,7 +61,7 @@ def checkout(root):
     return root
 
 
-def test_environments_of_an_account_agree_about_github(root):
+def test_environments_of_an_account_have_the_same_repositories(root):
     ours = {"repository": "ann/shop", "branch": "main"}
     staging = write(root, "staging", github=ours)
     write(root, "production", github=ours | {"branch": "release"})
@@ -74,7 +74,7 @@ def test_environments_of_an_account_agree_about_github(root):
     assert (check.is_ok, check.observed) == (False, "production has no repository")
 
 
-def test_the_tools_region():
+def test_the_region_of_the_tools():
     assert preconditions.region_matches(TARGET)("region").is_ok
     other = Target("aws", "1", "eu-north-1", REGION | {"AWS_REGION": "eu-north-1"})
     check = preconditions.region_matches(other)("region")
@@ -92,11 +92,11 @@ def test_the_state_is_in_the_region(region, is_ok):
 
 
 @mock_aws
-def test_a_state_that_is_not_there_yet_is_in_no_wrong_region():
+def test_a_missing_state_passes():
     assert preconditions.bucket_is_in_region(TARGET, "hello-state")("state's region").is_ok
 
 
-def test_names_and_network_of_its_own(root):
+def test_unique_names_and_network_pass(root):
     staging = write(root, "staging")
     write(root, "production", domains=["daybook.test"], vpc_cidr="10.30.0.0/16")
     assert preconditions.names_are_unique(staging)("names").is_ok
@@ -104,8 +104,8 @@ def test_names_and_network_of_its_own(root):
 
 @pytest.mark.attack("F12", "another environment's broken settings")
 @pytest.mark.parametrize("text", ["app: [", "a: &r [*r]", "[" * 1_000, "since: 2026-02-30"])
-def test_a_neighbour_whose_settings_are_broken_is_a_warning(root, text):
-    """For a rollback of production it must not matter that staging's file has a mistake."""
+def test_invalid_settings_of_another_environment_are_a_warning(root, text):
+    """A mistake in staging's file must not stop a rollback of production."""
     staging = write(root, "staging")
     (root / "environments/broken.yml").write_text(text)
     check = preconditions.names_are_unique(staging)("names")
@@ -115,7 +115,7 @@ def test_a_neighbour_whose_settings_are_broken_is_a_warning(root, text):
     assert (agreed.is_ok, agreed.observed) == (False, "broken's settings are invalid")
 
 
-def test_names_and_network_of_another(root):
+def test_names_and_network_of_another_environment_fail(root):
     staging = write(root, "staging")
     write(root, "production", vpc_cidr="10.20.128.0/17")
     check = preconditions.names_are_unique(staging)("names")
@@ -125,21 +125,21 @@ def test_names_and_network_of_another(root):
 
 
 @pytest.mark.parametrize("wanted", ["any", "clean", "pushed"])
-def test_git_as_it_should_be(checkout, wanted):
+def test_an_unchanged_commit_passes(checkout, wanted):
     check = preconditions.checkout_is_clean(checkout, wanted)("git")
     assert check.is_ok
     assert check.observed.endswith(", unchanged")
 
 
 @pytest.mark.parametrize(("wanted", "is_ok"), [("any", True), ("clean", False), ("pushed", False)])
-def test_git_with_changes(checkout, wanted, is_ok):
+def test_changed_files(checkout, wanted, is_ok):
     (checkout / "new.txt").touch()
     check = preconditions.checkout_is_clean(checkout, wanted)("git")
     assert (check.is_ok, "1 changed: not in the commit: new.txt" in check.observed) == (is_ok, True)
 
 
 @pytest.mark.parametrize(("wanted", "is_ok"), [("any", True), ("clean", False), ("pushed", False)])
-def test_no_git(root, wanted, is_ok):
+def test_a_folder_without_a_commit(root, wanted, is_ok):
     assert preconditions.checkout_is_clean(root, wanted)("git").is_ok is is_ok
 
 
@@ -181,7 +181,7 @@ def test_a_freeze_window(root, minutes, is_ok):
 
 
 @pytest.mark.parametrize(("reason", "is_ok"), [("the shop is down", True), ("  ", False)])
-def test_a_freeze_is_overridden_with_a_reason_alone(root, reason, is_ok):
+def test_overriding_a_freeze_requires_a_reason(root, reason, is_ok):
     chosen = write(root, "staging").settings.model_copy(update={"freezes": (FREEZE,)})
     check = preconditions.no_freeze(chosen, override=reason, now=NOON)("freeze")
     assert check.is_ok is is_ok
@@ -189,7 +189,7 @@ def test_a_freeze_is_overridden_with_a_reason_alone(root, reason, is_ok):
     assert FREEZE.reason in check.observed
 
 
-def test_all_that_is_wrong_is_told_at_once(checkout, monkeypatch):
+def test_all_failures_are_listed_at_once(checkout, monkeypatch):
     since = datetime.now(UTC) - timedelta(hours=1)
     freeze = {"since": since.isoformat(), "until": "2999-01-01T00:00:00Z", "reason": "moving house"}
     write(checkout, "production")
