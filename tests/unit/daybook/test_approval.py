@@ -106,9 +106,7 @@ def test_a_decline_has_a_reason_and_approves_nothing(plan, keys, allowed):
 @pytest.mark.parametrize(
     ("who", "problem"), [("ann", "is the operator"), ("eve", "is not in environments/signers")]
 )
-def test_an_invalid_decision_is_refused_before_it_is_sent(
-    plan, keys, allowed, who, problem
-):
+def test_an_invalid_decision_is_refused_before_it_is_sent(plan, keys, allowed, who, problem):
     with pytest.raises(ApprovalRefused, match=problem):
         store.sign(plan, keys[who], allowed, is_declined=False)
 

@@ -52,7 +52,9 @@ def test_check_lists_the_problems_of_all_environments(root):
         run("check")
     text = str(caught.value)
     assert "environments/staging.yml:13: prot: no such setting; did you mean port?" in text
-    assert "demo: daybook.test belongs to production; www.daybook.test belongs to production" in text
+    assert (
+        "demo: daybook.test belongs to production; www.daybook.test belongs to production" in text
+    )
     assert "10.20.16.0/20 overlaps 10.20.16.0/20 of demo" in text
     assert "demo: ansible/demo.yml is missing" in text
 

@@ -162,10 +162,16 @@ REFUSED = {
     "an empty release": (("release", "show", "staging", ""), "a release's id"),
     "an empty release to compare": (("release", "diff", "staging", "", ""), "a release's id"),
     "releases of nothing": (("release", "list", ""), "Unknown environment"),
-    "the history of a command": (("secrets", "history", "$(id)", "-e", "staging"), "uppercase name"),
+    "the history of a command": (
+        ("secrets", "history", "$(id)", "-e", "staging"),
+        "uppercase name",
+    ),
     "the history of two lines": (("secrets", "history", "A\nB", "-e", "staging"), "uppercase name"),
     "the history of nothing": (("secrets", "history", "", "-e", "staging"), "uppercase name"),
-    "the history of an option": (("secrets", "history", "-e", "staging", "--", "-x"), "uppercase name"),
+    "the history of an option": (
+        ("secrets", "history", "-e", "staging", "--", "-x"),
+        "uppercase name",
+    ),
     "unsetting a path": (("secrets", "unset", "../X", "-e", "staging"), "uppercase name"),
     "unsetting a long name": (("secrets", "unset", "A" * 5_000, "-e", "staging"), "uppercase name"),
     "unsetting Unicode": (("secrets", "unset", "\u0410", "-e", "staging"), "uppercase name"),

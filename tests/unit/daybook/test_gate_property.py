@@ -269,7 +269,8 @@ Operators.TestCase.settings = settings(
     max_examples=30,
     stateful_step_count=40,
     deadline=None,
-    phases=(Phase.reuse, Phase.generate),  # A step takes long, and failing examples are short without shrinking.
+    # A step takes long, and failing examples are short without shrinking.
+    phases=(Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 TestOperators = pytest.mark.attack("A1", "any order of plan, gate, press, apply, tabs, restarts")(

@@ -51,7 +51,7 @@ with held.held(on_lost=lambda: None):
 
 @dataclass
 class Bucket:
-    """An empty bucket; each of its locks has its own client, as each run has."""
+    """An empty bucket; every lock gets a separate client, as every run does."""
 
     endpoint: str
 

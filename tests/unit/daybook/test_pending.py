@@ -136,11 +136,7 @@ def test_the_same_plan_made_again_keeps_its_run_and_age(tmp_path):
     close(tmp_path, "r1")
     assert keep(tmp_path, plan("r2")) == first
     assert files(tmp_path) == ["r2.json", "r2.tfplan"]
-    assert (
-        pending.digest_of(tmp_path, "r1")
-        == pending.digest_of(tmp_path, "r2")
-        == "plan-1"
-    )
+    assert pending.digest_of(tmp_path, "r1") == pending.digest_of(tmp_path, "r2") == "plan-1"
 
 
 @pytest.mark.parametrize("other", [{"hours_ago": DAY + 1}, {"commit": "x"}, {"digest": "plan-2"}])

@@ -43,7 +43,7 @@ process.run([sys.executable, "-c", sys.argv[1], sys.argv[2], "0.3"], log=Path(sy
 @retry(wait=wait_fixed(0.02), stop=stop_after_delay(10), retry=retry_if_result(lambda r: not r))
 def until(condition):
     """Wait until a condition is true."""
-    return question()
+    return condition()
 
 
 def is_gone(pid: int) -> bool:

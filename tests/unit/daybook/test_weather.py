@@ -26,7 +26,14 @@ REGION = "us-east-1"
 CODES = {0, 2, 3, 4, 5, 6, 7, 8, 130}
 LOCKED = 8
 VALUE = "sw0rdfish-of-a-test"
-CHANGED = ("Nothing was changed.", "Already set", "was set", "is not known", "in its record", "in this run's record")
+CHANGED = (
+    "Nothing was changed.",
+    "Already set",
+    "was set",
+    "is not known",
+    "in its record",
+    "in this run's record",
+)
 TARGET = f"""\
 AWS_REGION={REGION}
 AWS_DEFAULT_REGION={REGION}
