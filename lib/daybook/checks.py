@@ -1,4 +1,4 @@
-"""Preflight: read-only questions, all asked before any answer stops the run."""
+"""Preflight: read-only checks, all of which run before any failure stops the run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from daybook.environment import Environment
 from daybook.errors import DaybookError, PreflightFailed, ToolKilled, explained
 from daybook.target import Target
 
-_STATUSES = {True: ui.good("ok"), False: ui.bad("failed"), None: ui.quiet("not asked")}
+AGAIN = "run this step again from its first cell"
+_STATUSES = {True: ui.good("ok"), False: ui.bad("failed"), None: ui.SKIPPED}
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One question about the world: what was expected, what was seen, how to mend it.
+    """The result of one check: the expected state, the observed state, and the fix.
 
-    is_ok: None when it could not be asked.
+    is_ok: None when the check could not run. fix: set for every check that can fail.
     """
 
     name: str
@@ -34,13 +35,13 @@ class CheckResult:
 
 @dataclass(frozen=True, repr=False)
 class CheckResults(ui.Shown):
-    """The answers of a preflight."""
+    """The results of a preflight."""
 
     answers: tuple[CheckResult, ...]
 
     @property
     def failed(self) -> tuple[CheckResult, ...]:
-        """The answers that stop the run."""
+        """The results that stop the run."""
         return tuple(check for check in self.answers if check.is_ok is False)
 
     def view(self) -> ui.Table:
@@ -56,7 +57,7 @@ class CheckResults(ui.Shown):
         status = ui.FAILED if self.failed else ui.OK
         return ui.Table(title, columns, rows, status)
 
-    def require(self, again: str = "run this step again from its first cell") -> CheckResults:
+    def require(self, again: str = AGAIN) -> CheckResults:
         """Return self, or raise PreflightFailed with every failed check and its fix."""
         if not self.failed:
             return self
@@ -69,39 +70,38 @@ class CheckResults(ui.Shown):
         raise PreflightFailed(
             f"Preflight failed: {count} of {len(self.answers)} checks.",
             details=details,
-            next=f"mend the above, then {again}",
+            next=f"fix the failed checks, then {again}",
         )
 
 
 Check = Callable[[str], CheckResult]
-"""Takes the name of the check, asks, answers."""
+"""Takes the name under which its result is shown."""
 
 
 def run_checks(
-    target: Target, here: Mapping[str, Check], there: Mapping[str, Check]
+    target: Target, local_checks: Mapping[str, Check], target_checks: Mapping[str, Check]
 ) -> CheckResults:
-    """Ask every question; those `there` only when the target answers at all."""
-    first = [_answer(name, question) for name, question in here.items()]
-    reach = _answer("target", functools.partial(_target_answers, target))
-    if reach.is_ok:
-        rest = [_answer(name, question) for name, question in there.items()]
+    """Run every check; skip those that call the target when the target does not answer."""
+    local = [_run_check(name, check) for name, check in local_checks.items()]
+    reachable = _run_check("target", functools.partial(_target_answers, target))
+    if reachable.is_ok:
+        remote = [_run_check(name, check) for name, check in target_checks.items()]
     else:
-        rest = [CheckResult(name, "", "", is_ok=None) for name in there]
-    return CheckResults((*first, reach, *rest))
+        remote = [CheckResult(name, "", "", is_ok=None) for name in target_checks]
+    return CheckResults((*local, reachable, *remote))
 
 
-def _answer(name: str, question: Check) -> CheckResult:
-    """A question that cannot be answered is a failed check, not the end of the preflight."""
+def _run_check(name: str, check: Check) -> CheckResult:
+    """Run a check; an error fails this check and does not end the preflight."""
     try:
-        return question(name)
+        return check(name)
     except ToolKilled:
         raise
     except (DaybookError, OSError, *aws.FAILURES) as err:
         failure = explained(err)
-        reason = " ".join(filter(None, [failure.message, failure.observed]))
-        return CheckResult(
-            name, failure.expected or "an answer", reason, is_ok=False, fix=failure.next or ""
-        )
+        observed = " ".join(filter(None, [failure.message, failure.observed]))
+        fix = failure.next or AGAIN
+        return CheckResult(name, failure.expected or "no error", observed, is_ok=False, fix=fix)
 
 
 def _target_answers(target: Target, name: str) -> CheckResult:
@@ -116,8 +116,8 @@ def _target_answers(target: Target, name: str) -> CheckResult:
         caller = aws.caller(target)
     except aws.FAILURES as err:
         failure = errors.failure(err, "sts:GetCallerIdentity", target)
-        reason = f"{failure.message} {failure.observed}"
-        return CheckResult(name, expected, reason, is_ok=False, fix=failure.next)
+        observed = f"{failure.message} {failure.observed}"
+        return CheckResult(name, expected, observed, is_ok=False, fix=failure.next or fix)
     is_ok = caller["account"] == target.account
     return CheckResult(name, expected, f"{caller['account']} as {caller['arn']}", is_ok, fix)
 
@@ -131,70 +131,73 @@ def tool_version(
     below: tuple[int, ...] | None = None,
     start: Callable[..., process.Result] = process.run,
 ) -> Check:
-    """Ask for a tool on PATH in a version that works."""
+    """Check that a tool is on PATH in a supported version.
+
+    command: prints the version.
+    """
     expected = f">= {_dotted(at_least)}" + (f", < {_dotted(below)}" if below else "")
 
-    def question(name: str) -> CheckResult:
+    def check(name: str) -> CheckResult:
         if not shutil.which(command[0], path=environ.get("PATH")):
             return CheckResult(name, expected, "not on PATH", is_ok=False, fix=fix)
         result = start(command, env=environ, timeout_s=30, check=False)
-        found = re.search(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", " ".join(result.tail))
-        if result.returncode or not found:
-            return CheckResult(
-                name, expected, "a version that cannot be read", is_ok=False, fix=fix
-            )
-        version = tuple(int(part) for part in found.groups() if part)
+        match = re.search(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", " ".join(result.tail))
+        if result.returncode or not match:
+            return CheckResult(name, expected, "no readable version", is_ok=False, fix=fix)
+        version = tuple(int(part) for part in match.groups() if part)
         is_ok = version >= at_least and (below is None or version < below)
         return CheckResult(name, expected, _dotted(version), is_ok, fix)
 
-    return question
+    return check
 
 
 def file_exists(path: Path, root: Path, fix: str) -> Check:
-    """Ask for a file; one of the project is named from its root."""
+    """Check that a file exists; a file of the project is named by its path from the root."""
     shown = path.relative_to(root) if path.is_relative_to(root) else path
-    return lambda name: _there(name, str(shown), path.is_file(), fix)
+    return lambda name: _exists(name, str(shown), path.is_file(), fix)
 
 
 def bucket_exists(target: Target, bucket: str, fix: str) -> Check:
-    """Ask for a bucket."""
-    return lambda name: _there(name, bucket, aws.bucket_exists(target, bucket), fix)
+    """Check that a bucket exists."""
+    return lambda name: _exists(name, bucket, aws.bucket_exists(target, bucket), fix)
 
 
 def repository_exists(target: Target, repository: str, fix: str) -> Check:
-    """Ask for an ECR repository."""
-    return lambda name: _there(name, repository, aws.repository_exists(target, repository), fix)
+    """Check that an ECR repository exists."""
+    return lambda name: _exists(name, repository, aws.repository_exists(target, repository), fix)
 
 
 def zone_exists(target: Target, zone: str, fix: str) -> Check:
-    """Ask for a DNS zone."""
-    return lambda name: _there(name, zone, bool(aws.zone_id(target, zone)), fix)
+    """Check that a DNS zone exists."""
+    return lambda name: _exists(name, zone, bool(aws.zone_id(target, zone)), fix)
 
 
 def secrets_are_set(environment: Environment) -> Check:
-    """Ask whether each declared secret has a value, and whether each value is declared."""
+    """Check that each declared secret has a value, and that each value is declared."""
     env, options = environment.name, f"-e {environment.name}"
     options += " --rehearse" if environment.is_rehearsal else ""
 
-    def question(name: str) -> CheckResult:
+    def check(name: str) -> CheckResult:
         declared = set(environment.settings.secrets)
-        found = set(secrets.Store(environment).current())
-        missing, undeclared = sorted(declared - found), sorted(found - declared)
-        said = [f"{word} has no value" for word in missing]
-        said += [f"{word} is not declared" for word in undeclared]
-        fixes = [f"daybook secrets set {word} {options}" for word in missing]
+        stored = set(secrets.Store(environment).current())
+        missing, undeclared = sorted(declared - stored), sorted(stored - declared)
+        problems = [f"{secret} has no value" for secret in missing]
+        problems += [f"{secret} is not declared" for secret in undeclared]
+        fixes = [f"daybook secrets set {secret} {options}" for secret in missing]
         fixes += [
-            f"declare {word} in environments/{env}.yml, or: daybook secrets unset {word} {options}"
-            for word in undeclared
+            f"declare {secret} in environments/{env}.yml, or run: "
+            f"daybook secrets unset {secret} {options}"
+            for secret in undeclared
         ]
         expected = ", ".join(sorted(declared)) or "none"
-        return CheckResult(name, expected, "; ".join(said) or expected, not said, "; ".join(fixes))
+        observed = "; ".join(problems) or expected
+        return CheckResult(name, expected, observed, not problems, "; ".join(fixes))
 
-    return question
+    return check
 
 
-def _there(name: str, what: str, is_there: bool, fix: str) -> CheckResult:
-    return CheckResult(name, what, "there" if is_there else "missing", is_there, fix)
+def _exists(name: str, resource: str, exists: bool, fix: str) -> CheckResult:
+    return CheckResult(name, resource, "exists" if exists else "missing", exists, fix)
 
 
 def _dotted(version: tuple[int, ...]) -> str:

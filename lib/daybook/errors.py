@@ -1,17 +1,17 @@
-"""Every error that Daybook raises on purpose; each class has one exit code.
+"""The errors that Daybook raises on purpose; each class has one exit code.
 
 DaybookError
- ├── SettingsError       2    settings or parameters are wrong
- │    └── AlreadyApplied      the run's plan is applied; the run itself goes on
- ├── PreflightFailed     3    the world is not as the step needs it
- ├── ApprovalNeeded      4    nobody has approved this plan
- │    └── ApprovalRefused     what was approved is not this plan
+ ├── SettingsError       2    settings or parameters are invalid
+ │    └── AlreadyApplied      the run has applied its plan and continues with verify
+ ├── PreflightFailed     3    a requirement of the step is not met
+ ├── ApprovalNeeded      4    the plan is not approved yet
+ │    └── ApprovalRefused     the plan was declined, or the approval is not valid for it
  ├── CommandFailed       5    a tool ended with an error
- │    ├── ToolKilled          a tool, or what supervises it, was killed by a signal
- │    ├── AwsFailed           AWS refused a call, or gave no answer that can be used
- │    └── Unexpected          an error that no code of Daybook's handles
- ├── ApplyFailed         6    a change began and did not end
- ├── VerifyFailed        7    the change ended, the result is not there
+ │    ├── ToolKilled          a signal killed a tool or its supervisor
+ │    ├── AwsFailed           AWS refused a call, or its answer is unusable
+ │    └── Unexpected          an error that no code of Daybook handles
+ ├── ApplyFailed         6    a change began and did not finish
+ ├── VerifyFailed        7    the change finished, but its result is not as planned
  ├── Locked              8    another run holds the environment
  └── Interrupted       130    a signal or Ctrl-C ended the run
 """
@@ -27,34 +27,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MAX_DETAILS = 100
-"""So many are listed; more are counted."""
+"""How many details an error lists; it only counts the others."""
 NOTHING_CHANGED = "Nothing was changed."
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-CHANGES_IN_RECORD = "What was changed before that is in the run's record."
+CHANGES_IN_RECORD = "Changes made before that are in the run's record."
 LINE_LIMIT = 300
-"""How many characters of a text from outside are shown."""
+"""How many characters of an external text are shown."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 SYSTEM_ERRORS = {
-    **dict.fromkeys(_FULL, ("room on the disk", "free some space")),
-    errno.EROFS: ("a writable disk", "remount it, or work in a checkout on a writable disk"),
+    **dict.fromkeys(_FULL, ("free space on the disk", "free some space")),
+    errno.EROFS: ("a writable disk", "remount it, or use a checkout on a writable disk"),
     **dict.fromkeys(
-        (errno.EACCES, errno.EPERM), ("the right to do this", "correct its owner and mode (ls -ld)")
+        (errno.EACCES, errno.EPERM), ("permission for this", "correct its owner and mode (ls -ld)")
     ),
     **dict.fromkeys(
         (errno.EMFILE, errno.ENFILE),
         ("a free file descriptor", "allow more open files (ulimit -n 1024)"),
     ),
-    errno.EFBIG: ("no limit on a file's size", "raise the limit (ulimit -f unlimited)"),
-    errno.ENOENT: ("a file or program of this name", "restore the file, or install the program"),
-    errno.EIO: ("a disk that works", "look at the disk's health (dmesg)"),
+    errno.EFBIG: ("no limit on the size of files", "raise the limit (ulimit -f unlimited)"),
+    errno.ENOENT: ("a file or program with this name", "restore the file or install the program"),
+    errno.EIO: ("a working disk", "check the disk's health (dmesg)"),
 }
-"""What was expected, and the remedy, by the operating system's error number."""
+"""The expectation and the remedy by the operating system's error number."""
 
 
 class DaybookError(Exception):
-    """Something failed; the message alone tells an operator what to do next.
+    """A failure, described so that its text alone is enough to act on.
 
-    changed: what this step had changed by then. next: the next action, by name.
+    changed: the changes that the step had made. next: the next command or action.
     """
 
     exit_code = 5
@@ -79,7 +79,7 @@ class DaybookError(Exception):
         self.details = tuple(details)
 
     def lines(self) -> list[str]:
-        """Return the message as the lines a terminal shows."""
+        """Return the lines that a terminal shows."""
         more = len(self.details) - MAX_DETAILS
         lines = [self.message, *(f"  {detail}" for detail in self.details[:MAX_DETAILS])]
         lines += [f"  and {more:,} more"] if more > 0 else []
@@ -93,44 +93,44 @@ class DaybookError(Exception):
         return "\n".join(self.lines())
 
     def _render_traceback_(self) -> list[str]:
-        """Give IPython the message instead of a traceback; the journal keeps the traceback."""
+        """Return the message for IPython to show; the journal has the traceback."""
         return [str(self)]
 
 
 def printable(text: str, longest: int = 2_000) -> str:
-    """Return a text as a terminal may get it: bounded, and its control characters escaped."""
-    text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    """Return a text that is safe for a terminal: bounded, with control characters escaped."""
+    text = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
 
 
 class SettingsError(DaybookError):
-    """Settings or parameters are wrong."""
+    """Settings or parameters are invalid."""
 
     exit_code = 2
 
 
 class AlreadyApplied(SettingsError):
-    """The run has applied its plan, and cannot begin anew; it goes on as it was."""
+    """The run has applied its plan and cannot start again; it continues with verify."""
 
 
 class PreflightFailed(DaybookError):
-    """The world is not as the step needs it."""
+    """A requirement of the step is not met."""
 
     exit_code = 3
 
 
 class ApprovalNeeded(DaybookError):
-    """Nobody has approved this plan yet; the run waits."""
+    """The plan is not approved yet; the run waits."""
 
     exit_code = 4
 
 
 class ApprovalRefused(ApprovalNeeded):
-    """What was approved is not this plan, or somebody declined it."""
+    """The plan was declined, or the approval is not valid for it."""
 
 
 class CommandFailed(DaybookError):
-    """A tool ended with an error; `result` is what it left."""
+    """A tool ended with an error. result: the tool's result, if it was started."""
 
     exit_code = 5
 
@@ -140,28 +140,28 @@ class CommandFailed(DaybookError):
 
 
 class ToolKilled(CommandFailed):
-    """A tool, or the process that supervises it, was killed: what it printed proves nothing."""
+    """A signal killed a tool or its supervisor: the tool's output proves nothing."""
 
 
 class AwsFailed(CommandFailed):
-    """AWS refused a call, or gave no answer that can be used.
+    """AWS refused a call, or its answer is unusable.
 
-    Each one that aws.py raises is also of the class that botocore has for it.
+    Each one that daybook.aws raises is also an instance of botocore's class for it.
     """
 
 
 class Unexpected(CommandFailed):
-    """An error that no code of Daybook's handles: a defect, or weather nobody thought of."""
+    """An error that no code of Daybook handles: a defect, or an unforeseen condition."""
 
 
 class ApplyFailed(DaybookError):
-    """A change began and did not end."""
+    """A change began and did not finish."""
 
     exit_code = 6
 
 
 class VerifyFailed(DaybookError):
-    """The change ended, but its result cannot be seen from outside."""
+    """The change finished, but its result is not as planned."""
 
     exit_code = 7
 
@@ -187,19 +187,19 @@ def explained(
     again: str = "run the same command again",
     traceback_in: str = "",
 ) -> DaybookError:
-    """Return any error as one of Daybook's, with what to do next.
+    """Return any error as a DaybookError with the next action.
 
-    cls: the class of what the operating system refuses. folder: where the work was done; its
-    free space is named when a disk is full. again: how to try once more. traceback_in: where the
-    traceback can be read.
+    cls: the class for errors of the operating system. folder: the folder in use, for the free
+    space of a full disk. again: the action that repeats the command. traceback_in: the file with
+    the traceback.
     """
     if isinstance(err, DaybookError):
         return err
-    number = getattr(err, "errno", None)  # Also zmq's errors have one.
+    number = getattr(err, "errno", None)  # zmq's errors have one too.
     if isinstance(err, OSError) or isinstance(number, int):
         return _refused_by_system(err, cls, folder, changed, again)
     return Unexpected(
-        f"Unexpected error{_place_of(err)}.",
+        f"Unexpected error{_location(err)}.",
         expected="a result, or an error with a known cause",
         observed=one_line(f"{type(err).__name__}: {err}"),
         changed=changed,
@@ -210,7 +210,7 @@ def explained(
 
 
 def one_line(text: object, limit: int = LINE_LIMIT) -> str:
-    """Return a text from outside as one printable line of bounded length."""
+    """Return an external text as one printable line of bounded length."""
     words = " ".join(str(text)[: limit * 10].split())
     line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
@@ -221,32 +221,32 @@ def _refused_by_system(
 ) -> DaybookError:
     number, path = getattr(err, "errno", None), getattr(err, "filename", None)
     path = Path(os.fsdecode(path)) if isinstance(path, str | bytes | Path) else folder
-    expected, remedy = SYSTEM_ERRORS.get(number, ("the operation to succeed", "remove the cause"))
+    expected, remedy = SYSTEM_ERRORS.get(number, ("no error", "remove the cause"))
     reason = one_line(getattr(err, "strerror", None) or str(err) or type(err).__name__)
-    what = f"access to {one_line(path)}" if path else "an operation"
+    operation = f"access to {one_line(path)}" if path else "an operation"
     return cls(
-        f"The operating system refused {what}.",
+        f"The operating system refused {operation}.",
         expected=expected,
-        observed=f"{reason}{_room(path) if number in _FULL else ''}",
+        observed=f"{reason}{_free_space(path) if number in _FULL else ''}",
         changed=changed,
         next=f"{remedy}, then {again}",
     )
 
 
-def _room(path: Path | None) -> str:
-    """Say how much room is left where the work is done, and where temporary files go."""
-    said = []
-    for place in filter(None, [path, Path(os.environ.get("TMPDIR", "/tmp"))]):
+def _free_space(path: Path | None) -> str:
+    """Return the free space of the path's folder and of the folder for temporary files."""
+    spaces = []
+    for used in filter(None, [path, Path(os.environ.get("TMPDIR", "/tmp"))]):
         try:
-            at = next(folder for folder in [place, *place.parents] if folder.is_dir())
-            said.append(f"{shutil.disk_usage(at).free / 2**20:,.0f} MiB free in {at}")
+            folder = next(parent for parent in [used, *used.parents] if parent.is_dir())
+            spaces.append(f"{shutil.disk_usage(folder).free / 2**20:,.0f} MiB free in {folder}")
         except (OSError, StopIteration):
             continue
-    return f" ({', '.join(dict.fromkeys(said))})" if said else ""
+    return f" ({', '.join(dict.fromkeys(spaces))})" if spaces else ""
 
 
-def _place_of(err: Exception) -> str:
-    """Name the line of Daybook's own code where it came up: ` in daybook/aws.py, line 42`."""
+def _location(err: Exception) -> str:
+    """Return the line of Daybook's code that raised the error: ` in daybook/run.py, line 42`."""
     ours = [
         frame
         for frame in traceback.extract_tb(err.__traceback__)
@@ -262,19 +262,19 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def exit_code_of(name: str) -> int:
-    """Return the exit code of an error class by its name; of any other, Unexpected's."""
+    """Return the exit code of an error class by name; Unexpected's for an unknown name."""
     codes = {cls.__name__: cls.exit_code for cls in _tree(DaybookError)}
     codes["KeyboardInterrupt"] = Interrupted.exit_code
     return codes.get(name, Unexpected.exit_code)
 
 
 def is_known(name: str) -> bool:
-    """Tell whether an error class of this name is one of Daybook's."""
+    """Tell whether Daybook has an error class of this name."""
     return name in {cls.__name__ for cls in _tree(DaybookError)}
 
 
 def status_of(name: str) -> str:
-    """Return how a run ends whose last cell ended with this error class; "" for as before."""
+    """Return the status of a run after an error of this class; "" if it does not change."""
     if name == AlreadyApplied.__name__:
         return ""
     code = exit_code_of(name)
@@ -284,4 +284,4 @@ def status_of(name: str) -> str:
 
 
 def _tree(cls: type[DaybookError]) -> list[type[DaybookError]]:
-    return [cls] + [found for child in cls.__subclasses__() for found in _tree(child)]
+    return [cls] + [descendant for child in cls.__subclasses__() for descendant in _tree(child)]

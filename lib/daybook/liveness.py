@@ -1,12 +1,12 @@
-"""Tell whether a run still lives: its kernel and every tool of it hold a lock on one file.
+"""Tell whether a run is still alive: its kernel and its tools hold a lock on one file.
 
     life = liveness.hold(root / "runs" / "staging" / ".alive" / run)
     process.run(["terraform", "plan"], life=life)   # the tool holds it too
     liveness.is_over(life.proof)                    # False, in any process of this machine
     life.end()
 
-The kernel of the operating system drops the lock when the last of them has ended, however it
-ended. A process id proves less: it is used again, and it means nothing in another container.
+The operating system releases the lock when the last of these processes ends, for any reason. A
+process id proves less: it is reused, and it means nothing in another container.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ from pathlib import Path
 from daybook import private_files
 
 FOLDER = ".alive"
-"""In `runs/<env>/`: one file for each run that has not ended properly yet."""
+"""In `runs/<env>/`: one file for each run that has not ended cleanly."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
 class Life:
-    """A held lock. fd: what tools inherit, so that they hold it as well."""
+    """A held lock. fd: inherited by tools, so that they hold it too."""
 
     path: Path
     fd: int
 
     @property
     def proof(self) -> dict[str, str]:
-        """Return what `is_over` needs, in this process or another one of this machine."""
-        found = os.fstat(self.fd)
-        inode = f"{found.st_dev}:{found.st_ino}"
+        """Return the argument of `is_over`, for any process of this machine."""
+        stat = os.fstat(self.fd)
+        inode = f"{stat.st_dev}:{stat.st_ino}"
         return {"boot": _boot(), "file": str(self.path), "inode": inode}
 
     def end(self, *, keep: bool = False) -> None:
-        """Let go; a second call does nothing.
+        """Release the lock; a second call does nothing.
 
-        The run is over by now: a file that the disk does not remove is one that nobody holds.
-        keep: leave the file, which proves that the run is over to who finds its lock.
+        A file that cannot be removed is harmless, because no process holds it any more.
+        keep: keep the file, which proves to the next holder of the run's lock that the run has
+        ended.
         """
         with suppress(OSError):
             if not keep:
@@ -53,12 +54,12 @@ class Life:
 
 
 def file_of(run_folder: Path) -> Path:
-    """Return the file that a run holds while it lives."""
+    """Return the file that a run holds while it is alive."""
     return run_folder.parent / FOLDER / run_folder.name
 
 
 def hold(path: Path) -> Life:
-    """Begin to live."""
+    """Create the file and lock it."""
     private_files.make_folder(path.parent)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)
@@ -66,9 +67,9 @@ def hold(path: Path) -> Life:
 
 
 def is_over(proof: Mapping[str, str]) -> bool:
-    """Tell whether a run has ended for certain: on this boot of this machine, by this very file.
+    """Tell whether a run has certainly ended: on this boot of this machine, with this file.
 
-    False where nothing can be proven: on another machine, or when the file is gone.
+    False when that cannot be proven: on another machine, or when the file does not exist.
     """
     boot, file, inode = (str(proof.get(name, "")) for name in ("boot", "file", "inode"))
     if not boot or boot != _boot() or not Path(file).is_absolute():
@@ -76,17 +77,17 @@ def is_over(proof: Mapping[str, str]) -> bool:
     with _opened(Path(file)) as fd:
         if fd is None:
             return False
-        found = os.fstat(fd)
-        return f"{found.st_dev}:{found.st_ino}" == inode and _is_free(fd)
+        stat = os.fstat(fd)
+        return f"{stat.st_dev}:{stat.st_ino}" == inode and _is_free(fd)
 
 
 def is_here(proof: Mapping[str, str]) -> bool:
-    """Tell whether a run is one of this machine, since it was last started."""
+    """Tell whether a run was started on this machine since its last boot."""
     return bool(proof.get("boot")) and proof.get("boot") == _boot()
 
 
-def lives(path: Path) -> bool:
-    """Tell whether somebody holds this file."""
+def is_alive(path: Path) -> bool:
+    """Tell whether a process holds this file."""
     with _opened(path) as fd:
         return fd is not None and not _is_free(fd)
 
@@ -105,7 +106,7 @@ def _opened(path: Path) -> Iterator[int | None]:
 
 
 def _is_free(fd: int) -> bool:
-    """Tell whether nobody holds the file; a shared lock, so that two who ask do not meet."""
+    """Tell whether no process holds the file; a shared lock, so that two tests do not collide."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

@@ -1,4 +1,4 @@
-"""The types of a notebook's parameters: papermill and `-p` give them as text or as YAML values."""
+"""The types of a notebook's parameters, which papermill and `-p` pass as text or YAML values."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable
 from daybook import bounded_yaml
 
 LONGEST = 4_000
-"""The most characters of a parameter's text."""
+"""The largest number of characters of a parameter's text."""
 
 
 def convert(kind: str, value: object) -> object:
-    """Return a value as `bool`, `int`, `float` or `str`; ValueError or TypeError if it is none."""
+    """Return a value as `bool`, `int`, `float` or `str`; ValueError or TypeError if invalid."""
     return _CONVERT.get(kind, _unchanged)(value)
 
 
@@ -27,7 +27,7 @@ def _to_bool(value: object) -> bool:
 
 
 def _to_int(value: object) -> int:
-    # `int` alone takes Unicode digits, underscores and blanks.
+    # `int` alone accepts Unicode digits, underscores and spaces.
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
         return int(value)
     if type(value) is not int:

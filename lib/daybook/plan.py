@@ -1,4 +1,4 @@
-"""A plan: what a step would change, shown and approved as a whole by its digest."""
+"""A plan: the changes that a step would make, approved as a whole by their digest."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ STATUSES = {
     "snapshot": ui.good("snapshot"),
     "keep": ui.good("keep"),
 }
-"""How actions are shown; others as plain words."""
+"""The statuses of actions; other actions are shown as plain words."""
 DANGERS = ("destroy", "replace", "remove", "discard")
-"""The actions that lose something: shown first, and named by the gate."""
+"""The actions that lose something: shown first, and listed by the gate."""
 
 
 def digest(content: object, prefix: str = "plan") -> str:
@@ -46,7 +46,7 @@ class Change:
     """One change of a plan.
 
     attributes: the names of the attributes that differ, never the values.
-    name, environment: the resource's name in AWS and the environment of its tag, of what exists.
+    name, environment: of an existing resource, its name in AWS and the environment of its tag.
     """
 
     action: str
@@ -61,8 +61,8 @@ class Change:
 class Plan(ui.Shown):
     """Changes that are applied together or not at all.
 
-    basis: what the digest covers besides the changes: the same changes on another basis are
-    another plan.
+    basis: further facts that the digest covers: the same changes on another basis are another
+    plan.
     """
 
     title: str
@@ -78,12 +78,12 @@ class Plan(ui.Shown):
 
     @property
     def digest(self) -> str:
-        """Return the digest over the changes and their basis."""
+        """Return the digest of the changes and their basis."""
         return digest([[asdict(change) for change in self.changes], self.basis], self.prefix)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many changes there are of each action: `{"create": 7, "destroy": 1}`."""
+        """Return the number of changes of each action: `{"create": 7, "destroy": 1}`."""
         return dict(Counter(change.action for change in self.changes))
 
     def of(self, *actions: str) -> tuple[Change, ...]:
@@ -91,15 +91,15 @@ class Plan(ui.Shown):
         return tuple(change for change in self.changes if change.action in actions)
 
     def view(self) -> ui.Shown:
-        """Show one row per change, losses first, and the digest to approve."""
+        """Show one row per change, dangerous ones first, and the digest to approve."""
         notes = (*self.notes, f"digest {self.digest}")
         if self.is_empty:
             return ui.Notice(f"{self.title}: no changes", ui.OK, notes)
         return ui.Table(self.title, ("action", "what", "detail"), self.rows(), None, notes)
 
     def rows(self) -> list[tuple[object, ...]]:
-        """Return a table's rows, losses first."""
+        """Return the table's rows, dangerous changes first."""
         return [
-            (STATUSES.get(each.action, each.action), each.address, each.detail)
-            for each in sorted(self.changes, key=lambda each: each.action not in DANGERS)
+            (STATUSES.get(change.action, change.action), change.address, change.detail)
+            for change in sorted(self.changes, key=lambda change: change.action not in DANGERS)
         ]

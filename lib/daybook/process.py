@@ -1,4 +1,4 @@
-"""Start one tool and wait for it, so that neither it nor what it started outlives the run."""
+"""Start a tool and wait for it, so that neither it nor its children outlive the run."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from daybook.liveness import Life
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 TAIL_LINES = 10
 MARK = "DAYBOOK_TOOL"
-"""Set for each tool and its children, to find them when their supervisor is gone."""
+"""Set for each tool and its children, to find them after their supervisor was killed."""
 ORPHAN_GRACE_S = 5.0
-"""How long a tool may take to end whose supervisor was killed, and which was interrupted then."""
+"""How long an interrupted tool may take to end after its supervisor was killed."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a tool ended. returncode: as a shell says it, 128+n after signal n."""
+    """The result of a tool. returncode: as in a shell, 128+n after signal n."""
 
     args: tuple[str, ...]
     returncode: int
@@ -66,19 +66,18 @@ def run(
     life: Life | None = None,
     shown: str = "",
 ) -> Result:
-    """Run a tool to its end; stdout and stderr come line by line, together, as they appear.
+    """Run a tool to its end; pass stdout and stderr together, line by line, to `on_line`.
 
-    env: the tool's whole environment (default: ours). log: a file that gets the output before
-    anybody else. stdin: what the tool reads, a secret for example; nothing otherwise.
-    timeout_s: then it is interrupted. grace_s: how long an interrupted tool may take to end.
-    private: the output holds secrets: it is not kept in the result, and whoever wraps this
-    function must not keep it either. life: of the run that the tool belongs to, which is not over
-    before the tool has ended.
+    env: the tool's whole environment; default: that of this process. log: a file that gets the
+    output first. stdin: the tool's input, for example a secret; empty by default. timeout_s: the
+    tool is interrupted after this time. grace_s: how long an interrupted tool may take to end.
+    private: the output contains secrets: the result omits it, and a wrapper of this function must
+    not store it either. life: of the tool's run, which does not end before the tool.
 
-    A Ctrl-C in the main thread interrupts the tool once; KeyboardInterrupt follows when the
-    tool has ended. Raises CommandFailed when the tool is missing, takes too long, or (with
-    check) ends with another code than 0; ToolKilled, whatever check says, when a signal that did
-    not come from here ended it or its supervisor.
+    Ctrl-C in the main thread interrupts the tool once; KeyboardInterrupt is raised after the tool
+    has ended. Raises CommandFailed if the tool is missing, times out, or (with check) ends with a
+    code other than 0; ToolKilled, even without check, if a signal from elsewhere ended the tool
+    or its supervisor.
     """
     command = tuple(os.fspath(arg) for arg in args)
     _require(command, env)
@@ -117,7 +116,7 @@ def run(
 def _require(command: tuple[str, ...], env: Mapping[str, str] | None) -> None:
     if shutil.which(command[0], path=(os.environ if env is None else env).get("PATH")) is None:
         raise CommandFailed(
-            f"{command[0]} is not installed, or not on PATH.",
+            f"{command[0]} is not installed or not on PATH.",
             expected=f"a program named {command[0]}",
             observed="none on PATH",
             next="make setup",
@@ -129,14 +128,14 @@ def _judge(result: Result, reasons: list[str], timeout_s: float | None, check: b
         raise KeyboardInterrupt
     if "timeout" in reasons:
         raise CommandFailed(
-            f"{result.command}: not done after {timeout_s:g} s.",
+            f"{result.command} timed out after {timeout_s:g} s.",
             result=result,
             details=result.tail,
             changed="",
         )
     if check and result.returncode != 0:
         raise CommandFailed(
-            f"{result.command} ended with code {result.returncode}.",
+            f"{result.command} failed with exit code {result.returncode}.",
             result=result,
             details=result.tail,
             expected="exit code 0",
@@ -152,18 +151,18 @@ def _killed(result: Result, signum: int) -> ToolKilled:
         result=result,
         details=result.tail,
         changed="",
-        next="run this step again; `journalctl -k` tells whether memory ran out",
+        next="run this step again; `journalctl -k` shows whether memory ran out",
     )
 
 
 def _end_orphans(mark: str) -> None:
-    """End what a killed supervisor left: its tool and all that the tool started."""
+    """End the tool of a killed supervisor, and all processes that the tool started."""
     deadline = time.monotonic() + ORPHAN_GRACE_S
-    while orphans := [each for each in psutil.process_iter() if _is_marked(each, mark)]:
+    while orphans := [p for p in psutil.process_iter() if _is_marked(p, mark)]:
         if time.monotonic() > deadline:
-            for each in orphans:
+            for orphan in orphans:
                 with suppress(psutil.Error):
-                    each.kill()
+                    orphan.kill()
         psutil.wait_procs(orphans, timeout=0.1)
 
 
@@ -176,7 +175,7 @@ def _is_marked(process: psutil.Process, mark: str) -> bool:
 
 
 class _Supervisor:
-    """A started supervisor; `reasons` says why it was asked to end the tool, if it was."""
+    """A started supervisor. reasons: why it was asked to end the tool; empty if it was not."""
 
     def __init__(self, process: subprocess.Popen, lifeline: int) -> None:
         self.process = process
@@ -184,7 +183,7 @@ class _Supervisor:
         self._lifeline = [lifeline]
 
     def end(self, reason: str) -> None:
-        """Interrupt the tool. Safe in a signal handler and in any thread; again does nothing."""
+        """Interrupt the tool once. Safe in a signal handler and in any thread."""
         self.reasons.append(reason)
         self.cut()
 
@@ -265,7 +264,7 @@ def _supervisor(
             threading.Thread(target=_feed, args=(feeder, stdin), daemon=True).start()
         yield supervisor
     finally:
-        # Also on the way out of an error in on_line: interrupt, let it end, then go on.
+        # After an error in on_line too: interrupt the tool and wait for its end.
         supervisor.cut()
         for _ in supervisor.lines():
             pass

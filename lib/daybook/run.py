@@ -35,7 +35,7 @@ from daybook.settings import Settings, types
 from daybook.target import Target
 
 PHASES = ("preflight", "plan", "approve", "apply", "verify", "record")
-LOOKING = ("preflight", "plan", "verify", "record")
+READ_ONLY_PHASES = ("preflight", "plan", "verify", "record")
 """The phases of a step that changes nothing."""
 SHOWING = ("plan", "apply", "verify")
 """The phases that show the commands they start; preflight's are in its table's rows."""
@@ -45,10 +45,10 @@ PLANS = ".plans"
 RUN_ID = "DAYBOOK_RUN_ID"
 """Set by `daybook run`, so that it finds the record of the kernel that it starts."""
 RESUMES = "DAYBOOK_RESUMES"
-"""Set by `daybook run --resume`: the run that is gone on with."""
+"""Set by `daybook run --resume`: the run that is resumed."""
 
 SHOWN_CHANGES = 10
-"""How many changes an error lists; the record has all."""
+"""How many changes an error lists; the record has all of them."""
 
 
 def new_id(step: str) -> str:
@@ -57,26 +57,26 @@ def new_id(step: str) -> str:
 
 
 def _given_id(step: str) -> str:
-    """Return the id that `daybook run` has chosen, "" where it has not; SettingsError for others.
+    """Return the id set by `daybook run`, "" if none is set; SettingsError for an invalid id.
 
-    It becomes a folder's name: a path would lead a record out of runs/, where nobody looks.
+    The id names a folder: with a path in it, the record would be written outside runs/.
     """
     given = os.environ.pop(RUN_ID, "")
     if given and not re.fullmatch(
         rf"[0-9]{{8}}T[0-9]{{6}}Z-{re.escape(step)}-[0-9a-f]{{6}}", given
     ):
         raise SettingsError(
-            f"{RUN_ID} is no id of a run of {step}.",
-            expected=f"nothing, or an id such as {new_id(step)}",
+            f"{RUN_ID} is not the id of a run of {step}.",
+            expected=f"no value, or an id such as {new_id(step)}",
             observed=types.shown(given),
-            next=f"unset {RUN_ID}: daybook run sets it",
+            next=f"unset {RUN_ID}; daybook run sets it",
         )
     return given
 
 
 @dataclass(frozen=True, repr=False)
 class Finished(ui.Shown):
-    """The last word of a run: where its record is, and what comes next."""
+    """The result of a run: the folder of its record, and the next command."""
 
     title: str
     record: str
@@ -90,8 +90,8 @@ class Finished(ui.Shown):
 class Run:
     """One execution of a step: its environment, parameters, record, and the order of its phases.
 
-    guards: called before each tool is started; one that raises prevents it.
-    hide: takes a name and a secret value, which from then on shows as `[redacted:NAME]`.
+    guards: called before each tool starts; an exception prevents the start.
+    hide: takes a name and a secret value, which is then shown as `[redacted:NAME]`.
     at_end: called when the record is closed. life: held until all of them have returned.
     load_signers, load_approvals: return the accepted keys and the number of approvals that a plan
     needs; from the checkout unless a step replaces them.
@@ -110,7 +110,7 @@ class Run:
     ) -> None:
         self.step, self.id, self.resumes = step, id, resumes
         self.environment = environment.with_start(self.start)
-        self.phases = LOOKING if is_read_only else PHASES
+        self.phases = READ_ONLY_PHASES if is_read_only else PHASES
         self.parameters = {"env": environment.name, **parameters}
         self._defaults = defaults
         self.folder = environment.root / "runs" / environment.name / id
@@ -119,7 +119,7 @@ class Run:
         self.load_signers: Callable[[], signers.Signers] = partial(signers.load, environment.root)
         self.load_approvals: Callable[[], int] = lambda: environment.settings.approvals
         self.may_hold_lock = False
-        """Whether a lock in the bucket may still name this run: the proof that it is over stays."""
+        """Whether a lock in the bucket may still name this run; its proof of life is then kept."""
         self._stopped: BaseException | None = None
         self._waiting: BaseException | None = None
         self._done: tuple[str, ...] = ()
@@ -137,7 +137,7 @@ class Run:
         defaults: Mapping[str, object] = MappingProxyType({}),
         is_read_only: bool = False,
     ) -> Run:
-        """Begin a run and its record, under the id that `daybook run` has chosen, if it has."""
+        """Begin a run and its record, under the id set by `daybook run`, if any."""
         run = cls(
             step,
             environment,
@@ -151,7 +151,7 @@ class Run:
         return run
 
     def record(self) -> None:
-        """Begin the record; where that fails, nothing of it is left."""
+        """Begin the record; after an error, its folder is removed."""
         self._require_new()
         try:
             self.recorder = Recorder.start(
@@ -214,7 +214,7 @@ class Run:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Run a phase in its order; after a failure the run refuses every further one."""
+        """Run a phase in its order; after a failure the run refuses every later phase."""
         self.require_open()
         self._require_order(name)
         self.write("phase", name=name, state="started")
@@ -232,26 +232,26 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        """True when the run has failed or its record is closed: it changes nothing more."""
+        """True after the run has failed or its record is closed: it changes nothing more."""
         return self._stopped is not None
 
     def require_open(self) -> None:
-        """Raise what stopped the run, if it is over."""
+        """Raise the error that stopped the run, if any."""
         if self._stopped:
             raise self._stopped
 
     def write(self, kind: str, **data: Any) -> None:
-        """Add an event to the journal; see journal.py for the kinds."""
+        """Add an event to the journal; journal.py lists the kinds."""
         self.recorder.write(kind, **data)
         if kind == "change":
             self._changes.append(f"{data.get('action', 'changed')} {data.get('what', '')}".strip())
 
     def changed(self, **facts: Any) -> None:
-        """Record a change: tool, action, what, and perhaps host and detail."""
+        """Record a change: tool, action, what, and optionally host and detail."""
         self.write("change", **facts)
 
     def stop(self, reason: BaseException) -> None:
-        """Refuse every further phase with this reason."""
+        """Refuse every later phase with this error."""
         self._stopped = reason
 
     def show(self, command: str, log: str = "") -> None:
@@ -269,7 +269,7 @@ class Run:
         return shlex.join(words)
 
     def finish(self, following: str) -> Finished:
-        """Ask for the record to be closed when this cell has ended."""
+        """Close the record at the end of this cell; return the run's result."""
         self.recorder.finish()
         return Finished(self.title, str(self.folder.relative_to(self.root)), following)
 
@@ -284,17 +284,17 @@ class Run:
         self.show(command if folder == "." else f"cd {shlex.quote(folder)} && {command}", log)
 
     def _require_new(self) -> None:
-        """Raise SettingsError when the id is another run's: its record would be written over."""
+        """Raise SettingsError if a run has this id: its record would be overwritten."""
         if os.path.lexists(self.folder):
             raise SettingsError(
-                f"There is a run {self.id} already.",
-                expected="an id that no run has",
-                next=f"unset {RUN_ID}: daybook run sets it",
+                f"Run {self.id} already exists.",
+                expected="a new id",
+                next=f"unset {RUN_ID}; daybook run sets it",
             )
 
     @contextmanager
     def _explaining(self, phase: str) -> Iterator[None]:
-        """Have every error say what to do next, and what this run had changed by then."""
+        """Add to every error the next command and the changes that this run has made."""
         try:
             yield
         except Exception as err:
@@ -313,24 +313,24 @@ class Run:
             raise error from err
 
     def _end(self, closed: seal.Closed) -> None:
-        """What is recorded is over: nothing more may be changed, whoever drives the kernel."""
+        """Stop the run after its record is closed, in every front end, and run `at_end`."""
         is_waiting = closed.status == "waiting" and not self.recorder.is_interactive
-        over = SettingsError(
-            "This run is over: its record is closed.",
+        ended = SettingsError(
+            "This run has ended: its record is closed.",
             changed="",
             next="start the step again from its first cell",
         )
-        self._stopped = self._stopped or (self._waiting if is_waiting else None) or over
+        self._stopped = self._stopped or (self._waiting if is_waiting else None) or ended
         for action in self.at_end:
             try:
                 action()
             except (DaybookError, OSError, ValueError) as err:
-                # One that fails must not keep the others from being done: one releases the lock.
+                # An error must not prevent the other actions: one of them releases the lock.
                 print(f"{self.id}: after the record was closed: {err}", file=sys.stderr)
         self.life.end(keep=self.may_hold_lock)
 
     def _upload(self) -> None:
-        """Keep closed records in the account's bucket; what fails is tried by the next run."""
+        """Upload closed records to the account's bucket; the next run retries after a failure."""
         bucket = self.environment.records_bucket
         with suppress(*aws.FAILURES):
             if self.target.is_up and aws.bucket_exists(self.target, bucket):
@@ -343,7 +343,7 @@ class Run:
         if missing:
             raise SettingsError(
                 f"{name} cannot run yet.",
-                expected=f"{missing[0]} to have succeeded before it",
+                expected=f"{missing[0]} has succeeded",
                 next=f"run the {missing[0]} cell",
             )
         self._done = before
@@ -364,7 +364,7 @@ class Run:
         }
 
     def _caller(self) -> str | None:
-        """Ask who calls; preflight says what is wrong when nobody answers."""
+        """Return the caller's ARN; None when AWS does not answer, which preflight reports."""
         try:
             return aws.caller(self.target)["arn"] if self.target.is_up else None
         except aws.FAILURES:
@@ -376,6 +376,6 @@ class Run:
 
 
 def _listed(changes: Sequence[str]) -> str:
-    """Return the first changes in a line, and how many more there are."""
+    """Return the first changes in one line, and the number of the others."""
     more = f" and {len(changes) - SHOWN_CHANGES} more, see the record"
     return ", ".join(changes[:SHOWN_CHANGES]) + (more if len(changes) > SHOWN_CHANGES else "")

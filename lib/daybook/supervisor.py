@@ -1,18 +1,18 @@
-"""Stand between a kernel and one tool, so that the tool ends well whatever becomes of the kernel.
+"""Run one tool for a kernel, and end it in an orderly way even if the kernel is killed.
 
     python -I -S supervisor.py GRACE_S LOG|- STDIN_FD|- TOOL [ARG...]
 
-Standard input is a lifeline: when its other end closes, because the caller asks for it or is
-gone, or when a signal comes, the tool gets one SIGINT. One only: Terraform takes a second for
-"quit now" and loses its state. After GRACE_S it is killed. What the tool prints goes to the
-log first, then to standard output. At the end nothing the tool started is left (where the
-system has no subreaper, as on macOS: nothing in its process group). When the supervisor itself is
-killed, the tool gets a SIGINT from the system (Linux), and its process group a SIGKILL soon after,
-from a shell that waits for just that: Terraform's providers outlive a Terraform that was killed.
+Standard input is a lifeline: when its other end closes, on request or because the caller died, or
+when a signal arrives, the tool gets one SIGINT. Only one: Terraform treats a second as "quit now"
+and loses its state. After GRACE_S the tool is killed. The tool's output goes first to the log, then
+to standard output. At the end no process that the tool started remains (without a subreaper, as on
+macOS: no process of its process group). If the supervisor itself is killed, Linux sends the tool a
+SIGINT, and shortly after a waiting shell sends its process group a SIGKILL: Terraform's providers
+outlive a Terraform that was killed.
 
-Exit code: the tool's; 127 when it cannot be started. When a signal ended the tool, the supervisor
-ends by the same one: an exit code of 137 may also be what ssh says of the other side.
-Standard library only, one thread, so that little can go wrong here.
+Exit code: the tool's; 127 if it cannot be started. If a signal ended the tool, the supervisor ends
+by the same signal, because an exit code of 137 may also be one that ssh passes on from a host.
+It uses only the standard library and one thread, so that little can fail here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import sys
 import time
 
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-LEFTOVER_GRACE_S = 2.0
+ORPHAN_GRACE_S = 2.0
 CHUNK = 65536
 GUARD = "read -r _; sleep 3; kill -s KILL -- -$1"
 
@@ -50,7 +50,7 @@ def main(grace_s: str, log: str, stdin_fd: str, *tool: str) -> int:
     relay = Relay(reader, log)
     status = watch(pid, relay, wakeup)
     signal.setitimer(signal.ITIMER_REAL, 0)
-    end_leftovers(pid)
+    end_orphans(pid)
     os.close(lifeline)
     relay.drain()
     if os.WIFSIGNALED(status):
@@ -67,9 +67,9 @@ def end_by(signum: int) -> None:
 
 
 def spawn(tool: tuple[str, ...], stdin: int, stdout: int) -> int:
-    """Start the tool in a session of its own, with signals as a fresh process has them.
+    """Start the tool in its own session, with the default signal handlers.
 
-    By fork, for posix_spawn cannot ask for a signal at the parent's death.
+    It uses fork because posix_spawn cannot request a signal on the parent's death.
     """
     failed, failure = os.pipe()
     supervisor = os.getpid()
@@ -100,18 +100,18 @@ def spawn(tool: tuple[str, ...], stdin: int, stdout: int) -> int:
 
 
 def start_guard(pid: int) -> int:
-    """Start what ends the tool when this process is killed; return the fd whose end tells it.
+    """Start a shell that kills the tool after this process is killed; return its lifeline.
 
-    It is a child like any other: end_leftovers ends it first.
+    The shell is a child like any other: end_orphans ends it first.
     """
     reader, writer = os.pipe()
     if os.fork() == 0:
         try:
             os.setsid()
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for fd, stream in ((reader, 0), (nowhere, 1), (nowhere, 2)):
+            null = os.open(os.devnull, os.O_WRONLY)
+            for fd, stream in ((reader, 0), (null, 1), (null, 2)):
                 os.dup2(fd, stream)
-            # Not one of the run's own files: what holds those keeps the run alive.
+            # A process that holds the run's own file would keep the run alive.
             os.closerange(3, 1024)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             os.execve("/bin/sh", ["sh", "-c", GUARD, "sh", str(pid)], {"PATH": os.defpath})
@@ -132,23 +132,23 @@ def catch_signals(pid: int, grace_s: float) -> int:
         for signum in INTERRUPTS:
             signal.signal(signum, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, max(grace_s, 0.01))
-        tell(os.kill, pid, signal.SIGINT)
+        send_signal(os.kill, pid, signal.SIGINT)
 
     for signum in INTERRUPTS:
         signal.signal(signum, interrupt)
-    signal.signal(signal.SIGALRM, lambda *_: tell(os.killpg, pid, signal.SIGKILL))
+    signal.signal(signal.SIGALRM, lambda *_: send_signal(os.killpg, pid, signal.SIGKILL))
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
     return wakeup
 
 
 def watch(pid: int, relay: Relay, wakeup: int) -> int:
-    """Carry output until the tool has ended; return its wait status."""
+    """Relay output until the tool has ended; return its wait status."""
     lifeline = [sys.stdin.fileno()]
     while (status := reap(pid)) is None:
         ready, _, _ = select.select([*relay.open, *lifeline, wakeup], [], [])
         if relay.reader in ready:
-            relay.carry()
+            relay.forward()
         if wakeup in ready:
             os.read(wakeup, CHUNK)
         if lifeline and lifeline[0] in ready and not os.read(lifeline[0], CHUNK):
@@ -158,7 +158,7 @@ def watch(pid: int, relay: Relay, wakeup: int) -> int:
 
 
 def reap(pid: int | None) -> int | None:
-    """Collect every dead child; return the status of `pid` if it is among them."""
+    """Collect every dead child; return the status of `pid`, or None while it runs."""
     with contextlib.suppress(ChildProcessError):
         while (child := os.waitpid(-1, os.WNOHANG))[0]:
             if child[0] == pid:
@@ -166,34 +166,34 @@ def reap(pid: int | None) -> int | None:
     return None
 
 
-def end_leftovers(pid: int) -> None:
-    """End what the tool left running: politely, then not."""
+def end_orphans(pid: int) -> None:
+    """End the processes that the tool left running, with SIGTERM and then SIGKILL."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
-        tell(os.killpg, pid, signum)
-        deadline = time.monotonic() + LEFTOVER_GRACE_S
-        told: set[int] = set()
-        while (left := children()) and time.monotonic() < deadline:
-            # A child's own children become ours when it ends, so look again each time.
-            for child in left - told:
-                tell(os.kill, child, signum)
-            told |= left
+        send_signal(os.killpg, pid, signum)
+        deadline = time.monotonic() + ORPHAN_GRACE_S
+        signaled: set[int] = set()
+        while (orphans := children()) and time.monotonic() < deadline:
+            # Children of an orphan become children of this process, so list them each time.
+            for child in orphans - signaled:
+                send_signal(os.kill, child, signum)
+            signaled |= orphans
             reap(None)
             time.sleep(0.01)
 
 
 def children() -> set[int]:
-    """Return the processes whose parent is this one; none where there is no /proc."""
-    found = set()
+    """Return the children of this process; none without /proc."""
+    pids = set()
     for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else []:
         with contextlib.suppress(OSError), open(f"/proc/{entry}/stat") as stat:
-            # The name, in brackets, may hold anything: the parent is the second field after it.
+            # The name, in brackets, may contain any text: the parent is the second field after it.
             if entry.isdigit() and stat.read().rpartition(")")[2].split()[1] == str(os.getpid()):
-                found.add(int(entry))
-    return found
+                pids.add(int(entry))
+    return pids
 
 
 class Relay:
-    """Carry the tool's output to the log, then to whoever still listens."""
+    """Copy the tool's output to the log, then to standard output while it is open."""
 
     def __init__(self, reader: int, log: str) -> None:
         self.reader = reader
@@ -203,8 +203,8 @@ class Relay:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             self.sinks.insert(0, os.open(log, flags, 0o600))
 
-    def carry(self) -> bool:
-        """Carry one chunk; return False at the end of the output."""
+    def forward(self) -> bool:
+        """Copy one chunk; return False at the end of the output."""
         chunk = os.read(self.reader, CHUNK)
         if not chunk:
             self.open.clear()
@@ -212,15 +212,15 @@ class Relay:
             try:
                 write_all(sink, chunk)
             except OSError:
-                # A full disk or a caller who is gone is no reason to fail the tool.
+                # A full disk or a dead caller must not fail the tool.
                 self.sinks.remove(sink)
         return bool(chunk)
 
     def drain(self) -> None:
-        """Carry what is left without waiting for more."""
+        """Copy the rest without waiting for more."""
         os.set_blocking(self.reader, False)
         with contextlib.suppress(BlockingIOError):
-            while self.carry():
+            while self.forward():
                 pass
 
 
@@ -229,19 +229,19 @@ def write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def tell(send, pid: int, signum: int) -> None:
+def send_signal(send, pid: int, signum: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         send(pid, signum)
 
 
 def become_subreaper() -> None:
-    """Make orphans of the tool children of ours, where the system can (Linux)."""
+    """Make orphans of the tool children of this process (Linux only)."""
     PR_SET_CHILD_SUBREAPER = 36
     prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent() -> None:
-    """Have the system interrupt this process when its parent is gone, where it can (Linux)."""
+    """Get a SIGINT from the system when the parent dies (Linux only)."""
     PR_SET_PDEATHSIG = 1
     prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 

@@ -81,7 +81,7 @@ def test_the_lock_of_a_run_that_is_over_is_removed_and_the_next_run_says_so(grou
     [left] = ground.objects(".tflock")
     assert json.loads(ground.sandbox.succeed("lock", "show", ENV, "--json"))["held"] is False
     said = ground.finish("provision")
-    assert f"left by {run}, which is over" in said, said
+    assert f"of {run}, which has ended" in said, said
     assert ground.objects(".tflock") == []
     record = ground.sandbox.record(ENV, "provision")
     assert any(run in each["what"] for each in record["changes"] if each["tool"] == "daybook")
@@ -106,7 +106,7 @@ def test_another_computer_learns_of_it_from_daybooks_lock(ground, copy_project, 
     other.succeed("lock", "break", ENV, "--reason", "the laptop was stolen")
     said = other.succeed(*words, timeout_s=900)
     assert "may still save its state" in said
-    assert f"left by {run}, which is over" in said
+    assert f"of {run}, which has ended" in said
     assert ground.objects(".tflock") == []
     ground.finish("provision")
 

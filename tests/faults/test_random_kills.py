@@ -191,7 +191,7 @@ class Chain:
         """Return what `daybook lock show` says; not by the command, whose start takes seconds."""
         seen = recovery.lock_of(Environment.load(self.sandbox.root, self.env)).read()
         return (
-            {"held": True, "lines": seen.lines()} if seen and not seen.is_over else {"held": False}
+            {"held": True, "lines": seen.lines()} if seen and not seen.is_free else {"held": False}
         )
 
     def _runs(self) -> Iterator[Path]:

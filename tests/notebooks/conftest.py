@@ -1,4 +1,4 @@
-"""A workshop for records: small notebooks, real kernels, every way to drive them."""
+"""Fixtures for records: small notebooks, real kernels, and every front end."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ FINISH = "recorder.finish()"
 
 @dataclass(frozen=True)
 class Workshop:
-    """A project with one notebook; `run` drives it as an operator or CI would."""
+    """A project with one notebook; `run` executes it as an operator or CI does."""
 
     root: Path
     begin = BEGIN
 
     def write(self, *sources: str, run: str = "r1") -> Path:
-        """Write the notebook: parameters, the beginning of the record, these, its end."""
+        """Write a notebook: parameters, the start of the record, the sources, its end."""
         cells = [
             new_markdown_cell("# Try it"),
             new_code_cell(f'run = "{run}"', metadata={"tags": ["parameters"]}),
@@ -95,23 +95,23 @@ class Workshop:
 
 
 def wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
-    """Poll until something is so; fail when it takes too long."""
+    """Wait until a condition is true; fail after a timeout."""
     deadline = time.monotonic() + timeout_s
     while not is_so():
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
 
 
 @dataclass
 class Front:
-    """A front-end with somebody before it, as JupyterLab is one."""
+    """An interactive front end, such as JupyterLab."""
 
     manager: KernelManager
     client: Any
     root: Path
 
     def execute(self, source: str, cell_id: str = "", typed: Sequence[str] = ()) -> dict[str, Any]:
-        """Run a cell, type what it prompts for, return its reply."""
+        """Run a cell, answer its prompts, and return its reply."""
         content = {"code": source, "silent": False, "store_history": True}
         content |= {"user_expressions": {}, "allow_stdin": True, "stop_on_error": True}
         message = self.client.session.msg("execute_request", content)
@@ -126,7 +126,7 @@ class Front:
                 return reply["content"]
 
     def value(self, expression: str) -> str:
-        """Return what an expression is in the kernel, as text."""
+        """Return an expression's value in the kernel, as text."""
         content = {"code": "", "silent": True, "store_history": False, "allow_stdin": False}
         content |= {"user_expressions": {"it": expression}, "stop_on_error": False}
         while True:
@@ -135,7 +135,7 @@ class Front:
             reply = self.client.get_shell_msg(timeout=60)
             while reply["parent_header"].get("msg_id") != message["header"]["msg_id"]:
                 reply = self.client.get_shell_msg(timeout=60)
-            # After an error a kernel drops for a moment what is sent to it.
+            # For a moment after an error, a kernel drops requests.
             if reply["content"]["status"] != "aborted":
                 found = reply["content"]["user_expressions"]["it"]
                 return found["data"]["text/plain"].strip("'") if "data" in found else str(found)
@@ -159,7 +159,7 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
 
 @pytest.fixture
 def make_front() -> Iterator[Callable[[Path], Front]]:
-    """Yield what makes a front-end on a kernel that works in a project."""
+    """Yield a function that makes a front end with a kernel in a project."""
     with ExitStack() as ends:
 
         def make(root: Path) -> Front:
@@ -177,12 +177,12 @@ def make_front() -> Iterator[Callable[[Path], Front]]:
 
 @pytest.fixture
 def front(workshop: Workshop, make_front: Callable[[Path], Front]) -> Front:
-    """Return a front-end on a kernel that works in the workshop."""
+    """Return a front end with a kernel in the workshop."""
     return make_front(workshop.root)
 
 
 def _end(pid: int, root: Path) -> None:
-    """End a kernel that a test left behind, if it is one of this workshop."""
+    """Kill a kernel that a test left running, if it is one of this workshop."""
     try:
         if os.readlink(f"/proc/{pid}/cwd") == str(root):
             os.kill(pid, signal.SIGKILL)

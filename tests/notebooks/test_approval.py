@@ -1,4 +1,4 @@
-"""Two people with two keys, on two computers: a plan is approved, declined, outdated, forged."""
+"""Two people with two keys, on two computers: approving, declining and forging plans."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def git(root, *args):
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory, aws):
-    """Return each person's private key; Ann, the operator, has the one of the target."""
+    """Return each person's private key; the operator, Ann, has the target's key."""
     found = {"ann": aws["DAYBOOK_SSH_KEY"]}
-    for name in ("bob", "stranger", "hello-workflows"):
+    for name in ("bob", "eve", "hello-workflows"):
         found[name] = str(tmp_path_factory.mktemp(name) / "id_ed25519")
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", found[name]])
     return found
@@ -41,7 +41,7 @@ def register(root, *lines: str) -> None:
 
 @pytest.fixture(scope="module")
 def ann(here, keys):
-    """Return the operator's computer, with an account prepared for an environment of its own."""
+    """Return the operator's computer, with an account prepared for one environment."""
     here.set(ENV, app="guarded", dns_zone="guarded.test", vpc_cidr="10.78.0.0/16", approvals=1)
     here.set(ENV, domains=[f"{ENV}.guarded.test"])
     register(here.root, line(keys, "ann"), line(keys, "bob"))
@@ -56,7 +56,7 @@ def ann(here, keys):
 
 @pytest.fixture(scope="module")
 def bob(ann, make_project, tmp_path_factory):
-    """Return another computer: the same commit, the same cloud, no runs."""
+    """Return another computer with the same commit and cloud, and without runs."""
     root = tmp_path_factory.mktemp("bob") / "project"
     git(ann.root, "clone", "-q", ann.root, root)
     git(root, "config", "user.name", "Bob")
@@ -68,7 +68,7 @@ def bob(ann, make_project, tmp_path_factory):
 
 @pytest.fixture
 def one_approves(ann, bob, client):
-    """Have the operator's own approval be enough, on both computers and for the account."""
+    """Require only the operator's approval, on both computers and in the account."""
     note, ssm = {"Name": "/guarded/account/review"}, client("ssm")
     noted = ssm.get_parameter(**note)["Parameter"]["Value"]
     less = json.dumps(json.loads(noted) | {"approvals": {ENV: 0}})
@@ -82,7 +82,7 @@ def one_approves(ann, bob, client):
 
 @pytest.fixture
 def change(ann, client):
-    """Take away what bootstrap has made, so that its next plan has something to do."""
+    """Delete a resource of bootstrap, so that its next plan has a change."""
     where = {"repositoryName": "guarded"}
     policy = client("ecr").get_lifecycle_policy(**where)["lifecyclePolicyText"]
     client("ecr").delete_lifecycle_policy(**where)
@@ -95,7 +95,7 @@ def bootstrap(project, *args):
 
 
 def plan(ann) -> tuple[str, str]:
-    """Plan as far as the gate; return the digest and the run to approve."""
+    """Run bootstrap up to its gate; return the digest and the run to approve."""
     done = bootstrap(ann)
     assert done.returncode == 4, done.stdout
     found = re.search(r"daybook approve (\S+)", done.stdout)
@@ -106,10 +106,10 @@ def plan_files(project) -> list[str]:
     return sorted(path.suffix for path in (project.root / "runs" / ENV / ".plans").iterdir())
 
 
-def test_the_operators_own_approval_is_not_enough_until_somebody_else_has_signed(
-    ann, bob, keys, change
-):
-    assert "auto" in ann.record(ENV, "bootstrap")["approvals"][0]["how"], "it stands for everybody"
+def test_the_operators_approval_requires_the_signature_of_another_person(ann, bob, keys, change):
+    assert "auto" in ann.record(ENV, "bootstrap")["approvals"][0]["how"], (
+        "auto replaces every approval"
+    )
     digest, run = plan(ann)
     assert plan_files(ann) == [".json", ".tfplan"]
     for path in (ann.root / "runs" / ENV / ".plans").iterdir():
@@ -117,17 +117,17 @@ def test_the_operators_own_approval_is_not_enough_until_somebody_else_has_signed
 
     alone = bootstrap(ann, "-p", "approve", digest)
     assert alone.returncode == 4
-    assert f"{digest} waits for a second person" in alone.stdout
+    assert f"{digest} is waiting for the approval of a second person" in alone.stdout
     assert ann.record(ENV, "bootstrap")["status"] == "waiting"
 
-    git(ann.root, "config", "user.email", "somebody@else")
+    git(ann.root, "config", "user.email", "eve@elsewhere")
     own = ann.run("approve", run, "--key", keys["ann"])
     git(ann.root, "config", "user.email", "ann@home.example")
     assert own.returncode == 4
     assert "ann@example.com is the operator of this plan" in own.stdout
-    stranger = bob.run("approve", run, "--key", keys["stranger"])
-    assert stranger.returncode == 4
-    assert "is not in environments/signers" in stranger.stdout
+    unknown = bob.run("approve", run, "--key", keys["eve"])
+    assert unknown.returncode == 4
+    assert "is not in environments/signers" in unknown.stdout
 
     seen = bob.succeed("approve", run, "--key", keys["bob"])
     assert "create   aws_ecr_lifecycle_policy.this" in seen
@@ -163,9 +163,9 @@ UNKNOWN = {
 }
 
 
-@pytest.mark.attack("F3", "plan with approvals: 1 and a key that proves nobody's name")
+@pytest.mark.attack("F3", "plan with approvals: 1 and a key that proves no name")
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_nobody_plans_who_is_not_registered(ann, keys, name):
+def test_an_unregistered_person_cannot_plan(ann, keys, name):
     given, observed = UNKNOWN[name]
     kept = (ann.root / "environments/signers").read_text()
     register(ann.root, line(keys, "bob"), line(keys, *given) if given else "")
@@ -181,30 +181,30 @@ def test_nobody_plans_who_is_not_registered(ann, keys, name):
 @pytest.mark.attack("F3", "one person with two keys and two addresses plans and approves")
 def test_another_key_of_the_same_name_is_the_same_person(ann, keys, change):
     kept = (ann.root / "environments/signers").read_text()
-    own = (line(keys, "ann"), line(keys, "stranger", "Ann@Example.com"), line(keys, "bob"))
+    own = (line(keys, "ann"), line(keys, "eve", "Ann@Example.com"), line(keys, "bob"))
     register(ann.root, *own)
     try:
         digest, run = plan(ann)
-        second = ann.run("approve", run, "--key", keys["stranger"])
+        second = ann.run("approve", run, "--key", keys["eve"])
         applied = bootstrap(ann, "-p", "approve", digest)
     finally:
         (ann.root / "environments/signers").write_text(kept)
     assert second.returncode == 4
     assert "ann@example.com is the operator of this plan" in second.stdout
     assert applied.returncode == 4
-    assert "waits for a second person" in applied.stdout
+    assert "is waiting for the approval of a second person" in applied.stdout
 
 
-@pytest.mark.attack("F3", "who approves applies it too, with somebody else's plan")
-def test_who_approves_does_not_apply(ann, bob, keys, change):
+@pytest.mark.attack("F3", "the approver applies the plan of another person")
+def test_the_approver_cannot_apply(ann, bob, keys, change):
     digest, run = plan(ann)
     bob.succeed("approve", run, "--key", keys["bob"])
     own = bob.extra | {"DAYBOOK_SSH_KEY": keys["bob"]}
-    # Bob's own computer: his key comes first there, the sandbox's after it.
+    # On Bob's computer his key precedes the sandbox's.
     applied = replace(bob, extra=own).run(
         "run", "bootstrap", "-p", "env", ENV, "-p", "approve", digest
     )
-    # It is still pending there, and would be found in place of what Ann leaves of the same digest.
+    # It is still pending there, and would hide a plan of Ann's with the same digest.
     shutil.rmtree(bob.root / "runs" / ENV / ".plans")
     assert applied.returncode == 4, applied.stdout
     assert "bob@example.com is the operator of this plan" in applied.stdout
@@ -212,8 +212,8 @@ def test_who_approves_does_not_apply(ann, bob, keys, change):
         change()
 
 
-@pytest.mark.attack("F3", "a plan in the bucket that says somebody else made it")
-def test_a_plan_says_who_made_it_with_a_signature(ann, bob, keys, change, client):
+@pytest.mark.attack("F3", "a plan in the bucket that names another author")
+def test_a_signature_proves_the_author_of_a_plan(ann, bob, keys, change, client):
     _digest, run = plan(ann)
     where = {"Bucket": "guarded-state-123456789012", "Key": f"approvals/{ENV}/{run}/request.json"}
     asked = json.loads(client("s3").get_object(**where)["Body"].read())
@@ -223,7 +223,7 @@ def test_a_plan_says_who_made_it_with_a_signature(ann, bob, keys, change, client
         client("s3").put_object(**where, Body=json.dumps(asked | {"planned": planned}))
         refused = bob.run("approve", run, "--key", keys["bob"])
         assert refused.returncode == 4
-        assert "It is not known who made this plan." in refused.stdout
+        assert "The author of this plan is unknown." in refused.stdout
 
 
 def test_a_second_person_declines_with_a_reason(ann, bob, keys, change, client):
@@ -242,8 +242,8 @@ def test_a_second_person_declines_with_a_reason(ann, bob, keys, change, client):
 
 
 @pytest.mark.usefixtures("one_approves")
-def test_a_plan_is_applied_on_another_computer_where_it_is_the_same(ann, bob, change):
-    """As two jobs of a workflow are: each on a machine that has nothing of the other's."""
+def test_another_computer_applies_the_same_plan(ann, bob, change):
+    """Like two jobs of a workflow: each on a machine without the files of the other."""
     waits = bootstrap(ann)
     assert waits.returncode == 4, waits.stdout
     digest = re.search(r"plan-[0-9a-f]{32}", waits.stdout)[0]
@@ -255,36 +255,36 @@ def test_a_plan_is_applied_on_another_computer_where_it_is_the_same(ann, bob, ch
     assert record["approvals"][0]["how"] == "by its digest"
     again = bootstrap(ann, "-p", "approve", digest)
     assert again.returncode == 4
-    # The state has moved; where a change leaves it as it was, the bucket tells.
+    # Either the state has changed, or the plan's entry in the bucket is gone.
     assert re.search("state: was serial|another run has applied or discarded it", again.stdout)
     gone = bootstrap(bob, "-p", "approve", digest)
     assert (gone.returncode, "No plan with this digest is pending" in gone.stdout) == (4, True)
 
 
-def test_an_approval_is_of_the_plan_that_was_shown(ann, change):
+def test_an_approval_is_for_the_plan_that_was_shown(ann, change):
     digest, _run = plan(ann)
-    ticket = next((ann.root / "runs" / ENV / ".plans").glob("*.json"))
-    shown = json.loads(ticket.read_text())
+    path = next((ann.root / "runs" / ENV / ".plans").glob("*.json"))
+    shown = json.loads(path.read_text())
     forged = shown | {"summary": "nothing to worry about"}
-    ticket.write_text(json.dumps(forged))
+    path.write_text(json.dumps(forged))
     done = bootstrap(ann, "-p", "approve", digest)
     assert done.returncode == 4
-    assert "The plan is not what it was when it was shown." in done.stdout
+    assert "The plan changed after it was shown." in done.stdout
     assert "-nothing to worry about" in done.stdout
     assert plan_files(ann) == []
 
 
-def test_all_that_has_changed_since_the_plan_is_named_together(ann, change, client):
+def test_all_changes_since_the_plan_are_listed(ann, change, client):
     digest, run = plan(ann)
     git(ann.root, "commit", "-q", "--allow-empty", "-m", "another")
     where = {"Bucket": "guarded-state-123456789012", "Key": "account/terraform.tfstate"}
     body = client("s3").get_object(**where)["Body"].read()
     state = json.loads(body)
     client("s3").put_object(**where, Body=json.dumps(state | {"serial": state["serial"] + 1}))
-    ticket = next((ann.root / "runs" / ENV / ".plans").glob("*.json"))
-    waiting = json.loads(ticket.read_text()) | {"made": "2026-01-01T00:00:00Z"}
-    waiting["basis"]["account"] = "210987654321"
-    ticket.write_text(json.dumps(waiting))
+    path = next((ann.root / "runs" / ENV / ".plans").glob("*.json"))
+    pending = json.loads(path.read_text()) | {"made": "2026-01-01T00:00:00Z"}
+    pending["basis"]["account"] = "210987654321"
+    path.write_text(json.dumps(pending))
 
     resumed = ann.run("run", "bootstrap", "--resume", run, "-p", "approve", digest)
     done = bootstrap(ann, "-p", "approve", digest)
@@ -296,14 +296,14 @@ def test_all_that_has_changed_since_the_plan_is_named_together(ann, change, clie
         "commit: was",
         "account: was 210987654321, is 123456789012",
         f"state: was serial {state['serial']} of",
-        "age: made at 2026-01-01T00:00:00Z; a plan may wait 24 hours",
+        "age: made at 2026-01-01T00:00:00Z; a plan expires after 24 hours",
     ):
         assert line in done.stdout
     assert plan_files(ann) == []
 
 
 def widgets_of(front) -> dict[str, str]:
-    """Return the comms of the gate that is shown next, by what stands on the widgets."""
+    """Return the comms of the next gate, by the descriptions of its widgets."""
     widgets = {}
     while "Decline" not in widgets:
         message = front.client.get_iopub_msg(timeout=30)
@@ -325,7 +325,7 @@ def press(front, description: str, text: str, widgets: dict[str, str] | None = N
 
 
 def until_the_gate(front) -> None:
-    """Run bootstrap's cells as somebody in JupyterLab does, who then sees the widget."""
+    """Run bootstrap's cells up to the gate's widget, as in JupyterLab."""
     for source in (
         f"from daybook.steps import Bootstrap; step = Bootstrap({ENV!r}); step.preflight()",
         "step.plan()",
@@ -341,7 +341,7 @@ def test_in_a_notebook_typing_the_name_is_one_approval_of_two(ann, bob, keys, ch
     press(front, "Approve", ENV)
     assert front.execute("step.apply()")["ename"] == "SettingsError"
     waits = front.execute("step.approve()")
-    assert "waits for a second person" in waits["evalue"]
+    assert "is waiting for the approval of a second person" in waits["evalue"]
     run = re.search(r"daybook approve (\S+);", waits["evalue"])[1]
     bob.succeed("approve", run, "--key", keys["bob"])
     for source in ("step.approve()", "step.apply()", "step.verify()", "step.record()"):
@@ -352,7 +352,7 @@ def test_in_a_notebook_typing_the_name_is_one_approval_of_two(ann, bob, keys, ch
     assert how == f"by typing {ENV} and by bob@example.com"
 
 
-def test_in_a_notebook_a_decline_ends_the_run_and_the_record_says_why(ann, change, make_front):
+def test_in_a_notebook_a_decline_ends_the_run_and_records_the_reason(ann, change, make_front):
     front = make_front(ann.root)
     until_the_gate(front)
     press(front, "Decline", "not before the backup")
@@ -363,7 +363,7 @@ def test_in_a_notebook_a_decline_ends_the_run_and_the_record_says_why(ann, chang
 
 
 def digest_of(front) -> str:
-    """Run the plan cell, and return the digest that it shows."""
+    """Run the plan cell and return its digest."""
     reply = front.execute("step.plan()")
     assert reply["status"] == "ok", reply
     return front.value("step._plan.digest")
@@ -371,7 +371,7 @@ def digest_of(front) -> str:
 
 @pytest.fixture
 def more(client):
-    """Have the world differ in one thing more, and say so: more()."""
+    """Return a function that makes one more difference."""
     where = {"repositoryName": "guarded"}
     scan = {"imageScanningConfiguration": {"scanOnPush": False}}
     done = []
@@ -385,9 +385,9 @@ def more(client):
         client("ecr").put_image_scanning_configuration(**where, **scan)
 
 
-@pytest.mark.attack("A1", "a gate left standing approves a newer plan")
+@pytest.mark.attack("A1", "an old gate approves a newer plan")
 @pytest.mark.usefixtures("one_approves")
-def test_a_gate_approves_the_plan_that_it_shows_and_no_newer_one(ann, change, more, make_front):
+def test_a_gate_approves_only_the_plan_that_it_shows(ann, change, more, make_front):
     front = make_front(ann.root)
     until_the_gate(front)
     gate = widgets_of(front)
@@ -413,7 +413,7 @@ def test_a_gate_approves_the_plan_that_it_shows_and_no_newer_one(ann, change, mo
 
 @pytest.mark.attack("A2", "apply, approve and plan again after the plan was applied")
 @pytest.mark.usefixtures("one_approves")
-def test_after_apply_every_cell_again_leaves_the_run_a_success(ann, change, make_front):
+def test_repeating_any_cell_after_apply_keeps_the_run_successful(ann, change, make_front):
     front = make_front(ann.root)
     until_the_gate(front)
     gate = widgets_of(front)
@@ -438,7 +438,7 @@ def test_after_apply_every_cell_again_leaves_the_run_a_success(ann, change, make
     assert record["status"] == "succeeded"
     for source in ("step.apply()", "step.plan()", "step.approve()", "step.record()"):
         over = front.execute(source)
-        assert "This run is over: its record is closed." in over["evalue"]
+        assert "This run has ended: its record is closed." in over["evalue"]
         assert "Nothing was changed" not in over["evalue"]
 
 
@@ -451,7 +451,7 @@ def test_a_second_tab_closes_the_gate_of_the_first(ann, change, make_front):
     front.execute("first, gate = step, step.approval._gate")
     until_the_gate(front)
     press(front, "Approve", ENV, gate)
-    assert "This run is over" in front.value("gate.answer.value")
+    assert "This run has ended" in front.value("gate.answer.value")
     for source in ("first.apply()", "step.apply()"):
         assert front.execute(source)["ename"] == "SettingsError"
     front.execute("step.lock.release()")

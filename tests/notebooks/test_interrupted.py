@@ -1,4 +1,4 @@
-"""A step that is ended in the middle: nothing is lost, and the next run goes on from there."""
+"""An interrupted step: nothing is lost, and the next run continues from there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def kernel_of(here, step: str) -> int:
 
 
 def test_a_bootstrap_killed_before_its_state_was_pushed_is_completed_by_the_next(here, client):
-    here.set("production", approvals=0)  # Otherwise what all share needs two people.
+    here.set("production", approvals=0)  # Otherwise a change of the account needs two people.
     with start(here, "bootstrap") as process:
         here.wait_for(process, r"created +aws_s3_bucket")
         os.kill(kernel_of(here, "bootstrap"), signal.SIGKILL)
@@ -55,13 +55,13 @@ def test_a_bootstrap_killed_before_its_state_was_pushed_is_completed_by_the_next
     [("staging", signal.SIGINT), ("production", signal.SIGTERM)],
     ids=["SIGINT", "SIGTERM"],
 )
-def test_a_signal_lets_terraform_write_what_it_made(here, client, env, signum):
+def test_after_a_signal_terraform_saves_its_state(here, client, env, signum):
     with start(here, "provision", env) as process:
         here.wait_for(process, r"created +aws_subnet")
         process.send_signal(signum)
         said = process.communicate(timeout=240)[0]
     assert process.returncode == 130, said
-    assert f"{signum.name}: the running tool may finish its work" in said
+    assert f"{signum.name}: waiting for the running tool to end" in said
     assert "Changed by then:" in said
     record = here.record(env, "provision")
     assert record["status"] == "interrupted"
@@ -77,7 +77,7 @@ def test_a_signal_lets_terraform_write_what_it_made(here, client, env, signum):
     assert locks(client) == []
 
 
-def test_a_signal_at_the_very_start_ends_with_nothing_done(here):
+def test_a_signal_at_the_start_changes_nothing(here):
     before = set(here.root.glob("runs/staging/*-provision-*"))
     with start(here, "provision") as process:
         here.wait_for(process, "preflight")

@@ -1,4 +1,4 @@
-"""The notebooks themselves, every way to run them, against the AWS API without machines."""
+"""The notebooks, in every front end, with the AWS API without machines."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.skipif(not shutil.which("terraform"), reason="terraform
 
 @pytest.fixture(scope="module")
 def digest(here) -> str:
-    """Run bootstrap as far as its gate, and return the digest that it asks for."""
-    here.set("production", approvals=0)  # Otherwise what all share needs two people.
+    """Run bootstrap up to its gate and return its digest."""
+    here.set("production", approvals=0)  # Otherwise a change of the account needs two people.
     done = here.run("run", "bootstrap", "-p", "env", "staging")
     assert done.returncode == 4, done.stdout
     record = here.record("staging", "bootstrap")
@@ -29,13 +29,13 @@ def digest(here) -> str:
 
 @pytest.fixture(scope="module")
 def bootstrapped(here, digest) -> str:
-    """Give the digest, and return what the run then says."""
+    """Approve the digest and return the run's output."""
     return here.step("bootstrap", "staging", digest)
 
 
 @pytest.fixture(scope="module")
 def again(here, bootstrapped) -> str:
-    """Run bootstrap once more, without an approval, and return what it says."""
+    """Run bootstrap again without an approval and return its output."""
     return here.step("bootstrap", "staging", approve="")
 
 
@@ -58,8 +58,8 @@ def test_a_failed_preflight_ends_the_run(here):
     assert [cell["status"] for cell in record["cells"]][-1] == "error"
 
 
-def test_all_that_is_missing_comes_at_once_with_its_fix(copy_project, make_project, tmp_path):
-    """Nothing is on PATH but what the virtual environment has, and no sandbox is up."""
+def test_all_missing_requirements_are_listed_with_their_fixes(copy_project, make_project, tmp_path):
+    """PATH has only the virtual environment, and the sandbox is not running."""
     nowhere = make_project(copy_project("nowhere"), extra={"PATH": str(tmp_path)})
     done = nowhere.run("run", "first-deploy", "-p", "env", "staging")
     assert done.returncode == 3
@@ -71,7 +71,7 @@ def test_all_that_is_missing_comes_at_once_with_its_fix(copy_project, make_proje
 
 
 @pytest.mark.attack("F3", "a variable that names another server for AWS")
-def test_another_server_for_aws_is_not_asked(here, aws, make_project):
+def test_another_server_for_aws_is_not_called(here, aws, make_project):
     own = {"domains": ["real.daybook.test"], "vpc_cidr": "10.40.0.0/16"}
     here.set("real", **own, account=OTHER_ACCOUNT, ssh_key=aws["DAYBOOK_SSH_KEY"])
     abroad = make_project(here.root, extra=aws)
@@ -107,7 +107,7 @@ def test_the_digest_approves(here, digest, bootstrapped, client):
     assert "hello-state-123456789012" in buckets(client)
 
 
-def test_again_there_are_no_changes_and_nothing_to_approve(here, again):
+def test_a_second_run_has_no_changes_and_needs_no_approval(here, again):
     assert "no changes" in again.lower()
     assert here.record("staging", "bootstrap")["approvals"][0]["how"] == "not needed"
 
@@ -120,7 +120,7 @@ def test_again_there_are_no_changes_and_nothing_to_approve(here, again):
     ],
     ids=["papermill", "jupyter execute"],
 )
-def test_other_drivers_leave_the_same_record(here, again, command):
+def test_other_front_ends_write_the_same_record(here, again, command):
     ours = here.record("staging", "bootstrap")
     here.succeed(*command[1:], program=command[0])
     theirs = here.record("staging", "bootstrap")
@@ -141,7 +141,7 @@ def test_no_run_writes_to_a_template(here, bootstrapped):
     assert [cell for cell in notebook.cells if cell.get("outputs")] == []
 
 
-def test_nbval_runs_what_only_reads_and_stops_at_the_gate(here, bootstrapped, client):
+def test_nbval_runs_the_read_only_cells_and_stops_at_the_gate(here, bootstrapped, client):
     options = ("--nbval-lax", "-x", "-p", "no:cacheprovider", "notebooks/provision.ipynb")
     done = here.run(*options, program="pytest")
     assert done.returncode == 1, done.stdout
@@ -153,7 +153,7 @@ def test_nbval_runs_what_only_reads_and_stops_at_the_gate(here, bootstrapped, cl
     assert client("ec2").describe_vpcs(Filters=mine)["Vpcs"] == []
 
 
-def test_a_zone_of_somebody_elses_is_used_and_left_alone(here, bootstrapped, client):
+def test_the_zone_of_another_application_is_used_and_not_changed(here, bootstrapped, client):
     here.set("second", app="second", domains=["second.daybook.test"], vpc_cidr="10.41.0.0/16")
     here.step("bootstrap", "second")
     (zone,) = client("route53").list_hosted_zones()["HostedZones"]

@@ -1,4 +1,4 @@
-"""A teardown against the AWS API without machines: its gates, its snapshots, what is left."""
+"""A teardown with the AWS API without machines: gates, snapshots, remaining resources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def world(here):
-    """Return a project under git with both environments there, made as the article makes them."""
+    """Return a project in git with both environments, made with bare Terraform."""
     here.set("production", approvals=0, require_git="any")
     git(here, "init", "--quiet")
     commit(here)
@@ -56,7 +56,7 @@ def apply(here, env: str) -> subprocess.Popen[str]:
 
 
 def shell(here, script: str) -> subprocess.Popen[str]:
-    """Start a script with Daybook's own tools first on PATH."""
+    """Start a script with Daybook's tools first on PATH."""
     return subprocess.Popen(
         ["bash", "-ec", script],
         cwd=here.root,
@@ -68,12 +68,12 @@ def shell(here, script: str) -> subprocess.Popen[str]:
 
 
 def left(here, env: str) -> list[str]:
-    """Return what AWS has of an environment."""
+    """Return the resources of an environment in AWS."""
     return [str(each) for each in owned_resources(Environment.load(here.root, env))]
 
 
 def instance(client, env: str) -> dict:
-    """Return the environment's instance, also a terminated one."""
+    """Return the environment's instance, even a terminated one."""
     wanted = [{"Name": "tag:environment", "Values": [env]}]
     [group] = client("ec2").describe_instances(Filters=wanted)["Reservations"]
     return group["Instances"][0]
@@ -91,7 +91,7 @@ def teardown(here, env: str, *options: str):
 @pytest.mark.parametrize(
     "typed", [(), ("-p", "confirm", "production")], ids=["no name", "another name"]
 )
-def test_it_asks_for_the_name_besides_the_approval(world, client, typed):
+def test_it_requires_the_name_and_the_approval(world, client, typed):
     before = left(world, "staging")
     done = teardown(world, "staging", "-p", "approve", "auto", *typed)
     assert done.returncode == 4, done.stdout
@@ -101,7 +101,7 @@ def test_it_asks_for_the_name_besides_the_approval(world, client, typed):
     assert instance(client, "staging")["State"]["Name"] == "running"
 
 
-def test_the_plan_shows_what_goes_and_the_data_on_it(world, client):
+def test_the_plan_shows_the_resources_and_their_data(world, client):
     done = teardown(world, "staging")
     assert done.returncode == 4, done.stdout
     assert "the name has to be typed: -p confirm staging" in done.stdout
@@ -116,7 +116,7 @@ def test_the_plan_shows_what_goes_and_the_data_on_it(world, client):
     assert not [change for change in changes if "production" in change]
 
 
-def test_a_snapshot_of_nothing_cannot_be_declined(world):
+def test_a_snapshot_of_an_unknown_disk_cannot_be_declined(world):
     done = teardown(world, "staging", "-p", "skip_snapshots", "vol-0")
     assert done.returncode == 2, done.stdout
     assert "skip_snapshots names what is not there: vol-0" in done.stdout
@@ -125,7 +125,7 @@ def test_a_snapshot_of_nothing_cannot_be_declined(world):
 
 @pytest.fixture
 def orphans(world, client) -> list[str]:
-    """Return what an interrupted apply leaves: made in AWS, and in no state."""
+    """Return the resources of an interrupted apply: they exist in AWS and in no state."""
     script = """
         eval "$(daybook env export staging)"
         cd terraform/environment
@@ -141,7 +141,7 @@ def orphans(world, client) -> list[str]:
     return ["A record staging.daybook.test", f"VPC {vpc['Vpc']['VpcId']}"]
 
 
-def test_it_takes_one_environment_keeps_its_data_and_leaves_the_other(world, client, orphans):
+def test_it_destroys_one_environment_keeps_its_data_and_leaves_the_other(world, client, orphans):
     production = left(world, "production")
     said = world.step("teardown", "staging")
     assert left(world, "staging") == []
@@ -155,13 +155,13 @@ def test_it_takes_one_environment_keeps_its_data_and_leaves_the_other(world, cli
     assert [each["what"] for each in changes if each["action"] == "remove"] == orphans
 
 
-def test_a_teardown_of_nothing_says_so(world):
+def test_a_teardown_of_nothing_reports_no_changes(world):
     said = world.step("teardown", "staging")
     assert "No changes" in said
     assert "remains" in said
 
 
-def test_a_protected_environment_needs_leave_that_is_committed(world):
+def test_a_protected_environment_needs_a_committed_permission(world):
     done = teardown(world, "production")
     assert done.returncode == 3, done.stdout
     assert "observed allow_teardown: false" in done.stdout
@@ -182,7 +182,9 @@ def test_provision_refuses_to_lose_a_protected_host(world, client):
 
 
 @pytest.mark.faults
-def test_a_protected_host_goes_when_all_agree_and_its_data_where_it_is_declined(world, client):
+def test_a_protected_host_is_destroyed_with_permission_and_without_declined_snapshots(
+    world, client
+):
     found = instance(client, "production")
     with pytest.raises(client("ec2").exceptions.ClientError, match="OperationNotPermitted"):
         client("ec2").terminate_instances(InstanceIds=[found["InstanceId"]])

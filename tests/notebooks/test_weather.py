@@ -1,4 +1,4 @@
-"""Whole runs where the operator's computer lacks something: one error, never exit code 1."""
+"""Runs on a computer with a defect: one error, never exit code 1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 BIN = Path(sys.executable).parent
 RUN = "daybook run diagnose -p env staging"
 NOT_UP = 3
-"""How that ends, as no sandbox is up."""
+"""The exit code of RUN without a sandbox."""
 PROGRAMS = ("git", "ssh", "ssh-keygen", "terraform", "docker")
 
 pytestmark = pytest.mark.attack("F11", "a closed terminal, a full or read-only disk, no program")
@@ -28,7 +28,7 @@ def root(copy_project: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def shell(root: Path) -> Callable[..., tuple[int, str]]:
-    """Return what runs a command line in the project and gives its exit code and output."""
+    """Return a function that runs a command line in the project and returns code and output."""
 
     def run(line: str, **environ: str) -> tuple[int, str]:
         variables = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
@@ -65,7 +65,7 @@ def is_clean(said: str) -> bool:
         pytest.param(f"LC_ALL=C {RUN}", marks=pytest.mark.faults),
     ],
 )
-def test_what_can_be_displayed_decides_nothing(root, shell, line):
+def test_a_display_problem_does_not_change_the_result(root, shell, line):
     before = set((root / "runs").glob("staging/*-diagnose-*"))
     code, said = shell(line)
     assert code == NOT_UP
@@ -75,7 +75,7 @@ def test_what_can_be_displayed_decides_nothing(root, shell, line):
 
 
 @pytest.mark.parametrize("files", [pytest.param(25, marks=pytest.mark.faults), 40])
-def test_too_few_open_files_are_no_traceback(shell, files):
+def test_a_limit_on_open_files_causes_no_traceback(shell, files):
     code, said = shell(f"ulimit -n {files}; {RUN}")
     assert code == 5
     assert is_clean(said.replace("[Errno 24]", "")), said
@@ -84,7 +84,7 @@ def test_too_few_open_files_are_no_traceback(shell, files):
         assert word in said
 
 
-def test_a_limit_on_files_is_named_before_anything_begins(root, shell):
+def test_a_limit_on_file_size_is_named_before_anything_starts(root, shell):
     before = set((root / "runs").glob("staging/*"))
     code, said = shell(f"ulimit -f 10; {RUN}")
     assert code == NOT_UP
@@ -95,15 +95,18 @@ def test_a_limit_on_files_is_named_before_anything_begins(root, shell):
 
 @pytest.mark.parametrize(
     ("options", "expected", "fix"),
-    [("size=200k", "room on the disk", "free some space"), ("ro", "a writable disk", "remount")],
+    [
+        ("size=200k", "free space on the disk", "free some space"),
+        ("ro", "a writable disk", "remount"),
+    ],
 )
-def test_a_disk_that_takes_no_record_begins_nothing(shell, root, options, expected, fix):
+def test_a_disk_without_room_for_a_record_starts_nothing(shell, root, options, expected, fix):
     folder = root / "runs" / "staging"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no leave to mount a disk")
+        pytest.skip("no permission to mount a disk")
     try:
         code, said = shell(RUN)
         assert list(folder.iterdir()) == []
@@ -116,7 +119,7 @@ def test_a_disk_that_takes_no_record_begins_nothing(shell, root, options, expect
     assert "Nothing was changed." in said
 
 
-def test_output_that_is_lost_is_no_success_where_it_is_all_there_is(shell):
+def test_lost_output_fails_a_command_that_only_prints(shell):
     code, said = shell("daybook runs list >/dev/full")
     assert code == 5
     assert "it is not complete" in said

@@ -1,4 +1,4 @@
-"""The gate before a change: who approved exactly this plan."""
+"""The gate before a change: it accepts an approval of exactly this plan."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from daybook.plan import DANGERS, Plan
 from daybook.record.evidence import AUTOMATIC, BY_DIGEST, NOT_NEEDED
 
 AUTO = "auto"
-"""The approval that the sandbox takes for any plan."""
-MOST_NAMED = 20
-"""How many destroyed things a gate names."""
+"""The approval that the sandbox accepts for any plan."""
+SHOWN_DANGERS = 20
+"""How many dangerous changes a gate lists."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Approval(ui.Shown):
 
     @property
     def is_automatic(self) -> bool:
-        """True for the sandbox's stand-in for everybody."""
+        """True for `auto`, which replaces every approval in the sandbox."""
         return self.how == AUTOMATIC
 
     def view(self) -> ui.Notice:
@@ -49,8 +49,8 @@ class Approval(ui.Shown):
 def decide(plan: Plan, given: str, *, is_sandbox: bool, command: str) -> Approval:
     """Accept `given` for this plan, or raise.
 
-    given: the plan's digest; `auto` in the sandbox; empty means that nobody has approved.
-    command: what to run to approve, printed when nobody has.
+    given: the plan's digest; `auto` in the sandbox; empty when no approval was given.
+    command: approves the plan; shown in the error.
     """
     if plan.is_empty:
         return Approval(plan.digest, NOT_NEEDED)
@@ -62,7 +62,7 @@ def decide(plan: Plan, given: str, *, is_sandbox: bool, command: str) -> Approva
         return _automatic(plan, is_sandbox, command)
     if given != plan.digest:
         raise ApprovalRefused(
-            "What was approved is not this plan.",
+            "The approval is for another plan.",
             expected=plan.digest,
             observed=given,
             next=f"read the plan above; if it is right: {command}",
@@ -81,7 +81,7 @@ def _automatic(plan: Plan, is_sandbox: bool, command: str) -> Approval:
     )
 
 
-def somebody_is_there() -> bool:
+def is_interactive() -> bool:
     """Tell whether a person can answer a widget: true in JupyterLab, false when headless."""
     import IPython
 
@@ -90,11 +90,11 @@ def somebody_is_there() -> bool:
 
 
 class Gate:
-    """One gate in a notebook: type the environment's name, then Approve; or say why not, Decline.
+    """A gate in a notebook: type the environment's name and press Approve, or press Decline.
 
-    It stands for the plan that it shows, and for nothing else: `close` disables it, with the
-    reason, as soon as that plan is no longer the one to approve. Buttons are never disabled by
-    what is typed, which the kernel learns too late: a press is judged.
+    It belongs to the plan that it shows: `close` disables it, with the reason, as soon as another
+    plan is the one to approve. The buttons stay enabled while the operator types, because the
+    kernel receives the text too late; each press is validated instead.
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class Gate:
         approved: Callable[[Gate], ui.Notice],
         declined: Callable[[Gate, str], ui.Notice],
     ) -> None:
-        """title: where the plan applies. approved, declined: do it, and return what to show."""
+        """title: names the target. approved, declined: act on a press and return a notice."""
         import ipywidgets as widgets
 
         self.digest, self.env, self.closed = plan.digest, env, ""
         self._summary = summary(plan, title)
         self._approved, self._declined = approved, declined
         self._declined_once = False
-        placeholder = f"{env} to approve, or why not"
+        placeholder = f"{env} to approve, or a reason to decline"
         self.typed = widgets.Text(placeholder=placeholder, description="Type here")
         self.approve = widgets.Button(description="Approve", button_style="danger")
         self.decline = widgets.Button(description="Decline")
@@ -122,7 +122,7 @@ class Gate:
         self.decline.on_click(lambda _button: self._press_decline())
 
     def show(self) -> None:
-        """Display it; the text stays where the widgets are gone."""
+        """Display the gate; its text stays readable after the widgets are gone."""
         import ipywidgets as widgets
         from IPython.display import display
 
@@ -131,16 +131,16 @@ class Gate:
         display(widgets.VBox([controls, self.answer]))
 
     def close(self, notice: ui.Notice) -> None:
-        """Disable it for good, and say why; the first reason stays."""
+        """Disable the gate for good and show the reason; a later call changes nothing."""
         if self.closed:
             return
         self.closed = notice.title
         for control in (self.typed, self.approve, self.decline):
             control.disabled = True
-        self.answer.value = notice.html()
+        self.show_notice(notice)
 
-    def say(self, notice: ui.Notice) -> None:
-        """Show another word under the buttons."""
+    def show_notice(self, notice: ui.Notice) -> None:
+        """Replace the notice under the buttons."""
         self.answer.value = notice.html()
 
     def _press_approve(self) -> None:
@@ -148,7 +148,7 @@ class Gate:
             return
         self._declined_once = False
         if self.typed.value.strip() != self.env:
-            self.say(ui.Notice(f"Type {self.env} to approve", ui.warn("not approved")))
+            self.show_notice(ui.Notice(f"Type {self.env} to approve", ui.warn("not approved")))
             return
         self._finish(self._approved(self))
 
@@ -160,23 +160,23 @@ class Gate:
         if not has_reason and not self._declined_once:
             self._declined_once = True
             lines = ("Nothing was changed yet. Type a reason, or press Decline again.",)
-            self.say(ui.Notice("Discard this plan?", ui.warn("not declined"), lines))
+            self.show_notice(ui.Notice("Discard this plan?", ui.warn("not declined"), lines))
             return
         self._finish(self._declined(self, typed if has_reason else ""))
 
     def _finish(self, notice: ui.Notice) -> None:
         self.close(notice)
-        self.say(notice)
+        self.show_notice(notice)
 
 
 def summary(plan: Plan, title: str) -> ui.Notice:
-    """Return what a gate asks about: where, how much, what is destroyed, the digest."""
+    """Return the text of a gate: the target, the counts, the dangerous changes, the digest."""
     counts = Counter(change.action for change in plan.changes)
     lines = [", ".join(f"{count} to {action}" for action, count in counts.items())]
-    dangers = [f"{each.action} {each.address}" for each in plan.changes if each.action in DANGERS]
-    lines += dangers[:MOST_NAMED]
-    if more := dangers[MOST_NAMED:]:
+    dangers = [f"{change.action} {change.address}" for change in plan.of(*DANGERS)]
+    lines += dangers[:SHOWN_DANGERS]
+    if more := dangers[SHOWN_DANGERS:]:
         lines.append(f"and {len(more)} more: see the plan")
     lines.append(f"digest {plan.digest}")
-    lines.append("This gate works while its kernel runs and this plan is the newest.")
+    lines.append("This gate works while its kernel is running and this plan is the newest.")
     return ui.Notice(f"Approve? {title}", ui.warn("to approve"), lines)

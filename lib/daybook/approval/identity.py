@@ -1,4 +1,4 @@
-"""Who plans and applies: a person of environments/signers, or a workflow that AWS vouches for."""
+"""The operator of a run: a person of environments/signers, or a workflow that AWS confirms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from daybook import aws, signers
-from daybook.checks import Check, CheckResult
+from daybook.checks import AGAIN, Check, CheckResult
 from daybook.environment import Environment
 from daybook.errors import DaybookError, PreflightFailed
 from daybook.record import provenance, signing
@@ -22,21 +22,23 @@ from daybook.signers import RECORD, Signers
 from daybook.target import Target
 
 TOKEN_URL, TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
-"""Set by GitHub in a job that may ask for an OIDC token."""
+"""Set by GitHub in a job that may request an OIDC token."""
 AUDIENCE = "sts.amazonaws.com"
 TIMEOUT_S = 20
 MAX_TOKEN = 16_000
 _ASSUMED = re.compile(r"arn:[a-z-]+:sts::[0-9]{12}:assumed-role/([\w+=,.@-]+)/[\w+=,.@-]+")
 _CLAIM = re.compile(r"[\x21-\x7e]{1,300}")
 _GITHUB = re.compile(r"https://([a-z0-9-]+\.)+actions\.githubusercontent\.com(:443)?/[\x21-\x7e]*")
-"""Where GitHub gives its jobs tokens: only it has a certificate for these names."""
+"""Where GitHub issues tokens to its jobs: only GitHub has a certificate for these names."""
 _FIRST = "1"
-"""The attempt that the actor of a run has started; a re-run by somebody else keeps the actor."""
+"""The attempt that the actor started; a re-run by another person keeps the actor."""
+_TOKEN_FIX = "give the job the permission id-token: write"
+_START_FIX = "start a new run of the workflow: Run workflow, or gh workflow run"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who acts. name: in environments/signers. workflow: `{"subject": …, "actor": …}`, or empty."""
+    """An operator. name: in environments/signers. workflow: `{"subject": …, "actor": …}`, or {}."""
 
     name: str
     key: Path
@@ -44,79 +46,80 @@ class Identity:
 
     @property
     def title(self) -> str:
-        """Return what a record and a check call it."""
+        """Return the name for records and checks."""
         if not self.workflow:
             return self.name
         return f"workflow {self.workflow['subject']} by {self.workflow['actor']}"
 
     @property
     def party(self) -> Party:
-        """Return it as somebody who takes part in a change."""
+        """Return the operator as a party to a change."""
         return Party(self.name, actor=self.workflow.get("actor", "").casefold())
 
 
 def find(environment: Environment, allowed: Signers) -> Identity:
-    """Return who acts here; PreflightFailed says which line of environments/signers is missing."""
+    """Return the operator; PreflightFailed names the missing line of environments/signers."""
     workflow = _workflow(environment)
-    candidates = keys(environment)
-    marks = [signing.fingerprint(signing.public_key(key)) for key in candidates]
-    for key, mark in zip(candidates, marks, strict=True):
-        if line := allowed.allowed(mark, RECORD):
+    prints = {
+        key: signing.fingerprint(signing.public_key(key)) for key in candidate_keys(environment)
+    }
+    for key, fingerprint in prints.items():
+        if line := allowed.allowed(fingerprint, RECORD):
             return _identity(line, key, workflow)
-    # Of several keys, speak of one that has a line, or at least of one that exists.
-    known = sorted(range(len(marks)), key=lambda at: (not allowed.of(marks[at]), not marks[at]))
-    key, mark = candidates[known[0]], marks[known[0]]
+    # Report a key that has a line, or else one that exists.
+    key = min(prints, key=lambda key: (not allowed.of(prints[key]), not prints[key]))
     raise PreflightFailed(
         f"With approvals: 1, a run needs a key that is registered in {signers.FILE}.",
-        expected=f"a key that {signers.FILE} allows {RECORD}",
-        observed=allowed.refusal(mark, RECORD),
+        expected=f"a key that {signers.FILE} allows to sign as {RECORD}",
+        observed=allowed.refusal(prints[key], RECORD),
         next=_line_to_add(key, environment.root, allowed),
     )
 
 
 def is_known(environment: Environment, load: Callable[[], Signers]) -> Check:
-    """Ask who acts here, and have the private key prove it. load: reads whose keys count."""
+    """Check that the operator is known and has the private key. load: reads the signers."""
 
-    def question(name: str) -> CheckResult:
+    def check(name: str) -> CheckResult:
         expected = f"a key of {signers.FILE} for {RECORD}"
         try:
             allowed = load()
-            found = find(environment, allowed)
+            operator = find(environment, allowed)
         except DaybookError as err:
             observed = "; ".join((err.observed or err.message, *err.details))
-            return CheckResult(name, expected, observed, is_ok=False, fix=err.next or "")
+            return CheckResult(name, expected, observed, is_ok=False, fix=err.next or AGAIN)
         challenge = os.urandom(16)
-        signature, why = signing.sign(challenge, found.key, RECORD)
-        proved = signing.check(challenge, signature, allowed, RECORD)
-        if proved.is_good and proved.name == found.name:
-            return CheckResult(name, expected, found.title, is_ok=True)
-        observed = why or f"{found.key.name} is not the private half of the key of {found.name}"
+        signature, problem = signing.sign(challenge, operator.key, RECORD)
+        signer = signing.check(challenge, signature, allowed, RECORD)
+        if signer.is_good and signer.name == operator.name:
+            return CheckResult(name, expected, operator.title, is_ok=True)
+        key = operator.key.name
+        observed = problem or f"{key} does not match the public key of {operator.name}"
         fix = "unlock the key (ssh-add), or correct ssh_key in the settings"
         return CheckResult(name, expected, observed, is_ok=False, fix=fix)
 
-    return question
+    return check
 
 
 def signers_are_usable(root: Path) -> Check:
-    """Ask whether environments/signers can be read."""
+    """Check that every line of environments/signers is valid."""
 
-    def question(name: str) -> CheckResult:
-        expected = "every line can be used"
+    def check(name: str) -> CheckResult:
+        expected = "every line is valid"
         try:
             count = len(signers.load(root).lines)
         except DaybookError as err:
-            observed = "; ".join(err.details)
-            return CheckResult(name, expected, observed, is_ok=False, fix=err.next or "")
+            observed = "; ".join(err.details) or err.observed or err.message
+            return CheckResult(name, expected, observed, is_ok=False, fix=err.next or AGAIN)
         return CheckResult(name, expected, f"{count} lines", is_ok=True)
 
-    return question
+    return check
 
 
-def keys(environment: Environment) -> tuple[Path, ...]:
-    """Return the private keys that may prove who acts, the operator's own first.
+def candidate_keys(environment: Environment) -> tuple[Path, ...]:
+    """Return the private keys that may identify the operator, the operator's own key first.
 
-    A rehearsal signs in to its hosts with the sandbox's key, which is nobody's until somebody
-    registers it.
+    A rehearsal logs in to its hosts with the sandbox's key, which identifies no one until it is
+    registered.
     """
     own = Path(os.environ.get("DAYBOOK_SSH_KEY") or environment.settings.ssh_key).expanduser()
     return tuple(dict.fromkeys((own, environment.ssh_key)))
@@ -130,18 +133,18 @@ def workflow_role(app: str, env: str) -> str:
 def _identity(line: signers.Signer, key: Path, workflow: Mapping[str, str]) -> Identity:
     if line.is_workflow and not workflow:
         raise PreflightFailed(
-            f"{line.name} is the key of workflows, and this is none.",
-            expected="your own key, outside of a workflow's job",
-            observed=f"{key.name}, and no OIDC token of GitHub's",
-            next="set ssh_key in the settings, or DAYBOOK_SSH_KEY, to your own key; in a job, give "
-            "it the permission id-token: write",
+            f"{line.name} is a workflow key, and this run is not in a workflow.",
+            expected="your own key outside a workflow's job",
+            observed=f"{key.name}, and no OIDC token from GitHub",
+            next="set ssh_key in the settings, or DAYBOOK_SSH_KEY, to your own key; in a workflow, "
+            f"{_TOKEN_FIX}",
         )
     if workflow and not line.is_workflow:
         raise PreflightFailed(
-            f"A workflow acts with the key of {line.name}.",
-            expected=f"the workflows' own key, whose name ends in {signers.WORKFLOWS}",
+            f"A workflow uses the key of {line.name}.",
+            expected=f"a workflow key: its name ends in {signers.WORKFLOWS}",
             observed=line.name,
-            next="daybook github key ENV, and take the person's key out of the workflow",
+            next="daybook github key ENV, then remove the person's key from the workflow",
         )
     return Identity(line.name, key, workflow)
 
@@ -149,19 +152,19 @@ def _identity(line: signers.Signer, key: Path, workflow: Mapping[str, str]) -> I
 def _line_to_add(key: Path, root: Path, allowed: Signers) -> str:
     public = signing.public_key(key)
     if not public:
-        return f"make a key ({key}): ssh-keygen -t ed25519, then run this step again"
+        return f"create the key {key}: ssh-keygen -t ed25519, then run this step again"
     if allowed.of(signing.fingerprint(public)):
-        return f"correct that line of {signers.FILE}, and have the change reviewed"
+        return f"correct that line of {signers.FILE} and have the change reviewed"
     email = provenance.operator(root)["email"] or "YOU@EXAMPLE.COM"
     line = f'{email} namespaces="{RECORD},{signers.APPROVAL}" {public}'
     return f"add this line to {signers.FILE} and have it reviewed: {line}"
 
 
 def _workflow(environment: Environment) -> dict[str, str]:
-    """Return the workflow that this is a job of, as AWS confirms it; {} outside of a job.
+    """Return the workflow of this job, as AWS confirms it; {} outside a job.
 
-    GitHub's token says who runs; STS, which alone knows GitHub's keys, is asked to accept it for
-    the very role that this job has. Variables alone prove nothing.
+    GitHub's token names the workflow and the actor. STS, which knows GitHub's keys, must accept
+    the token for the role that this job has. Environment variables alone prove nothing.
     """
     url, bearer = os.environ.get(TOKEN_URL, ""), os.environ.get(TOKEN, "")
     if not (url and bearer):
@@ -171,64 +174,72 @@ def _workflow(environment: Environment) -> dict[str, str]:
         arn = aws.caller(target)["arn"]
     except aws.FAILURES as err:
         raise PreflightFailed(
-            "AWS does not say whose credentials this job has.",
+            "AWS did not return the identity of this job's credentials.",
             observed=str(err),
-            next="see that the job assumes its role before this step",
+            next="make sure that the job assumes its role before this step",
         ) from err
-    assumed, wanted = (
+    assumed, role = (
         _ASSUMED.fullmatch(arn),
         workflow_role(environment.settings.app, environment.name),
     )
-    if not assumed or assumed[1] != wanted:
+    if not assumed or assumed[1] != role:
         raise PreflightFailed(
             "This job has not assumed the role of the environment's workflow.",
-            expected=f"a session of the role {wanted}",
+            expected=f"a session of the role {role}",
             observed=arn,
-            next=f"bootstrap, and use the workflow that names the environment {environment.name}",
+            next="run bootstrap, and use the workflow that names the environment "
+            f"{environment.name}",
         )
     token = _token(url, bearer, target)
-    role = f"{arn.split(':')[0]}:{arn.split(':')[1]}:iam::{target.account}:role/{wanted}"
+    role_arn = f"{arn.split(':')[0]}:{arn.split(':')[1]}:iam::{target.account}:role/{role}"
     try:
         answer = aws.client(target, "sts").assume_role_with_web_identity(
-            RoleArn=role, RoleSessionName="daybook-identity", WebIdentityToken=token
+            RoleArn=role_arn, RoleSessionName="daybook-identity", WebIdentityToken=token
         )
     except aws.FAILURES as err:
         raise PreflightFailed(
             "AWS does not accept this job's OIDC token.",
-            expected=f"a token for {wanted}",
+            expected=f"a token for {role}",
             observed=str(err),
-            next="give the job the permission id-token: write, and its GitHub environment",
+            next=f"{_TOKEN_FIX}, and its GitHub environment",
         ) from err
     claims = _claims(token)
-    if claims["sub"] != answer.get("SubjectFromWebIdentityToken", claims["sub"]):
-        raise PreflightFailed("AWS read another subject in this job's OIDC token.")
+    subject = answer.get("SubjectFromWebIdentityToken", claims["sub"])
+    if claims["sub"] != subject:
+        raise PreflightFailed(
+            "AWS reads another subject in this job's OIDC token.",
+            expected=claims["sub"],
+            observed=subject,
+            next=_START_FIX,
+        )
     _require_person(claims)
-    return {"role": wanted, "subject": claims["sub"], "actor": claims["actor"]}
+    return {"role": role, "subject": claims["sub"], "actor": claims["actor"]}
 
 
 def _require_person(claims: Mapping[str, str]) -> None:
-    """Raise PreflightFailed unless the token says which person has started this job.
+    """Raise PreflightFailed unless the token names the person who started this job.
 
-    https://docs.github.com/en/actions/reference/security/oidc: there is no claim for who re-runs.
+    No claim names the person who re-runs a job:
+    https://docs.github.com/en/actions/reference/security/oidc
     """
     if is_nobody(claims["actor"]):
         raise PreflightFailed(
             "With approvals: 1, a workflow must be started by a person.",
-            expected="an actor who is a person",
+            expected="a person as the actor",
             observed=claims["actor"],
-            next="a person starts the workflow: Run workflow, or gh workflow run",
+            next=_START_FIX,
         )
     if claims["run_attempt"] != _FIRST:
         raise PreflightFailed(
-            "With approvals: 1, a workflow cannot be re-run: GitHub does not say who re-runs it.",
+            "With approvals: 1, a workflow cannot be re-run: GitHub does not name the person.",
             expected="the first attempt of a run",
             observed=f"attempt {claims['run_attempt']} of a run that {claims['actor']} started",
-            next="start a new run of the workflow: Run workflow, or gh workflow run",
+            next=_START_FIX,
         )
 
 
 def _is_github(url: str, target: Target) -> bool:
-    """Tell whether a URL is where GitHub gives tokens; in a rehearsal, where the sandbox does."""
+    """Tell whether a URL issues GitHub's tokens, or in a rehearsal the sandbox's."""
     if not target.is_sandbox:
         return bool(_GITHUB.fullmatch(url))
     server = target.environ.get("GITHUB_SERVER_URL", "").rstrip("/")
@@ -238,13 +249,13 @@ def _is_github(url: str, target: Target) -> bool:
 def _token(url: str, bearer: str, target: Target) -> str:
     if not _is_github(url, target):
         raise PreflightFailed(
-            "GitHub's address for OIDC tokens is not GitHub's.",
+            f"{TOKEN_URL} is not an address of GitHub.",
             expected="https:// and a host under actions.githubusercontent.com",
             next=f"unset {TOKEN_URL}, or run in a job on github.com",
         )
     headers = {"Authorization": f"Bearer {bearer}"}
     try:
-        # Without trust in the environment, which may name a proxy and an authority of one's own.
+        # Ignore proxies and certificate authorities that the environment variables name.
         answer = httpx.get(
             f"{url}&audience={AUDIENCE}", headers=headers, timeout=TIMEOUT_S, trust_env=False
         )
@@ -252,21 +263,26 @@ def _token(url: str, bearer: str, target: Target) -> str:
         token = answer.json()["value"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as err:
         raise PreflightFailed(
-            "GitHub gives this job no OIDC token.",
+            "GitHub did not issue an OIDC token to this job.",
             observed=type(err).__name__,
-            next="give the job the permission id-token: write",
+            next=_TOKEN_FIX,
         ) from err
     return str(token)[:MAX_TOKEN]
 
 
 def _claims(token: str) -> dict[str, str]:
     """Return the claims of a token that AWS has accepted."""
+    unusable = PreflightFailed(
+        "The job's OIDC token has no subject, actor and attempt.",
+        expected="the claims sub, actor and run_attempt",
+        next=f"{_TOKEN_FIX}, and {_START_FIX}",
+    )
     try:
         payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        found = {name: claims[name] for name in ("sub", "actor", "run_attempt")}
+        content = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        claims = {name: content[name] for name in ("sub", "actor", "run_attempt")}
     except (IndexError, ValueError, KeyError, TypeError) as err:
-        raise PreflightFailed("The job's OIDC token has no subject, actor and attempt.") from err
-    if not all(isinstance(value, str) and _CLAIM.fullmatch(value) for value in found.values()):
-        raise PreflightFailed("The job's OIDC token has no subject, actor and attempt.")
-    return found
+        raise unusable from err
+    if not all(isinstance(value, str) and _CLAIM.fullmatch(value) for value in claims.values()):
+        raise unusable
+    return claims

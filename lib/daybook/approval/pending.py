@@ -1,7 +1,8 @@
-"""Plans that wait for approval: kept beside the runs, taken up again, forgotten when over.
+"""Pending plans: stored beside the runs, claimed by a later run, deleted when they are outdated.
 
-`runs/<env>/.plans/` has for each a `<run>.json`, what the plan rests on, and for Terraform a
-`<run>.tfplan`, which holds secrets: it is no part of the record (docs/adr/0004-waiting-plans.md).
+`runs/<env>/.plans/` has a `<run>.json` for each pending plan, with its basis, and for Terraform a
+`<run>.tfplan`, which contains secrets and so is not part of the record:
+docs/adr/0004-waiting-plans.md.
 """
 
 from __future__ import annotations
@@ -24,20 +25,21 @@ _TEXTS = ("run", "digest", "made", "summary")
 _BASIS = tuple(
     name for name in statement.SUBJECT if name not in ("run", "digest", "summary", "made")
 )
-"""What a plan must rest on at least: what statements about it name."""
+"""The facts that every basis has, because statements about the plan name them."""
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NEW_PLAN = "make a new plan: daybook run {step} -p env {environment}"
 
 
 @dataclass(frozen=True)
 class PendingPlan:
-    """A plan that was shown and is neither applied nor refused yet.
+    """A plan that was shown and has been neither applied nor refused.
 
-    basis: what must be the same when it is applied: {"commit": "3fa9…", "state": "serial 7 …"}.
-    operator: who made it, {"name": …, "email": …, "user": …, "key": "SHA256:…"}.
+    basis: the facts that must be the same when it is applied:
+    {"commit": "3fa9…", "state": "serial 7 …"}.
+    operator: its author, {"name": …, "email": …, "user": …, "key": "SHA256:…"}.
     summary: the plan as it was shown, as text.
-    is_published: whether other machines can see it, and so may have taken it.
-    planned: the signed statement of who made it, where a second person must approve; or empty.
+    is_published: whether other machines can see it, and so may have applied it.
+    planned: the author's signed statement when a second person must approve, or empty.
     """
 
     run: str
@@ -56,13 +58,13 @@ class PendingPlan:
 
     @property
     def about(self) -> dict[str, str]:
-        """Return what a statement about it must name."""
+        """Return the facts that a statement about it must name."""
         facts = {"run": self.run, "digest": self.digest, "made": self.made}
-        place = {name: self.basis[name] for name in _BASIS}
-        return facts | place | {"summary": statement.sha256(self.summary)}
+        basis = {name: self.basis[name] for name in _BASIS}
+        return facts | basis | {"summary": statement.sha256(self.summary)}
 
     def is_expired(self, hours: int, now: datetime | None = None) -> bool:
-        """Tell whether it has waited for longer than this."""
+        """Tell whether it is older than this."""
         age = (now or datetime.now(UTC)) - datetime.fromisoformat(self.made)
         return age > timedelta(hours=hours)
 
@@ -72,35 +74,35 @@ class PendingPlan:
 
     @classmethod
     def decode(cls, raw: bytes) -> PendingPlan:
-        """Return what `encode` wrote; ApprovalRefused when somebody else wrote it."""
+        """Return the plan that `encode` wrote; ApprovalRefused for any other content."""
         try:
-            found = cls(**json.loads(raw))
-            is_whole = all(isinstance(getattr(found, name), str) for name in _TEXTS)
-            is_whole &= all(map(_is_texts, (found.basis, found.operator, found.planned)))
-            is_whole &= all(name in found.basis for name in _BASIS)
-            is_whole &= isinstance(found.is_published, bool)
-            is_whole &= bool(_RUN.fullmatch(found.run))
-            is_whole &= datetime.fromisoformat(found.made).tzinfo is not None
+            plan = cls(**json.loads(raw))
+            is_valid = all(isinstance(getattr(plan, name), str) for name in _TEXTS)
+            is_valid &= all(map(_is_texts, (plan.basis, plan.operator, plan.planned)))
+            is_valid &= all(name in plan.basis for name in _BASIS)
+            is_valid &= isinstance(plan.is_published, bool)
+            is_valid &= bool(_RUN.fullmatch(plan.run))
+            is_valid &= datetime.fromisoformat(plan.made).tzinfo is not None
         except (ValueError, TypeError, AttributeError, RecursionError):
-            is_whole = False
-        if not is_whole:
+            is_valid = False
+        if not is_valid:
             raise ApprovalRefused(
                 "A pending plan cannot be read: it was not written by this version of Daybook.",
-                next="run the step again without approve: it makes a new plan",
+                next="run the step again without approve to make a new plan",
             )
-        return found
+        return plan
 
 
 def plan_file(root: Path, environment: str, run: str) -> Path:
-    """Return where the saved plan that a run holds is, until it is applied or refused."""
+    """Return the path of the Terraform plan that a run holds until it is applied or refused."""
     return _folder(root, environment) / f"{run}.tfplan"
 
 
 def keep(root: Path, plan: PendingPlan, hours: int) -> PendingPlan:
-    """Keep a plan until it is applied or refused; only its owner may read it.
+    """Store a plan until it is applied or refused; only its owner can read the file.
 
-    Returns it under the name of the first run that made it, where that one is still pending: what
-    others said of it since counts.
+    Returns the plan under the first run that made it, if that plan is still pending, because
+    decisions about it remain valid.
     """
     own_path = _pending_path(root, plan.environment, plan.run)
     for path, older in _all(root):
@@ -115,16 +117,16 @@ def keep(root: Path, plan: PendingPlan, hours: int) -> PendingPlan:
 
 
 def note_published(root: Path, plan: PendingPlan, by: str) -> PendingPlan:
-    """Note in the run's file that other machines can see the plan; return the plan with it."""
+    """Note in the file of the run `by` that other machines can see the plan; return the plan."""
     noted = replace(plan, is_published=True)
     _write(_pending_path(root, plan.environment, by), noted)
     return noted
 
 
-def left_waiting_by(root: Path, run: str) -> str:
-    """Return the digest of the plan that a run left waiting, "" when it left none."""
-    found = (plan.digest for path, plan in _all(root) if run in (plan.run, path.stem))
-    return next(found, "")
+def digest_of(root: Path, run: str) -> str:
+    """Return the digest of the plan that a run left pending, "" if there is none."""
+    digests = (plan.digest for path, plan in _all(root) if run in (plan.run, path.stem))
+    return next(digests, "")
 
 
 def claim(
@@ -133,23 +135,24 @@ def claim(
     basis: Mapping[str, str],
     hours: int,
     by: str,
-    elsewhere: Callable[[], PendingPlan | None] = lambda: None,
+    published: Callable[[], PendingPlan | None] = lambda: None,
 ) -> PendingPlan:
-    """Give the plan that waits under a digest to the run `by`.
+    """Assign the pending plan with a digest to the run `by`.
 
-    basis: how things are now. hours: how old it may be. elsewhere: returns what another machine
-    has left to wait under the digest; it is asked when nothing waits here.
-    ApprovalRefused says what waits instead, or what differs; a plan that is outdated is deleted.
+    basis: the current facts. hours: the largest accepted age. published: returns the plan that
+    another machine published under the digest; called when none is pending here.
+    ApprovalRefused lists the plans that are pending, or the differences; an outdated plan is
+    deleted.
     """
-    waiting = {path: plan for path, plan in _all(root) if plan.digest == approved}
-    if not waiting:
-        if not (found := elsewhere()):
-            raise _nothing_waits(root, approved, basis)
-        require_current(found, basis, hours)
-        _write(_pending_path(root, found.environment, by), found)
-        return found
-    path = max(waiting, key=lambda path: waiting[path].made)
-    plan = waiting[path]
+    plans = {path: plan for path, plan in _all(root) if plan.digest == approved}
+    if not plans:
+        if not (plan := published()):
+            raise _not_pending(root, approved, basis)
+        require_current(plan, basis, hours)
+        _write(_pending_path(root, plan.environment, by), plan)
+        return plan
+    path = max(plans, key=lambda path: plans[path].made)
+    plan = plans[path]
     try:
         require_current(plan, basis, hours)
     except ApprovalRefused:
@@ -159,7 +162,7 @@ def claim(
     try:
         path.rename(_pending_path(root, plan.environment, by))
     except FileNotFoundError as err:
-        raise _nothing_waits(root, approved, basis) from err
+        raise _not_pending(root, approved, basis) from err
     saved = path.with_suffix(".tfplan")
     if saved.exists():
         saved.rename(plan_file(root, plan.environment, by))
@@ -167,10 +170,10 @@ def claim(
 
 
 def require_current(plan: PendingPlan, basis: Mapping[str, str], hours: int) -> None:
-    """Raise ApprovalRefused with all that is not as it was when the plan was made."""
+    """Raise ApprovalRefused with everything that has changed since the plan was made."""
     details = differences(plan.basis, basis)
     if plan.is_expired(hours):
-        details.append(f"age: made at {plan.made}; a plan may wait {hours} hours")
+        details.append(f"age: made at {plan.made}; a plan expires after {hours} hours")
     if details:
         raise ApprovalRefused(
             f"{plan.digest} can no longer be applied.",
@@ -179,12 +182,12 @@ def require_current(plan: PendingPlan, basis: Mapping[str, str], hours: int) -> 
         )
 
 
-def _nothing_waits(root: Path, approved: str, basis: Mapping[str, str]) -> ApprovalRefused:
-    here = [plan.digest for _, plan in _all(root) if _is_for(plan, basis)]
+def _not_pending(root: Path, approved: str, basis: Mapping[str, str]) -> ApprovalRefused:
+    digests = [plan.digest for _, plan in _all(root) if _is_for(plan, basis)]
     return ApprovalRefused(
         "No plan with this digest is pending here.",
-        expected=", ".join(here) or "a plan that was shown and is still pending",
-        observed=f"{approved}: never shown here, applied, refused, or too old",
+        expected=", ".join(digests) or "a plan that was shown and is still pending",
+        observed=f"{approved}: never shown here, applied, refused, or expired",
         next=NEW_PLAN.format(**basis),
     )
 
@@ -194,7 +197,7 @@ def _is_for(plan: PendingPlan, basis: Mapping[str, str]) -> bool:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what differs, one line each: "commit: was 3fa9c2, is 77b0e1"."""
+    """Return one line per difference: "commit: was 3fa9c2, is 77b0e1"."""
     names = dict.fromkeys([*before, *now])
     return [
         f"{name}: was {_short(before.get(name))}, is {_short(now.get(name))}"
@@ -204,34 +207,34 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def consume(root: Path, plan: PendingPlan, by: str) -> None:
-    """Take a plan away to apply it: the run that holds it can, once."""
+    """Delete the pending plan of the run `by`, which may then apply it once."""
     try:
         _pending_path(root, plan.environment, by).unlink()
     except FileNotFoundError as err:
         raise ApprovalRefused(
             f"{plan.digest} is no longer pending.",
             expected="a plan that was not applied or refused",
-            observed="another run on this machine has taken or discarded it",
+            observed="another run on this machine has claimed or discarded it",
             next=NEW_PLAN.format(**plan.basis),
         ) from err
 
 
 def discard(root: Path, environment: str, run: str) -> None:
-    """Delete a plan; it need not be there."""
+    """Delete a pending plan, if it exists."""
     _pending_path(root, environment, run).unlink(missing_ok=True)
     plan_file(root, environment, run).unlink(missing_ok=True)
 
 
-def forget_old(root: Path, environment: str, hours: int) -> None:
-    """Delete plans that are too old, and those of runs that ended without waiting."""
+def delete_outdated(root: Path, environment: str, hours: int) -> None:
+    """Delete expired plans, and those of runs that ended without waiting for approval."""
     for path in sorted(_folder(root, environment).glob("*")):
         plan = _read(_pending_path(root, environment, path.stem))
-        if (plan and plan.is_expired(hours)) or _is_over(root / "runs" / environment / path.stem):
+        if (plan and plan.is_expired(hours)) or _has_ended(root / "runs" / environment / path.stem):
             discard(root, environment, path.stem)
 
 
-def _is_over(folder: Path) -> bool:
-    """Tell whether a run has ended, and not by waiting."""
+def _has_ended(folder: Path) -> bool:
+    """Tell whether a run has ended, other than by waiting for approval."""
     try:
         if closed := seal.load(folder):
             return closed["status"] != "waiting"
@@ -239,7 +242,7 @@ def _is_over(folder: Path) -> bool:
     except FileNotFoundError:
         return True
     except (OSError, VerifyFailed):
-        return False  # It cannot be read: its plan stays until it is too old.
+        return False  # The record is unreadable: its plan stays until it expires.
     is_alive = provenance.is_alive(entries.header.get("kernel", {}))
     return not is_alive and summary.left_behind(entries) != "waiting"
 
@@ -255,7 +258,7 @@ def _all(root: Path) -> Iterator[tuple[Path, PendingPlan]]:
 
 
 def _read(path: Path) -> PendingPlan | None:
-    """Return the plan of a path; one that cannot be read is no plan."""
+    """Return the plan of a file; None when the file is missing or unreadable."""
     with suppress(FileNotFoundError, ApprovalRefused):
         return PendingPlan.decode(path.read_bytes())
     return None
@@ -271,13 +274,13 @@ def _pending_path(root: Path, environment: str, run: str) -> Path:
 
 def _write(path: Path, plan: PendingPlan) -> None:
     private_files.make_folder(path.parent)
-    # Whole or not at all: a path that a full disk cut would stop every later run.
+    # Whole or not at all: a file cut short by a full disk would stop every later run.
     journal.replace(path, plan.encode())
 
 
-def _is_texts(found: object) -> bool:
-    """Tell whether this is a dictionary of texts, as JSON gives it."""
-    return isinstance(found, Mapping) and all(isinstance(value, str) for value in found.values())
+def _is_texts(value: object) -> bool:
+    """Tell whether a JSON value is an object with only string values."""
+    return isinstance(value, Mapping) and all(isinstance(text, str) for text in value.values())
 
 
 def _short(value: object) -> str:

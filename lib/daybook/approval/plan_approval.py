@@ -19,17 +19,17 @@ from daybook.record.statement import Party, Signed
 from daybook.run import Run
 
 OVER = ui.Notice(
-    "This run is over: its record is closed",
+    "This run has ended: its record is closed",
     ui.quiet("closed"),
-    ("Start the step again from its first cell, and approve in the gate that it shows.",),
+    ("Start the step again from its first cell, and use the gate that it shows.",),
 )
 
 
 class PlanApproval:
-    """The approval of one run's plan, by its operator and, where settings ask, a second person.
+    """The approval of one run's plan by its operator and, if required, by a second person.
 
-    state: says which state of the infrastructure a plan rests on. has_bucket: False while there
-    is nowhere that others could see the plan.
+    state: returns the version of the infrastructure's state that a plan is based on. has_bucket:
+    False until the bucket in which others can see the plan exists.
     """
 
     def __init__(self, run: Run, state: Callable[[], str], has_bucket: Callable[[], bool]) -> None:
@@ -41,52 +41,50 @@ class PlanApproval:
 
     @property
     def made_by(self) -> str:
-        """Return the run whose plan this is, "" while none is pending."""
+        """Return the run that made the plan, "" while none is pending."""
         return self._pending.run if self._pending else ""
 
     @property
     def is_approved_by_hand(self) -> bool:
-        """Tell whether the operator has given their own approval in the notebook."""
+        """Tell whether the operator has approved in the notebook's gate."""
         return self._own is not None
 
     @property
     def has_saved_plan(self) -> bool:
-        """Tell whether the run has taken up a plan that Terraform saved."""
+        """Tell whether the run has claimed a plan that Terraform saved."""
         return self._pending is not None and self._run.plan_file.exists()
 
     @property
     def needs_names(self) -> bool:
-        """Tell whether who plans must be known: not for `auto`, which stands for everybody.
+        """Tell whether the plan's author must be known.
 
-        Nor before there is a bucket in which somebody else could see the plan.
+        That is not required for `auto`, nor before the bucket exists in which another person can
+        see the plan.
         """
         run = self._run
         is_automatic = run.target.is_sandbox and run.parameters.get("approve") == gate.AUTO
         return not is_automatic and self._needs_second()
 
     def reset(self) -> None:
-        """Forget the plan before this one, and what was approved of it: another one is made."""
+        """Discard the previous plan and its approval before a new plan is made."""
         if self._pending and self._pending.is_published:
             self._withdraw()
         self._pending = self._own = None
         self.close_gate(ui.Notice("Outdated: the plan cell was run again", ui.quiet("outdated")))
 
     def claim(self) -> None:
-        """Take up the pending plan that the run is given an approval for, if any."""
-        run, given = self._run, str(self._run.parameters.get("approve", ""))
-        wanted = (
-            given
-            if given not in ("", gate.AUTO)
-            else pending.left_waiting_by(run.root, run.resumes)
-        )
-        if wanted:
+        """Claim the pending plan that the run was started to apply, if any."""
+        run, digest = self._run, str(self._run.parameters.get("approve", ""))
+        if digest in ("", gate.AUTO):
+            digest = pending.digest_of(run.root, run.resumes)
+        if digest:
             hours = run.settings.plan_hours
             self._pending = pending.claim(
-                run.root, wanted, self._basis(), hours, run.id, lambda: self._published(wanted)
+                run.root, digest, self._basis(), hours, run.id, lambda: self._published(digest)
             )
 
     def store(self, plan: Plan) -> None:
-        """Keep a plan for its approval; one that was taken up must be what was shown."""
+        """Store a plan for its approval; a claimed plan must equal the one that was shown."""
         if plan.is_empty:
             self._pending = None
         elif self._pending is None:
@@ -95,16 +93,16 @@ class PlanApproval:
             before = self._pending
             self._discard()
             raise ApprovalRefused(
-                "The plan is not what it was when it was shown.",
+                "The plan changed after it was shown.",
                 expected=before.digest,
                 observed=plan.digest,
                 details=_changed_lines(before.summary, ui.text(plan)),
                 next=pending.NEW_PLAN.format(**before.basis),
             )
-        self._say_outdated(plan)
+        self._mark_outdated(plan)
 
     def decide(self, plan: Plan, given: str) -> gate.Approval:
-        """Return the approval of exactly this plan, or raise what it lacks."""
+        """Return the approval of exactly this plan; ApprovalNeeded or ApprovalRefused otherwise."""
         if plan.is_empty:
             return gate.Approval(plan.digest, gate.NOT_NEEDED)
         try:
@@ -123,19 +121,19 @@ class PlanApproval:
         approved: Callable[[gate.Gate], ui.Notice],
         declined: Callable[[gate.Gate, str], ui.Notice],
     ) -> None:
-        """Show the gate for a plan in the notebook; one that was shown before is closed."""
+        """Show the gate for a plan in the notebook, and close an earlier one."""
         title = f"{self._run.title}, {self._run.target.region}"
         self.close_gate(ui.Notice("This plan is shown again below", ui.quiet("outdated")))
         self._gate = gate.Gate(plan, self._run.env, title, approved=approved, declined=declined)
         self._gate.show()
 
     def close_gate(self, notice: ui.Notice) -> None:
-        """Disable the gate that is shown, if any."""
+        """Disable the current gate, if any."""
         if self._gate:
             self._gate.close(notice)
 
     def objection(self, shown: gate.Gate) -> ui.Notice | None:
-        """Return why a gate that was pressed approves nothing: it is not for the plan at hand."""
+        """Return the reason why a pressed gate is not for the current plan, or None."""
         if shown is self._gate and self._pending and shown.digest == self._pending.digest:
             return None
         now = f"digest {self._pending.digest}" if self._pending else "none is pending"
@@ -143,11 +141,11 @@ class PlanApproval:
         return ui.Notice(f"This is not the newest plan ({now})", ui.warn("outdated"), lines)
 
     def approve_by_hand(self, given: gate.Approval) -> None:
-        """Take the operator's own approval, given in the notebook."""
+        """Accept the operator's approval from the notebook's gate."""
         self._own = given
 
     def decline(self, reason: str) -> None:
-        """Refuse the plan for good; the record says why."""
+        """Decline the plan, record the reason, and end the run."""
         run = self._run
         declined = ApprovalRefused(
             "The plan was declined.",
@@ -160,14 +158,14 @@ class PlanApproval:
         run.recorder.close("failed", f"declined: {reason}" if reason else "declined")
 
     def consume(self, plan: Plan, given: gate.Approval | None) -> dict[str, Any]:
-        """Take the approved plan away, to apply it once; return what the record says of it.
+        """Consume the approved plan, so that it is applied once; return its facts for the record.
 
-        ApprovalRefused when it is not the very plan that was shown and approved, by whoever had to.
+        ApprovalRefused unless it is the plan that was shown and has every required approval.
         """
         if given is None or given.digest != plan.digest:
             self._discard()
             raise ApprovalRefused(
-                "The approval is of another plan.",
+                "The approval is for another plan.",
                 expected=plan.digest,
                 observed=given.digest if given else "no approval",
                 next=pending.NEW_PLAN.format(**self._basis()),
@@ -198,16 +196,16 @@ class PlanApproval:
         made = (journal.now(), self._basis(), self._operator())
         new = PendingPlan(run.id, plan.digest, *made, ui.text(plan))
         if self.needs_names:
-            me, allowed = self._identity(), run.load_signers()
-            new = replace(new, operator={**new.operator, "signer": me.name})
+            operator, allowed = self._identity(), run.load_signers()
+            new = replace(new, operator={**new.operator, "signer": operator.name})
             planned, _ = statement.sign(
-                new.about, statement.PLANNED, me.key, allowed, workflow=me.workflow
+                new.about, statement.PLANNED, operator.key, allowed, workflow=operator.workflow
             )
             new = replace(new, planned=asdict(planned))
         return pending.keep(run.root, new, run.settings.plan_hours)
 
     def _require_pending(self, plan: Plan) -> None:
-        """Raise ApprovalRefused unless this plan is the one that was shown, and still current."""
+        """Raise ApprovalRefused unless this plan is the one that was shown and is still current."""
         current = self._pending
         if current is None or (current.digest, current.summary) != (plan.digest, ui.text(plan)):
             raise ApprovalRefused(
@@ -230,62 +228,65 @@ class PlanApproval:
             if not self._needs_second():
                 raise
             self._store().request(self._pending)
-            also = f"and another person: daybook approve {self._pending.run}"
-            raise ApprovalNeeded(needed.message, details=[also], next=needed.next) from None
-        return own if own.is_automatic or not self._needs_second() else self._second(own, command)
+            second = f"A second person must approve too: daybook approve {self._pending.run}"
+            raise ApprovalNeeded(needed.message, details=[second], next=needed.next) from None
+        if own.is_automatic or not self._needs_second():
+            return own
+        return self._add_second(own, command)
 
-    def _second(self, own: gate.Approval, command: str) -> gate.Approval:
-        """Return the approval with a second person's; raise while there is none."""
+    def _add_second(self, own: gate.Approval, command: str) -> gate.Approval:
+        """Return the operator's approval with the second person's; ApprovalNeeded without one."""
         run, plan = self._run, self._pending
-        judged = self._judge(self._store().decisions(plan), self._identity().party)
-        for name, answer in judged.declined.items():
-            reason = str(answer.content["reason"])
+        decisions = self._judge(self._store().decisions(plan), self._identity().party)
+        for name, signed in decisions.declined.items():
+            reason = str(signed.content["reason"])
             run.write("approval", digest=plan.digest, how=f"declined by {name}: {reason}")
             following = pending.NEW_PLAN.format(**plan.basis)
             raise ApprovalRefused(f"{name} declined this plan.", observed=reason, next=following)
-        if not judged.approved:
+        if not decisions.approved:
             self._store().request(plan)
             raise ApprovalNeeded(
-                f"{plan.digest} waits for a second person.",
-                details=judged.ignored,
+                f"{plan.digest} is waiting for the approval of a second person.",
+                details=decisions.ignored,
                 expected=f"the signature of another person of {signers.FILE}",
                 next=f"ask one to run: daybook approve {plan.run}; then: {command}",
             )
         by = tuple(
-            gate.Signature(name, answer.statement, answer.signature)
-            for name, answer in judged.approved.items()
+            gate.Signature(name, signed.statement, signed.signature)
+            for name, signed in decisions.approved.items()
         )
-        return replace(own, how=f"{own.how} and by {', '.join(judged.approved)}", by=by)
+        return replace(own, how=f"{own.how} and by {', '.join(decisions.approved)}", by=by)
 
-    def _judge(self, answers: list[Signed], applier: Party) -> store.Decisions:
-        """Sort answers, none of which may be from the plan's author or from who applies it."""
+    def _judge(self, decisions: list[Signed], applier: Party) -> store.Decisions:
+        """Sort decisions; one by the plan's author or by the applier is invalid."""
         allowed = self._run.load_signers()
         operators = (store.planned_by(self._pending, allowed), applier)
-        return store.judge(answers, self._pending.about, operators, allowed)
+        return store.judge(decisions, self._pending.about, operators, allowed)
 
     def _signatures(self, given: gate.Approval) -> dict[str, Any]:
-        """Sign that this run applies the plan, and judge the approvals once more with that.
+        """Sign that this run applies the plan, and check the approvals against that signature.
 
-        Returns how many people it needs besides the operator, and where it needs one what they
-        have signed. `auto` stands for everybody; before the first bootstrap there is nobody to ask.
+        Returns the number of required second persons, and with one the signed statements. It is 0
+        for `auto`. Before the first bootstrap, no second person can see the plan.
         """
         needs = 0 if given.is_automatic else self._run.load_approvals()
         if not needs or not self._has_bucket():
             return {"needs": needs}
-        me, current = self._identity(), self._pending
+        operator, current = self._identity(), self._pending
         applying, applier = statement.sign(
             current.about,
             statement.APPLYING,
-            me.key,
+            operator.key,
             self._run.load_signers(),
-            workflow=me.workflow,
+            workflow=operator.workflow,
         )
-        judged = self._judge([Signed(each.statement, each.signature) for each in given.by], applier)
-        if not judged.approved or judged.declined:
+        signed = [Signed(signature.statement, signature.signature) for signature in given.by]
+        decisions = self._judge(signed, applier)
+        if not decisions.approved or decisions.declined:
             raise ApprovalRefused(
                 f"No second person has approved {current.digest}.",
                 expected=f"the signature of another person of {signers.FILE}",
-                observed="; ".join(judged.ignored) or "none",
+                observed="; ".join(decisions.ignored) or "none",
                 next=f"daybook approve {current.run}",
             )
         return {
@@ -306,7 +307,7 @@ class PlanApproval:
         return store.ApprovalStore(self._run.environment)
 
     def _basis(self) -> dict[str, str]:
-        """Return what must still be so when the plan is applied."""
+        """Return the facts that must be the same when the plan is applied."""
         run = self._run
         return {
             "environment": run.env,
@@ -323,17 +324,17 @@ class PlanApproval:
         key = signing.fingerprint(signing.public_key(self._run.environment.ssh_key))
         return {**provenance.operator(self._run.root), "key": key}
 
-    def _say_outdated(self, plan: Plan) -> None:
-        """Have the gate of the plan before say which one is to be approved instead."""
+    def _mark_outdated(self, plan: Plan) -> None:
+        """Show the newer plan in the gate of the previous one."""
         if self._gate:
-            words = "no changes" if plan.is_empty else f"digest {plan.digest}"
-            lines = ("Approve that one: run the approve cell again, and use the gate it shows.",)
-            notice = ui.Notice(f"A newer plan was made ({words})", ui.quiet("outdated"), lines)
-            self._gate.say(notice)
+            newer = "no changes" if plan.is_empty else f"digest {plan.digest}"
+            lines = ("To approve it, run the approve cell again and use the gate that it shows.",)
+            notice = ui.Notice(f"A newer plan was made ({newer})", ui.quiet("outdated"), lines)
+            self._gate.show_notice(notice)
             self._gate = None
 
     def _publish(self) -> None:
-        """Let another machine know of the plan; where that fails it waits on this one alone."""
+        """Publish the plan for other machines; after a failure it is pending on this one only."""
         with suppress(CommandFailed):
             if self._pending and self._has_bucket():
                 self._store().publish(replace(self._pending, is_published=True))
@@ -343,7 +344,7 @@ class PlanApproval:
         return self._store().published(self._run.env, digest) if self._has_bucket() else None
 
     def _withdraw(self) -> None:
-        """Let no other machine apply it again."""
+        """Prevent other machines from applying the plan."""
         with suppress(CommandFailed):
             if self._has_bucket():
                 self._store().withdraw(self._pending)
@@ -356,11 +357,11 @@ class PlanApproval:
         self.close_gate(ui.Notice("This plan was discarded", ui.quiet("discarded")))
 
     def _clear(self) -> None:
-        """Forget what is over, this run's own plan included unless it is pending."""
+        """Close the gate and delete outdated plans; this run's own plan stays while pending."""
         self.close_gate(OVER)
-        pending.forget_old(self._run.root, self._run.env, self._run.settings.plan_hours)
+        pending.delete_outdated(self._run.root, self._run.env, self._run.settings.plan_hours)
 
 
 def _changed_lines(before: str, now: str) -> list[str]:
-    found = difflib.unified_diff(before.splitlines(), now.splitlines(), n=0, lineterm="")
-    return [line for line in found if not line.startswith(("---", "+++", "@@"))]
+    diff = difflib.unified_diff(before.splitlines(), now.splitlines(), n=0, lineterm="")
+    return [line for line in diff if not line.startswith(("---", "+++", "@@"))]

@@ -1,9 +1,9 @@
-"""What others see of a pending plan: kept in the bucket, and answered there with a signature.
+"""Pending plans and decisions in the state bucket, where other people and machines see them.
 
-`waiting/<env>/<digest>.json` says that a plan is pending, so that another machine may make it again
-and apply it. `approvals/<env>/<run>/request.json` is the same for a second person; beside it lies
-one answer for each person, a signed statement. Everybody with access to the bucket can write there,
-so nothing of it counts but for its signature.
+`waiting/<env>/<digest>.json` publishes a pending plan, so that another machine can make the same
+plan and apply it. `approvals/<env>/<run>/request.json` asks a second person for a decision; each
+decision is a signed statement beside it. Anyone with access to the bucket can write there, so only
+the signatures count.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from daybook.environment import Environment
 from daybook.errors import ApprovalRefused, CommandFailed
 from daybook.record import statement
 from daybook.record.statement import APPROVED, DECLINED, PLANNED, Party, Signed
-from daybook.signers import Signers
+from daybook.signers import FILE, Signers
 
-MAX_BYTES, MAX_ANSWERS = 1_000_000, 100
+MAX_BYTES, MAX_DECISIONS = 1_000_000, 100
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """The answers that count, by signer, and why others do not."""
+    """The valid decisions by signer. ignored: why each other one is invalid."""
 
     approved: Mapping[str, Signed]
     declined: Mapping[str, Signed]
@@ -35,7 +35,7 @@ class Decisions:
 
 @dataclass(frozen=True)
 class ApprovalStore:
-    """Where others see an environment's plans and answer: its state bucket."""
+    """The pending plans and decisions of an environment, in its state bucket."""
 
     environment: Environment
 
@@ -45,63 +45,62 @@ class ApprovalStore:
         return self.environment.state_bucket
 
     def publish(self, plan: PendingPlan) -> None:
-        """Write under its digest that a plan is pending."""
-        self._put(_left(plan.environment, plan.digest), plan.encode())
+        """Publish a pending plan under its digest."""
+        self._put(_published_key(plan.environment, plan.digest), plan.encode())
 
     def published(self, environment: str, digest: str) -> PendingPlan | None:
-        """Return the plan that is pending under a digest, or None."""
-        plan = self._plan(_left(environment, digest), environment)
+        """Return the pending plan with a digest, or None."""
+        plan = self._plan(_published_key(environment, digest), environment)
         return plan if plan and plan.digest == digest else None
 
     def withdraw(self, plan: PendingPlan) -> None:
-        """Delete the entry of a plan that is no longer pending; it need not be there."""
+        """Delete a plan's published entry, if it exists."""
         s3 = self.environment.client("s3")
         try:
-            s3.delete_object(Bucket=self.bucket, Key=_left(plan.environment, plan.digest))
+            s3.delete_object(Bucket=self.bucket, Key=_published_key(plan.environment, plan.digest))
         except aws.FAILURES as err:
             raise self._unreachable(err) from err
 
     def request(self, plan: PendingPlan) -> None:
-        """Put a waiting plan where the others see it."""
-        self._put(_key(plan.environment, plan.run, "request"), plan.encode())
+        """Ask a second person for a decision about a plan."""
+        self._put(_approval_key(plan.environment, plan.run, "request"), plan.encode())
 
     def requested(self, environment: str, run: str) -> PendingPlan | None:
-        """Return the plan that a run asks about, or None."""
-        plan = self._plan(_key(environment, run, "request"), environment)
+        """Return the plan for which a run requested a decision, or None."""
+        plan = self._plan(_approval_key(environment, run, "request"), environment)
         return plan if plan and plan.run == run else None
 
     def requests(self, environment: str) -> list[str]:
-        """Return the runs that have asked about a plan, the oldest first."""
+        """Return the runs that requested a decision, oldest first."""
         return sorted({key.split("/")[2] for key in self._keys(f"approvals/{environment}/")})
 
-    def record_decision(self, plan: PendingPlan, answer: Signed) -> None:
-        """Put an answer beside its question; a second one with the same key replaces it."""
-        name = hashlib.sha256(answer.content["key"].encode()).hexdigest()[:16]
-        self._put(_key(plan.environment, plan.run, name), answer.encode())
+    def record_decision(self, plan: PendingPlan, decision: Signed) -> None:
+        """Store a decision; it replaces an earlier one with the same key."""
+        name = hashlib.sha256(decision.content["key"].encode()).hexdigest()[:16]
+        self._put(_approval_key(plan.environment, plan.run, name), decision.encode())
 
     def decisions(self, plan: PendingPlan) -> list[Signed]:
-        """Return all answers about a plan, good or not."""
-        question = _key(plan.environment, plan.run, "request")
-        keys = self._keys(question.removesuffix("request.json"))
-        others = [key for key in keys if key != question]
-        if len(others) > MAX_ANSWERS:
+        """Return all decisions about a plan, valid or not."""
+        request = _approval_key(plan.environment, plan.run, "request")
+        keys = [key for key in self._keys(request.removesuffix("request.json")) if key != request]
+        if len(keys) > MAX_DECISIONS:
             raise ApprovalRefused(
-                f"{plan.digest} has too many answers.",
-                expected=f"{MAX_ANSWERS} at most",
-                observed=str(len(others)),
+                f"{plan.digest} has too many decisions.",
+                expected=f"at most {MAX_DECISIONS}",
+                observed=str(len(keys)),
                 next=NEW_PLAN.format(**plan.basis),
             )
-        return [Signed.decode(self._get(key) or b"") for key in others]
+        return [Signed.decode(self._get(key) or b"") for key in keys]
 
     def _plan(self, key: str, environment: str) -> PendingPlan | None:
-        found = self._get(key)
-        plan = PendingPlan.decode(found) if found else None
+        content = self._get(key)
+        plan = PendingPlan.decode(content) if content else None
         if plan and plan.environment != environment:
             raise ApprovalRefused(
-                "A pending plan lies where it does not belong.",
+                "A pending plan is stored under another environment.",
                 expected=environment,
                 observed=plan.environment,
-                next=f"ask who wrote {key} in the bucket {self.bucket}",
+                next=f"find out who wrote {key} in the bucket {self.bucket}",
             )
         return plan
 
@@ -124,7 +123,7 @@ class ApprovalStore:
         s3 = self.environment.client("s3")
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         try:
-            return [found["Key"] for page in pages for found in page.get("Contents", ())]
+            return [item["Key"] for page in pages for item in page.get("Contents", ())]
         except s3.exceptions.NoSuchBucket:
             return []
         except aws.FAILURES as err:
@@ -135,34 +134,34 @@ class ApprovalStore:
             "Approvals cannot be read or written.",
             expected=f"access to approvals/ and waiting/ in the bucket {self.bucket}",
             observed=str(err),
-            next="sign in to the account, then the same command",
+            next="sign in to the account, then run the same command again",
         )
 
 
 def sign(
     plan: PendingPlan, key: Path, allowed: Signers, *, reason: str = "", is_declined: bool
 ) -> Signed:
-    """Answer for a plan with the approver's key; ApprovalRefused where it would not count."""
+    """Sign a decision with the approver's key; ApprovalRefused when it would be invalid."""
     planner = planned_by(plan, allowed)
     decision = DECLINED if is_declined else APPROVED
     signed, party = statement.sign(plan.about, decision, key, allowed, reason=reason)
     if problem := statement.conflict(party, (planner,), allowed):
         raise ApprovalRefused(
-            "This answer would not count.",
-            expected="another person than the one who made the plan",
+            "This decision would be invalid.",
+            expected="a decision by a person other than the author of the plan",
             observed=problem,
-            next="ask another person of environments/signers",
+            next=f"ask another person of {FILE}",
         )
     return signed
 
 
 def planned_by(plan: PendingPlan, allowed: Signers) -> Party:
-    """Return who made a plan; ApprovalRefused when no signature proves it."""
+    """Return the author of a plan; ApprovalRefused when no signature proves it."""
     planner = statement.check(Signed.of(plan.planned), plan.about, {PLANNED}, allowed)
     if planner.problem:
         raise ApprovalRefused(
-            "It is not known who made this plan.",
-            expected="a plan signed by somebody of environments/signers",
+            "The author of this plan is unknown.",
+            expected=f"a plan signed with a key of {FILE}",
             observed=planner.problem if plan.planned else "no signature",
             next=NEW_PLAN.format(**plan.basis),
         )
@@ -170,29 +169,30 @@ def planned_by(plan: PendingPlan, allowed: Signers) -> Party:
 
 
 def judge(
-    answers: Iterable[Signed],
+    decisions: Iterable[Signed],
     about: Mapping[str, str],
     operators: Iterable[Party],
     allowed: Signers,
 ) -> Decisions:
-    """Sort answers into those that approve, those that decline, and those that do not count.
+    """Sort decisions into approvals, declines and invalid ones.
 
-    about: what an answer must name. operators: who made the plan and who applies it.
+    about: the facts that a decision must name. operators: the plan's author and the person who
+    applies it.
     """
-    counted: dict[str, dict[str, Signed]] = {APPROVED: {}, DECLINED: {}}
+    valid: dict[str, dict[str, Signed]] = {APPROVED: {}, DECLINED: {}}
     operators, ignored = tuple(operators), []
-    for answer in answers:
-        party = statement.check(answer, about, counted, allowed)
+    for decision in decisions:
+        party = statement.check(decision, about, valid, allowed)
         if problem := party.problem or statement.conflict(party, operators, allowed):
-            ignored.append(f"an answer that does not count: {problem}")
+            ignored.append(f"an invalid decision: {problem}")
         else:
-            counted[party.decision][party.name] = answer
-    return Decisions(counted[APPROVED], counted[DECLINED], tuple(ignored))
+            valid[party.decision][party.name] = decision
+    return Decisions(valid[APPROVED], valid[DECLINED], tuple(ignored))
 
 
-def _key(environment: str, run: str, name: str) -> str:
+def _approval_key(environment: str, run: str, name: str) -> str:
     return f"approvals/{environment}/{run}/{name}.json"
 
 
-def _left(environment: str, digest: str) -> str:
+def _published_key(environment: str, digest: str) -> str:
     return f"waiting/{environment}/{digest}.json"

@@ -1,4 +1,4 @@
-"""The `daybook` command: thin; each sub-command calls the module that does the work."""
+"""The `daybook` command; each subcommand calls the module that does the work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from daybook.errors import (
     printable,
 )
 
-LATER = {
+LAZY = {
     "approve": ("daybook.cli.approve", "approve"),
     "demo": ("daybook_sandbox.demo", "demo"),
     "env": ("daybook.cli.env", "env"),
@@ -36,16 +36,16 @@ LATER = {
     "sandbox": ("daybook_sandbox.cli", "sandbox"),
     "secrets": ("daybook.cli.secrets", "secrets"),
 }
-"""Commands that are imported when they are used: the sandbox is no part of the library."""
+"""Commands that are imported on use: the library does not depend on the sandbox."""
 
 
 MAX_ARGUMENT = 70_000
-"""The most characters of an argument: a little more than `-y YAML` may have."""
+"""The largest number of characters of an argument, slightly more than the limit of `-y YAML`."""
 
 
 class _Commands(click.Group):
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run the command line; what click says of a wrong argument is bounded and printable."""
+        """Run the command line; errors of click are bounded and printable."""
         try:
             return super().main(*args, **options)
         except click.exceptions.NoArgsIsHelpError:
@@ -55,32 +55,32 @@ class _Commands(click.Group):
             raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse arguments that are no text: bytes that are not UTF-8, control characters."""
+        """Refuse arguments that are not text: bytes that are not UTF-8, control characters."""
         for number, text in enumerate(args, 1):
             if len(text) > MAX_ARGUMENT:
                 raise click.UsageError(f"Argument {number} has {len(text):,} characters.", ctx)
             if bounded_yaml.UNSEEN.search(text):
-                problem = "is not UTF-8 text, or has control characters"
+                problem = "is not UTF-8 text or contains control characters"
                 raise click.UsageError(f"Argument {number} {problem}.", ctx)
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *LATER])
+        return sorted([*super().list_commands(ctx), *LAZY])
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name in LATER:
-            module, attribute = LATER[name]
-            found = getattr(importlib.import_module(module), attribute)
+        if name in LAZY:
+            module, attribute = LAZY[name]
+            command = getattr(importlib.import_module(module), attribute)
         else:
-            found = super().get_command(ctx, name)
-        return found and _refusing_repetition(found)
+            command = super().get_command(ctx, name)
+        return command and _refuse_repetition(command)
 
 
-def _refusing_repetition(command: click.Command) -> click.Command:
-    """Return the command and its sub-commands with an option given twice as an error.
+def _refuse_repetition(command: click.Command) -> click.Command:
+    """Return the command, changed so that it and its subcommands refuse an option given twice.
 
-    click takes the last one: `-e staging … -e production` would act on another environment than
-    the one that a reader sees first.
+    click uses the last one: `-e staging … -e production` would act on another environment than
+    the first one that a reader sees.
     """
     make = type(command).make_parser
 
@@ -100,13 +100,13 @@ def _refusing_repetition(command: click.Command) -> click.Command:
 
     command.make_parser = make_parser
     for child in getattr(command, "commands", {}).values():
-        _refusing_repetition(child)
+        _refuse_repetition(child)
     return command
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def daybook() -> None:
-    """Run the life of an application on AWS EC2 from notebooks that leave a record."""
+    """Run an application on AWS EC2 through its life, from notebooks that leave a record."""
 
 
 @daybook.command()
@@ -118,22 +118,22 @@ def daybook() -> None:
 @click.option("--wait", default="", metavar="TIME", help="Wait for another run: 90s, 10m or 1h.")
 @click.option("--override-freeze", default="", metavar="REASON", help="Run in a freeze window.")
 @click.option(
-    "--override-git", default="", metavar="REASON", help="Run a commit that nobody reviewed."
+    "--override-git", default="", metavar="REASON", help="Run a commit that was not reviewed."
 )
 @click.option(
-    "--resume", type=arguments.RUN, metavar="RUN", help="Go on with a run: same parameters."
+    "--resume", type=arguments.RUN, metavar="RUN", help="Resume a run with its parameters."
 )
 @click.option("--quiet", is_flag=True, help="Print only errors.")
 def run(
     step, texts, raws, yamls, files, wait, override_freeze, override_git, resume, quiet
 ) -> None:
-    """Run STEP, a notebook's name (provision) or path, without a browser.
+    """Run STEP, the name (provision) or path of a notebook, without a browser.
 
-    Exit codes: 0 succeeded, 2 settings or parameters, 3 preflight, 4 approval needed or wrong,
+    Exit codes: 0 succeeded, 2 settings or parameters, 3 preflight, 4 approval needed or refused,
     5 a command failed, 6 apply failed, 7 verify failed, 8 locked, 130 interrupted.
     """
     from daybook.headless import execution, parameters
-    from daybook.headless import resume as going_on
+    from daybook.headless import resume as resumption
     from daybook.lock import environment_lock, object_lock
     from daybook.run import RESUMES
 
@@ -144,17 +144,17 @@ def run(
     root = settings.find_root()
     notebook = parameters.find_notebook(root, step)
     values = parameters.read_files(files, yamls)
-    chosen = parameters.check(notebook, [*texts, *raws], values)
+    given = parameters.check(notebook, [*texts, *raws], values)
     if resume:
-        os.environ[RESUMES], chosen = going_on.prepare(root, notebook, resume, chosen)
-    sys.exit(execution.run(notebook, chosen, root=root, quiet=quiet).exit_code)
+        os.environ[RESUMES], given = resumption.prepare(root, notebook, resume, given)
+    sys.exit(execution.run(notebook, given, root=root, quiet=quiet).exit_code)
 
 
 def main() -> None:
-    """Run the command line; an error becomes its lines and its exit code, never a traceback."""
+    """Run the command line; print an error as its lines, never as a traceback."""
     output = streams.secure()
     if output:
-        threading.excepthook = lambda args: _keep_traceback(args.exc_value)
+        threading.excepthook = lambda args: _save_traceback(args.exc_value)
     _close_stdin()
     code = _run()
     sys.stdout.flush()
@@ -162,10 +162,10 @@ def main() -> None:
     if failure and failure.errno != errno.EPIPE and sys.argv[1:2] != ["run"]:
         lost = CommandFailed(
             "Standard output could not be written: it is not complete.",
-            expected="a file or terminal that takes all of it",
+            expected="a file or terminal that accepts the whole output",
             observed=failure.strerror,
-            changed="What the command did besides stays done.",
-            next="free the disk or redirect to another, then run the same command again",
+            changed="Other effects of the command remain.",
+            next="free the disk or redirect to another one, then run the same command again",
         )
         click.echo(str(lost), err=True)
         code = code or lost.exit_code
@@ -176,7 +176,7 @@ def _run() -> int:
     try:
         return daybook.main(standalone_mode=False) or 0
     except DaybookError as err:
-        return _tell(err)
+        return _print_error(err)
     except click.ClickException as err:
         err.show()
         return SettingsError.exit_code
@@ -186,18 +186,18 @@ def _run() -> int:
     except SystemExit as err:
         return int(err.code or 0)
     except Exception as err:
-        kept = _keep_traceback(err)
-        changed = "What a run had changed by then, if one was begun, is in its record."
-        return _tell(explained(err, changed=changed, traceback_in=kept))
+        path = _save_traceback(err)
+        changed = "Changes made by a run, if one was started, are in its record."
+        return _print_error(explained(err, changed=changed, traceback_in=path))
 
 
-def _tell(err: DaybookError) -> int:
+def _print_error(err: DaybookError) -> int:
     click.secho(str(err), fg="red", err=True)
     return err.exit_code
 
 
-def _keep_traceback(err: BaseException | None) -> str:
-    """Write a traceback, without secrets, where only its owner reads it; return the file's path."""
+def _save_traceback(err: BaseException | None) -> str:
+    """Write a traceback without secrets to a private file; return its path, "" after an error."""
     try:
         from daybook.record.redact import Redactor
 
@@ -213,6 +213,6 @@ def _keep_traceback(err: BaseException | None) -> str:
 
 
 def _close_stdin() -> None:
-    """Let nothing underneath read the operator's terminal, or a pipe meant for somebody else."""
+    """Prevent tools and kernels from reading the operator's terminal or a pipe."""
     if sys.argv[1:2] == ["run"]:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -1,4 +1,4 @@
-"""`daybook approve`: the second person's yes or no to a plan that waits."""
+"""`daybook approve`: the second person's decision about a pending plan."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ _KEY = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("run", type=arguments.RUN)
-@click.option("--decline", type=arguments.REASON, metavar="REASON", help="Say no, and why.")
-@click.option("--key", type=_KEY, help="Your SSH key, if not the settings'.")
-@click.option("--rehearse", is_flag=True, help="The run was a rehearsal of a real environment.")
+@click.option("--decline", type=arguments.REASON, metavar="REASON", help="Decline the plan.")
+@click.option("--key", type=_KEY, help="Your SSH key; default: ssh_key in the settings.")
+@click.option("--rehearse", is_flag=True, help="The run is a rehearsal of a real environment.")
 def approve(run: str, decline: str | None, key: Path | None, rehearse: bool) -> None:
-    """Read the pending plan of RUN, and sign that you approve or decline it.
+    """Show the pending plan of RUN, and sign that you approve or decline it.
 
-    Your key must be in environments/signers for daybook-approval, under another name than that of
-    the person who made the plan.
-    At a terminal you are asked to type the environment's name first.
+    environments/signers must allow your key daybook-approval, under a name other than the plan
+    author's. At a terminal, you confirm by typing the environment's name.
     """
     root = settings.find_root()
     allowed = signers.load(root)
@@ -38,30 +37,30 @@ def approve(run: str, decline: str | None, key: Path | None, rehearse: bool) -> 
     _show(plan, planner)
     if plan.is_expired(environment.settings.plan_hours):
         raise ApprovalRefused(
-            f"{plan.digest} is too old.",
+            f"{plan.digest} has expired.",
             expected=f"made in the last {environment.settings.plan_hours} hours",
             observed=plan.made,
             next=NEW_PLAN.format(**plan.basis),
         )
-    is_no, own_key = decline is not None, environment.settings.ssh_key.expanduser()
-    answer = store.sign(
+    is_declined, own_key = decline is not None, environment.settings.ssh_key.expanduser()
+    decision = store.sign(
         plan,
         key or own_key,
         allowed,
         reason=decline or "",
-        is_declined=is_no,
+        is_declined=is_declined,
     )
-    if not is_no and sys.stdin.isatty():
+    if not is_declined and sys.stdin.isatty():
         _confirm(plan.environment)
-    approvals.record_decision(plan, answer)
-    word = ui.warn("declined") if is_no else ui.good("approved")
-    going_on = f"daybook run {plan.basis['step']} --resume {plan.run} -p approve {plan.digest}"
-    lines = () if is_no else (f"{planner.name} goes on: {going_on}",)
-    click.echo(ui.text(ui.Notice(plan.digest, word, lines)))
+    approvals.record_decision(plan, decision)
+    status = ui.warn("declined") if is_declined else ui.good("approved")
+    command = f"daybook run {plan.basis['step']} --resume {plan.run} -p approve {plan.digest}"
+    lines = () if is_declined else (f"Next, for {planner.name}: {command}",)
+    click.echo(ui.text(ui.Notice(plan.digest, status, lines)))
 
 
 def _find(root: Path, run: str, rehearse: bool) -> tuple[PendingPlan, ApprovalStore, Environment]:
-    """Look for a run's request in the buckets of all environments."""
+    """Find a run's request in the buckets of all environments."""
     waiting = []
     for name in settings.environments(root):
         environment = Environment.load(root, name, rehearse=rehearse)
@@ -72,32 +71,32 @@ def _find(root: Path, run: str, rehearse: bool) -> tuple[PendingPlan, ApprovalSt
             return plan, approvals, environment
         waiting += approvals.requests(name)
     raise SettingsError(
-        f"No run {run} has asked for approval.",
-        expected=", ".join(waiting[-5:]) or "a run that waits for a second person",
+        f"No run {run} is waiting for a second person's approval.",
+        expected=", ".join(waiting[-5:]) or "a run that is waiting for a second person",
         next="ask the operator for the run's id, and check that you are signed in to the account",
     )
 
 
 def _show(plan: PendingPlan, planner: Party) -> None:
-    where = plan.basis
-    by = f", from a workflow that {planner.actor} started" if planner.actor else ""
-    place = "REHEARSAL" if where["target"] == "sandbox" else f"AWS {where['account']}"
+    basis = plan.basis
+    workflow = f", from a workflow started by {planner.actor}" if planner.actor else ""
+    target = "REHEARSAL" if basis["target"] == "sandbox" else f"AWS {basis['account']}"
     rows = [
         ("run", plan.run),
-        ("where", f"{where['environment']}, {place}, {where['region']}"),
-        ("planned by", f"{planner.name}{by}"),
+        ("target", f"{basis['environment']}, {target}, {basis['region']}"),
+        ("planned by", f"{planner.name}{workflow}"),
         ("planned at", plan.made),
-        ("commit", where["commit"] or "none"),
+        ("commit", basis["commit"] or "none"),
     ]
-    click.echo(ui.text(ui.Table(f"{where['step']} {where['environment']}", ("", ""), rows)))
+    click.echo(ui.text(ui.Table(f"{basis['step']} {basis['environment']}", ("", ""), rows)))
     click.echo(f"\n{_visible(plan.summary)}\n")
 
 
 def _visible(text: str) -> str:
-    """Return a plan's text with nothing that could hide or reorder a part of it on a terminal."""
+    """Escape characters that could hide or reorder a part of a plan's text on a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _confirm(env: str) -> None:
     if click.prompt(f"Type {env} to approve", default="", show_default=False) != env:
-        raise ApprovalRefused("Not approved.", expected=env, next="daybook approve again, or not")
+        raise ApprovalRefused("Not approved.", expected=env, next="run daybook approve again")

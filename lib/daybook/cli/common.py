@@ -1,4 +1,4 @@
-"""What several commands share: the environment that a command is about, and JSON output."""
+"""Options and helpers that several commands share: the environment, and JSON output."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from daybook.environment import Environment
 
 AGAIN = "run the same command again"
 
-rehearse = click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")
-as_json = click.option("--json", "as_json", is_flag=True, help="For a program.")
+rehearse = click.option("--rehearse", is_flag=True, help="Use the environment's rehearsal.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 env_option = click.option("-e", "--env", required=True, metavar="ENV")
 
 
@@ -24,12 +24,12 @@ def on_environment(command: Callable) -> Callable:
 
 
 def reachable(env: str, *, rehearse: bool) -> Environment:
-    """Load an environment; PreflightFailed unless its target answers, as the right account."""
+    """Load an environment; PreflightFailed unless its target answers from the right account."""
     environment = Environment.load(settings.find_root(), env, rehearse=rehearse)
     checks.run_checks(environment.target, {}, {}).require(AGAIN)
     return environment
 
 
 def print_json(value: Any) -> None:
-    """Print a value for a program."""
+    """Print a value as JSON."""
     click.echo(json.dumps(value, indent=1, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""`daybook env`: what an environment is, a further one, and the way there for bare tools."""
+"""`daybook env`: check settings, create an environment, export variables for bare tools."""
 
 from __future__ import annotations
 
@@ -15,71 +15,76 @@ from daybook.environment import Environment
 from daybook.errors import SettingsError
 from daybook.settings import scaffold
 
-_LEADING = ("ANSIBLE_", "AWS_", "TF_")
-"""Variables that lead a bare tool: those that no step would give it are unset."""
+_PREFIXES = ("ANSIBLE_", "AWS_", "TF_")
+"""Variables that select a bare tool's target: those that no step sets are unset."""
 
 
 @click.group()
 def env() -> None:
-    """Check an environment's settings, make a further one, or lead bare tools to one."""
+    """Check an environment's settings, create an environment, or export its variables."""
 
 
 @env.command()
 @click.argument("name", metavar="[ENV]", type=arguments.ENV, required=False)
 def check(name: str | None) -> None:
-    """Print the settings of ENV, or of every environment, and where each comes from.
+    """Print the settings of ENV, or of every environment, and the source of each value.
 
-    Exit code 2 when they cannot be used, with every mistake and its line.
+    Invalid settings: exit code 2, with every mistake and its line.
     """
     root = settings.find_root()
     names = [name] if name else settings.environments(root)
     if not names:
         raise SettingsError(
-            "There are no environments.",
+            "The project has no environments.",
             expected="a file in environments/",
             next="restore environments/staging.yml",
         )
-    wrong = []
-    for one in names:
+    problems = []
+    for env_name in names:
         try:
-            wrong += _check(root, one)
+            problems += _check(root, env_name)
         except SettingsError as err:
-            wrong += [err.message, *err.details]
-    if wrong:
-        raise SettingsError("The settings cannot be used.", details=wrong, next="correct the above")
+            problems += [err.message, *err.details]
+    if problems:
+        raise SettingsError(
+            "The settings are invalid.", details=problems, next="correct the problems above"
+        )
 
 
 @env.command()
 @click.argument("name")
 @click.option("--from", "source", default="staging", show_default=True, metavar="ENV")
 def new(name: str, source: str) -> None:
-    """Make the environment NAME after the pattern of another, in a network of its own."""
+    """Create the environment NAME as a copy of another one, with its own network."""
     root = settings.find_root()
     made = scaffold.files(root, name, source)
     for path, text in made.items():
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
-    wrong = _check(root, name)
-    if wrong:
+    problems = _check(root, name)
+    if problems:
         raise SettingsError(
-            f"{name} needs your hand.", details=wrong, changed="Its files are there."
+            f"The settings of {name} need a correction.",
+            details=problems,
+            changed="Its files were written.",
+            next=f"correct environments/{name}.yml, then: daybook env check {name}",
         )
     lines = [f"Written: {path.relative_to(root)}" for path in made]
     if names := settings.load(root, name).secrets:
         lines.append(f"Then: daybook secrets set NAME -e {name}, for {', '.join(names)}")
     lines.append(f"Next: read environments/{name}.yml, then daybook run bootstrap -p env {name}")
-    click.echo(ui.text(ui.Notice(f"{name}, made after {source}", ui.good("new"), lines)))
+    click.echo(ui.text(ui.Notice(f"{name}, copied from {source}", ui.good("new"), lines)))
 
 
 @env.command()
 @click.argument("name", metavar="ENV")
-@click.option("--rehearse", is_flag=True, help="Lead to the sandbox, whatever the settings say.")
+@click.option("--rehearse", is_flag=True, help="Export the variables of the sandbox.")
 def export(name: str, rehearse: bool) -> None:
-    """Print what a shell evaluates: eval "$(daybook env export staging)".
+    """Print shell commands for bare tools: eval "$(daybook env export staging)".
 
-    Then `terraform workspace select ENV && terraform apply` in terraform/environment, and
+    After that, `terraform workspace select ENV && terraform apply` in terraform/environment, and
     `ansible-playbook --private-key "$DAYBOOK_SSH_KEY" -i ansible/inventories/ENV ansible/ENV.yml`
-    do what the notebooks do, without asking and without a record.
+    make the same changes as the notebooks, without an approval and without a record.
     """
     environment = Environment.load(settings.find_root(), name, rehearse=rehearse)
     environment.target.require_up()
@@ -88,18 +93,21 @@ def export(name: str, rehearse: bool) -> None:
 
 
 def _check(root: Path, name: str) -> list[str]:
-    """Print an environment's settings; return what else is wrong with it."""
+    """Print an environment's settings; return the problems that loading does not find."""
     environment = Environment.load(root, name)
-    compared = (preconditions.names_are_its_own, preconditions.github_is_agreed)
-    results = [check(environment)(name) for check in compared]
-    wrong = [f"{name}: {each.observed}; {each.fix}" for each in results if not each.is_ok]
+    comparisons = (preconditions.names_are_unique, preconditions.repositories_match)
+    results = [check(environment)(name) for check in comparisons]
+    problems = [
+        f"{name}: {result.observed}; {result.fix}" for result in results if not result.is_ok
+    ]
     if not (root / "ansible" / f"{name}.yml").is_file():
-        wrong.append(f"{name}: ansible/{name}.yml is missing")
-    rows = [(each.key, each.value, each.origin) for each in settings_sources.resolve(environment)]
-    status = ui.FAILED if wrong else ui.good("valid")
-    title = f"{name} · {environment.target.title}: " + ("not valid" if wrong else "valid")
+        problems.append(f"{name}: ansible/{name}.yml is missing")
+    resolved = settings_sources.resolve(environment)
+    rows = [(setting.key, setting.value, setting.origin) for setting in resolved]
+    status = ui.FAILED if problems else ui.good("valid")
+    title = f"{name} · {environment.target.title}: " + ("not valid" if problems else "valid")
     click.echo(ui.text(ui.Table(title, ("setting", "value", "from"), rows, status)))
-    return wrong
+    return problems
 
 
 def terraform_variables(environment: Environment) -> dict[str, str]:
@@ -116,12 +124,12 @@ def terraform_variables(environment: Environment) -> dict[str, str]:
 
 
 def script(wanted: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the shell lines that lead bare tools as `wanted` does; what is so already is left out.
+    """Return the shell commands that change the variables `now` to `wanted`.
 
-    A variable that leads none of them stays the shell's.
+    Of the other variables, only those with a prefix of a tool are unset.
     """
-    gone = sorted(name for name in now.keys() - wanted.keys() if name.startswith(_LEADING))
-    new = sorted(name for name, value in wanted.items() if now.get(name) != value)
-    return [f"unset {name}" for name in gone] + [
-        f"export {name}={shlex.quote(wanted[name])}" for name in new
+    unset = sorted(name for name in now.keys() - wanted.keys() if name.startswith(_PREFIXES))
+    changed = sorted(name for name, value in wanted.items() if now.get(name) != value)
+    return [f"unset {name}" for name in unset] + [
+        f"export {name}={shlex.quote(wanted[name])}" for name in changed
     ]

@@ -1,4 +1,4 @@
-"""`daybook lock`: who holds an environment, and how to take it from a run that cannot end."""
+"""`daybook lock`: show the holder of an environment's lock, or break the lock of a dead run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 import click
 
 from daybook import aws, settings, ui
-from daybook.cli import arguments
+from daybook.cli import arguments, common
 from daybook.environment import ACCOUNT, Environment
 from daybook.errors import SettingsError, status_of
 from daybook.lock import environment_lock, recovery
@@ -22,29 +22,25 @@ _EPILOG = "The lock of the resources that all environments share is named `accou
 
 @click.group()
 def lock() -> None:
-    """See who holds an environment, or break a lock that nobody will release."""
-
-
-def _rehearsed(command):
-    return click.option("--rehearse", is_flag=True, help="The environment's rehearsal.")(command)
+    """Show the holder of an environment's lock, or break a lock that no run will release."""
 
 
 @lock.command(epilog=_EPILOG)
 @click.argument("env")
-@_rehearsed
-@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@common.rehearse
+@common.as_json
 def show(env: str, rehearse: bool, as_json: bool) -> None:
-    """Show who holds ENV, and until when."""
+    """Show the holder of the lock of ENV, and when the lock expires."""
     environment = _load(env, rehearse)
-    seen = recovery.lock_of(environment, env).read()
+    state = recovery.lock_of(environment, env).read()
     state_lock = None
-    # Who may read Daybook's lock need not be able to read Terraform's.
+    # An operator may be able to read Daybook's lock but not Terraform's.
     with suppress(*aws.FAILURES):
         state_lock = recovery.state_lock(environment, env)
     if as_json:
-        click.echo(json.dumps(_facts(seen, state_lock)))
+        click.echo(json.dumps(_facts(state, state_lock)))
         return
-    click.echo(ui.text(_view(env, seen)))
+    click.echo(ui.text(_view(env, state)))
     if state_lock:
         title = f"Terraform holds the state of {env}"
         click.echo(ui.text(ui.Notice(title, ui.warn("locked"), tuple(state_lock.lines()))))
@@ -56,64 +52,65 @@ def show(env: str, rehearse: bool, as_json: bool) -> None:
     "--reason",
     required=True,
     type=arguments.REASON,
-    help="Why; the holder and the record are told.",
+    help="The reason; shown to the holder and recorded.",
 )
 @click.option(
     "--terraform",
     "id",
     type=arguments.LOCK,
     metavar="ID",
-    help="Remove this lock of Terraform's instead.",
+    help="Remove Terraform's lock with this id instead.",
 )
-@_rehearsed
+@common.rehearse
 def break_(env: str, reason: str, id: str | None, rehearse: bool) -> None:
-    """Take ENV's lock from its holder, who stops before its next change; this is recorded."""
+    """Break the lock of ENV and record it; the holder stops before its next change."""
     if not reason.strip():
-        raise SettingsError("A lock is not broken without a reason.", next="--reason WHY")
+        raise SettingsError("Breaking a lock requires a reason.", next="--reason WHY")
     if id is not None:
         _remove_state_lock(env, id, reason, rehearse)
         return
     environment = _load(env, rehearse)
     held = recovery.lock_of(environment, env)
-    seen = held.read()
-    if seen is None or seen.is_over:
-        click.echo(ui.text(_view(env, seen)))
+    state = held.read()
+    if state is None or state.is_free:
+        click.echo(ui.text(_view(env, state)))
         return
     run = Run.begin("lock-break", environment, parameters={"rehearse": rehearse, "lock": env})
     held.break_(environment_lock.holder_of(run, reason))
     run.write("change", tool="daybook", what=f"broke the lock of {env}: {reason}")
-    run.write("note", what="lock broken", holder=asdict(seen.holder), reason=reason)
-    title = f"The lock of {env} is broken"
-    click.echo(ui.text(ui.Notice(title, ui.good("free"), tuple(seen.lines()))))
+    run.write("note", what="lock broken", holder=asdict(state.holder), reason=reason)
+    title = f"Broke the lock of {env}"
+    click.echo(ui.text(ui.Notice(title, ui.good("free"), tuple(state.lines()))))
     click.echo(ui.text(run.finish(f"daybook lock show {env}")))
 
 
 def _remove_state_lock(env: str, id: str, reason: str, rehearse: bool) -> None:
-    """Remove Terraform's own lock, which never runs out, while nobody else may change ENV."""
+    """Remove Terraform's own lock, which never expires, while this run holds the lock of ENV."""
     environment = _load(env, rehearse)
-    _require(env, id, recovery.state_lock(environment, env))
+    _require_id(env, id, recovery.state_lock(environment, env))
     run = Run.begin("lock-break", environment, parameters={"rehearse": rehearse, "lock": env})
     try:
         with environment_lock.EnvironmentLock(run, env).acquire():
-            found = recovery.state_lock(environment, env)
-            if found is not None:  # Otherwise it was left by a run that is over: gone, and told.
-                _require(env, id, found)
-                recovery.remove_state_lock(environment, found)
-                said = f"removed Terraform's lock {id} on the state of {env}: {reason}"
-                run.write("change", tool="daybook", what=said)
+            state_lock = recovery.state_lock(environment, env)
+            if state_lock is not None:  # None: acquire has removed the lock of an ended run.
+                _require_id(env, id, state_lock)
+                recovery.remove_state_lock(environment, state_lock)
+                change = f"removed Terraform's lock {id} on the state of {env}: {reason}"
+                run.write("change", tool="daybook", what=change)
     except BaseException as err:
         run.recorder.close(status_of(type(err).__name__), str(err))
         raise
-    title = f"Terraform's lock on the state of {env} is removed"
-    click.echo(ui.text(ui.Notice(title, ui.good("free"), tuple(found.lines() if found else ()))))
+    title = f"Removed Terraform's lock on the state of {env}"
+    lines = tuple(state_lock.lines() if state_lock else ())
+    click.echo(ui.text(ui.Notice(title, ui.good("free"), lines)))
     click.echo(ui.text(run.finish(f"daybook lock show {env}")))
 
 
-def _require(env: str, id: str, found: StateLock | None) -> None:
-    if found is None or found.id != id:
+def _require_id(env: str, id: str, state_lock: StateLock | None) -> None:
+    if state_lock is None or state_lock.id != id:
         raise SettingsError(
             f"Terraform's lock on the state of {env} is not {id!r}.",
-            expected=found.id if found else "a lock that is there: the state is not locked",
+            expected=state_lock.id if state_lock else "no id: the state is not locked",
             next=f"daybook lock show {env}",
         )
 
@@ -125,21 +122,21 @@ def _load(env: str, rehearse: bool) -> Environment:
 
 
 def _settings_of(env: str) -> str:
-    """Return whose settings say where the account is, for the lock that all of them share."""
+    """Return the environment with the settings for a lock: for ACCOUNT, the first environment."""
     known = settings.environments(settings.find_root())
     return known[0] if env == ACCOUNT and env not in known and known else env
 
 
-def _view(env: str, seen: LockState | None) -> ui.Notice:
-    if seen is None or seen.is_over:
-        lines = tuple(seen.lines()) if seen else ()
-        return ui.Notice(f"Nobody holds {env}", ui.good("free"), lines)
-    return ui.Notice(f"{env} is held", ui.warn("locked"), tuple(seen.lines()))
+def _view(env: str, state: LockState | None) -> ui.Notice:
+    if state is None or state.is_free:
+        lines = tuple(state.lines()) if state else ()
+        return ui.Notice(f"{env} is not locked", ui.good("free"), lines)
+    return ui.Notice(f"{env} is locked", ui.warn("locked"), tuple(state.lines()))
 
 
-def _facts(seen: LockState | None, state_lock: StateLock | None) -> dict[str, object]:
+def _facts(state: LockState | None, state_lock: StateLock | None) -> dict[str, object]:
     terraform = {"terraform": asdict(state_lock)} if state_lock else {}
-    if seen is None:
+    if state is None:
         return {"held": False, **terraform}
-    until = {"held": not seen.is_over, "until": seen.until.isoformat()}
-    return {**until, **asdict(seen.holder), **terraform}
+    until = {"held": not state.is_free, "until": state.until.isoformat()}
+    return {**until, **asdict(state.holder), **terraform}

@@ -1,4 +1,4 @@
-"""`daybook release`: what the hosts of an environment serve, served, and could serve again."""
+"""`daybook release`: the current and earlier releases on the hosts of an environment."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ _RESULTS = {
 }
 WIDTH = 150
 VERSION_CHARS = 32
-"""The most of a version that a table shows, so that its other columns keep their room."""
+"""How many characters of a version a table shows, so that its other columns fit."""
 LONG = ("compose", "difference", "settings_text", "site", "again")
-"""What `show` prints below the facts, or leaves to --json."""
+"""The fields that `show` omits from the facts; --json has all of them."""
 
 
 @click.group()
 def release() -> None:
-    """Show the releases of an environment; `daybook run deploy` and `rollback` make them."""
+    """Show the releases of an environment, which `daybook run deploy` and `rollback` make."""
 
 
 def _on_hosts(command: Callable) -> Callable:
-    """Add what says which environment is meant; its hosts arrive as one `found`."""
+    """Add ENV, `--rehearse` and `--json`; pass the state of its hosts as `hosts`."""
 
     @click.argument("env")
     @common.rehearse
     @common.as_json
     @functools.wraps(command)
-    def call(env: str, rehearse: bool, **given: Any) -> Any:
+    def call(env: str, rehearse: bool, **arguments: Any) -> Any:
         environment = common.reachable(env, rehearse=rehearse)
-        return command(env=env, found=states.host_states(environment.hosts), **given)
+        return command(env=env, hosts=states.host_states(environment.hosts), **arguments)
 
     return call
 
 
 @release.command("list")
 @_on_hosts
-def list_(env: str, found: list[HostState], as_json: bool) -> None:
-    """List the releases of ENV, the newest first: who, when, from which run, with what result."""
+def list_(env: str, hosts: list[HostState], as_json: bool) -> None:
+    """List the releases of ENV, newest first, with operator, time, run and result."""
     if as_json:
         common.print_json(
-            {each.host.name: [asdict(one) for one in each.releases] for each in found}
+            {state.host.name: [asdict(release) for release in state.releases] for state in hosts}
         )
         return
     columns = ("", "release", "version", "when", "took", "by", "run", "host", "error")
-    rows = sorted((row for each in found for row in _rows(each)), key=lambda row: row[1])
+    rows = sorted((row for state in hosts for row in _rows(state)), key=lambda row: row[1])
     title = f"{len(rows)} releases of {env}"
     table = ui.Table(title, columns, rows[::-1], whole=("release", "version"))
     click.echo(ui.text(table, width=WIDTH))
@@ -67,14 +67,14 @@ def list_(env: str, found: list[HostState], as_json: bool) -> None:
 
 @release.command()
 @_on_hosts
-def current(env: str, found: list[HostState], as_json: bool) -> None:
-    """Show what each host of ENV serves now, and what is going on there."""
+def current(env: str, hosts: list[HostState], as_json: bool) -> None:
+    """Show the current release and the status of each host of ENV."""
     if as_json:
-        common.print_json({each.host.name: asdict(each.status) for each in found})
+        common.print_json({state.host.name: asdict(state.status) for state in hosts})
         return
     rows = [
-        (_state(each), each.host.name, printable(each.version, VERSION_CHARS), *_known(each))
-        for each in found
+        (_status(state), state.host.name, printable(state.version, VERSION_CHARS), *_image(state))
+        for state in hosts
     ]
     columns = ("", "host", "version", "image", "since", "by")
     click.echo(ui.text(ui.Table(f"{env} serves", columns, rows, whole=("host", "version"))))
@@ -83,16 +83,16 @@ def current(env: str, found: list[HostState], as_json: bool) -> None:
 @release.command()
 @_on_hosts
 @click.argument("id", type=arguments.RELEASE, required=False)
-def show(env: str, found: list[HostState], id: str | None, as_json: bool) -> None:
-    """Show one release of ENV, the current one by default, and how its compose file was changed."""
-    serving = _of(found, id or "")
-    said = serving.host.show(id or serving.status.current)
+def show(env: str, hosts: list[HostState], id: str | None, as_json: bool) -> None:
+    """Show a release of ENV and the changes to its compose file; default: the current release."""
+    state = _find(hosts, id or "")
+    details = state.host.show(id or state.status.current)
     if as_json:
-        common.print_json(said)
+        common.print_json(details)
         return
-    facts = [(k, _words(v)) for k, v in said.items() if v and k not in LONG]
-    click.echo(ui.text(ui.Table(f"{said['id']} on {serving.host.name}", ("", ""), facts)))
-    click.echo(f"\n{ui.plain(said['difference'])}")
+    rows = [(key, _text(value)) for key, value in details.items() if value and key not in LONG]
+    click.echo(ui.text(ui.Table(f"{details['id']} on {state.host.name}", ("", ""), rows)))
+    click.echo(f"\n{ui.plain(details['difference'])}")
 
 
 @release.command()
@@ -100,75 +100,74 @@ def show(env: str, found: list[HostState], id: str | None, as_json: bool) -> Non
 @click.argument("before", type=arguments.RELEASE, required=False)
 @click.argument("after", type=arguments.RELEASE, required=False)
 def diff(
-    env: str, found: list[HostState], before: str | None, after: str | None, as_json: bool
+    env: str, hosts: list[HostState], before: str | None, after: str | None, as_json: bool
 ) -> None:
-    """Compare two releases of ENV: by default the one before the current one, and that one."""
-    serving = _of(found, after or before or "")
-    earlier = rollback.before(serving)
-    first = _release(serving, before) if before else (earlier or [None])[0]
-    second = _release(serving, after) if after else serving.current
+    """Compare two releases of ENV; default: the previous and the current release."""
+    state = _find(hosts, after or before or "")
+    earlier = rollback.before(state)
+    first = _release(state, before) if before else (earlier or [None])[0]
+    second = _release(state, after) if after else state.current
     if first is None or second is None:
         raise SettingsError("There is only one release.", next=f"daybook release list {env}")
-    rows = rollback.differences(serving.host, first, second)
+    rows = rollback.differences(state.host, first, second)
     if as_json:
         common.print_json(
             [dict(zip(("what", "before", "after"), row, strict=True)) for row in rows]
         )
         return
-    title = f"What differs on {serving.host.name}" if rows else "Nothing differs"
+    title = f"Differences on {state.host.name}" if rows else "No differences"
     click.echo(ui.text(ui.Table(title, ("", first.id, second.id), rows)))
 
 
-def _rows(serving: HostState) -> Iterator[tuple[object, ...]]:
-    for each in serving.releases:
-        result = _RESULTS.get(each.result, ui.busy)(each.result or "going on")
-        when = each.at[:16].replace("T", " ")
-        took = ui.duration(each.seconds) if each.seconds else ""
-        by = each.by.partition(" <")[0]
-        run = each.run.rpartition("-")[2]
-        version = printable(each.version, VERSION_CHARS)
-        yield (result, each.id, version, when, took, by, run, serving.host.name, each.error)
+def _rows(state: HostState) -> Iterator[tuple[object, ...]]:
+    for release in state.releases:
+        result = _RESULTS.get(release.result, ui.busy)(release.result or "in progress")
+        when = release.at[:16].replace("T", " ")
+        took = ui.duration(release.seconds) if release.seconds else ""
+        by = release.by.partition(" <")[0]
+        run = release.run.rpartition("-")[2]
+        version = printable(release.version, VERSION_CHARS)
+        yield (result, release.id, version, when, took, by, run, state.host.name, release.error)
 
 
-def _known(serving: HostState) -> tuple[str, str, str]:
-    now = serving.current
+def _image(state: HostState) -> tuple[str, str, str]:
+    """Return the image, the time and the operator of the current release."""
+    release = state.current
     return (
-        (now.digest[:19], now.at[:16].replace("T", " "), now.by.partition(" <")[0])
-        if now
+        (release.digest[:19], release.at[:16].replace("T", " "), release.by.partition(" <")[0])
+        if release
         else ("", "", "")
     )
 
 
-def _state(serving: HostState) -> ui.Status:
-    status = serving.status
+def _status(state: HostState) -> ui.Status:
+    status = state.status
     if status.deploying:
-        return ui.busy("is being released")
+        return ui.busy("deploying")
     if status.interrupted:
-        return ui.warn("was interrupted")
+        return ui.warn("interrupted")
     if status.maintenance:
         return ui.warn("maintenance")
-    return ui.good("healthy") if status.healthy else ui.bad("not healthy")
+    return ui.good("healthy") if status.healthy else ui.bad("unhealthy")
 
 
-def _of(found: list[HostState], id: str) -> HostState:
-    """Return the host that has a release; the first one where none is named."""
-    for each in found:
-        if not id or any(one.id == id for one in each.releases):
-            if not id and not each.current:
-                continue
-            return each
-    known = [one.id for each in found for one in each.releases]
+def _find(hosts: list[HostState], id: str) -> HostState:
+    """Return the first host that has a release, or without an id, the first one that serves."""
+    for state in hosts:
+        if any(release.id == id for release in state.releases) if id else state.current:
+            return state
+    known = [release.id for state in hosts for release in state.releases]
     raise SettingsError(
         f"There is no release {id or 'yet'}.",
         expected=settings.nearest_hint(id, known) or ", ".join(known[:5]) or "a first deploy",
     )
 
 
-def _release(serving: HostState, id: str) -> Any:
-    return next(one for one in serving.releases if one.id == id)
+def _release(state: HostState, id: str) -> Any:
+    return next(release for release in state.releases if release.id == id)
 
 
-def _words(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in value.items())
     return str(value)

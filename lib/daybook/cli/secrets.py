@@ -1,4 +1,4 @@
-"""`daybook secrets`: an environment's secrets; their values go in and are never shown."""
+"""`daybook secrets`: set an environment's secrets; their values are never shown."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from daybook.secrets import LIMIT_BYTES, Store, Version, problem_of
 from daybook.settings.types import MAX_SECRETS
 
 IMPORT_BYTES = 2 * MAX_SECRETS * LIMIT_BYTES
-"""The most that `import` reads: every secret at its longest, and comments."""
-NO_ARGUMENT = "A value is never an argument: it would stay in the shell's history."
+"""How many bytes `import` reads: every secret at its maximum length, and comments."""
+NO_ARGUMENT = "A secret cannot be passed as an argument: it would stay in the shell's history."
 _SET = ui.good("set")
 
 
 @dataclass(frozen=True)
 class _Scope:
-    """The secrets of an environment: those that its settings declare, and their values."""
+    """The declared secrets of an environment, and their values."""
 
     environment: Environment
     rehearse: bool
@@ -45,7 +45,7 @@ class _Scope:
 
     @property
     def declared(self) -> Mapping[str, str]:
-        """Return the declared names, and what each is for."""
+        """Return the declared names and their purposes."""
         return self.environment.settings.secrets
 
     def require_declared(self, names: list[str]) -> None:
@@ -56,17 +56,17 @@ class _Scope:
         }
         if hints:
             raise SettingsError(
-                f"{env} has no secret of this name.",
+                f"{env} does not declare a secret with this name.",
                 details=[name + (f": {hint}" if hint else "") for name, hint in hints.items()],
-                expected=", ".join(declared) or "a name in the settings, which have none yet",
+                expected=", ".join(declared) or "a declared name; the settings have none yet",
                 next=f"declare it under `secrets` in environments/{env}.yml",
             )
 
     @contextmanager
-    def recorded(self, what: str, names: list[str]) -> Iterator[Run]:
-        """Hold the environment's lock meanwhile, and leave a record of the change."""
+    def recorded(self, command: str, names: list[str]) -> Iterator[Run]:
+        """Record the change as a run that holds the environment's lock."""
         parameters = {"rehearse": self.rehearse, "names": ", ".join(names)}
-        run = Run.begin(f"secrets-{what}", self.environment, parameters=parameters)
+        run = Run.begin(f"secrets-{command}", self.environment, parameters=parameters)
         try:
             with EnvironmentLock(run, self.environment.name).acquire():
                 yield run
@@ -77,48 +77,51 @@ class _Scope:
 
 @click.group()
 def secrets() -> None:
-    """Set an environment's secrets; see their age, version and author, never their values."""
+    """Set an environment's secrets; show their age, version and author, never their values."""
 
 
 @secrets.command("list")
 @common.on_environment
 @common.as_json
 def list_(env: str, rehearse: bool, as_json: bool) -> None:
-    """List what is declared in the settings and what has a value."""
+    """List the secrets that are declared in the settings or have a value."""
     scope = _Scope.of(env, rehearse=rehearse)
-    declared, found = scope.declared, scope.store.current()
-    names = sorted(declared.keys() | found.keys())
+    declared, stored = scope.declared, scope.store.current()
+    names = sorted(declared.keys() | stored.keys())
     if as_json:
-        common.print_json([_facts(name, declared, found.get(name)) for name in names])
+        common.print_json([_facts(name, declared, stored.get(name)) for name in names])
         return
     rows = [
-        (_state(name, declared, found), name, declared.get(name, ""), *_told(found.get(name)))
+        (_status(name, declared, stored), name, declared.get(name, ""), *_cells(stored.get(name)))
         for name in names
     ]
-    columns = ("status", "name", "what for", "version", "age", "set by")
+    columns = ("status", "name", "purpose", "version", "age", "set by")
     click.echo(ui.text(ui.Table(f"{len(rows)} secrets of {env}", columns, rows)))
 
 
 @secrets.command("set")
 @click.argument("name")
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="")
-@click.option("-f", "--file", type=click.File("rb"), help="Read the value there; - is stdin.")
+@click.option("-f", "--file", type=click.File("rb"), help="Read the value from a file; - is stdin.")
 @common.on_environment
 def set_(name: str, more: tuple[str, ...], file: Any, env: str, rehearse: bool) -> None:
-    """Set NAME to a value that is asked for, or read from a file or from stdin.
+    """Set NAME to a value from a prompt, a file or stdin.
 
-    One line break at the end is not part of it. The application gets it with the next release.
+    One line break at the end is removed. The application gets the value with the next release.
     """
     name, is_given, _ = name.partition("=")
     if more or is_given:
         raise SettingsError(
             NO_ARGUMENT,
-            next=f"take the value for spoilt; then: daybook secrets set {name} -e {env}",
+            next="treat this value as compromised and replace it; then: "
+            f"daybook secrets set {name} -e {env}",
         )
     if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", name):
-        # Not repeated: it may be the value.
+        # The argument is not shown, because it may be the value.
         raise SettingsError(
-            "This can be no secret's name.", expected=arguments.SECRET.expected, next="name one"
+            "The first argument is not the name of a secret.",
+            expected=arguments.SECRET.expected,
+            next=f"daybook secrets set NAME -e {env}",
         )
     scope = _Scope.of(env, rehearse=rehearse)
     scope.require_declared([name])
@@ -129,7 +132,7 @@ def set_(name: str, more: tuple[str, ...], file: Any, env: str, rehearse: bool) 
 @click.argument("file", type=click.File("rb"))
 @common.on_environment
 def import_(file: BinaryIO, env: str, rehearse: bool) -> None:
-    """Set every secret that FILE has, as NAME=value lines; - is stdin."""
+    """Set every secret in FILE, which has NAME=value lines; - is stdin."""
     source = Path(str(getattr(file, "name", "stdin"))).name
     values = env_file.parse(_read_text(file, source, IMPORT_BYTES), source)
     scope = _Scope.of(env, rehearse=rehearse)
@@ -141,17 +144,17 @@ def import_(file: BinaryIO, env: str, rehearse: bool) -> None:
 @click.argument("name", type=arguments.SECRET)
 @common.on_environment
 def unset(name: str, env: str, rehearse: bool) -> None:
-    """Remove the value of NAME and its history; there is no way back."""
+    """Remove the value of NAME and its history; this cannot be undone."""
     scope = _Scope.of(env, rehearse=rehearse)
     if not scope.store.history(name):
         click.echo(ui.text(ui.Notice(f"No changes: {name} has no value", ui.OK)))
         return
     if sys.stdin.isatty():
-        click.confirm(f"Remove {name} of {env} and its history?", abort=True)
+        click.confirm(f"Remove {name} from {env}, with its history?", abort=True)
     with scope.recorded("unset", [name]) as run:
         scope.store.delete(name)
         run.write("change", tool="daybook", action="removed", what=f"{scope.store.path}/{name}")
-    lines = (f"Next: take it out of environments/{env}.yml, or set it again",)
+    lines = (f"Next: remove it from environments/{env}.yml, or set it again",)
     click.echo(ui.text(ui.Notice(f"{name} has no value", ui.good("removed"), lines)))
     click.echo(ui.text(run.finish(f"daybook secrets list -e {env}")))
 
@@ -162,18 +165,18 @@ def unset(name: str, env: str, rehearse: bool) -> None:
 @common.rehearse
 @common.as_json
 def diff(before: str, after: str, rehearse: bool, as_json: bool) -> None:
-    """Compare two environments: what one has and the other lacks, and what both share."""
-    one, other = (_Scope.of(env, rehearse=rehearse) for env in (before, after))
-    mine, theirs = one.store.values(), other.store.values()
-    declared = one.declared.keys() | other.declared.keys()
-    names = sorted(declared | mine.keys() | theirs.keys())
-    compared = {name: _compare(mine.get(name), theirs.get(name)) for name in names}
+    """Compare the secrets of two environments, which should not have the same values."""
+    scopes = [_Scope.of(env, rehearse=rehearse) for env in (before, after)]
+    first, second = (scope.store.values() for scope in scopes)
+    declared = scopes[0].declared.keys() | scopes[1].declared.keys()
+    names = sorted(declared | first.keys() | second.keys())
+    compared = {name: _compare(first.get(name), second.get(name)) for name in names}
     if as_json:
         common.print_json({name: status.word for name, status in compared.items()})
         return
-    versions_of = one.store.current(), other.store.current()
+    versions = [scope.store.current() for scope in scopes]
     rows = [
-        (status, name, *(_brief(versions.get(name)) for versions in versions_of))
+        (status, name, *(_brief(current.get(name)) for current in versions))
         for name, status in compared.items()
     ]
     click.echo(ui.text(ui.Table(f"{before} and {after}", ("", "name", before, after), rows)))
@@ -184,13 +187,13 @@ def diff(before: str, after: str, rehearse: bool, as_json: bool) -> None:
 @common.on_environment
 @common.as_json
 def history(name: str, env: str, rehearse: bool, as_json: bool) -> None:
-    """Show the versions of NAME: when each was set, and by whom."""
+    """Show the versions of NAME with their times and authors."""
     versions = _Scope.of(env, rehearse=rehearse).store.history(name)
     if as_json:
         common.print_json([_version_facts(version) for version in versions])
         return
     rows = [
-        (*_told(version), f"{version.changed:%Y-%m-%d %H:%M:%S %Z}", _use(version))
+        (*_cells(version), f"{version.changed:%Y-%m-%d %H:%M:%S %Z}", _use(version))
         for version in versions
     ]
     columns = ("version", "age", "set by", "when", "")
@@ -198,95 +201,97 @@ def history(name: str, env: str, rehearse: bool, as_json: bool) -> None:
 
 
 def _read_value(name: str, file: Any) -> str:
-    """Read a value where nobody else reads it: a file, a pipe, or typed twice and not shown."""
+    """Read a value from a file, from a pipe, or from a hidden prompt that asks for it twice."""
     source = file or (None if sys.stdin.isatty() else sys.stdin.buffer)
     if source is None:
         return click.prompt(name, hide_input=True, confirmation_prompt=True)
-    # What is too long for the store is refused there, with its length.
+    # The store refuses a value that is too long, and shows its length.
     text = _read_text(source, f"The value of {name}", 16 * LIMIT_BYTES)
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _read_text(file: BinaryIO, what: str, max_bytes: int) -> str:
-    """Read to the end, or raise SettingsError where there is none, or no text."""
+def _read_text(file: BinaryIO, title: str, max_bytes: int) -> str:
+    """Read a whole file; SettingsError if it is too long or not text."""
     raw = file.read(max_bytes + 1)
     if len(raw) > max_bytes:
         raise SettingsError(
-            f"{what} cannot be read.",
+            f"{title} cannot be read.",
             expected=f"at most {max_bytes // 1024} KiB",
             observed="more",
-            next="look which file or pipe it comes from",
+            next="check the file or pipe that it comes from",
         )
     try:
         return raw.decode()
     except UnicodeDecodeError:
         raise SettingsError(
-            f"{what} cannot be read.",
+            f"{title} cannot be read.",
             expected="UTF-8 text",
             next="encode it first, for example with base64",
         ) from None
 
 
-def _put(scope: _Scope, what: str, values: Mapping[str, str]) -> None:
-    """Set what is not so already; one value after the other, each recorded when it is set."""
-    _require_fit(values)
-    with scope.recorded(what, sorted(values)) as run:
+def _put(scope: _Scope, command: str, values: Mapping[str, str]) -> None:
+    """Set the values that differ, one after the other; record each of them when it is set."""
+    _require_valid(values)
+    with scope.recorded(command, sorted(values)) as run:
         for name, value in values.items():
             run.recorder.redactor.add(name, value)
         rows: list[tuple[ui.Status, str, str]] = []
         for name, value in sorted(values.items()):
-            with _telling(rows):
+            with _adding_changes(rows):
                 rows.append(_put_one(scope, run, name, value))
     click.echo(ui.text(ui.Table(run.title, ("status", "name", "version"), rows)))
     click.echo(ui.text(run.finish(f"daybook secrets list -e {scope.environment.name}")))
 
 
 @contextmanager
-def _telling(rows: list[tuple[ui.Status, str, str]]) -> Iterator[None]:
-    """Let an error say what was set before it."""
+def _adding_changes(rows: list[tuple[ui.Status, str, str]]) -> Iterator[None]:
+    """Add the secrets that were already set to an error."""
     try:
         yield
     except CommandFailed as err:
-        done = [name for status, name, _ in rows if status == _SET]
-        if done:
-            unsure = "" if err.changed == NOTHING_CHANGED else f" {err.changed}"
-            err.changed = f"Set before: {', '.join(done)}.{unsure}"
+        names = [name for status, name, _ in rows if status == _SET]
+        if names:
+            uncertain = "" if err.changed == NOTHING_CHANGED else f" {err.changed}"
+            err.changed = f"Already set: {', '.join(names)}.{uncertain}"
         raise
 
 
 def _put_one(scope: _Scope, run: Run, name: str, value: str) -> tuple[ui.Status, str, str]:
     if scope.store.holds(name, value):
-        return ui.quiet("no change"), name, "has this value already"
+        return ui.quiet("no change"), name, "already has this value"
     number = scope.store.put(name, value, _note(run))
     address = f"{scope.store.path}/{name} version {number}"
     run.write("change", tool="daybook", action="set", what=address)
     return _SET, name, str(number)
 
 
-def _require_fit(values: Mapping[str, str]) -> None:
+def _require_valid(values: Mapping[str, str]) -> None:
     problems = {name: problem_of(value) for name, value in values.items()}
-    wrong = [f"{name} {problem}" for name, problem in problems.items() if problem]
-    if wrong:
-        raise SettingsError("Not every value can be kept.", details=wrong, next="give another")
+    details = [f"{name} {problem}" for name, problem in problems.items() if problem]
+    if details:
+        raise SettingsError(
+            "Some values cannot be stored.", details=details, next="use other values"
+        )
 
 
 def _note(run: Run) -> str:
     return f"{provenance.person(run.root)}; {run.id}"
 
 
-def _state(name: str, declared: Mapping, found: Mapping) -> ui.Status:
-    if name not in found:
+def _status(name: str, declared: Mapping, stored: Mapping) -> ui.Status:
+    if name not in stored:
         return ui.bad("no value")
     return _SET if name in declared else ui.warn("not declared")
 
 
-def _compare(mine: str | None, theirs: str | None) -> ui.Status:
-    if mine is None or theirs is None:
-        return ui.quiet("in neither") if mine == theirs else ui.bad("in one only")
-    return ui.warn("same value") if mine == theirs else ui.good("own values")
+def _compare(first: str | None, second: str | None) -> ui.Status:
+    if first is None or second is None:
+        return ui.quiet("in neither") if first == second else ui.bad("in one only")
+    return ui.warn("same value") if first == second else ui.good("own values")
 
 
-def _told(version: Version | None) -> tuple[str, str, str]:
+def _cells(version: Version | None) -> tuple[str, str, str]:
     return (str(version.number), _age(version), version.who) if version else ("", "", "")
 
 
@@ -308,8 +313,8 @@ def _age(version: Version) -> str:
 
 
 def _facts(name: str, declared: Mapping[str, str], version: Version | None) -> dict[str, Any]:
-    said = _version_facts(version) if version else {"name": name}
-    return said | {"purpose": declared.get(name), "is_set": version is not None}
+    facts = _version_facts(version) if version else {"name": name}
+    return facts | {"purpose": declared.get(name), "is_set": version is not None}
 
 
 def _version_facts(version: Version) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Standard output that cannot fail a command: what is displayed never decides what is done."""
+"""Standard output that cannot fail a command: a display problem never changes the result."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import sys
 
 
 class Output(io.FileIO):
-    """A file descriptor that drops what it cannot write. failure: the first error, if any."""
+    """A file descriptor that discards data after a write error. failure: the first error."""
 
     failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """Write what can be written; after an error, the rest goes nowhere."""
+        """Write the data; after an error, discard it and all later data."""
         try:
             while (written := super().write(data)) is None:  # Another program made it non-blocking.
                 select.select([], [self], [])
             return written
         except OSError as err:
             self.failure = self.failure or err
-            _to_nowhere(self.fileno())
+            _redirect_to_null(self.fileno())
             return len(data)
 
 
 def secure() -> Output | None:
-    """Replace stdout and stderr by streams that never raise; return what stdout writes to.
+    """Replace stdout and stderr by streams that never raise; return stdout's descriptor.
 
-    Closed descriptors are opened first: what a program opens next would become its stdout.
-    None where somebody else has replaced stdout already.
+    Closed descriptors are opened first: otherwise the next file that the program opens would become
+    its stdout. Returns None if stdout was already replaced.
     """
     if sys.stdout is not sys.__stdout__:
         return None
@@ -37,8 +37,8 @@ def secure() -> Output | None:
         try:
             os.fstat(fd)
         except OSError:
-            _to_nowhere(fd)
-    # At the end of a process, what cannot be raised has no reader.
+            _redirect_to_null(fd)
+    # At the end of the process, errors in finalizers have no reader.
     sys.unraisablehook = lambda _: None
     sys.stdout, output = _stream(sys.stdout, 1)
     sys.stderr, _ = _stream(sys.stderr, 2)
@@ -46,7 +46,7 @@ def secure() -> Output | None:
 
 
 def _stream(before: io.TextIOWrapper | None, fd: int) -> tuple[io.TextIOWrapper, Output]:
-    """Return a stream like the one before, which replaces what its encoding does not have."""
+    """Return a stream with the same encoding, which replaces characters that it cannot encode."""
     output = Output(fd, "w", closefd=False)
     encoding = getattr(before, "encoding", None) or "utf-8"
     buffer = io.BufferedWriter(output)
@@ -55,9 +55,9 @@ def _stream(before: io.TextIOWrapper | None, fd: int) -> tuple[io.TextIOWrapper,
     ), output
 
 
-def _to_nowhere(fd: int) -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.set_inheritable(nowhere, True)  # Tools and kernels get it as theirs.
-    if nowhere != fd:
-        os.dup2(nowhere, fd)
-        os.close(nowhere)
+def _redirect_to_null(fd: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    os.set_inheritable(null, True)  # Tools and kernels inherit it.
+    if null != fd:
+        os.dup2(null, fd)
+        os.close(null)

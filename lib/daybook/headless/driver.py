@@ -23,20 +23,20 @@ from daybook.headless.terminal import Terminal
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KERNEL_LOG = "kernel.log"
 IDLE_S = 10.0
-"""How long a kernel that was interrupted may have nothing to do, and a cell no answer."""
+"""How long an interrupted kernel may be idle while the client waits for its cell."""
 LOG_BYTES = 4096
-"""How much of the end of what a kernel says is read for its last line."""
-# What ends a run also ends its event loop, which would complain on the terminal.
+"""How much of the end of a kernel's log is read for its last line."""
+# The end of a run also ends its event loop, which would log a warning on the terminal.
 logging.getLogger("asyncio").addHandler(logging.NullHandler())
 
 
 class Interruption(Exception):
-    """A signal ended the notebook; its rest was not run."""
+    """A signal ended the notebook; the remaining cells were not run."""
 
 
 @dataclass
 class _Session:
-    """What the two threads share about one execution."""
+    """The state of one execution that the two threads share."""
 
     terminal: Terminal
     kernel_pid: int | None = None
@@ -45,38 +45,38 @@ class _Session:
     idle_since: float | None = None
 
     def interrupt(self, signum: int, _frame: object) -> None:
-        """Pass the first signal on to the kernel; its tools get time to end their work."""
+        """Forward the first signal to the kernel; its tools get time to finish."""
         if signum == signal.SIGHUP:
-            self.terminal.hang_up()
+            self.terminal.detach()
         if self.stopping.is_set():
             return
         self.idle_since = self.idle_since and time.monotonic()
         self.stopping.set()
-        self.terminal.note(f"{signal.Signals(signum).name}: the running tool may finish its work…")
+        self.terminal.note(f"{signal.Signals(signum).name}: waiting for the running tool to end…")
         self.interrupt_kernel()
 
     def outcome(self) -> BaseException | None:
-        """Return what ended the notebook early.
+        """Return the error that ended the notebook early, or None.
 
-        What a signal meets in the middle of an import, for one, does not always call itself
-        KeyboardInterrupt: only Daybook's own errors have more to say than that a signal came.
+        After a signal, an error that is not Daybook's own counts as the interruption: a signal
+        during an import, for example, does not always appear as KeyboardInterrupt.
         """
         name = getattr(self.error, "ename", "")
-        has_more_to_say = is_known(name) and name != Unexpected.__name__
-        is_ended_by_signal = self.error and self.stopping.is_set() and not has_more_to_say
-        return Interruption() if is_ended_by_signal else self.error
+        is_own = is_known(name) and name != Unexpected.__name__
+        is_interruption = self.error and self.stopping.is_set() and not is_own
+        return Interruption() if is_interruption else self.error
 
     def interrupt_kernel(self) -> None:
-        """Interrupt what the kernel runs; an idle kernel takes no notice."""
+        """Interrupt the kernel's cell; an idle kernel ignores the signal."""
         if self.kernel_pid:
             os.kill(self.kernel_pid, signal.SIGINT)
 
-    def see_status(self, state: str) -> None:
-        """Note when the kernel began to have nothing to do."""
+    def note_status(self, state: str) -> None:
+        """Note the time at which the kernel became idle."""
         self.idle_since = None if state == "busy" else time.monotonic()
 
     def end_idle_kernel(self) -> None:
-        """End a kernel that lost the cell it was sent when the interrupt met it; none answers."""
+        """End an idle kernel that lost its cell to the interrupt and will never answer."""
         if not (self.stopping.is_set() and self.kernel_pid and self.idle_since):
             return
         if time.monotonic() - self.idle_since > IDLE_S:
@@ -87,9 +87,9 @@ class _Session:
 def execute(
     notebook: Path, parameters: Mapping[str, object], *, root: Path, terminal: Terminal
 ) -> BaseException | None:
-    """Run a notebook and return what ended it early, or None.
+    """Run a notebook and return the error that ended it early, or None.
 
-    No executed copy is written: the record is the kernel's own.
+    No executed copy is written: the kernel writes the record.
     """
     session = _Session(terminal)
     with tempfile.TemporaryDirectory(prefix="daybook-", ignore_cleanup_errors=True) as scratch:
@@ -130,36 +130,36 @@ def _work(
 
 def _engine(session: _Session, scratch: Path) -> type[NBClientEngine]:
     class Client(PapermillNotebookClient):
-        """Shows messages as they come, and stops between cells when it is told to."""
+        """Shows messages as they arrive, and stops between cells after a signal."""
 
         def execute_cell(self, cell, cell_index, **kwargs):
             if session.stopping.is_set():
                 raise Interruption
             session.kernel_pid = self.km.provisioner.pid
-            session.see_status("idle")
+            session.note_status("idle")
             session.terminal.cell(cell)
             return super().execute_cell(cell, cell_index, **kwargs)
 
         def process_message(self, msg, cell, cell_index):
             if msg["msg_type"] == "execute_input" and session.stopping.is_set():
-                # The signal came when the cell was on its way, and the kernel still idle.
+                # The signal arrived after the cell was sent, while the kernel was still idle.
                 session.interrupt_kernel()
             if msg["msg_type"] == "status":
-                session.see_status(msg["content"]["execution_state"])
+                session.note_status(msg["content"]["execution_state"])
             session.terminal.message(msg)
             return super().process_message(msg, cell, cell_index)
 
     class Engine(NBClientEngine):
-        """Papermill's own engine with the client above."""
+        """Papermill's engine with the client above."""
 
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, log_output=False, **_kwargs):
-            # Sockets in this run's own folder: no port on this machine speaks for the kernel, and
-            # two runs that start at once do not take each other's.
+            # Sockets in this run's own folder: no other process can use the kernel's port, and
+            # two runs that start at the same time cannot collide.
             sockets = {"transport": "ipc", "ip": str(scratch / "kernel")}
             config = Config({"KernelManager": sockets})
             options = {"kernel_name": kernel_name, "startup_timeout": 60, "config": config}
-            # What a kernel says on its own stderr is about itself, never about the run.
+            # A kernel's own stderr is about the kernel, never about the run.
             with (scratch / KERNEL_LOG).open("wb") as log:
                 try:
                     return Client(nb_man, **options).execute(stderr=log)
@@ -170,17 +170,16 @@ def _engine(session: _Session, scratch: Path) -> type[NBClientEngine]:
 
 
 def _kernel_ended(log: Path, err: RuntimeError) -> CommandFailed:
-    """Return the error of a kernel that ended by itself, with the last line it wrote."""
+    """Return the error of a kernel that ended unexpectedly, with its last line of output."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - LOG_BYTES))
         lines = file.read().decode("utf-8", "replace").split("\n")
     lines = [line for line in lines if line.strip() and not line.startswith("KeyboardInterrupt")]
-    said = lines[-1] if lines else str(err)
     return CommandFailed(
-        "The kernel ended before the notebook did.",
+        "The kernel ended before the notebook.",
         expected="a kernel that runs the notebook to its end",
-        observed=one_line(said),
+        observed=one_line(lines[-1] if lines else str(err)),
         changed="",
-        next="run this step again; if the kernel ends again, see that there is memory (free -m) "
-        "and that the limits allow enough (ulimit -a)",
+        next="run this step again; if the kernel ends again, check the free memory (free -m) "
+        "and the limits (ulimit -a)",
     )

@@ -1,4 +1,4 @@
-"""`daybook run`: a notebook without a browser, its outcome as an exit code."""
+"""`daybook run`: execute a notebook without a browser and return an exit code."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from daybook.run import RUN_ID, new_id
 
 AGAIN = "run this step again"
 TOOLS_S = 200.0
-"""How long the tools of a killed kernel may take to end: an apply saves its state first."""
+"""How long the tools of a killed kernel may take to end: Terraform saves its state first."""
 POLL_S = 0.2
 WIDTH = "COLUMNS"
-"""How wide the kernel's tables may be."""
+"""The width of the kernel's tables."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended, and the folder of its record."""
+    """A run's exit code, and the folder of its record."""
 
     exit_code: int
     folder: Path
@@ -48,7 +48,7 @@ class Outcome:
 def run(
     notebook: Path, parameters: Mapping[str, object], *, root: Path, quiet: bool = False
 ) -> Outcome:
-    """Run a notebook; its settings are checked before a kernel starts."""
+    """Run a notebook; its settings are validated before a kernel starts."""
     env = _environment(notebook, parameters)
     settings.load(root, env)
     terminal = Terminal(quiet=quiet)
@@ -61,9 +61,9 @@ def run(
     except OSError as err:
         error = explained(err, cls=PreflightFailed, folder=root)
     if error:
-        error = _told(error, folder, terminal)
-        _await_tools(folder, terminal)
-    _settle(root, env, terminal)
+        error = _print_error(error, folder, terminal)
+        _wait_for_tools(folder, terminal)
+    _close_abandoned(root, env, terminal)
     return Outcome(_exit_code(error, _status(folder)), folder)
 
 
@@ -72,8 +72,8 @@ def _environment(notebook: Path, parameters: Mapping[str, object]) -> str:
     return str(parameters.get("env", default.strip("\"'")))
 
 
-def _told(error: BaseException, folder: Path, terminal: Terminal) -> BaseException:
-    """Print what ended a notebook, unless the cell has printed all of it; return the error."""
+def _print_error(error: BaseException, folder: Path, terminal: Terminal) -> BaseException:
+    """Print the error that ended a notebook, unless the cell has printed it; return the error."""
     name = getattr(error, "ename", "")
     if is_known(name) or name == KeyboardInterrupt.__name__:
         return error
@@ -81,9 +81,9 @@ def _told(error: BaseException, folder: Path, terminal: Terminal) -> BaseExcepti
     changed = CHANGES_IN_RECORD if has_record else NOTHING_CHANGED
     if isinstance(error, driver.Interruption) or not isinstance(error, Exception):
         reason = str(error) or (error.__doc__ or type(error).__name__).partition("\n")[0]
-        told = Interrupted(reason, changed=changed, next=AGAIN)
+        printed = Interrupted(reason, changed=changed, next=AGAIN)
     elif name:
-        told = Unexpected(
+        printed = Unexpected(
             f"Unexpected error in a cell: {name}.",
             expected="a result, or an error with a known cause",
             observed="the line above",
@@ -92,37 +92,37 @@ def _told(error: BaseException, folder: Path, terminal: Terminal) -> BaseExcepti
             f"runs/{folder.parent.name}/{folder.name}/{journal.NAME}",
         )
     else:
-        told = explained(error, folder=folder, changed=changed, again=AGAIN)
-        told.changed = told.changed or changed
-    terminal.problem(str(told))
-    return told
+        printed = explained(error, folder=folder, changed=changed, again=AGAIN)
+        printed.changed = printed.changed or changed
+    terminal.problem(str(printed))
+    return printed
 
 
-def _await_tools(folder: Path, terminal: Terminal) -> None:
-    """Wait for the tools of a kernel that was killed; until then its run is not over."""
+def _wait_for_tools(folder: Path, terminal: Terminal) -> None:
+    """Wait for the tools of a killed kernel; its run ends with the last of them."""
     life = liveness.file_of(folder)
-    if liveness.lives(life):
-        terminal.note("The kernel is gone. A tool that it started ends its work first…")
+    if liveness.is_alive(life):
+        terminal.note("The kernel has died. Waiting for a tool that is still running…")
     deadline = time.monotonic() + TOOLS_S
-    while liveness.lives(life) and time.monotonic() < deadline:
+    while liveness.is_alive(life) and time.monotonic() < deadline:
         time.sleep(POLL_S)
 
 
-def _settle(root: Path, env: str, terminal: Terminal) -> None:
-    """Close what runs have left open; a record that cannot be closed now waits for the next run."""
+def _close_abandoned(root: Path, env: str, terminal: Terminal) -> None:
+    """Close the records of abandoned runs; after an error, the next run tries again."""
     try:
         closed = seal.close_abandoned(root, environment=env)
-    except Exception as err:  # How this run ended is known, and is what counts.
+    except Exception as err:  # It must not hide the result of this run.
         terminal.problem(f"A record in runs/{env} is not closed yet: {explained(err).message}")
         return
-    for one in closed:
-        if one.status == seal.BROKEN:
-            name = f"runs/{env}/{one.folder.name}"
-            terminal.problem(f"The record {name} is not closed yet: {one.unsigned}")
+    for record in closed:
+        if record.status == seal.BROKEN:
+            name = f"runs/{env}/{record.folder.name}"
+            terminal.problem(f"The record {name} is not closed yet: {record.unsigned}")
 
 
 def _status(folder: Path) -> str:
-    """Return how the run ended by its record; "" where that cannot be read."""
+    """Return the run's status from its record, "" if the record cannot be read."""
     try:
         return (seal.load(folder) or {}).get("status", "")
     except (OSError, VerifyFailed):
@@ -130,7 +130,7 @@ def _status(folder: Path) -> str:
 
 
 def _exit_code(error: BaseException | None, status: str) -> int:
-    """Return the code of what ended the notebook; a record tells of a kernel that could not."""
+    """Return the exit code of the notebook's error; a killed kernel's is known by its record."""
     if isinstance(error, Interrupted) or status == "interrupted":
         return Interrupted.exit_code
     if isinstance(error, DaybookError):

@@ -1,4 +1,4 @@
-"""Go on with a run that failed, was interrupted, or waits for approval."""
+"""Resume a run that failed, was interrupted, or waits for approval."""
 
 from __future__ import annotations
 
@@ -15,60 +15,60 @@ from daybook.private_files import NoFile
 from daybook.record import journal, seal, search
 from daybook.settings.types import shown
 
-GIVEN_ANEW = ("approve", "confirm", "override_freeze", "override_git")
-"""What an operator says of one run; every other parameter stays as it was."""
+CHANGEABLE = ("approve", "confirm", "override_freeze", "override_git")
+"""The parameters that an operator gives for one run; the others stay as they were."""
 
 
 def prepare(
     root: Path, notebook: Path, name: str, given: Mapping[str, object]
 ) -> tuple[str, dict[str, object]]:
-    """Return the run's whole id and the parameters to go on with.
+    """Return the full id of a run and the parameters to resume it with.
 
-    Nothing is skipped by trust: the new run asks and plans again, and what is done is no change
-    any more. SettingsError says why a run cannot be gone on with.
+    No phase is skipped: the new run checks and plans again, and finished changes are no longer
+    in its plan. SettingsError explains why a run cannot be resumed.
     """
     folder = search.Archive(root).find(name)
     entries = journal.Entries(())
     with suppress(FileNotFoundError, NoFile):
         entries = journal.read(folder / journal.NAME)
-    _require_open_end(folder, entries, notebook.stem)
+    _require_resumable(folder, entries, notebook.stem)
     _require_unchanged(folder, entries.header, notebook, root)
-    before = dict(entries.header.get("parameters", {}))
-    if other := sorted(set(given) - set(GIVEN_ANEW)):
+    parameters = dict(entries.header.get("parameters", {}))
+    if fixed := sorted(set(given) - set(CHANGEABLE)):
         raise SettingsError(
-            f"{folder.name} is gone on with as it was begun.",
-            expected=f"no parameters but {', '.join(GIVEN_ANEW)}",
-            observed=", ".join(other),
-            next="leave them out, or begin a new run",
+            f"{folder.name} must be resumed with its own parameters.",
+            expected=f"no parameters but {', '.join(CHANGEABLE)}",
+            observed=", ".join(fixed),
+            next="omit them, or start a new run",
         )
-    if search.current(entries) != "waiting" and before.get("approve") != AUTO:
-        before["approve"] = ""  # That plan was used; what is left is another one.
-    return folder.name, before | given
+    if search.current(entries) != "waiting" and parameters.get("approve") != AUTO:
+        parameters["approve"] = ""  # The approved plan was used; the remaining changes are another.
+    return folder.name, parameters | given
 
 
-def _require_open_end(folder: Path, entries: journal.Entries, step: str) -> None:
+def _require_resumable(folder: Path, entries: journal.Entries, step: str) -> None:
     status = search.current(entries)
-    begun = entries.header.get("step")
-    if not begun:
+    own_step = entries.header.get("step")
+    if not own_step:
         raise SettingsError(
-            f"{folder.name} cannot be gone on with.",
-            expected="a run whose journal says what it was begun with",
+            f"{folder.name} cannot be resumed.",
+            expected="a journal with the run's step and parameters",
             observed="a journal that cannot be read",
             next=f"daybook run {step}",
         )
-    if begun != step:
+    if own_step != step:
         raise SettingsError(
-            f"{folder.name} is no run of {step}.",
+            f"{folder.name} is not a run of {step}.",
             expected=f"a run of {step}",
-            observed=f"a run of {shown(begun)}",
-            next=f"daybook run {begun} --resume {folder.name}",
+            observed=f"a run of {shown(own_step)}",
+            next=f"daybook run {own_step} --resume {folder.name}",
         )
     if status in ("succeeded", "running"):
         raise SettingsError(
-            f"{folder.name} cannot be gone on with.",
-            expected="a run that failed, was interrupted, or waits",
+            f"{folder.name} cannot be resumed.",
+            expected="a run that failed, was interrupted, or is waiting",
             observed=status,
-            next="wait for its end" if status == "running" else f"daybook run {step}",
+            next="wait until it ends" if status == "running" else f"daybook run {step}",
         )
 
 
@@ -86,14 +86,14 @@ def _require_unchanged(folder: Path, header: Mapping[str, Any], notebook: Path, 
     }
     if details := differences(before, now):
         raise SettingsError(
-            f"{folder.name} cannot be gone on with: what it was begun with has changed.",
+            f"{folder.name} cannot be resumed: its code or settings have changed.",
             details=details,
-            next=f"begin a new run: daybook run {header['step']} -p env {env}",
+            next=f"start a new run: daybook run {header['step']} -p env {env}",
         )
 
 
 def _digest(path: Path) -> str | None:
-    """Return a file's SHA-256; None when it is gone."""
+    """Return a file's SHA-256; None if it does not exist."""
     try:
         return seal.digest(path)
     except (FileNotFoundError, NoFile):

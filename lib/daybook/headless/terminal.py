@@ -1,4 +1,4 @@
-"""What `daybook run` prints: each cell's name, its output as it comes, errors as plain lines."""
+"""The output of `daybook run`: the name of each cell, its live output, errors as plain lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLOURS = {"✓": "green", "✗": "bold red", "+": "green", "~": "yellow", "±"
 
 
 class Terminal:
-    """Prints a run's progress; quiet prints only what went wrong."""
+    """Prints a run's progress. quiet: print only errors."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
@@ -22,11 +22,11 @@ class Terminal:
         self.started = time.monotonic()
 
     def note(self, text: str) -> None:
-        """Print one line of Daybook's own."""
+        """Print a message of Daybook."""
         self.console.print(Text(text, style="dim"))
 
     def problem(self, text: str) -> None:
-        """Print what went wrong, also when quiet."""
+        """Print an error, even when quiet."""
         self.errors.print(Text(text, style="red"))
 
     def show(self, view: ui.Shown) -> None:
@@ -46,7 +46,7 @@ class Terminal:
             )
 
     def message(self, msg: dict) -> None:
-        """Print what one message from the kernel says to a reader."""
+        """Print the readable part of a message from the kernel."""
         kind, content = msg["msg_type"], msg["content"]
         if kind == "stream":
             self.console.print(Text(content["text"].rstrip("\n")))
@@ -55,14 +55,14 @@ class Terminal:
         elif kind == "error":
             self.problem(content["evalue"])
 
-    def hang_up(self) -> None:
-        """Let go of a terminal that was closed: writing to it would end this process."""
-        nowhere = os.open(os.devnull, os.O_RDWR)
+    def detach(self) -> None:
+        """Stop using a closed terminal: a write to it would end this process."""
+        null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
-            os.dup2(nowhere, stream)
+            os.dup2(null, stream)
 
     def _shown(self, content: dict, *, is_update: bool) -> None:
-        """Print progress as its newest lines, anything else as it is; a widget not at all."""
+        """Print the newest lines of progress, the text of other outputs, and no widgets."""
         data = content["data"]
         line = content.get("metadata", {}).get("daybook", {}).get("line")
         text = line if line is not None or is_update else data.get("text/plain", "")

@@ -1,4 +1,4 @@
-"""The lock that a run holds on an environment: from before its plan until it has verified."""
+"""The lock that a run holds on an environment, from its plan to its verification."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ WAIT = "DAYBOOK_WAIT"
 
 
 def holder_of(run: Run, reason: str = "") -> Holder:
-    """Return what a lock is to say of a run."""
-    who = provenance.operator(run.root)
-    named = f"{who['name']} <{who['email']}>" if who["email"] else ""
+    """Return a run as the holder of a lock."""
+    operator = provenance.operator(run.root)
+    person = f"{operator['name']} <{operator['email']}>" if operator["email"] else ""
     return Holder(
         run=run.id,
         step=run.step,
-        operator=f"{who['user']} {named}".strip(),
+        operator=f"{operator['user']} {person}".strip(),
         host=socket.gethostname(),
         target=run.target.title,
         since=now(),
@@ -41,14 +41,14 @@ def holder_of(run: Run, reason: str = "") -> Holder:
 
 
 class _Watchdog:
-    """A process beside the run, which gives its lock back when the run is killed."""
+    """A process beside the run that releases its lock if the run is killed."""
 
     def __init__(self, run: Run, name: str) -> None:
-        clear_up = [sys.executable, "-m", recovery.__name__, run.root, run.env, run.id, name]
+        recover = [sys.executable, "-m", recovery.__name__, run.root, run.env, run.id, name]
         script = [sys.executable, "-I", "-S", watchdog.__file__]
         watched = [run.life.path, f"{process.MARK}={run.life.path.name}."]
         self._process = subprocess.Popen(
-            [*script, *watched, *clear_up, run.target.name],
+            [*script, *watched, *recover, run.target.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -57,7 +57,7 @@ class _Watchdog:
         )
 
     def dismiss(self) -> None:
-        """Tell it that there is nothing to give back."""
+        """End the process: the run has released its lock."""
         try:
             self._process.communicate(b".", timeout=5)
         except (OSError, subprocess.TimeoutExpired):
@@ -65,7 +65,7 @@ class _Watchdog:
 
 
 class EnvironmentLock:
-    """Holds a lock while a cell of the run works; between two cells it expires by itself.
+    """Holds a lock while a cell of the run executes; between two cells the lock may expire.
 
     name: None for a run that changes nothing.
     """
@@ -81,7 +81,7 @@ class EnvironmentLock:
 
     @contextmanager
     def acquire(self) -> Iterator[None]:
-        """Acquire the lock, waiting for as long as the operator asked to; Locked after that."""
+        """Acquire the lock, waiting up to the time in WAIT; Locked after that."""
         self.release()
         if self._can_be_locked():
             self._watchdog = _Watchdog(self.run, self.name)
@@ -91,46 +91,49 @@ class EnvironmentLock:
                 self.release()
                 raise
             except BaseException:
-                # The lock may have been written all the same.
+                # The lock may have been written before the error.
                 self.run.may_hold_lock = True
                 self.release()
                 raise
         with self.hold():
             # Terraform itself reports a missing permission.
             with suppress(*aws.FAILURES):
-                self._remove_left_state_lock()
+                self._remove_abandoned_state_lock()
             yield
 
     def _acquire(self) -> None:
         lock = recovery.lock_of(self.run.environment, self.name)
         self._wait_for(lock)
         self._lock = lock
-        self.run.write("note", what="lock taken", lock=lock.key)
+        self.run.write("note", what="lock acquired", lock=lock.key)
 
-    def _remove_left_state_lock(self) -> None:
-        """Remove Terraform's lock on the state when a run that is over left it, and say so."""
+    def _remove_abandoned_state_lock(self) -> None:
+        """Remove Terraform's lock on the state if its run has ended; show and record it."""
         environment = self.run.environment
-        found = recovery.state_lock(environment, self.name) if self._lock else None
-        if found is None:
+        state_lock = recovery.state_lock(environment, self.name) if self._lock else None
+        if state_lock is None:
             return
-        left = recovery.left_by(self.run.root, found.id, self._lock.before, but=self.run.id)
-        if left is None:
+        owner = recovery.ended_owner(
+            self.run.root, state_lock.id, self._lock.previous, but=self.run.id
+        )
+        if owner is None:
             return
         with ui.Progress(f"Terraform's lock on the state of {self.name}") as progress:
-            if left.in_s:
-                until = f"{left.in_s:.0f} s, in which {left.run} may still save its state"
-                progress.row("state lock", ui.busy("waiting"), until)
-                time.sleep(left.in_s)
-            if recovery.remove_state_lock(environment, found):
-                said = f"{found.id}, left by {left.run}, which is over"
-                self.run.write("change", tool="daybook", action="removed", what=f"lock {said}")
-                progress.row("state lock", ui.good("removed"), said)
+            if owner.ends_in_s:
+                detail = f"{owner.ends_in_s:.0f} s, while {owner.run} may still save its state"
+                progress.row("state lock", ui.busy("waiting"), detail)
+                time.sleep(owner.ends_in_s)
+            if recovery.remove_state_lock(environment, state_lock):
+                detail = f"{state_lock.id} of {owner.run}, which has ended"
+                self.run.write("change", tool="daybook", action="removed", what=f"lock {detail}")
+                progress.row("state lock", ui.good("removed"), detail)
             else:
-                progress.row("state lock", ui.good("released"), f"{found.id}, by {left.run}")
+                detail = f"{state_lock.id}, by {owner.run}"
+                progress.row("state lock", ui.good("released"), detail)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Hold the lock while a cell works; Locked when another run has acquired it since."""
+        """Hold the lock while a cell executes; Locked when another run has acquired it since."""
         if self._lock is None:
             yield
             return
@@ -160,7 +163,7 @@ class EnvironmentLock:
         self.release()
 
     def release(self) -> None:
-        """Release the lock, and Terraform's own when one of our tools was killed with it."""
+        """Release the lock, and Terraform's own lock if a killed tool of this run left one."""
         if self._lock:
             with suppress(*aws.FAILURES):
                 self._remove_own_state_lock()
@@ -171,7 +174,7 @@ class EnvironmentLock:
             self._watchdog = None
 
     def note_state_lock(self, id: str) -> None:
-        """Write down which lock Terraform asks for, for whoever finds it left; from any thread."""
+        """Record the lock that Terraform requests, for recovery after a kill; from any thread."""
         if id in self._state_locks:
             return
         self._state_locks.append(id)
@@ -182,13 +185,13 @@ class EnvironmentLock:
 
     def _remove_own_state_lock(self) -> None:
         environment = self.run.environment
-        found = recovery.state_lock(environment, self.name) if self._state_locks else None
+        state_lock = recovery.state_lock(environment, self.name) if self._state_locks else None
         if (
-            found
-            and found.id in self._state_locks
-            and recovery.remove_state_lock(environment, found)
+            state_lock
+            and state_lock.id in self._state_locks
+            and recovery.remove_state_lock(environment, state_lock)
         ):
-            self.run.write("note", what="Terraform's lock removed", id=found.id)
+            self.run.write("note", what="Terraform's lock removed", id=state_lock.id)
 
     def verify_held(self) -> None:
         """Raise Locked when the lock was lost; called before any change."""
@@ -209,21 +212,21 @@ class EnvironmentLock:
             lock.acquire(holder)
             return
         with ui.Progress(f"lock of {self.name}") as progress:
-            lock.acquire(holder, wait_s=self._wait_s, on_wait=_say(progress))
-            progress.row("lock", ui.good("taken"))
+            lock.acquire(holder, wait_s=self._wait_s, on_wait=_show_holder(progress))
+            progress.row("lock", ui.good("acquired"))
 
 
 def _interrupt() -> None:
-    """Let the tool that runs end its work, as Ctrl-C does; a main thread that reads must wake."""
+    """Interrupt the running tool as Ctrl-C does; the signal also wakes a blocked main thread."""
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
-def _say(progress: ui.Progress) -> Callable[[Locked], None]:
+def _show_holder(progress: ui.Progress) -> Callable[[Locked], None]:
     return lambda held: progress.row("lock", ui.busy("waiting"), ", ".join(held.details))
 
 
 def _with_changes(lost: Locked, err: BaseException) -> DaybookError:
-    """Let the error of a lost lock say what the interrupted tool had changed."""
+    """Return the error of a lost lock with the changes of the interrupted tool."""
     if isinstance(err, Interrupted):
         lost.changed = err.changed
     return lost

@@ -1,8 +1,8 @@
-"""After a run that was killed: give back its locks, then close its record.
+"""Recovery from a killed run: release its locks, then close its record.
 
     python -m daybook.lock.recovery ROOT ENV RUN LOCK sandbox|aws
 
-The watchdog that each run has beside it starts this when nothing of the run is left.
+The watchdog of the run starts this after the last process of the run has ended.
 """
 
 from __future__ import annotations
@@ -19,59 +19,60 @@ from daybook.lock.object_lock import TERM_S, TRUSTED, Lock, LockState
 from daybook.record import seal
 
 STOPPED_S = TRUSTED * TERM_S + terraform.GRACE_S
-"""How long a run on another machine may work after it last wrote its lock, if it is not suspended.
+"""How long a run on another machine may continue after its last write of the lock.
 
-It stops when it could not renew the lock for long enough; then its Terraform has a while to end.
+It stops when it can no longer trust a lock that it cannot renew; then its Terraform has a grace
+period to end. A suspended machine takes longer.
 """
 
 
 def lock_of(environment: Environment, name: str = "") -> Lock:
-    """Return the lock of an environment; by ACCOUNT, of what the account's environments share."""
+    """Return the lock of an environment, or for ACCOUNT that of the account's shared resources."""
     return Lock(environment.client("s3"), environment.state_bucket, name or environment.name)
 
 
 def state_lock(environment: Environment, name: str) -> terraform.StateLock | None:
-    """Return Terraform's lock on the state that a lock of Daybook's covers, or None."""
+    """Return Terraform's lock on the state that a lock of Daybook covers, or None."""
     s3, bucket = environment.client("s3"), environment.state_bucket
     return terraform.state_lock.read(s3, bucket, _state_key(name))
 
 
-def remove_state_lock(environment: Environment, found: terraform.StateLock) -> bool:
-    """Remove exactly this lock of Terraform's; False when it is gone or another one by now."""
+def remove_state_lock(environment: Environment, lock: terraform.StateLock) -> bool:
+    """Remove exactly this lock of Terraform; return False if it no longer exists."""
     s3, bucket = environment.client("s3"), environment.state_bucket
-    return terraform.state_lock.remove(s3, bucket, found)
+    return terraform.state_lock.remove(s3, bucket, lock)
 
 
 @dataclass(frozen=True)
-class Left:
-    """The run that a lock of Terraform's is of. in_s: in how long it is over for certain."""
+class Owner:
+    """The ended run that owns a lock of Terraform. ends_in_s: the time until that is certain."""
 
     run: str
-    in_s: float = 0.0
+    ends_in_s: float = 0.0
 
 
-def left_by(root: Path, id: str, before: LockState | None, *, but: str) -> Left | None:
-    """Return the run that asked for a lock of Terraform's and is over, or will be.
+def ended_owner(root: Path, id: str, previous: LockState | None, *, but: str) -> Owner | None:
+    """Return the run that requested a lock of Terraform, if it has ended or certainly will.
 
-    before: Daybook's lock as it was when it was taken. but: the run that asks. None for a lock of
-    nobody that is known, or of a run that lives.
+    previous: the lock that this run's lock replaced. but: this run. None when the owner is
+    unknown or still running.
     """
     for log in sorted((root / "runs").glob(f"*/*/attachments/{terraform.state_lock.LOG}")):
         folder = log.parents[1]
         if folder.name != but and id in terraform.state_lock.attempts(log):
-            return Left(folder.name) if seal.is_over(folder) else None
-    for request in before.holder.state_locks if before else ():
+            return Owner(folder.name) if seal.is_over(folder) else None
+    for request in previous.holder.state_locks if previous else ():
         if request.id == id:
             if liveness.is_over(request.life):
-                return Left(request.run)
+                return Owner(request.run)
             if liveness.is_here(request.life):
                 return None
-            return Left(request.run, max(0.0, STOPPED_S - before.written_s))
+            return Owner(request.run, max(0.0, STOPPED_S - previous.age_s))
     return None
 
 
 def finish(root: Path, env: str, run: str, name: str, *, rehearse: bool) -> None:
-    """Release what a killed run held, and close its record."""
+    """Release the locks of a killed run, and close its record."""
     folder = root / "runs" / env / run
     environment = Environment.load(root, env, rehearse=rehearse)
     with suppress(DaybookError, *aws.FAILURES):
@@ -81,15 +82,15 @@ def finish(root: Path, env: str, run: str, name: str, *, rehearse: bool) -> None
 
 
 def _release(folder: Path, environment: Environment, name: str) -> None:
-    own = terraform.state_lock.attempts(folder / "attachments" / terraform.state_lock.LOG)
-    found = state_lock(environment, name) if own else None
-    if found and found.id in own and remove_state_lock(environment, found):
-        seal.note(folder, what="Terraform's lock removed", id=found.id)
-    held = lock_of(environment, name)
-    seen = held.read()
-    if seen and seen.holder.run == folder.name:
-        held.remove(seen)
-        seal.note(folder, what="lock given back by the watchdog", lock=held.key)
+    ids = terraform.state_lock.attempts(folder / "attachments" / terraform.state_lock.LOG)
+    left = state_lock(environment, name) if ids else None
+    if left and left.id in ids and remove_state_lock(environment, left):
+        seal.note(folder, what="Terraform's lock removed", id=left.id)
+    lock = lock_of(environment, name)
+    state = lock.read()
+    if state and state.holder.run == folder.name:
+        lock.remove(state)
+        seal.note(folder, what="lock released by the watchdog", lock=lock.key)
 
 
 def _state_key(name: str) -> str:
@@ -99,5 +100,5 @@ def _state_key(name: str) -> str:
 
 
 if __name__ == "__main__":
-    root, env, run, name, goal = sys.argv[1:]
-    finish(Path(root), env, run, name, rehearse=goal == "sandbox")
+    root, env, run, name, target = sys.argv[1:]
+    finish(Path(root), env, run, name, rehearse=target == "sandbox")

@@ -66,7 +66,7 @@ def unbegun(root: Path, environment: str = "*") -> Iterator[Path]:
         if _RUN.fullmatch(folder.name) and not (folder / NAME).exists():
             with suppress(OSError):
                 is_empty = journal.is_unbegun(folder / journal.NAME)
-                if is_empty and not liveness.lives(liveness.file_of(folder)):
+                if is_empty and not liveness.is_alive(liveness.file_of(folder)):
                     yield folder
 
 
@@ -182,7 +182,7 @@ def _settle(root: Path, folder: Path) -> list[Closed]:
 
 def is_over(folder: Path) -> bool:
     """Tell whether nothing of a run works any more: neither its kernel nor a tool of it."""
-    if liveness.lives(liveness.file_of(folder)):
+    if liveness.is_alive(liveness.file_of(folder)):
         return False
     if (folder / NAME).exists():
         return True
@@ -207,7 +207,7 @@ def _forget_dead(home: Path) -> None:
     for path in home.glob("*"):
         with suppress(FileNotFoundError):
             is_old = time.time() - path.stat().st_mtime > _AGE_S
-            if is_old and not liveness.lives(path):
+            if is_old and not liveness.is_alive(path):
                 path.unlink()
 
 

@@ -267,7 +267,7 @@ class Step(ABC):
         except ApprovalRefused:
             raise
         except ApprovalNeeded as needed:
-            if given or self.approval.is_approved_by_hand or not gate.somebody_is_there():
+            if given or self.approval.is_approved_by_hand or not gate.is_interactive():
                 raise
             self.approval.show_gate(self._plan, self._press_approve, self._press_decline)
             self._note_displayed("gate")

@@ -32,7 +32,7 @@ class Bootstrap(Step):
     def local_checks(self) -> Mapping[str, checks.Check]:
         return {
             **infrastructure.local_checks(self.environment, "account"),
-            "github": preconditions.github_is_agreed(self.environment),
+            "github": preconditions.repositories_match(self.environment),
         }
 
     @property

@@ -38,7 +38,7 @@ class RotateSecret(ReleaseStep):
 
     def make_plan(self) -> Plan:
         hosts, versions = self.host_states(), self.secret_versions()
-        is_typed = gate.somebody_is_there() and self._runs_everywhere(hosts, versions)
+        is_typed = gate.is_interactive() and self._runs_everywhere(hosts, versions)
         versions[self.secret] += is_typed
         address = f"{self._store.path}/{self.secret} version {versions[self.secret]}"
         typed = (Change(SET, address, "asked for during apply"),) if is_typed else ()
@@ -105,7 +105,7 @@ class RotateSecret(ReleaseStep):
 
     def _set(self, expected: int) -> None:
         """Ask for the value and set it; no cell, parameter or record has it."""
-        if not gate.somebody_is_there():
+        if not gate.is_interactive():
             raise SettingsError(
                 f"{self.secret} must be entered interactively; no terminal is attached.",
                 next=f"daybook secrets set {self.secret} -e {self.env}, then run this step again",

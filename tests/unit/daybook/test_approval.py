@@ -1,4 +1,4 @@
-"""Which answers of a second person count: real keys, real signatures."""
+"""Decisions of a second person: which are valid, with real keys and signatures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ANN = Party("ann@example.com")
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
-    """Return a private key for each person, and one for workflows."""
+    """Return a private key per person, and one for workflows."""
     folder = tmp_path_factory.mktemp("keys")
     names = ("ann", "bob", "bobs-other", "eve", "hello-workflows")
     for name in names:
@@ -43,7 +43,7 @@ def keys(tmp_path_factory):
 
 
 def allow(keys, *lines: str) -> signers.Signers:
-    """Return what a signers file of these lines allows: `"ann@x {both} {ann}"`."""
+    """Return the signers of these lines, such as `"ann@x {both} {ann}"`."""
     public = {name: signing.public_key(key) for name, key in keys.items()}
     text = "\n".join(lines).format(both=BOTH, records=RECORDS, **public)
     return signers.parse(text, signers.FILE)
@@ -51,7 +51,7 @@ def allow(keys, *lines: str) -> signers.Signers:
 
 @pytest.fixture
 def allowed(keys):
-    """Return the signers of a project in which Ann and Bob plan and approve, and workflows plan."""
+    """Return signers: Ann and Bob plan and approve, workflows plan."""
     return allow(
         keys,
         "ann@example.com {both} {ann} github:ann-x",
@@ -62,7 +62,7 @@ def allowed(keys):
 
 
 def made_by(key, allowed, **workflow) -> PendingPlan:
-    """Return a pending plan with the signed statement of who made it."""
+    """Return a pending plan with its author's signed statement."""
     plan = PendingPlan(
         "r1", "plan-1", "2026-11-23T18:00:00Z", BASIS, {"name": "Ann"}, "1 to destroy"
     )
@@ -73,12 +73,12 @@ def made_by(key, allowed, **workflow) -> PendingPlan:
 
 @pytest.fixture
 def plan(keys, allowed):
-    """Return a plan of Ann's."""
+    """Return a plan by Ann."""
     return made_by(keys["ann"], allowed)
 
 
 def approve(plan, key, allowed, decision=APPROVED, about=None, reason="") -> Signed:
-    """Return an answer as a changed program would send it: without a look at who made the plan."""
+    """Return a decision as a modified program would send it: without a check of the author."""
     return statement.sign(about or plan.about, decision, key, allowed, reason=reason)[0]
 
 
@@ -95,20 +95,18 @@ def test_another_persons_signature_approves(plan, keys, allowed):
     assert answer.content["time"]
 
 
-def test_declining_says_why_and_approves_nothing(plan, keys, allowed):
+def test_a_decline_has_a_reason_and_approves_nothing(plan, keys, allowed):
     answer = store.sign(plan, keys["bob"], allowed, reason="not today", is_declined=True)
     judged = judge([answer], plan, allowed)
     assert (judged.approved, list(judged.declined)) == ({}, ["bob@example.com"])
     assert answer.content["reason"] == "not today"
 
 
-@pytest.mark.attack("F3", "the operator, or a stranger, approves with daybook approve")
+@pytest.mark.attack("F3", "the operator, or an unregistered person, approves with daybook approve")
 @pytest.mark.parametrize(
     ("who", "problem"), [("ann", "is the operator"), ("eve", "is not in environments/signers")]
 )
-def test_an_answer_that_would_not_count_is_refused_before_it_is_sent(
-    plan, keys, allowed, who, problem
-):
+def test_an_invalid_decision_is_refused_before_it_is_sent(plan, keys, allowed, who, problem):
     with pytest.raises(ApprovalRefused, match=problem):
         store.sign(plan, keys[who], allowed, is_declined=False)
 
@@ -123,7 +121,7 @@ ALONE = {
 
 @pytest.mark.attack("F3", "one person plans, approves and applies, with one key or with two")
 @pytest.mark.parametrize("name", ALONE)
-def test_nobody_approves_what_they_plan_or_apply(keys, allowed, name):
+def test_operators_cannot_approve_their_own_plan(keys, allowed, name):
     planner, applier, approver, problem = ALONE[name]
     if name == "the plan's author":
         planner = approver
@@ -135,8 +133,8 @@ def test_nobody_approves_what_they_plan_or_apply(keys, allowed, name):
 
 
 @pytest.mark.attack("F3", "another git user.email, or none, hides who made a plan")
-@pytest.mark.parametrize("email", ["", "somebody@else", "bob@example.com", " ann@example.com"])
-def test_git_s_identity_plays_no_part(plan, keys, allowed, email):
+@pytest.mark.parametrize("email", ["", "eve@elsewhere", "bob@example.com", " ann@example.com"])
+def test_the_git_identity_is_irrelevant(plan, keys, allowed, email):
     renamed = replace(plan, operator={"name": "Bob", "email": email, "key": ""})
     own = judge([approve(plan, keys["ann"], allowed)], renamed, allowed)
     assert not own.approved
@@ -145,26 +143,26 @@ def test_git_s_identity_plays_no_part(plan, keys, allowed, email):
 
 @pytest.mark.attack("F3", "a plan without its author's signature, or with a foreign one")
 @pytest.mark.parametrize(
-    "kind", ["none", "rubbish", "of another plan", "of a stranger", "approved"]
+    "kind", ["none", "rubbish", "of another plan", "of an unregistered person", "approved"]
 )
-def test_a_plan_whose_author_is_not_proven_is_approved_by_nobody(plan, keys, allowed, kind):
+def test_a_plan_with_an_unproven_author_cannot_be_approved(plan, keys, allowed, kind):
     open_ = allow(keys, "ann@example.com {both} {ann}", "eve@example.com {both} {eve}")
     planned = {
         "none": {},
         "rubbish": {"statement": "[]", "signature": "x"},
         "of another plan": made_by(keys["bob"], allowed).planned,
-        "of a stranger": made_by(keys["eve"], open_).planned,
+        "of an unregistered person": made_by(keys["eve"], open_).planned,
         "approved": asdict(approve(plan, keys["bob"], allowed)),
     }[kind]
     about = {"digest": "plan-2"} if kind == "of another plan" else {}
     forged = replace(plan, planned=planned, **about)
-    with pytest.raises(ApprovalRefused, match="It is not known who made this plan"):
+    with pytest.raises(ApprovalRefused, match="The author of this plan is unknown"):
         store.sign(forged, keys["bob"], allowed, is_declined=False)
-    with pytest.raises(ApprovalRefused, match="It is not known who made this plan"):
+    with pytest.raises(ApprovalRefused, match="The author of this plan is unknown"):
         judge([], forged, allowed)
 
 
-@pytest.mark.attack("F3", "a signers line that may not approve")
+@pytest.mark.attack("F3", "a signers line without the right to approve")
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
@@ -175,7 +173,7 @@ def test_a_plan_whose_author_is_not_proven_is_approved_by_nobody(plan, keys, all
         ("", "is not in environments/signers"),
     ],
 )
-def test_a_key_approves_only_while_its_line_says_so(plan, keys, allowed, line, problem):
+def test_a_key_approves_only_while_its_line_allows_it(plan, keys, allowed, line, problem):
     answer = approve(plan, keys["bob"], allowed)
     now = allow(keys, "ann@example.com {both} {ann}", line)
     judged = judge([answer], plan, now)
@@ -185,7 +183,7 @@ def test_a_key_approves_only_while_its_line_says_so(plan, keys, allowed, line, p
         store.sign(plan, keys["bob"], now, is_declined=False)
 
 
-@pytest.mark.attack("F3", "an answer about another plan, run, text, place or time")
+@pytest.mark.attack("F3", "a decision about another plan, run, text, target or time")
 @pytest.mark.parametrize(
     ("other", "named"),
     [
@@ -198,7 +196,7 @@ def test_a_key_approves_only_while_its_line_says_so(plan, keys, allowed, line, p
         ({"account": "210987654321"}, "account"),
     ],
 )
-def test_an_answer_about_another_plan_does_not_count(plan, keys, allowed, other, named):
+def test_a_decision_about_another_plan_is_invalid(plan, keys, allowed, other, named):
     answer = approve(plan, keys["bob"], allowed, about=plan.about | other)
     judged = judge([answer], plan, allowed)
     assert not judged.approved
@@ -206,18 +204,18 @@ def test_an_answer_about_another_plan_does_not_count(plan, keys, allowed, other,
 
 
 @pytest.mark.attack("F3", "a signed statement that was changed, or says something else")
-def test_a_statement_changed_after_it_was_signed_does_not_count(plan, keys, allowed):
+def test_a_statement_changed_after_signing_is_invalid(plan, keys, allowed):
     answer = approve(plan, keys["bob"], allowed, statement.DECLINED, reason="no")
     content = json.dumps(answer.content | {"decision": "approved"}, sort_keys=True)
     judged = judge([replace(answer, statement=content)], plan, allowed)
     assert not judged.approved
     assert "the signature is not of this statement" in judged.ignored[0]
     planning = statement.sign(plan.about, PLANNED, keys["bob"], allowed)[0]
-    assert not judge([planning], plan, allowed).approved, "who plans has not approved"
+    assert not judge([planning], plan, allowed).approved, "a planning statement is not an approval"
 
 
-@pytest.mark.attack("F3", "rubbish among the answers in the bucket")
-def test_rubbish_in_the_bucket_stops_nothing(plan, keys, allowed):
+@pytest.mark.attack("F3", "invalid objects among the decisions in the bucket")
+def test_invalid_objects_in_the_bucket_are_ignored(plan, keys, allowed):
     good = approve(plan, keys["bob"], allowed)
     rubbish = (b"", b"[]", b"\xff", b"[" * 9_000, b'{"statement": 7, "signature": []}')
     bad = [*map(Signed.decode, rubbish), Signed("{}", "x"), Signed("[" * 9_000, "x")]
@@ -226,7 +224,7 @@ def test_rubbish_in_the_bucket_stops_nothing(plan, keys, allowed):
     assert len(judged.ignored) == 8
 
 
-def test_a_key_that_is_not_there_is_said(plan, tmp_path, allowed):
+def test_a_missing_key_is_named(plan, tmp_path, allowed):
     with pytest.raises(ApprovalRefused, match="there is no SSH key nobody"):
         store.sign(plan, tmp_path / "nobody", allowed, is_declined=False)
 
@@ -241,7 +239,7 @@ WORKFLOWS = {
 
 @pytest.mark.attack("F3", "one person starts a workflow and approves its plan")
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_a_person_who_did_not_start_it_approves_a_workflow_s_plan(keys, name):
+def test_only_another_person_approves_the_plan_of_a_workflow(keys, name):
     actor, approver, problem = WORKFLOWS[name]
     allowed = allow(
         keys,
@@ -258,7 +256,7 @@ def test_a_person_who_did_not_start_it_approves_a_workflow_s_plan(keys, name):
 
 
 @pytest.mark.attack("F3", "a workflow's key approves")
-def test_a_workflow_s_key_never_approves(plan, keys, allowed):
+def test_a_workflow_key_never_approves(plan, keys, allowed):
     both = allow(keys, "ann@example.com {both} {ann}", "hello-workflows {both} {hello-workflows}")
     plan = made_by(keys["ann"], both)
     job = JOB | {"actor": "bob-x"}
@@ -269,7 +267,7 @@ def test_a_workflow_s_key_never_approves(plan, keys, allowed):
 
 
 @pytest.mark.attack("F3", "a workflow's key without a workflow, or a person's with one")
-def test_a_workflow_s_key_and_its_job_belong_together(plan, keys, allowed):
+def test_a_workflow_key_requires_a_workflow(plan, keys, allowed):
     with pytest.raises(ApprovalRefused, match="hello-workflows is a workflow's key"):
         statement.sign(plan.about, PLANNED, keys["hello-workflows"], allowed)
     job = JOB | {"actor": "bob-x"}
@@ -278,7 +276,7 @@ def test_a_workflow_s_key_and_its_job_belong_together(plan, keys, allowed):
 
 
 @pytest.mark.attack("F3", "a plan's text that hides a part of itself from the approver")
-def test_a_plan_s_text_cannot_hide_a_part_of_itself(plan, capsys):
+def test_the_text_of_a_plan_cannot_hide_a_part_of_itself(plan, capsys):
     text = "1 to destroy\x1b[1A\x1b[2K\r0 to destroy \u202egnihton\u200b ─ ✓"
     cli._show(replace(plan, summary=text), ANN)
     shown = capsys.readouterr().out

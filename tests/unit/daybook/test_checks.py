@@ -1,4 +1,4 @@
-"""Preflight: every question is asked, every failure comes with its fix."""
+"""Preflight: every check runs, and every failure has a fix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REAL = Target("aws", "210987654321", "us-east-1", {})
 
 @pytest.fixture
 def caller(monkeypatch):
-    """Let AWS say who calls, or raise."""
+    """Have AWS return a caller, or raise."""
 
     def answer(result):
         def call(_target):
@@ -29,15 +29,15 @@ def caller(monkeypatch):
 
 
 def version(text: str):
-    """Return what starts a tool that prints its version."""
+    """Return a function that runs a tool, whose output is its version."""
     return lambda command, **_options: Result(tuple(command), 0, 0.1, (text,))
 
 
 def failing(name: str) -> checks.CheckResult:
-    return checks.CheckResult(name, "this", "that", is_ok=False, fix=f"mend {name}")
+    return checks.CheckResult(name, "this", "that", is_ok=False, fix=f"fix {name}")
 
 
-def test_every_failure_is_told_at_once_with_its_fix(caller):
+def test_all_failures_are_listed_with_their_fixes(caller):
     caller("123456789012")
     answers = checks.run_checks(SANDBOX, {"one": failing}, {"two": failing})
     with pytest.raises(PreflightFailed) as caught:
@@ -45,18 +45,18 @@ def test_every_failure_is_told_at_once_with_its_fix(caller):
     said = str(caught.value)
     assert "2 of 3 checks" in said
     for name in ("one", "two"):
-        assert f"{name}: expected this, observed that\n    fix: mend {name}" in said
+        assert f"{name}: expected this, observed that\n    fix: fix {name}" in said
     assert "Nothing was changed." in said
 
 
-def test_what_passes_is_returned(caller):
+def test_passed_checks_are_returned(caller):
     caller("123456789012")
     answers = checks.run_checks(SANDBOX, {}, {})
     assert answers.require() is answers
     assert "all 1 passed" in ui.text(answers)
 
 
-def test_a_target_that_is_not_up_is_asked_nothing_more(caller):
+def test_checks_of_an_unreachable_target_are_skipped(caller):
     caller(AssertionError("it was asked"))
     down = Target("sandbox", "123456789012", "us-east-1", {}, is_up=False)
     answers = checks.run_checks(down, {}, {"two": failing}).answers
@@ -76,7 +76,7 @@ def test_the_caller_must_be_in_the_account(caller, answer, is_ok):
     assert "aws sso login" in target.fix
 
 
-def test_a_question_that_breaks_is_a_failed_check(caller):
+def test_an_error_in_a_check_fails_the_check(caller):
     caller("123456789012")
 
     def broken(_name):
@@ -100,7 +100,7 @@ def test_a_question_that_breaks_is_a_failed_check(caller):
         ("nothing", False),
     ],
 )
-def test_a_tool_has_a_version_that_works(tmp_path, said, is_ok):
+def test_a_tool_must_have_a_supported_version(tmp_path, said, is_ok):
     (tmp_path / "terraform").touch(mode=0o755)
     environ = {"PATH": str(tmp_path)}
     ask = checks.tool_version(
@@ -123,7 +123,7 @@ def test_a_missing_tool_is_not_started(tmp_path):
     assert (answer.is_ok, answer.observed, answer.fix) == (False, "not on PATH", "get it")
 
 
-def test_a_file_of_the_project_is_named_from_its_root(tmp_path):
+def test_a_file_is_named_by_its_path_from_the_root(tmp_path):
     path = tmp_path / "app/Dockerfile"
     assert checks.file_exists(path, tmp_path, "write it")("Dockerfile").expected == "app/Dockerfile"
     path.parent.mkdir()

@@ -1,4 +1,4 @@
-"""`daybook run` refuses what is wrong before anything starts, and says what is right."""
+"""`daybook run` refuses invalid input before anything starts, and names the valid choices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def root(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def daybook(root, monkeypatch, capsys):
-    """Return what runs the command line and gives its exit code and all that it printed."""
+    """Return a function that runs the command line and returns its exit code and output."""
     monkeypatch.setattr(cli, "_close_stdin", lambda: None)
 
     def call(*args: str) -> tuple[int, str]:
@@ -44,13 +44,13 @@ def daybook(root, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (("provison",), ["There is no notebook 'provison'.", "did you mean provision?"]),
-        (("notebooks/none.ipynb",), ["There is no notebook 'notebooks/none.ipynb'."]),
+        (("provison",), ["No notebook is named 'provison'.", "did you mean provision?"]),
+        (("notebooks/none.ipynb",), ["No notebook is named 'notebooks/none.ipynb'."]),
         (("provision", "-p", "env", "stagin"), ["Unknown environment", "did you mean staging?"]),
         (("provision", "-p", "evn", "staging"), ["evn: no such parameter; did you mean env?"]),
         (("provision", "-p", "rehearse", "maybe"), ["rehearse: expected true or false"]),
         (("provision", "-f", "none.yml"), ["The parameter file 'none.yml' cannot be read."]),
-        (("provision", "-y", "{env: [}"), ["-y cannot be used as YAML.", "line 1"]),
+        (("provision", "-y", "{env: [}"), ["-y is not valid YAML.", "line 1"]),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else "",
 )
@@ -81,7 +81,7 @@ def test_an_option_given_twice_is_refused(daybook, root, words):
     assert not (root / "runs").exists()
 
 
-def test_all_mistakes_come_at_once(daybook):
+def test_all_mistakes_are_listed_at_once(daybook):
     wrong = ("-p", "evn", "staging", "-p", "rehearse", "maybe", "-y", "approve: 3")
     code, said = daybook("run", "provision", *wrong)
     assert code == 2
@@ -89,7 +89,7 @@ def test_all_mistakes_come_at_once(daybook):
         assert f"{name}: " in said
 
 
-def test_settings_that_cannot_be_used_name_each_line(daybook, root):
+def test_each_invalid_line_of_the_settings_is_named(daybook, root):
     file = root / "environments/staging.yml"
     text = file.read_text().replace("region: us-east-1", "region: mars")
     file.write_text(text.replace("disk_gib: 20", "disk_gib: 2") + "colour: blue\n")
@@ -102,7 +102,7 @@ def test_settings_that_cannot_be_used_name_each_line(daybook, root):
 
 
 @pytest.mark.parametrize("content", [b"app: [", b"\xff\xfe", b"- a\n"])
-def test_settings_that_cannot_be_read_are_named(daybook, root, content):
+def test_unreadable_settings_are_named(daybook, root, content):
     (root / "environments/staging.yml").write_bytes(content)
     code, said = daybook("run", "provision", "-p", "env", "staging")
     assert code == 2
@@ -110,7 +110,7 @@ def test_settings_that_cannot_be_read_are_named(daybook, root, content):
     assert "Nothing was changed." in said
 
 
-def test_a_folder_that_is_no_project_is_refused(daybook, monkeypatch, tmp_path):
+def test_a_folder_without_a_project_is_refused(daybook, monkeypatch, tmp_path):
     monkeypatch.delenv("DAYBOOK_ROOT")
     monkeypatch.chdir(tmp_path.parent)
     code, said = daybook("run", "provision")
@@ -128,17 +128,17 @@ def test_a_wrong_option_is_a_usage_error(daybook, args):
 def test_every_command_has_help(daybook):
     code, said = daybook("--help")
     assert code == 0
-    for command in ("run", *cli.LATER):
+    for command in ("run", *cli.LAZY):
         assert f"  {command} " in said
 
 
-def test_env_export_needs_a_sandbox_that_is_up(daybook):
+def test_env_export_needs_a_running_sandbox(daybook):
     code, said = daybook("env", "export", "staging")
     assert code == 3
     assert "Next: daybook sandbox up" in said
 
 
-def test_a_script_changes_only_what_differs():
+def test_a_script_changes_only_variables_that_differ():
     now = {"HOME": "/root", "AWS_PROFILE": "work", "AWS_REGION": "eu-west-1"}
     wanted = {"HOME": "/root", "AWS_REGION": "us-east-1", "TF_VAR_names": '["a b"]'}
     assert cli_env.script(wanted, now) == [

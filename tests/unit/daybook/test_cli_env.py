@@ -1,4 +1,4 @@
-"""`daybook env`: settings shown and checked, and a further environment."""
+"""`daybook env`: showing and checking settings, and creating an environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).parents[3]
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
-    """Return the project's settings, playbooks and group variables, as they are committed."""
+    """Return a project with the committed settings, playbooks and group variables."""
     for pattern in ("environments/*.yml", "ansible/*.yml", "ansible/group_vars/*.yml"):
         for path in CHECKOUT.glob(pattern):
             copy = tmp_path / path.relative_to(CHECKOUT)
@@ -34,7 +34,7 @@ def run(*args: str) -> str:
     return done.output
 
 
-def test_check_shows_each_environment_and_where_its_settings_come_from(root):
+def test_check_shows_each_environment_with_the_source_of_each_setting(root):
     said = run("check")
     for env in ("staging", "production"):
         assert f"✓ {env} · REHEARSAL: valid" in said
@@ -43,7 +43,7 @@ def test_check_shows_each_environment_and_where_its_settings_come_from(root):
     assert "staging" not in run("check", "production")
 
 
-def test_check_lists_what_is_wrong_with_all_of_them(root):
+def test_check_lists_the_problems_of_all_environments(root):
     production, staging = (root / f"environments/{env}.yml" for env in ("production", "staging"))
     production.write_text(production.read_text().replace("10.30.0.0/16", "10.20.16.0/20"))
     staging.write_text(staging.read_text().replace("port: 8000", "prot: 80"))
@@ -52,12 +52,14 @@ def test_check_lists_what_is_wrong_with_all_of_them(root):
         run("check")
     text = str(caught.value)
     assert "environments/staging.yml:13: prot: no such setting; did you mean port?" in text
-    assert "demo: daybook.test is production's; www.daybook.test is production's" in text
-    assert "10.20.16.0/20 overlaps demo's 10.20.16.0/20" in text
+    assert (
+        "demo: daybook.test belongs to production; www.daybook.test belongs to production" in text
+    )
+    assert "10.20.16.0/20 overlaps 10.20.16.0/20 of demo" in text
     assert "demo: ansible/demo.yml is missing" in text
 
 
-def test_new_makes_an_environment_that_is_valid_at_once(root):
+def test_new_creates_a_valid_environment(root):
     before = run("check", "staging")
     said = run("new", "demo")
     assert "✓ demo · REHEARSAL: valid" in said
@@ -70,13 +72,13 @@ def test_new_makes_an_environment_that_is_valid_at_once(root):
     run("check")
 
 
-def test_new_takes_over_what_a_stricter_environment_asks_for(root):
+def test_new_keeps_the_stricter_settings_of_its_source(root):
     said = run("new", "qa", "--from", "production")
     assert re.search("deletion_protection +true", said)
-    assert "qa, made after production" in said
+    assert "qa, copied from production" in said
 
 
-def test_new_names_the_secrets_that_have_no_value_yet(root):
+def test_new_names_the_secrets_without_a_value(root):
     path = root / "environments/staging.yml"
     path.write_text(path.read_text().replace("secrets: {}", "secrets: {TOKEN: lets it send mail}"))
     assert "daybook secrets set NAME -e demo, for TOKEN" in run("new", "demo")
@@ -90,7 +92,7 @@ def test_new_overwrites_nothing(root):
     assert (root / "ansible/demo.yml").read_text() == "mine\n"
 
 
-def test_a_shell_keeps_what_leads_no_tool():
+def test_a_shell_keeps_variables_that_no_tool_reads():
     now = {"EDITOR": "vi", "TF_CLI_ARGS": "-destroy", "AWS_PROFILE": "work", "AWS_REGION": "x"}
     wanted = {"AWS_REGION": "us-east-1", "TF_DATA_DIR": "/a b"}
     assert cli_env.script(wanted, now) == [

@@ -1,4 +1,4 @@
-"""Whatever is typed after `daybook`: exit code 2, one short error, and nothing changed."""
+"""Invalid arguments of `daybook`: exit code 2, one short error, and nothing changed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from daybook.headless import execution
 
 CHECKOUT = Path(__file__).parents[3]
 CODES = {0, 2, 3, 4, 5, 6, 7, 8, 130}
-"""DESIGN's, of which 1 is none."""
+"""The documented exit codes; 1 is not one of them."""
 INDEX = ("runs", "runs/.index.sqlite")
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
-    """Return a project whose sandbox is not up, and in which no notebook is really run."""
+    """Return a project without a sandbox, in which no notebook is actually run."""
     root = tmp_path / "project"
     for name in ("notebooks", "runbooks", "environments"):
         shutil.copytree(CHECKOUT / name, root / name)
@@ -48,7 +48,7 @@ def _only_read(_notebook, parameters, *, root, quiet):
 
 @pytest.fixture
 def daybook(root, monkeypatch, capfd):
-    """Return what runs the command line and gives its exit code and all that it printed."""
+    """Return a function that runs the command line and returns its exit code and output."""
 
     def call(*args: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["daybook", *args])
@@ -68,7 +68,7 @@ def daybook(root, monkeypatch, capfd):
 
 
 def files(root: Path) -> dict[str, bytes]:
-    """Return what is on disk, but for the index that looking for a run makes."""
+    """Return all files except the index, which a search for a run creates."""
     found = {str(path.relative_to(root)): path for path in root.rglob("*")}
     return {
         name: path.read_bytes() if path.is_file() else b""
@@ -87,7 +87,7 @@ REFUSED = {
     "a long reason": (("lock", "break", "staging", "--reason", LONG), "at most 500 characters"),
     "a value as a secret's name": (
         ("secrets", "set", "hunter2", "-e", "staging"),
-        "no secret's name",
+        "not the name of a secret",
     ),
     "no runs": (("runs", "list", "-n", "0"), "is not in the range"),
     "more runs than there are numbers": (("runs", "list", "-n", "9" * 30), "is not in the range"),
@@ -106,14 +106,14 @@ REFUSED = {
     "an export onto a device": (("runs", "export", "-o", "/dev/full"), "cannot be written"),
     "an export with a long name": (("runs", "export", "-o", LONG), "cannot be written"),
     "uploads of no environment": (("runs", "push", "-e", ""), "Unknown environment"),
-    "a step of 5,000 characters": (("run", LONG), "There is no notebook"),
-    "an empty step's name": (("run", ""), "There is no notebook"),
-    "a step outside": (("run", "../environments/staging.yml"), "There is no notebook"),
-    "a step by URL": (("run", "https://127.0.0.1/x.ipynb"), "There is no notebook"),
-    "a step in a bucket": (("run", "s3://bucket/x.ipynb"), "There is no notebook"),
-    "a step from standard input": (("run", "-"), "There is no notebook"),
-    "an option as a step": (("run", "--", "-x"), "There is no notebook"),
-    "a device as a step": (("run", "/dev/zero"), "There is no notebook"),
+    "a step of 5,000 characters": (("run", LONG), "No notebook is named"),
+    "an empty step's name": (("run", ""), "No notebook is named"),
+    "a step outside": (("run", "../environments/staging.yml"), "No notebook is named"),
+    "a step by URL": (("run", "https://127.0.0.1/x.ipynb"), "No notebook is named"),
+    "a step in a bucket": (("run", "s3://bucket/x.ipynb"), "No notebook is named"),
+    "a step from standard input": (("run", "-"), "No notebook is named"),
+    "an option as a step": (("run", "--", "-x"), "No notebook is named"),
+    "a device as a step": (("run", "/dev/zero"), "No notebook is named"),
     "an environment outside": (("run", "provision", "-p", "env", "../x"), "Unknown environment"),
     "an empty one": (("run", "provision", "-p", "env", ""), "Unknown environment"),
     "an option as one": (("run", "provision", "-p", "env", "--help"), "Unknown environment"),
@@ -134,11 +134,11 @@ REFUSED = {
     "a folder of parameters": (("run", "provision", "-f", "/"), "directory"),
     "parameters by URL": (("run", "provision", "-f", "http://127.0.0.1/p.yml"), "cannot be read"),
     "a long file of parameters": (("run", "provision", "-f", LONG), "cannot be read"),
-    "Unicode digits of a wait": (("run", "provision", "--wait", "\u0661s"), "is no duration"),
-    "a wait of years": (("run", "provision", "--wait", "99999h"), "is no duration"),
-    "an endless wait": (("run", "provision", "--wait", "9" * 5_000 + "s"), "is no duration"),
-    "nothing to go on with": (("run", "provision", "--resume", ""), "a run's id"),
-    "a wildcard to go on with": (("run", "provision", "--resume", "%"), "a run's id"),
+    "Unicode digits of a wait": (("run", "provision", "--wait", "\u0661s"), "is not a duration"),
+    "a wait of years": (("run", "provision", "--wait", "99999h"), "is not a duration"),
+    "an endless wait": (("run", "provision", "--wait", "9" * 5_000 + "s"), "is not a duration"),
+    "nothing to resume": (("run", "provision", "--resume", ""), "a run's id"),
+    "a wildcard to resume": (("run", "provision", "--resume", "%"), "a run's id"),
     "an argument of a megabyte": (("run", "provision", "-y", "x" * 2**20), "1,048,576 characters"),
     "bytes that are no text": (("run", "provision", "-p", "env", "a\udcff"), "not UTF-8"),
     "an escape sequence": (("run", "\x1b[2J"), "control characters"),
@@ -158,17 +158,23 @@ REFUSED = {
     "variables of nothing": (("env", "export", ""), "Unknown environment"),
     "a lock of nothing": (("lock", "show", ""), "Unknown environment"),
     "a lock outside": (("lock", "show", "../x"), "Unknown environment"),
-    "a reason of blanks": (("lock", "break", "staging", "--reason", " "), "without a reason"),
+    "a reason of blanks": (("lock", "break", "staging", "--reason", " "), "requires a reason"),
     "an empty release": (("release", "show", "staging", ""), "a release's id"),
     "an empty release to compare": (("release", "diff", "staging", "", ""), "a release's id"),
     "releases of nothing": (("release", "list", ""), "Unknown environment"),
-    "the history of a command": (("secrets", "history", "$(id)", "-e", "staging"), "in capitals"),
-    "the history of two lines": (("secrets", "history", "A\nB", "-e", "staging"), "in capitals"),
-    "the history of nothing": (("secrets", "history", "", "-e", "staging"), "in capitals"),
-    "the history of an option": (("secrets", "history", "-e", "staging", "--", "-x"), "in capit"),
-    "unsetting a path": (("secrets", "unset", "../X", "-e", "staging"), "in capitals"),
-    "unsetting a long name": (("secrets", "unset", "A" * 5_000, "-e", "staging"), "in capitals"),
-    "unsetting Unicode": (("secrets", "unset", "\u0410", "-e", "staging"), "in capitals"),
+    "the history of a command": (
+        ("secrets", "history", "$(id)", "-e", "staging"),
+        "uppercase name",
+    ),
+    "the history of two lines": (("secrets", "history", "A\nB", "-e", "staging"), "uppercase name"),
+    "the history of nothing": (("secrets", "history", "", "-e", "staging"), "uppercase name"),
+    "the history of an option": (
+        ("secrets", "history", "-e", "staging", "--", "-x"),
+        "uppercase name",
+    ),
+    "unsetting a path": (("secrets", "unset", "../X", "-e", "staging"), "uppercase name"),
+    "unsetting a long name": (("secrets", "unset", "A" * 5_000, "-e", "staging"), "uppercase name"),
+    "unsetting Unicode": (("secrets", "unset", "\u0410", "-e", "staging"), "uppercase name"),
     "secrets of nothing": (("secrets", "list", "-e", ""), "Unknown environment"),
     "secrets from a folder": (("secrets", "import", "/", "-e", "staging"), "directory"),
     "secrets without end": (("secrets", "import", "/dev/zero", "-e", "staging"), "at most"),
@@ -179,7 +185,7 @@ REFUSED = {
     ),
     "a key that would replace a file": (
         ("github", "identity", "staging", str(CHECKOUT / "README.md")),
-        "exists already",
+        "already exists",
     ),
 }
 
@@ -286,13 +292,13 @@ def test_random_arguments_end_with_a_code_and_change_nothing(daybook, root, comm
     assert "\x1b[2J" not in said
     if code:
         assert files(root) == before
-    else:  # `env new` of a good name is what may be made here.
+    else:  # `env new` with a valid name may create files.
         shutil.rmtree(root / "runs", ignore_errors=True)
         for path in set(files(root)) - set(before):
             (root / path).unlink()
 
 
-@pytest.mark.attack("F13", "a notebook that is none")
+@pytest.mark.attack("F13", "a file that is not a notebook")
 @pytest.mark.parametrize(
     "content",
     [
@@ -306,16 +312,16 @@ def test_random_arguments_end_with_a_code_and_change_nothing(daybook, root, comm
         b"0" * 9_000_000,
     ],
 )
-def test_a_file_that_is_no_notebook_is_refused(daybook, root, content):
+def test_a_file_that_is_not_a_notebook_is_refused(daybook, root, content):
     (root / "notebooks/broken.ipynb").write_bytes(content)
     code, said = daybook("run", "broken")
     assert (code, "cannot be read" in said) == (2, True), said
     assert len(said) < 1_000
 
 
-@pytest.mark.attack("F13", "a notebook whose name leads a record elsewhere")
+@pytest.mark.attack("F13", "a notebook's name that puts a record elsewhere")
 @pytest.mark.parametrize("name", ["$(id)", "a b", "-x", "x" * 80, "a\udcffb"])
-def test_a_notebook_has_a_name_that_a_record_can_have(daybook, tmp_path, name):
+def test_a_notebooks_name_must_be_valid_for_a_record(daybook, tmp_path, name):
     notebook = nbformat.v4.new_notebook(cells=[])
     path = tmp_path / f"{name}.ipynb"
     with open(os.fsencode(path), "w") as file:
@@ -325,8 +331,8 @@ def test_a_notebook_has_a_name_that_a_record_can_have(daybook, tmp_path, name):
     assert "Traceback" not in said
 
 
-def test_the_command_itself_refuses_bytes_that_are_no_text(root):
-    """The arguments of a real process: as bytes, which Python makes surrogates of."""
+def test_the_command_refuses_bytes_that_are_not_text(root):
+    """A real process gets its arguments as bytes, which Python decodes to surrogates."""
     program = Path(sys.executable).with_name("daybook")
     done = subprocess.run(
         [os.fsencode(program), b"run", b"\xff\xfe"],
@@ -341,7 +347,7 @@ def test_the_command_itself_refuses_bytes_that_are_no_text(root):
 
 @pytest.mark.attack("F12", "another environment's broken settings")
 @pytest.mark.parametrize("raw", [b"a: &a [*a]", b"[" * 1_000, b"\0", b"# x\n" * 10**6])
-def test_a_broken_neighbour_is_named_and_stops_nobody(daybook, root, raw):
+def test_invalid_settings_of_another_environment_are_named_and_ignored(daybook, root, raw):
     (root / "environments/production.yml").write_bytes(raw)
     (root / "ansible").mkdir()
     (root / "ansible/staging.yml").touch()
@@ -352,7 +358,7 @@ def test_a_broken_neighbour_is_named_and_stops_nobody(daybook, root, raw):
 
 
 def test_every_command_that_takes_an_argument_is_attacked():
-    """A new command is added to COMMANDS above, where its arguments are attacked."""
+    """A new command must be added to COMMANDS above, which attack its arguments."""
 
     def commands(group: click.Group, at: tuple[str, ...] = ()):
         ctx = click.Context(group)
@@ -374,7 +380,7 @@ def test_every_command_that_takes_an_argument_is_attacked():
     assert attacked - covered - left_out == set()
 
 
-def test_help_that_nobody_asked_for_is_whole(daybook):
+def test_help_without_a_subcommand_is_complete(daybook):
     code, said = daybook("runs")
     assert (code, "  verify " in said) == (2, True)
 

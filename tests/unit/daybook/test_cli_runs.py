@@ -267,8 +267,8 @@ def test_a_bad_record_is_one_clear_error_and_stops_no_other(hostile, call, tmp_p
     assert json.loads(call("show", GOOD, "--json"))["status"] == "succeeded"
     with pytest.raises(DaybookError):
         resume.prepare(tmp_path, CHECKOUT / "notebooks/provision.ipynb", hostile.name[:60], {})
-    execution._settle(tmp_path, "staging", Terminal(quiet=True))
-    pending.forget_old(tmp_path, "staging", 1)
+    execution._close_abandoned(tmp_path, "staging", Terminal(quiet=True))
+    pending.delete_outdated(tmp_path, "staging", 1)
 
 
 @pytest.mark.attack(

@@ -1,4 +1,4 @@
-"""`daybook secrets`: what goes in is never shown, what is undeclared is refused."""
+"""`daybook secrets`: values are never shown, undeclared names are refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def endpoint():
 
 @pytest.fixture
 def root(tmp_path, endpoint, monkeypatch):
-    """Return a project with two environments that declare the same secrets, in an empty AWS."""
+    """Return a project with two environments that declare the same secrets, in empty AWS."""
     for env in ("staging", "production"):
         path = tmp_path / f"environments/{env}.yml"
         path.parent.mkdir(exist_ok=True)
@@ -56,7 +56,7 @@ def root(tmp_path, endpoint, monkeypatch):
     make = aws.client
 
     def kept(target: Target, service: str) -> BaseClient:
-        """Return one client a service: each takes its time to be made."""
+        """Return one client per service: creating one is slow."""
         made[service] = made.get(service) or make(target, service)
         return made[service]
 
@@ -83,7 +83,7 @@ def value(root: Path, env: str, name: str) -> str:
 
 
 def records(root: Path) -> list[dict]:
-    """Return the closed records, by the second in which each began."""
+    """Return the closed records, sorted by start time."""
     return [json.loads(p.read_text()) for p in sorted(root.glob("runs/*/*/record.json"))]
 
 
@@ -91,7 +91,7 @@ def everything_in(root: Path) -> bytes:
     return b"".join(path.read_bytes() for path in root.glob("runs/**/*") if path.is_file())
 
 
-def test_set_reads_stdin_and_shows_nothing_of_it(root):
+def test_set_reads_stdin_and_does_not_show_it(root):
     said = run("set", "DATABASE_URL", "-e", "staging", given=f"{VALUE}\n")
     assert value(root, "staging", "DATABASE_URL") == VALUE
     assert "✓ set    DATABASE_URL   1" in said
@@ -102,14 +102,14 @@ def test_set_reads_stdin_and_shows_nothing_of_it(root):
     assert b"hunter" not in everything_in(root)
 
 
-def test_set_reads_a_file_to_its_last_line_break(root, tmp_path):
+def test_set_removes_one_line_break_from_the_end_of_a_file(root, tmp_path):
     file = tmp_path / "value"
     file.write_text("first\nsecond\n\n")
     run("set", "DATABASE_URL", "-e", "staging", "--file", str(file))
     assert value(root, "staging", "DATABASE_URL") == "first\nsecond\n"
 
 
-def test_a_typed_value_is_asked_for_twice_and_not_shown(root, monkeypatch):
+def test_the_prompt_asks_twice_and_hides_the_value(root, monkeypatch):
     asked = []
     monkeypatch.setattr(cli_secrets.sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(click, "prompt", lambda *said, **how: asked.append((said, how)) or VALUE)
@@ -117,7 +117,7 @@ def test_a_typed_value_is_asked_for_twice_and_not_shown(root, monkeypatch):
     assert asked == [(("TOKEN",), {"hide_input": True, "confirmation_prompt": True})]
 
 
-def test_the_same_value_again_is_no_change(root):
+def test_the_same_value_is_not_set_again(root):
     for _ in range(2):
         said = run("set", "DATABASE_URL", "-e", "staging", given=VALUE)
     assert "no change" in said
@@ -126,7 +126,7 @@ def test_the_same_value_again_is_no_change(root):
 
 @pytest.mark.parametrize("words", [("DATABASE_URL", VALUE), (f"DATABASE_URL={VALUE}",)])
 def test_a_value_as_an_argument_is_refused_and_not_repeated(root, words):
-    with pytest.raises(SettingsError, match="never an argument") as caught:
+    with pytest.raises(SettingsError, match="cannot be passed as an argument") as caught:
         run("set", *words, "-e", "staging")
     assert "hunter" not in str(caught.value)
 
@@ -138,7 +138,7 @@ def test_a_value_as_an_argument_is_refused_and_not_repeated(root, words):
         (("import", "-"), f"MAIL_TOKEN=x\nDATABASE_URI={VALUE}\nOTHER=x\n"),
     ],
 )
-def test_an_undeclared_name_stops_everything(root, command, given):
+def test_an_undeclared_name_prevents_every_change(root, command, given):
     with pytest.raises(SettingsError) as caught:
         run(*command, "-e", "staging", given=given)
     text = str(caught.value)
@@ -149,7 +149,7 @@ def test_an_undeclared_name_stops_everything(root, command, given):
     assert records(root) == []
 
 
-def test_import_sets_each_and_says_what_was_so_already(root, tmp_path):
+def test_import_sets_each_value_that_differs(root, tmp_path):
     file = tmp_path / "shop.env"
     file.write_text(f"# the shop\nexport DATABASE_URL='{VALUE}'\nMAIL_TOKEN=one\n")
     run("import", str(file), "-e", "staging")
@@ -161,7 +161,7 @@ def test_import_sets_each_and_says_what_was_so_already(root, tmp_path):
     assert b"hunter" not in everything_in(root)
 
 
-def test_every_unfit_value_is_told_before_one_is_set(root):
+def test_all_invalid_values_are_listed_before_any_is_set(root):
     with pytest.raises(SettingsError) as caught:
         run("import", "-", "-e", "staging", given=f"DATABASE_URL={'x' * 5000}\nMAIL_TOKEN=\n")
     assert caught.value.details == (
@@ -171,7 +171,7 @@ def test_every_unfit_value_is_told_before_one_is_set(root):
     assert records(root) == []
 
 
-def test_a_failure_in_the_middle_says_what_was_set_and_is_recorded(root, monkeypatch):
+def test_a_failure_after_a_change_names_the_change_and_is_recorded(root, monkeypatch):
     put = cli_secrets.Store.put
 
     def refuse_mail(store, name, value, note):
@@ -182,7 +182,7 @@ def test_a_failure_in_the_middle_says_what_was_set_and_is_recorded(root, monkeyp
     monkeypatch.setattr(cli_secrets.Store, "put", refuse_mail)
     with pytest.raises(CommandFailed) as caught:
         run("import", "-", "-e", "staging", given="DATABASE_URL=one\nMAIL_TOKEN=two\n")
-    assert caught.value.changed == "Set before: DATABASE_URL."
+    assert caught.value.changed == "Already set: DATABASE_URL."
     [record] = records(root)
     assert (record["status"], len(record["changes"])) == ("failed", 1)
 
@@ -206,7 +206,7 @@ def test_unset_removes_value_and_history(root):
     assert {record["step"] for record in records(root)} == {"secrets-set", "secrets-unset"}
 
 
-def test_list_and_history_say_when_and_by_whom(root):
+def test_list_and_history_show_time_and_author(root):
     for given in ("one", "two"):
         run("set", "MAIL_TOKEN", "-e", "staging", given=given)
     [missing, found] = json.loads(run("list", "-e", "staging", "--json"))
@@ -219,13 +219,13 @@ def test_list_and_history_say_when_and_by_whom(root):
     assert "2 versions" in run("history", "MAIL_TOKEN", "-e", "staging")
 
 
-def test_list_shows_what_is_set_but_not_declared(root):
+def test_list_shows_undeclared_values(root):
     ssm = environment(root).client("ssm")
     ssm.put_parameter(Name="/hello/staging/OLD", Value="x", Type="SecureString")
     assert "! not declared   OLD" in run("list", "-e", "staging")
 
 
-def test_diff_says_which_values_two_environments_share(root):
+def test_diff_shows_values_that_two_environments_share(root):
     for env, given in (
         ("staging", "DATABASE_URL=one\nMAIL_TOKEN=x\n"),
         ("production", "MAIL_TOKEN=x"),
@@ -241,13 +241,13 @@ def test_diff_says_which_values_two_environments_share(root):
     assert "no value" in said
 
 
-def test_no_command_goes_to_another_account(root, monkeypatch):
+def test_no_command_reaches_another_account(root, monkeypatch):
     monkeypatch.setattr(aws, "caller", lambda _target: {"account": "999999999999", "arn": "x"})
     for command in (("list",), ("set", "MAIL_TOKEN"), ("unset", "MAIL_TOKEN")):
         with pytest.raises(PreflightFailed, match="999999999999"):
             run(*command, "-e", "staging", given="x")
 
 
-def test_an_environment_that_is_not_there(root):
+def test_a_missing_environment(root):
     with pytest.raises(DaybookError, match="did you mean staging"):
         run("list", "-e", "stagin")

@@ -1,4 +1,4 @@
-"""The driver with real kernels: what it prints, what it returns, two of them at once."""
+"""The driver with real kernels: its output, its result, two of them at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ sys.exit(repr(error) if error else 0)
 
 @pytest.fixture
 def notebook(tmp_path):
-    """Return what writes a notebook of some cells."""
+    """Return a function that writes a notebook of some cells."""
 
     def write(*sources: str):
         spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -38,7 +38,7 @@ def notebook(tmp_path):
     return write
 
 
-def test_two_that_start_at_once_each_have_their_own_kernel(notebook, tmp_path):
+def test_two_concurrent_runs_have_separate_kernels(notebook, tmp_path):
     notebook("print('one')", "print('two')")
     command = [sys.executable, "-c", DRIVE, tmp_path]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -49,7 +49,7 @@ def test_two_that_start_at_once_each_have_their_own_kernel(notebook, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["it.ipynb"]
 
 
-def test_a_dead_kernel_is_an_error_and_nothing_runs_after_it(notebook, tmp_path, capsys):
+def test_a_dead_kernel_is_an_error_and_ends_the_notebook(notebook, tmp_path, capsys):
     path = notebook("import os; os.kill(os.getpid(), 9)", "print('after')")
     error = driver.execute(path, {}, root=tmp_path, terminal=Terminal())
     assert error is not None
@@ -67,7 +67,7 @@ def test_an_error_has_the_name_of_its_class_and_is_printed(notebook, tmp_path, c
     assert "Traceback" not in said.err
 
 
-def test_what_a_signal_met_is_no_error_of_the_notebook(notebook, tmp_path):
+def test_an_error_after_a_signal_is_an_interruption(notebook, tmp_path):
     notebook(
         "print('waits', flush=True)\n"
         "try:\n    import time; time.sleep(60)\n"
@@ -94,7 +94,7 @@ print("from here on nothing is answered")
 """
 
 
-def test_a_signal_that_meets_a_kernel_as_it_takes_up_a_cell_ends_the_run(notebook, tmp_path):
+def test_a_signal_while_a_kernel_receives_a_cell_ends_the_run(notebook, tmp_path):
     notebook(LOSE_WHAT_FOLLOWS, "print('lost')")
     patched = DRIVE.replace("folder =", "driver.IDLE_S = 1.0\nfolder =", 1)
     command = [sys.executable, "-c", patched, tmp_path]

@@ -1,4 +1,4 @@
-"""The error tree: codes, words and what a terminal shows."""
+"""The error tree: exit codes, texts and terminal output."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def tree(cls: type = DaybookError) -> list[type]:
     return [cls, *(found for child in cls.__subclasses__() for found in tree(child))]
 
 
-def test_the_drawn_tree_is_the_tree():
+def test_the_tree_in_the_docstring_is_complete():
     ours = [cls for cls in tree() if cls.__module__ == "daybook.errors"]
     assert {cls.__name__ for cls in ours} == {*CODES, *WITHOUT_CODE}
     assert {cls.__name__: cls.exit_code for cls in ours if cls.__name__ in CODES} == CODES
 
 
-def test_one_exit_code_a_class():
+def test_each_class_has_one_exit_code():
     assert len(set(CODES.values())) == len(CODES)
     assert set(CODES.values()) == {2, 3, 4, 5, 6, 7, 8, 130}
 
@@ -34,11 +34,11 @@ def test_one_exit_code_a_class():
     ("name", "code"),
     [("ApprovalRefused", 4), ("ToolKilled", 5), ("Interrupted", 130), ("KeyError", 5)],
 )
-def test_a_class_is_found_by_its_name(name, code):
+def test_an_exit_code_by_class_name(name, code):
     assert errors.exit_code_of(name) == code
 
 
-def test_the_terminal_gets_what_was_expected_and_seen_and_what_is_next():
+def test_the_terminal_gets_expected_observed_and_next():
     error = SettingsError(
         "Unknown environment 'stagin'.",
         expected="staging or production",
@@ -58,7 +58,7 @@ def test_the_terminal_gets_what_was_expected_and_seen_and_what_is_next():
     assert error._render_traceback_() == [str(error)]
 
 
-def test_what_was_changed_replaces_nothing_was_changed():
+def test_changes_replace_nothing_was_changed():
     error = ApplyFailed("The apply ended early.", changed="Created: aws_vpc.this")
     assert error.lines() == ["The apply ended early.", "  Created: aws_vpc.this"]
 
@@ -68,6 +68,6 @@ def test_a_failed_command_keeps_its_result():
     assert CommandFailed("docker build failed.", result=result).result is result
 
 
-def test_a_refusal_after_apply_leaves_the_run_s_status_as_it_was():
+def test_a_refusal_after_apply_keeps_the_status_of_the_run():
     assert errors.status_of("AlreadyApplied") == ""
     assert errors.exit_code_of("AlreadyApplied") == 2

@@ -20,7 +20,7 @@ def test_passes_for_the_digest_of_this_plan():
     assert decide(PLAN.digest).how == "by its digest"
 
 
-def test_nobody_has_approved():
+def test_without_an_approval_the_run_waits():
     with pytest.raises(ApprovalNeeded, match=COMMAND) as caught:
         decide("")
     assert caught.value.exit_code == 4
@@ -35,17 +35,17 @@ def test_anything_else_is_refused(given):
     assert (caught.value.expected, caught.value.observed) == (PLAN.digest, given)
 
 
-def test_auto_is_for_the_sandbox():
+def test_auto_approves_only_in_the_sandbox():
     assert "auto" in decide("auto", is_sandbox=True).how
     with pytest.raises(ApprovalRefused, match="only in the sandbox"):
         decide("auto")
 
 
-def test_an_empty_plan_needs_nobody():
+def test_an_empty_plan_needs_no_approval():
     assert decide("", plan=Plan("A plan", (), {})).how == gate.NOT_NEEDED
 
 
-def test_the_digest_follows_changes_and_basis():
+def test_the_digest_covers_changes_and_basis():
     same = Plan("Another title", (CHANGE,), {"account": "1"})
     other_basis = Plan("A plan", (CHANGE,), {"account": "2"})
     other_changes = Plan("A plan", (CHANGE, CHANGE), {"account": "1"})
@@ -53,12 +53,12 @@ def test_the_digest_follows_changes_and_basis():
     assert len({PLAN.digest, other_basis.digest, other_changes.digest}) == 3
 
 
-def test_a_digest_cannot_be_taken_for_a_number():
+def test_a_digest_cannot_be_parsed_as_a_number():
     assert PLAN.digest.startswith("plan-")
 
 
 class Pressed:
-    """Gates as a person sees them; what was pressed, and with which reason."""
+    """Makes gates, and records each press and its reason."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
@@ -85,7 +85,7 @@ def press(shown: gate.Gate, button: str, text: str) -> None:
     getattr(shown, button).click()
 
 
-def test_the_name_approves_the_digest_that_the_gate_shows_once(pressed):
+def test_the_name_approves_the_shown_digest_once(pressed):
     shown = pressed.gate()
     press(shown, "approve", " uxlab ")
     press(shown, "approve", "uxlab")
@@ -95,9 +95,9 @@ def test_the_name_approves_the_digest_that_the_gate_shows_once(pressed):
 
 
 @pytest.mark.parametrize("text", ["", "ux", "uxlab2", "UXLAB", "production"])
-def test_anything_else_approves_nothing_and_says_what_to_type(pressed, text):
+def test_another_text_approves_nothing_and_shows_the_name_to_type(pressed, text):
     shown = pressed.gate()
-    assert not shown.approve.disabled, "a press is judged: Tab must not skip to Decline"
+    assert not shown.approve.disabled, "each press is validated: Tab must not skip to Decline"
     press(shown, "approve", text)
     assert pressed.heard == []
     assert "Type uxlab to approve" in shown.answer.value
@@ -106,14 +106,14 @@ def test_anything_else_approves_nothing_and_says_what_to_type(pressed, text):
 
 
 @pytest.mark.parametrize("text", ["", "u", "ux", "uxlab"])
-def test_a_half_typed_name_is_no_reason_to_decline(pressed, text):
+def test_a_part_of_the_name_is_not_a_reason_to_decline(pressed, text):
     shown = pressed.gate()
     press(shown, "decline", text)
     assert pressed.heard == []
     assert "Nothing was changed yet" in shown.answer.value
     press(shown, "approve", "typo")
     press(shown, "decline", text)
-    assert pressed.heard == [], "the first press was taken back"
+    assert pressed.heard == [], "the first press was revoked"
     press(shown, "decline", text)
     assert pressed.heard == [("declined", "")]
 
@@ -124,10 +124,10 @@ def test_a_reason_declines_at_once(pressed):
 
 
 @pytest.mark.attack("A1", "a press on a gate that was closed")
-def test_a_closed_gate_hears_nothing_and_keeps_its_first_reason(pressed):
+def test_a_closed_gate_ignores_presses_and_keeps_its_first_reason(pressed):
     shown = pressed.gate()
     shown.close(ui.Notice("A newer plan was made"))
-    shown.close(ui.Notice("This run is over"))
+    shown.close(ui.Notice("This run has ended"))
     for button in ("approve", "decline", "decline"):
         press(shown, button, "uxlab")
     press(shown, "decline", "no")
@@ -135,7 +135,7 @@ def test_a_closed_gate_hears_nothing_and_keeps_its_first_reason(pressed):
     assert "A newer plan was made" in shown.answer.value
 
 
-def test_the_gate_says_where_what_is_destroyed_and_which_plan():
+def test_the_gate_shows_target_dangers_and_digest():
     destroyed = [Change("destroy", f"disk {n}") for n in range(25)]
     plan = Plan("A plan", (*destroyed, CHANGE), {})
     said = ui.text(gate.summary(plan, "teardown uxlab · AWS 123456789012, us-east-1"))

@@ -23,14 +23,14 @@ from daybook.record import evidence, journal, provenance, recorder, seal
 from daybook.steps.base import Step
 
 RECENT = st.sampled_from([0, 0, 0, 0, 1, 2])
-"""Which tab: mostly the newest one."""
+"""A tab: mostly the newest one."""
 OFTEN = st.sampled_from([True, False, False, False])
 CHECKOUT = Path(__file__).parents[3]
 ENV = "staging"
 
 
 class World:
-    """What is there, and each change: which run made which plan true."""
+    """The current number, and each change: the run and the plan that it applied."""
 
     def __init__(self) -> None:
         self.wanted, self.there = 1, 0
@@ -38,7 +38,7 @@ class World:
 
 
 class Count(Step):
-    """Bring the world's number to what is wanted."""
+    """Set the world's number to the wanted one."""
 
     name = "provision"
     next = "nothing"
@@ -69,17 +69,17 @@ class Count(Step):
 
 @pytest.fixture(scope="module", autouse=True)
 def alone():
-    """Have a person before each kernel, and ask no tool for its version."""
+    """Make every kernel interactive, and skip the tools' versions."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(provenance, "versions", lambda _root: {})
         patch.setattr(provenance, "git", lambda _root: {"commit": "c", "branch": "", "dirty": []})
-        patch.setattr(gate, "somebody_is_there", lambda: True)
+        patch.setattr(gate, "is_interactive", lambda: True)
         patch.setattr(gate.Gate, "show", lambda _gate: None)
         yield
 
 
 class Operators(RuleBasedStateMachine):
-    """People before several tabs and kernels, who do anything in any order."""
+    """Operators with several tabs and kernels, who do anything in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Operators(RuleBasedStateMachine):
             shutil.rmtree(self.root)
 
     def check_record(self, step: Count) -> None:
-        """The record tells of each change, of its approval, and that it went well."""
+        """The record has each change, its approval and its success."""
         entries = journal.read(step.run.folder / journal.NAME)
         assert list(evidence.problems(entries, signers.Signers)) == []
         applied = [entry["digest"] for entry in entries.of("apply")]
@@ -128,7 +128,7 @@ class Operators(RuleBasedStateMachine):
         return self.steps[-1]
 
     def do(self, action) -> None:
-        """Run one cell; an error is shown, and the person goes on."""
+        """Run one cell; after an error, the operator continues."""
         with suppress(DaybookError):
             action()
 
@@ -161,7 +161,7 @@ class Operators(RuleBasedStateMachine):
 
     @rule(before=st.lists(st.sampled_from(["", "", "plan", "world, plan"]), min_size=1, max_size=6))
     def go_on(self, before):
-        """Do what comes next, as somebody does who means well; or plan once more before it."""
+        """Run the next cell as a careful operator does, or first plan once more."""
         for disturbance in before:
             self.world.wanted += "world" in disturbance
             if "plan" in disturbance and self.step._plan:
@@ -217,7 +217,7 @@ class Operators(RuleBasedStateMachine):
         shown.typed.value = text
         shown.decline.click()
         if not was_over and text != "not today" and not was_warned:
-            assert not step.run.is_over, "a half-typed name is no decline"
+            assert not step.run.is_over, "a part of the name does not decline"
 
     @rule(which=st.integers(0, 5), of=RECENT)
     def approve_by_digest(self, which, of):
@@ -238,7 +238,7 @@ class Operators(RuleBasedStateMachine):
 
     @rule(more=st.integers(1, 3))
     def the_world_changes(self, more):
-        """Something is wanted besides, or not any more: mostly another plan than the last one."""
+        """Change the wanted number, which mostly makes the next plan differ."""
         self.world.wanted = self.world.there + more
 
     @rule(which=RECENT)
@@ -260,7 +260,7 @@ class Operators(RuleBasedStateMachine):
             assert digest in self.approved or self.is_empty(digest)
 
     def is_empty(self, digest: str) -> bool:
-        """Tell whether a digest is that of a plan without changes, which nobody approves."""
+        """Tell whether a digest is that of a plan without changes, which needs no approval."""
         plans = (Plan("Count", (), {"there": there}) for there in range(self.world.there + 1))
         return digest in {plan.digest for plan in plans}
 
@@ -269,7 +269,8 @@ Operators.TestCase.settings = settings(
     max_examples=30,
     stateful_step_count=40,
     deadline=None,
-    phases=(Phase.reuse, Phase.generate),  # A step takes long: what fails is short enough as it is.
+    # A step takes long, and failing examples are short without shrinking.
+    phases=(Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 TestOperators = pytest.mark.attack("A1", "any order of plan, gate, press, apply, tabs, restarts")(

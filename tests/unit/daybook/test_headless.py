@@ -1,4 +1,4 @@
-"""`daybook run`: what a kernel's end becomes."""
+"""`daybook run`: the exit codes of the ways in which a kernel ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GONE = {"pid": 2**22 + 1, "started": 0.0}
 
 
 class CellFailed(Exception):
-    """What papermill raises, which knows the class of the cell's error by its name."""
+    """Papermill's error, which has the class of the cell's error by name."""
 
     def __init__(self, ename: str) -> None:
         super().__init__(ename)
@@ -33,7 +33,7 @@ class CellFailed(Exception):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Return what runs provision with a kernel that ends like this, and gives the exit code."""
+    """Return a function that runs provision with a kernel's end, and returns the exit code."""
     shutil.copytree(CHECKOUT / "environments", tmp_path / "environments")
     monkeypatch.setattr(execution.os, "environ", {})
 
@@ -79,22 +79,22 @@ def test_success_is_zero(run):
 
 
 @pytest.mark.parametrize("error", [DeadKernelError("Kernel died"), driver.Interruption()])
-def test_a_kernel_that_could_not_say_it_was_interrupted(run, error, capsys):
+def test_a_killed_kernel_was_interrupted(run, error, capsys):
     assert run(error, "interrupted") == 130
     said = capsys.readouterr().err
     assert "Next: run this step again" in said
 
 
-def test_a_signal_before_there_is_a_record(run):
+def test_a_signal_before_the_record_exists(run):
     assert run(driver.Interruption()) == 130
 
 
-def test_a_kernel_that_never_came_is_an_error(run):
+def test_a_kernel_that_does_not_start_is_an_error(run):
     assert run(RuntimeError("Kernel didn't respond in 60 seconds")) == 5
 
 
 @pytest.mark.attack("F5", "a record is closed while a tool of the killed kernel still writes to it")
-def test_a_run_whose_tool_still_works_is_closed_when_that_has_ended(open_run, tmp_path):
+def test_a_run_is_closed_after_its_last_tool_has_ended(open_run, tmp_path):
     folder = open_run(kernel=GONE).path.parent
     (folder / "attachments").mkdir()
     log = folder / "attachments/terraform.log"
@@ -103,13 +103,13 @@ def test_a_run_whose_tool_still_works_is_closed_when_that_has_ended(open_run, tm
     tool = subprocess.Popen(["bash", "-c", script], pass_fds=[life.fd])
     os.close(life.fd)
     assert seal.close_abandoned(tmp_path) == []
-    execution._await_tools(folder, Terminal(quiet=True))
+    execution._wait_for_tools(folder, Terminal(quiet=True))
     tool.wait()
     [closed] = seal.close_abandoned(tmp_path)
     assert (closed.status, log.read_text()) == ("interrupted", "saved\n")
     assert verification.verify(folder).state == verification.UNSIGNED
 
 
-def test_settings_are_checked_before_a_kernel_starts(run):
+def test_settings_are_validated_before_a_kernel_starts(run):
     with pytest.raises(SettingsError, match="Unknown environment 'nowhere'"):
         run(AssertionError("a kernel was started"), env="nowhere")

@@ -1,4 +1,4 @@
-"""Who may plan and apply: a registered person, or a workflow that AWS vouches for."""
+"""Operators: a registered person, or a workflow that AWS confirms."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ def find(root, key, target=None) -> identity.Identity:
 
 
 def check_operator(root, key) -> CheckResult:
-    """Return the preflight check of the person who acts."""
+    """Return the preflight check of the operator."""
     return identity.is_known(environment(root, key), partial(signers.load, root))("operator")
 
 
 @pytest.fixture
 def outside(monkeypatch):
-    """Be no job of GitHub's, with no key but the settings'."""
+    """Run outside GitHub's jobs, with only the key of the settings."""
     for name in (identity.TOKEN_URL, identity.TOKEN, "DAYBOOK_SSH_KEY"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def register(tmp_path, key):
-    """Return what writes the signers file: register("ann@example.com {key}")."""
+    """Return a function that writes the signers file: register("ann@example.com {key}")."""
     (tmp_path / "environments").mkdir()
 
     def write(*lines: str):
@@ -109,7 +109,7 @@ def test_a_person_is_the_name_beside_their_key(register, key):
         ("hello-workflows {both} {key}", "no OIDC token", "set ssh_key in the settings"),
     ],
 )
-def test_somebody_unknown_may_not_plan(register, key, line, observed, fix):
+def test_an_unknown_person_cannot_plan(register, key, line, observed, fix):
     root = register(line)
     check = check_operator(root, key)
     assert check.is_ok is False
@@ -120,7 +120,7 @@ def test_somebody_unknown_may_not_plan(register, key, line, observed, fix):
 
 
 @pytest.mark.usefixtures("outside")
-def test_no_key_at_all_is_said(register, tmp_path):
+def test_a_missing_key_is_reported(register, tmp_path):
     root = register()
     check = check_operator(root, tmp_path / "none")
     assert (check.is_ok, "ssh-keygen -t ed25519" in check.fix) == (False, True)
@@ -140,7 +140,7 @@ def test_a_public_key_alone_proves_nothing(register, key, tmp_path):
 
 
 @pytest.mark.usefixtures("outside")
-def test_a_rehearsal_takes_the_operator_s_own_key_or_the_sandbox_s_if_registered(
+def test_a_rehearsal_uses_the_operators_key_or_the_registered_key_of_the_sandbox(
     register, key, tmp_path, monkeypatch
 ):
     root = register("ann@example.com {both} {key}")
@@ -160,7 +160,7 @@ def job(actor="ada", environment=ENV, attempt="1") -> RunJob:
 
 @pytest.fixture
 def serve(world, monkeypatch):
-    """Return what makes this process a job with a token: serve(token) gives its target."""
+    """Return a function that makes this process a job with a token, and returns its target."""
     original = TokenResponse.assume_role_with_web_identity
     monkeypatch.setattr(TokenResponse, "assume_role_with_web_identity", original)
     issuer, tokens = Issuer(), {}
@@ -185,7 +185,7 @@ def serve(world, monkeypatch):
             self.wfile.write(json.dumps({"value": tokens["now"]}).encode())
 
         def log_message(self, *_args):
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Tokens)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -217,7 +217,7 @@ def serve(world, monkeypatch):
 
 
 @pytest.mark.usefixtures("outside")
-def test_in_a_workflow_it_is_subject_and_actor_as_aws_confirms_them(register, key, serve):
+def test_a_workflow_has_the_subject_and_actor_that_aws_confirms(register, key, serve):
     root = register("hello-workflows {both} {key}")
     found = find(root, key, serve())
     assert found.name == "hello-workflows"
@@ -229,7 +229,7 @@ def test_in_a_workflow_it_is_subject_and_actor_as_aws_confirms_them(register, ke
 @pytest.mark.attack("F3", "a laptop passes itself off as the workflow, or a job as another one")
 @pytest.mark.usefixtures("outside")
 @pytest.mark.parametrize("name", ["variables", "role", "forged", "staging", "person", "http"])
-def test_variables_make_no_workflow(register, key, serve, name):
+def test_environment_variables_alone_are_not_a_workflow(register, key, serve, name):
     root = register(
         "ann@example.com {both} {key}" if name == "person" else "hello-workflows {both} {key}"
     )
@@ -248,25 +248,25 @@ def test_variables_make_no_workflow(register, key, serve, name):
         "role": "has not assumed the role",
         "forged": "AWS does not accept this job's OIDC token",
         "staging": "AWS does not accept this job's OIDC token",
-        "person": "A workflow acts with the key of ann@example.com",
-        "http": "not GitHub's",
+        "person": "A workflow uses the key of ann@example.com",
+        "http": "is not an address of GitHub",
     }[name]
     with pytest.raises(PreflightFailed, match=expected):
         find(root, key, target)
 
 
-@pytest.mark.attack("F3", "a workflow that an app started, or somebody else's run that is re-run")
+@pytest.mark.attack("F3", "a workflow that an app started, or another person's run that is re-run")
 @pytest.mark.usefixtures("outside")
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
         ({"actor": "renovate[bot]"}, "must be started by a person"),
         ({"actor": "Renovate[BOT]"}, "must be started by a person"),
-        ({"attempt": "2"}, "does not say who re-runs it"),
+        ({"attempt": "2"}, "does not name the person"),
         ({"attempt": ""}, "no subject, actor and attempt"),
     ],
 )
-def test_a_workflow_has_a_person_who_started_it(register, key, serve, facts, expected):
+def test_a_workflow_must_be_started_by_a_person(register, key, serve, facts, expected):
     root = register("hello-workflows {both} {key}")
     target = serve(serve.issuer.token(job(**facts), identity.AUDIENCE))
     with pytest.raises(PreflightFailed, match=expected):
@@ -294,7 +294,7 @@ def test_a_workflow_has_a_person_who_started_it(register, key, serve, facts, exp
         ("", False),
     ],
 )
-def test_a_token_is_asked_of_github_alone(url, is_github):
+def test_a_token_is_requested_only_from_github(url, is_github):
     assert identity._is_github(url, make_target()) is is_github
     sandbox = make_target("sandbox", GITHUB_SERVER_URL="http://10.0.0.1:80")
     assert not identity._is_github(url, sandbox)
@@ -303,7 +303,7 @@ def test_a_token_is_asked_of_github_alone(url, is_github):
 
 
 @pytest.mark.attack("F3", "a proxy and an authority of one's own between Daybook and GitHub")
-def test_the_environment_says_nothing_about_a_token(monkeypatch):
+def test_environment_variables_do_not_affect_the_token_request(monkeypatch):
     asked = {}
 
     def get(url, **options):
@@ -311,6 +311,6 @@ def test_the_environment_says_nothing_about_a_token(monkeypatch):
         raise httpx.ConnectError("no network")
 
     monkeypatch.setattr(httpx, "get", get)
-    with pytest.raises(PreflightFailed, match="gives this job no OIDC token"):
+    with pytest.raises(PreflightFailed, match="did not issue an OIDC token to this job"):
         identity._token("https://x.actions.githubusercontent.com/?a=b", "t", make_target())
     assert (asked["trust_env"], "verify" in asked) == (False, False)

@@ -1,4 +1,4 @@
-"""What proves that a run is over, with real processes that are really killed."""
+"""Proof that a run has ended, with real processes that are killed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from daybook import liveness, process
 
-# Stands for a kernel: it lives, starts a tool that holds the file too, and says so.
+# Acts as a kernel: it starts a tool that holds the file too, and prints its id.
 KERNEL = """
 import sys
 from pathlib import Path
@@ -30,20 +30,20 @@ def life(tmp_path: Path):
     life.end()
 
 
-def test_a_run_that_lives_is_not_over(life):
+def test_a_running_run_has_not_ended(life):
     assert not liveness.is_over(life.proof)
-    assert liveness.lives(life.path)
+    assert liveness.is_alive(life.path)
     assert life.path.stat().st_mode & 0o777 == 0o600
     assert life.path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_run_whose_file_nobody_holds_is_over(life):
+def test_a_run_with_a_free_file_has_ended(life):
     proof = life.proof
     os.close(os.dup(life.fd))
     assert not liveness.is_over(proof)
     os.close(life.fd)
     assert liveness.is_over(proof)
-    assert not liveness.lives(life.path)
+    assert not liveness.is_alive(life.path)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_run_whose_file_nobody_holds_is_over(life):
     ],
     ids=str,
 )
-def test_nothing_else_proves_it(life, changed):
+def test_other_facts_prove_nothing(life, changed):
     proof = life.proof | changed
     os.close(life.fd)
     assert not liveness.is_over(proof)
@@ -72,14 +72,14 @@ def test_a_copy_of_the_file_proves_nothing(life, tmp_path):
     assert not liveness.is_over(life.proof | {"file": str(copy)})
 
 
-def test_a_fifo_or_a_link_is_not_waited_for(life, tmp_path):
+def test_a_fifo_or_a_link_does_not_block(life, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to(life.path)
     assert not liveness.is_over(life.proof | {"file": str(tmp_path / "fifo")})
     assert not liveness.is_over(life.proof | {"file": str(tmp_path / "link")})
 
 
-def test_a_killed_kernel_is_over_when_its_tool_is(tmp_path):
+def test_a_killed_kernels_run_ends_with_its_tool(tmp_path):
     path = tmp_path / "alive"
     kernel = subprocess.Popen(
         [sys.executable, "-c", KERNEL, str(path)], stdout=subprocess.PIPE, text=True
@@ -98,17 +98,17 @@ def test_a_killed_kernel_is_over_when_its_tool_is(tmp_path):
     kernel.stdout.close()
 
 
-def test_an_end_twice_is_one(life):
+def test_a_second_end_does_nothing(life):
     life.end()
     life.end()
     assert not life.path.exists()
     assert process.run(["true"]).returncode == 0
 
 
-def test_a_file_that_cannot_be_removed_is_let_go_of(tmp_path):
+def test_a_file_that_cannot_be_removed_is_released(tmp_path):
     life = liveness.hold(tmp_path / "run")
     held, moved = life.path, tmp_path / "moved"
     held.rename(moved)
     held.mkdir()
     life.end()
-    assert not liveness.lives(moved)
+    assert not liveness.is_alive(moved)

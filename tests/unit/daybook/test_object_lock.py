@@ -1,4 +1,4 @@
-"""The lock against an S3 that speaks HTTP: one winner, one term, and an end for every holder."""
+"""The lock with moto's S3 over HTTP: one winner, and every lock expires or can be broken."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ with held.held(on_lost=lambda: None):
 
 @dataclass
 class Bucket:
-    """An empty bucket; each lock from it has a client of its own, as each run has."""
+    """An empty bucket; every lock gets a separate client, as every run does."""
 
     endpoint: str
 
@@ -63,7 +63,7 @@ class Bucket:
 
 
 class Unsteady:
-    """A client whose writings fail, or arrive although their answer does not."""
+    """A client that fails to write, or writes and loses the answer."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -100,18 +100,18 @@ def bucket(server: Bucket) -> Bucket:
     return server
 
 
-def test_names_who_holds_it_and_until_when(bucket):
+def test_a_lock_names_its_holder_and_its_expiry(bucket):
     bucket.lock().acquire(ANN)
     seen = bucket.lock().read()
     assert seen.holder == ANN
-    assert not seen.is_over
+    assert not seen.is_free
     assert (seen.until - seen.now).total_seconds() == pytest.approx(object_lock.TERM_S, abs=2)
     said = "\n".join(seen.lines())
     for fact in ("ann@example.test", "anns-laptop", ANN.run, "provision", "REHEARSAL", ANN.since):
         assert fact in said
 
 
-def test_a_second_run_is_told_who_holds_it(bucket):
+def test_a_second_run_gets_the_holders_details(bucket):
     bucket.lock().acquire(ANN)
     with pytest.raises(Locked) as caught:
         bucket.lock().acquire(BEN)
@@ -120,7 +120,7 @@ def test_a_second_run_is_told_who_holds_it(bucket):
         assert fact in str(caught.value)
 
 
-def test_of_twenty_exactly_one_proceeds(bucket):
+def test_exactly_one_of_twenty_runs_proceeds(bucket):
     start = threading.Barrier(20)
 
     def attempt(number: int) -> str:
@@ -148,7 +148,7 @@ def test_a_released_lock_is_free(bucket):
     bucket.lock().acquire(BEN)
 
 
-def test_waits_for_the_one_before(bucket):
+def test_a_run_waits_for_the_holder(bucket):
     first, waited_for = bucket.lock(), []
     first.acquire(ANN)
 
@@ -161,7 +161,7 @@ def test_waits_for_the_one_before(bucket):
     assert ANN.run in waited_for[0]
 
 
-def test_waits_no_longer_than_it_was_told(bucket, monkeypatch):
+def test_a_run_waits_no_longer_than_requested(bucket, monkeypatch):
     monkeypatch.setattr(object_lock, "POLL_S", 0.1)
     bucket.lock().acquire(ANN)
     began = time.monotonic()
@@ -170,7 +170,7 @@ def test_waits_no_longer_than_it_was_told(bucket, monkeypatch):
     assert 1 <= time.monotonic() - began < 3
 
 
-def test_the_lock_of_a_killed_process_runs_out(bucket, monkeypatch):
+def test_the_lock_of_a_killed_process_expires(bucket, monkeypatch):
     monkeypatch.setattr(object_lock, "POLL_S", 0.1)
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, bucket.endpoint, BUCKET],
@@ -179,7 +179,7 @@ def test_the_lock_of_a_killed_process_runs_out(bucket, monkeypatch):
         text=True,
     )
     assert child.stdout.readline() == "taken\n"
-    with pytest.raises(Locked):  # It lives for longer than its term.
+    with pytest.raises(Locked):  # The holder is alive for longer than the term.
         bucket.lock().acquire(BEN, wait_s=5)
     child.kill()
     child.wait()
@@ -191,17 +191,17 @@ def test_the_lock_of_a_killed_process_runs_out(bucket, monkeypatch):
     child.stdout.close()
 
 
-def test_a_broken_lock_is_free_and_its_holder_is_told_why(bucket):
+def test_a_broken_lock_is_free_and_its_holder_gets_the_reason(bucket):
     old = bucket.lock()
     old.acquire(ANN)
     was = bucket.lock().break_(replace(BEN, reason="ann went home"))
     assert was.holder == ANN
-    assert bucket.lock().read().is_over
+    assert bucket.lock().read().is_free
     with pytest.raises(Locked, match="ann went home") as caught:
         old.verify_held()
     assert caught.value.exit_code == 8
     assert not old.is_held
-    with pytest.raises(Locked):  # It stays lost, whatever becomes of the lock.
+    with pytest.raises(Locked):  # The lock stays lost after its release.
         old.verify_held()
     bucket.lock().acquire(replace(ANN, run="next"))
     old.release()
@@ -217,7 +217,7 @@ def test_only_a_held_lock_can_be_broken(bucket):
     assert bucket.lock().read() is None
 
 
-def test_a_holder_at_work_hears_that_its_lock_was_broken(bucket, monkeypatch):
+def test_a_working_holder_notices_a_broken_lock(bucket, monkeypatch):
     monkeypatch.setattr(object_lock, "RENEW_S", 0.2)
     old, told = bucket.lock(), threading.Event()
     old.acquire(ANN)
@@ -228,7 +228,7 @@ def test_a_holder_at_work_hears_that_its_lock_was_broken(bucket, monkeypatch):
     assert BEN.operator in str(old.lost)
 
 
-def test_nobody_is_told_when_the_work_has_ended(bucket, monkeypatch):
+def test_on_lost_is_not_called_after_the_work_has_ended(bucket, monkeypatch):
     monkeypatch.setattr(object_lock, "RENEW_S", 0.2)
     old, told = bucket.lock(), threading.Event()
     old.acquire(ANN)
@@ -238,24 +238,24 @@ def test_nobody_is_told_when_the_work_has_ended(bucket, monkeypatch):
     assert not told.wait(1)
 
 
-def test_a_term_that_is_over_can_go_on_if_nobody_came(bucket):
+def test_an_expired_lock_can_be_renewed_if_it_was_not_acquired(bucket):
     mine = bucket.lock()
     mine.acquire(replace(ANN, term_s=0.0))
-    assert bucket.lock().read().is_over
+    assert bucket.lock().read().is_free
     mine.verify_held()
     assert mine.is_held
 
 
-def test_a_term_that_is_over_cannot_go_on_after_somebody_elses(bucket):
+def test_an_expired_lock_is_lost_after_another_run_acquired_it(bucket):
     mine, other = bucket.lock(), bucket.lock()
     mine.acquire(replace(ANN, term_s=0.0))
     other.acquire(BEN)
     other.release()
-    with pytest.raises(Locked, match="taken over"):
+    with pytest.raises(Locked, match="acquired by another run"):
         mine.verify_held()
 
 
-def test_an_outage_is_forgiven_for_a_part_of_the_term(bucket):
+def test_an_outage_is_tolerated_for_a_part_of_the_term(bucket):
     client = Unsteady(bucket.client())
     mine = Lock(client, BUCKET, "staging")
     mine.acquire(replace(ANN, term_s=1.0))
@@ -267,7 +267,7 @@ def test_an_outage_is_forgiven_for_a_part_of_the_term(bucket):
         mine.verify_held()
 
 
-def test_a_writing_whose_answer_was_lost_counts(bucket):
+def test_a_write_with_a_lost_answer_counts(bucket):
     client = Unsteady(bucket.client())
     client.repeats = True
     mine = Lock(client, BUCKET, "staging")
@@ -280,7 +280,7 @@ def test_a_writing_whose_answer_was_lost_counts(bucket):
 
 @pytest.fixture
 def dead(tmp_path) -> Holder:
-    """Return a holder of this machine that was killed; its term is far from over."""
+    """Return a killed holder of this machine with a long remaining term."""
     life = liveness.hold(tmp_path / ".alive/dead")
     holder = replace(ANN, run="dead", life=life.proof, state_locks=(LEFT,))
     os.close(life.fd)
@@ -288,23 +288,23 @@ def dead(tmp_path) -> Holder:
 
 
 @pytest.mark.attack("F5", "a killed run keeps its own machine waiting for its lock's term")
-def test_the_lock_of_a_run_killed_on_this_machine_is_free_at_once(bucket, dead):
+def test_the_lock_of_a_run_killed_on_this_machine_is_free_immediately(bucket, dead):
     bucket.lock().acquire(dead)
-    assert bucket.lock().read().is_over
+    assert bucket.lock().read().is_free
     assert "killed" in "\n".join(bucket.lock().read().lines())
     mine = bucket.lock()
     mine.acquire(BEN)
-    assert mine.before.holder == dead
+    assert mine.previous.holder == dead
     assert bucket.lock().read().holder == replace(BEN, state_locks=dead.state_locks)
 
 
-def test_a_run_that_lives_on_this_machine_is_waited_for(bucket, tmp_path):
+def test_the_lock_of_a_running_run_on_this_machine_is_respected(bucket, tmp_path):
     life = liveness.hold(tmp_path / ".alive/r1")
     bucket.lock().acquire(replace(ANN, life=life.proof))
     with pytest.raises(Locked):
         bucket.lock().acquire(BEN)
     life.end()
-    with pytest.raises(Locked):  # Its file is gone: nothing is proven.
+    with pytest.raises(Locked):  # Without its file, its end is not proven.
         bucket.lock().acquire(BEN)
 
 
@@ -314,7 +314,7 @@ def test_a_killed_run_on_another_machine_keeps_its_term(bucket, dead):
         bucket.lock().acquire(BEN)
 
 
-def test_the_next_holder_learns_which_locks_terraform_had(bucket):
+def test_the_next_holder_gets_terraforms_lock_requests(bucket):
     mine = bucket.lock()
     mine.acquire(ANN)
     for number in range(object_lock.STATE_LOCKS + 3):
@@ -326,13 +326,13 @@ def test_the_next_holder_learns_which_locks_terraform_had(bucket):
     bucket.lock().break_(BEN)
     other = bucket.lock()
     other.acquire(BEN)
-    assert other.before.holder.state_locks == requests
-    assert other.before.written_s == pytest.approx(0, abs=2)
+    assert other.previous.holder.state_locks == requests
+    assert other.previous.age_s == pytest.approx(0, abs=2)
     mine.release()
     assert bucket.lock().read().holder.run == BEN.run
 
 
-def test_a_lock_is_given_back_for_its_dead_holder_alone(bucket, dead):
+def test_remove_releases_only_the_dead_holders_lock(bucket, dead):
     bucket.lock().acquire(dead)
     seen = bucket.lock().read()
     bucket.lock().acquire(BEN)
@@ -352,11 +352,11 @@ def test_a_lock_is_given_back_for_its_dead_holder_alone(bucket, dead):
             "ann",
         ),
         (b'{"operator": "ann", "state_locks": [{"id": 1, "run": 2, "life": 3}]}', "ann"),
-        (b"not JSON", "somebody"),
-        (b"7", "somebody"),
+        (b"not JSON", "an unknown operator"),
+        (b"7", "an unknown operator"),
     ],
 )
-def test_content_of_another_hand_still_locks(bucket, content, operator):
+def test_unknown_content_still_locks(bucket, content, operator):
     bucket.client().put_object(Bucket=BUCKET, Key="locks/staging.json", Body=content)
     with pytest.raises(Locked, match=f"holder: {operator}"):
         bucket.lock().acquire(BEN)
@@ -370,7 +370,7 @@ def test_durations(text, expected):
 
 
 @pytest.mark.parametrize("text", ["10", "ten", "-1m", "1.5h", "10 m", "1d"])
-def test_what_is_no_duration(text):
+def test_invalid_durations(text):
     with pytest.raises(SettingsError, match="such as 90s"):
         object_lock.parse_wait(text)
 
@@ -392,7 +392,7 @@ HOSTILE = {
 
 
 class Answering:
-    """A bucket whose one object has this content, at this time."""
+    """A bucket with one object of this content and time."""
 
     def __init__(self, content: bytes, modified: datetime, date: str) -> None:
         self.answer = {"Body": io.BytesIO(content), "LastModified": modified, "ETag": "e"}
@@ -403,14 +403,14 @@ class Answering:
 
 
 @pytest.mark.attack(
-    "F5", "what somebody wrote into a lock's object, which then neither ends nor breaks"
+    "F5", "forged content of a lock's object, which then neither expires nor breaks"
 )
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_any_content_is_a_lock_that_runs_out_and_breaks(bucket, content):
+def test_any_content_is_a_lock_that_expires_and_can_be_broken(bucket, content):
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
     bucket.client().put_object(Bucket=BUCKET, Key="locks/staging.json", Body=raw)
     seen = bucket.lock().read()
-    assert 0 <= (seen.until - seen.now).total_seconds() <= object_lock.MAX_TERM_S or seen.is_over
+    assert 0 <= (seen.until - seen.now).total_seconds() <= object_lock.MAX_TERM_S or seen.is_free
     assert all(line.isprintable() for line in seen.lines())
     json.dumps(asdict(seen.holder))
     bucket.lock().break_(BEN)
@@ -419,7 +419,7 @@ def test_any_content_is_a_lock_that_runs_out_and_breaks(bucket, content):
     assert mine.is_held
 
 
-@pytest.mark.attack("F5", "a clock beyond the years that can be reckoned with")
+@pytest.mark.attack("F5", "a clock beyond the supported years")
 @pytest.mark.parametrize(
     "modified",
     [
@@ -437,8 +437,8 @@ def test_any_content_is_a_lock_that_runs_out_and_breaks(bucket, content):
         "",
     ],
 )
-def test_any_time_of_the_buckets_is_a_lock_or_one_error(modified, date):
+def test_any_time_of_the_bucket_is_a_lock_or_one_error(modified, date):
     with suppress(AwsFailed):
         seen = Lock(Answering(ANN.encode(), modified, date), BUCKET, "staging").read()
-        assert isinstance(seen.is_over, bool)
+        assert isinstance(seen.is_free, bool)
         assert seen.lines()

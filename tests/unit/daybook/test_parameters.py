@@ -107,18 +107,18 @@ def test_a_parameter_given_twice_is_refused(notebook, tmp_path, given):
         "a: " + "x" * 100_000,
     ],
 )
-def test_yaml_says_one_thing(text):
+def test_yaml_has_one_meaning(text):
     with pytest.raises(SettingsError):
         parameters.read_files([], [text])
 
 
-def test_a_parameter_file_is_not_read_without_end():
+def test_an_endless_parameter_file_is_not_read_to_its_end():
     with pytest.raises(SettingsError):
         parameters.read_files(["/dev/zero"], [])
 
 
 @pytest.mark.parametrize("text", ["- a", "a: [", "text"])
-def test_yaml_that_is_no_mapping_is_refused(text):
+def test_yaml_that_is_not_a_mapping_is_refused(text):
     with pytest.raises(SettingsError):
         parameters.read_files([], [text])
 
@@ -128,7 +128,7 @@ def test_a_missing_file_is_one_error():
         parameters.read_files(["/nowhere.yml"], [])
 
 
-@pytest.mark.attack("F12", "a parameter that is no such value, or is not what it looks like")
+@pytest.mark.attack("F12", "a parameter of another type, or with a misleading look")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -138,7 +138,7 @@ def test_a_missing_file_is_one_error():
     ],
     ids=lambda text: ascii(text)[:20],
 )
-def test_a_value_is_taken_as_it_stands_or_refused(notebook, name, value):
+def test_a_value_is_used_unchanged_or_refused(notebook, name, value):
     with pytest.raises(SettingsError) as caught:
         parameters.check(notebook, [(name, value)], [])
     assert len(str(caught.value)) < 500

@@ -1,4 +1,4 @@
-"""Plans that wait: taken up once, by whom they are for, and only while all is as it was."""
+"""Pending plans: claimed once, for the same step, and only while their basis is unchanged."""
 
 from __future__ import annotations
 
@@ -53,25 +53,25 @@ def claim(root, digest="plan-1", by="r2", **now) -> PendingPlan:
     return pending.claim(root, digest, BASIS | now, DAY, by)
 
 
-def test_only_its_owner_may_read_a_waiting_plan(tmp_path):
+def test_only_the_owner_can_read_a_pending_plan(tmp_path):
     keep(tmp_path, plan())
     mode = (tmp_path / "runs/staging/.plans/r1.json").stat().st_mode
     assert stat.S_IMODE(mode) == 0o600
 
 
-def test_the_run_that_takes_it_up_holds_it_and_nobody_else_can(tmp_path):
+def test_a_claimed_plan_cannot_be_claimed_again(tmp_path):
     keep(tmp_path, plan())
-    assert claim(tmp_path).run == "r1", "what was asked about stays under its name"
+    assert claim(tmp_path).run == "r1", "the plan keeps the run for which approval was requested"
     assert files(tmp_path) == ["r2.json", "r2.tfplan"]
     pending.consume(tmp_path, plan(), "r2")
     assert files(tmp_path) == ["r2.tfplan"], "Terraform has yet to read it"
     with pytest.raises(ApprovalRefused, match="No plan with this digest is pending"):
         claim(tmp_path, by="r3")
-    with pytest.raises(ApprovalRefused, match="has taken or discarded it"):
+    with pytest.raises(ApprovalRefused, match="has claimed or discarded it"):
         pending.consume(tmp_path, plan(), "r2")
 
 
-def test_an_unknown_digest_is_told_what_waits(tmp_path):
+def test_an_unknown_digest_lists_the_pending_plans(tmp_path):
     keep(tmp_path, plan())
     with pytest.raises(ApprovalRefused) as caught:
         claim(tmp_path, "plan-2")
@@ -88,7 +88,7 @@ def test_an_unknown_digest_is_told_what_waits(tmp_path):
         ({"account": "210987654321"}, "account: was 123456789012, is 210987654321"),
     ],
 )
-def test_what_differs_is_said_and_the_plan_is_deleted(tmp_path, now, line):
+def test_differences_are_listed_and_the_plan_is_deleted(tmp_path, now, line):
     keep(tmp_path, plan())
     with pytest.raises(ApprovalRefused) as caught:
         claim(tmp_path, **now)
@@ -96,14 +96,14 @@ def test_what_differs_is_said_and_the_plan_is_deleted(tmp_path, now, line):
     assert files(tmp_path) == []
 
 
-def test_too_old_a_plan_is_refused_and_deleted(tmp_path):
+def test_an_expired_plan_is_refused_and_deleted(tmp_path):
     keep(tmp_path, plan(hours_ago=DAY + 0.1))
     with pytest.raises(ApprovalRefused, match="age: made at"):
         claim(tmp_path)
     assert files(tmp_path) == []
 
 
-def test_that_others_can_see_a_plan_stays_known(tmp_path):
+def test_a_published_plan_stays_marked(tmp_path):
     keep(tmp_path, plan())
     assert pending.note_published(tmp_path, plan(), "r1").is_published
     close(tmp_path, "r1")
@@ -111,7 +111,7 @@ def test_that_others_can_see_a_plan_stays_known(tmp_path):
     assert claim(tmp_path, by="r3").is_published
 
 
-def test_what_another_machine_left_is_taken_up_if_nothing_differs(tmp_path):
+def test_a_published_plan_is_claimed_if_its_basis_is_unchanged(tmp_path):
     left = plan("r9")
 
     def claim_left(**now: str) -> PendingPlan:
@@ -121,64 +121,60 @@ def test_what_another_machine_left_is_taken_up_if_nothing_differs(tmp_path):
         claim_left(commit="77b0e1")
     assert files(tmp_path) == []
     assert claim_left().run == "r9"
-    assert files(tmp_path) == ["r2.json"], "the plan itself has to be made anew"
+    assert files(tmp_path) == ["r2.json"], "Terraform's plan has to be made again"
 
 
-def test_another_environments_digest_is_refused_and_its_plan_stays(tmp_path):
+def test_the_digest_of_another_environment_is_refused_and_its_plan_stays(tmp_path):
     keep(tmp_path, plan())
     with pytest.raises(ApprovalRefused, match="environment: was staging, is production"):
         claim(tmp_path, environment="production")
     assert files(tmp_path) == ["r1.json", "r1.tfplan"]
 
 
-def test_the_same_plan_made_again_keeps_its_name_and_its_age(tmp_path):
+def test_the_same_plan_made_again_keeps_its_run_and_age(tmp_path):
     first = keep(tmp_path, plan(hours_ago=2))
     close(tmp_path, "r1")
     assert keep(tmp_path, plan("r2")) == first
     assert files(tmp_path) == ["r2.json", "r2.tfplan"]
-    assert (
-        pending.left_waiting_by(tmp_path, "r1")
-        == pending.left_waiting_by(tmp_path, "r2")
-        == "plan-1"
-    )
+    assert pending.digest_of(tmp_path, "r1") == pending.digest_of(tmp_path, "r2") == "plan-1"
 
 
 @pytest.mark.parametrize("other", [{"hours_ago": DAY + 1}, {"commit": "x"}, {"digest": "plan-2"}])
-def test_another_plan_or_one_too_old_does_not_lend_its_name(tmp_path, other):
+def test_a_different_or_expired_plan_does_not_pass_on_its_run(tmp_path, other):
     keep(tmp_path, plan(**other))
     close(tmp_path, "r1")
     assert keep(tmp_path, plan("r2")).run == "r2"
 
 
-def test_the_plan_of_a_run_that_is_open_stays_with_it(tmp_path):
+def test_the_plan_of_an_open_run_stays_with_it(tmp_path):
     keep(tmp_path, plan())
     assert keep(tmp_path, plan("r2")).run == "r2"
     assert "r1.json" in files(tmp_path)
 
 
 @pytest.mark.parametrize(("status", "stays"), [("waiting", True), ("failed", False)])
-def test_a_plan_goes_with_its_run_unless_that_waits(tmp_path, status, stays):
+def test_the_plan_of_an_ended_run_is_deleted_unless_it_waits(tmp_path, status, stays):
     keep(tmp_path, plan())
     close(tmp_path, "r1", status)
-    pending.forget_old(tmp_path, "staging", DAY)
+    pending.delete_outdated(tmp_path, "staging", DAY)
     assert bool(files(tmp_path)) == stays
 
 
-def test_a_plan_that_nobody_knows_any_more_goes_and_one_too_old(tmp_path):
+def test_orphaned_and_expired_plans_are_deleted(tmp_path):
     keep(tmp_path, plan("old", hours_ago=DAY + 1))
     close(tmp_path, "old")
     pending.plan_file(tmp_path, "staging", "lost").write_text("secret")
-    pending.forget_old(tmp_path, "staging", DAY)
+    pending.delete_outdated(tmp_path, "staging", DAY)
     assert files(tmp_path) == []
 
 
-def test_a_run_that_plans_the_same_again_keeps_its_age_and_its_plan_file(tmp_path):
+def test_the_same_plan_in_one_run_keeps_its_age_and_file(tmp_path):
     first = keep(tmp_path, plan(hours_ago=2))
     assert pending.keep(tmp_path, plan(), DAY) == first
     assert files(tmp_path) == ["r1.json", "r1.tfplan"]
 
 
-def test_a_plan_survives_its_way_to_the_bucket():
+def test_a_plan_is_the_same_after_encoding_and_decoding():
     one = replace(plan(), planned={"statement": "{}", "signature": "x"})
     assert PendingPlan.decode(one.encode()) == one
 
@@ -203,7 +199,7 @@ def test_a_plan_survives_its_way_to_the_bucket():
     ],
     ids=str,
 )
-def test_what_is_no_pending_plan_is_refused(change):
+def test_an_invalid_pending_plan_is_refused(change):
     raw = json.dumps(json.loads(plan().encode()) | change).encode()
     with pytest.raises(ApprovalRefused, match="cannot be read"):
         PendingPlan.decode(raw)
@@ -212,7 +208,7 @@ def test_what_is_no_pending_plan_is_refused(change):
             PendingPlan.decode(rubbish)
 
 
-def test_a_ticket_that_cannot_be_read_stops_nothing(tmp_path):
+def test_an_unreadable_pending_plan_is_ignored(tmp_path):
     keep(tmp_path, plan())
     (tmp_path / "runs/staging/.plans/r0.json").write_text("{}")
     assert claim(tmp_path).run == "r1"

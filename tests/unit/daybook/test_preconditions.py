@@ -1,4 +1,4 @@
-"""Each question about the place, with a right answer and a wrong one."""
+"""Each precondition, met and not met."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def git(root, *args: str) -> None:
 
 @pytest.fixture
 def checkout(root):
-    """Return a project with one commit, which a bare repository beside it has, too."""
+    """Return a project with one commit, which is pushed to a bare repository beside it."""
     write(root, "staging")
     git(root, "init", "-b", "main")
     git(root, "add", "-A")
@@ -61,23 +61,23 @@ def checkout(root):
     return root
 
 
-def test_environments_of_an_account_agree_about_github(root):
+def test_environments_of_an_account_have_the_same_repositories(root):
     ours = {"repository": "ann/shop", "branch": "main"}
     staging = write(root, "staging", github=ours)
     write(root, "production", github=ours | {"branch": "release"})
     assert preconditions.branches(staging) == ["main", "release"]
     write(root, "elsewhere", account="210987654321")
-    check = preconditions.github_is_agreed(write(root, "staging", github=ours))("github")
+    check = preconditions.repositories_match(write(root, "staging", github=ours))("github")
     assert (check.is_ok, check.observed) == (True, "ann/shop")
     write(root, "production")
-    check = preconditions.github_is_agreed(write(root, "staging", github=ours))("github")
-    assert (check.is_ok, check.observed) == (False, "production has nobody")
+    check = preconditions.repositories_match(write(root, "staging", github=ours))("github")
+    assert (check.is_ok, check.observed) == (False, "production has no repository")
 
 
-def test_the_tools_region():
-    assert preconditions.region_is(TARGET)("region").is_ok
+def test_the_region_of_the_tools():
+    assert preconditions.region_matches(TARGET)("region").is_ok
     other = Target("aws", "1", "eu-north-1", REGION | {"AWS_REGION": "eu-north-1"})
-    check = preconditions.region_is(other)("region")
+    check = preconditions.region_matches(other)("region")
     assert (check.is_ok, check.observed) == (False, "eu-north-1 and us-east-1")
 
 
@@ -92,55 +92,55 @@ def test_the_state_is_in_the_region(region, is_ok):
 
 
 @mock_aws
-def test_a_state_that_is_not_there_yet_is_in_no_wrong_region():
+def test_a_missing_state_passes():
     assert preconditions.bucket_is_in_region(TARGET, "hello-state")("state's region").is_ok
 
 
-def test_names_and_network_of_its_own(root):
+def test_unique_names_and_network_pass(root):
     staging = write(root, "staging")
     write(root, "production", domains=["daybook.test"], vpc_cidr="10.30.0.0/16")
-    assert preconditions.names_are_its_own(staging)("names").is_ok
+    assert preconditions.names_are_unique(staging)("names").is_ok
 
 
 @pytest.mark.attack("F12", "another environment's broken settings")
 @pytest.mark.parametrize("text", ["app: [", "a: &r [*r]", "[" * 1_000, "since: 2026-02-30"])
-def test_a_neighbour_whose_settings_are_broken_is_a_warning(root, text):
-    """For a rollback of production it must not matter that staging's file has a mistake."""
+def test_invalid_settings_of_another_environment_are_a_warning(root, text):
+    """A mistake in staging's file must not stop a rollback of production."""
     staging = write(root, "staging")
     (root / "environments/broken.yml").write_text(text)
-    check = preconditions.names_are_its_own(staging)("names")
+    check = preconditions.names_are_unique(staging)("names")
     assert check.is_ok
     assert "not compared with 'broken': see daybook env check" in check.observed
-    agreed = preconditions.github_is_agreed(staging)("github")
-    assert (agreed.is_ok, agreed.observed) == (False, "broken's settings cannot be used")
+    agreed = preconditions.repositories_match(staging)("github")
+    assert (agreed.is_ok, agreed.observed) == (False, "broken's settings are invalid")
 
 
-def test_names_and_network_of_another(root):
+def test_names_and_network_of_another_environment_fail(root):
     staging = write(root, "staging")
     write(root, "production", vpc_cidr="10.20.128.0/17")
-    check = preconditions.names_are_its_own(staging)("names")
+    check = preconditions.names_are_unique(staging)("names")
     assert not check.is_ok
-    assert "staging.daybook.test is production's" in check.observed
-    assert "10.20.0.0/16 overlaps production's 10.20.128.0/17" in check.observed
+    assert "staging.daybook.test belongs to production" in check.observed
+    assert "10.20.0.0/16 overlaps 10.20.128.0/17 of production" in check.observed
 
 
 @pytest.mark.parametrize("wanted", ["any", "clean", "pushed"])
-def test_git_as_it_should_be(checkout, wanted):
-    check = preconditions.git_is(checkout, wanted)("git")
+def test_an_unchanged_commit_passes(checkout, wanted):
+    check = preconditions.checkout_is_clean(checkout, wanted)("git")
     assert check.is_ok
     assert check.observed.endswith(", unchanged")
 
 
 @pytest.mark.parametrize(("wanted", "is_ok"), [("any", True), ("clean", False), ("pushed", False)])
-def test_git_with_changes(checkout, wanted, is_ok):
+def test_changed_files(checkout, wanted, is_ok):
     (checkout / "new.txt").touch()
-    check = preconditions.git_is(checkout, wanted)("git")
+    check = preconditions.checkout_is_clean(checkout, wanted)("git")
     assert (check.is_ok, "1 changed: not in the commit: new.txt" in check.observed) == (is_ok, True)
 
 
 @pytest.mark.parametrize(("wanted", "is_ok"), [("any", True), ("clean", False), ("pushed", False)])
-def test_no_git(root, wanted, is_ok):
-    assert preconditions.git_is(root, wanted)("git").is_ok is is_ok
+def test_a_folder_without_a_commit(root, wanted, is_ok):
+    assert preconditions.checkout_is_clean(root, wanted)("git").is_ok is is_ok
 
 
 @pytest.mark.parametrize(("off_s", "is_ok"), [(0, True), (-59, True), (120, False), (-120, False)])
@@ -157,7 +157,7 @@ def test_the_clock(monkeypatch, off_s, is_ok, is_refused):
 
     sts = SimpleNamespace(get_caller_identity=call)
     monkeypatch.setattr(aws, "client", lambda _target, _service: sts)
-    check = preconditions.clock_is_right(TARGET)("clock")
+    check = preconditions.clock_is_accurate(TARGET)("clock")
     assert check.is_ok is is_ok
     assert int(check.observed.removesuffix(" s")) == pytest.approx(off_s, abs=2)
 
@@ -166,7 +166,7 @@ def test_the_clock(monkeypatch, off_s, is_ok, is_refused):
 def test_the_disk(root, monkeypatch, free_gib, is_ok):
     usage = SimpleNamespace(free=int(free_gib * 2**30))
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
-    assert preconditions.disk_has_room(root)("disk").is_ok is is_ok
+    assert preconditions.disk_has_space(root)("disk").is_ok is is_ok
 
 
 @pytest.mark.parametrize(("minutes", "is_ok"), [(-1, True), (0, False), (59, False), (60, True)])
@@ -181,7 +181,7 @@ def test_a_freeze_window(root, minutes, is_ok):
 
 
 @pytest.mark.parametrize(("reason", "is_ok"), [("the shop is down", True), ("  ", False)])
-def test_a_freeze_is_overridden_with_a_reason_alone(root, reason, is_ok):
+def test_overriding_a_freeze_requires_a_reason(root, reason, is_ok):
     chosen = write(root, "staging").settings.model_copy(update={"freezes": (FREEZE,)})
     check = preconditions.no_freeze(chosen, override=reason, now=NOON)("freeze")
     assert check.is_ok is is_ok
@@ -189,7 +189,7 @@ def test_a_freeze_is_overridden_with_a_reason_alone(root, reason, is_ok):
     assert FREEZE.reason in check.observed
 
 
-def test_all_that_is_wrong_is_told_at_once(checkout, monkeypatch):
+def test_all_failures_are_listed_at_once(checkout, monkeypatch):
     since = datetime.now(UTC) - timedelta(hours=1)
     freeze = {"since": since.isoformat(), "until": "2999-01-01T00:00:00Z", "reason": "moving house"}
     write(checkout, "production")

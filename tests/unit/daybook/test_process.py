@@ -1,4 +1,4 @@
-"""Tools that are run to their end, seen from the code that runs them."""
+"""Running tools, from the point of view of the caller."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daybook.errors import CommandFailed, ToolKilled
 TRAPPING = "trap 'echo got INT; exit 4' INT; echo ready; while :; do sleep 0.05; done"
 
 
-def test_lines_come_as_they_appear():
+def test_lines_arrive_as_they_are_printed():
     times = []
     process.run(
         ["sh", "-c", "echo one; sleep 0.4; echo two"], on_line=lambda _: times.append(time.time())
@@ -36,7 +36,7 @@ def test_both_streams_carriage_returns_and_broken_utf8_are_lines():
     assert lines == ["out", "err", "1%", "2%", "�"]
 
 
-def test_the_result_says_command_code_duration_and_the_last_ten_lines():
+def test_the_result_has_command_code_duration_and_the_last_ten_lines():
     result = process.run(["sh", "-c", "seq 20; exit 3"], check=False)
     assert result.returncode == 3
     assert result.tail == tuple(str(n) for n in range(11, 21))
@@ -49,7 +49,7 @@ def test_a_failed_command_shows_command_code_and_tail():
     with pytest.raises(CommandFailed) as caught:
         process.run(["sh", "-c", "echo why; exit 3"])
     assert caught.value.lines() == [
-        "sh -c 'echo why; exit 3' ended with code 3.",
+        "sh -c 'echo why; exit 3' failed with exit code 3.",
         "  why",
         "  expected: exit code 0",
         "  observed: exit code 3",
@@ -57,14 +57,14 @@ def test_a_failed_command_shows_command_code_and_tail():
     assert caught.value.result.returncode == 3
 
 
-def test_a_missing_tool_says_so_before_anything_starts():
-    with pytest.raises(CommandFailed, match="terraformm is not installed, or not on PATH"):
+def test_a_missing_tool_is_reported_before_anything_starts():
+    with pytest.raises(CommandFailed, match="terraformm is not installed or not on PATH"):
         process.run(["terraformm"])
     with pytest.raises(CommandFailed):
         process.run(["sh", "-c", ":"], env={"PATH": "/nonexistent"})
 
 
-def test_the_environment_and_folder_are_what_was_given(tmp_path):
+def test_the_tool_gets_the_given_environment_and_folder(tmp_path):
     lines = []
     env = {"PATH": os.environ["PATH"], "COLOUR": "red"}
     process.run(
@@ -73,31 +73,31 @@ def test_the_environment_and_folder_are_what_was_given(tmp_path):
     assert lines == [str(tmp_path.resolve()), "red"]
 
 
-def test_a_tool_reads_nothing_unless_it_is_given_something():
+def test_stdin_is_empty_by_default():
     assert process.run(["cat"]).tail == ()
     assert process.run(["cat"], stdin=b"a secret").tail == ("a secret",)
 
 
-def test_stdin_may_be_larger_than_a_pipe_and_need_not_be_read():
+def test_stdin_may_be_larger_than_a_pipe_and_stay_unread():
     assert process.run(["wc", "-c"], stdin=b"x" * 1_000_000).tail[0].strip() == "1000000"
     assert process.run(["true"], stdin=b"x" * 1_000_000).returncode == 0
 
 
-def test_private_output_is_kept_only_when_it_says_why_the_tool_failed():
+def test_private_output_is_kept_only_after_a_failure():
     assert process.run(["echo", "secret"], private=True).tail == ()
     assert process.run(["sh", "-c", "echo why; exit 1"], private=True, check=False).tail == ("why",)
 
 
-def test_the_log_has_the_output_for_its_owner_alone(tmp_path):
+def test_only_the_owner_can_read_the_log(tmp_path):
     log = tmp_path / "tool.log"
     process.run(["echo", "hi"], log=log)
     assert log.read_text() == "hi\n"
     assert log.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_timeout_interrupts_and_is_a_failure():
+def test_a_timeout_interrupts_and_fails():
     lines = []
-    with pytest.raises(CommandFailed, match=r"not done after 0\.3 s") as caught:
+    with pytest.raises(CommandFailed, match=r"timed out after 0\.3 s") as caught:
         process.run(["sh", "-c", TRAPPING], timeout_s=0.3, on_line=lines.append)
     assert lines == ["ready", "got INT"]
     assert caught.value.result.interrupted
@@ -109,7 +109,7 @@ def test_a_timeout_ends_in_a_kill():
     assert caught.value.result.returncode == 128 + signal.SIGKILL
 
 
-def test_ctrl_c_interrupts_once_and_is_raised_after_the_end():
+def test_ctrl_c_interrupts_once_and_raises_after_the_end():
     lines = []
 
     def on_line(line: str) -> None:
@@ -133,7 +133,7 @@ def test_it_works_outside_the_main_thread():
     assert results[0].tail == ("hi",)
 
 
-def test_an_error_of_the_listener_ends_the_tool_and_is_raised(tmp_path):
+def test_an_error_in_on_line_ends_the_tool_and_is_raised(tmp_path):
     file = tmp_path / "ended"
 
     def on_line(_: str) -> None:
@@ -145,7 +145,7 @@ def test_an_error_of_the_listener_ends_the_tool_and_is_raised(tmp_path):
     assert file.exists()
 
 
-def test_no_descriptor_is_left_open():
+def test_all_descriptors_are_closed():
     def count() -> int:
         return len(os.listdir("/dev/fd"))
 
@@ -165,7 +165,7 @@ process.run(["sh", "-c", {TRAPPING!r}], on_line=print)
 
 
 class Interrupting(NotebookClient):
-    """Interrupts the kernel twice, as Jupyter does it, once the tool is ready."""
+    """Interrupts the kernel twice, as Jupyter does, after the tool is ready."""
 
     def process_message(self, msg, cell, cell_index):
         if "ready" in msg["content"].get("text", ""):
@@ -174,7 +174,7 @@ class Interrupting(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
-def test_an_interrupted_kernel_ends_the_tool_and_then_the_cell():
+def test_an_interrupted_kernel_ends_the_tool_before_the_cell():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(KERNEL_CELL)])
     with pytest.raises(CellExecutionError, match="KeyboardInterrupt"):
         Interrupting(notebook, kernel_name="python3").execute()
@@ -182,7 +182,7 @@ def test_an_interrupted_kernel_ends_the_tool_and_then_the_cell():
     assert text.split() == ["ready", "got", "INT"]
 
 
-def test_a_killed_tool_is_a_failure_whatever_the_caller_checks():
+def test_a_killed_tool_is_a_failure_even_without_check():
     with pytest.raises(ToolKilled, match=r"was killed: Killed \(signal 9\)") as caught:
         process.run(["sh", "-c", "echo 1.11.4; kill -9 $$"], check=False)
     assert caught.value.exit_code == 5
@@ -191,7 +191,7 @@ def test_a_killed_tool_is_a_failure_whatever_the_caller_checks():
 
 
 @pytest.mark.attack("F13", "the supervisor of `terraform version` is killed: taken for success")
-def test_a_killed_supervisor_is_a_failure_and_its_tool_and_all_of_it_are_ended(tmp_path):
+def test_a_killed_supervisor_is_a_failure_and_its_tool_is_ended(tmp_path):
     pids = []
 
     def on_line(line: str) -> None:

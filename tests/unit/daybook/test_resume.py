@@ -1,4 +1,4 @@
-"""Which runs can be gone on with, and with what."""
+"""Which runs can be resumed, and with which parameters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def notebook(root):
 
 
 def leave(root, status, run="20261123T184500Z-provision-3fa9c2", *, parameters=GIVEN) -> str:
-    """Leave a run that ended with a status."""
+    """Write a run that ended with a status."""
     folder = root / "runs/staging" / run
     header = {
         "run": run,
@@ -56,17 +56,17 @@ def leave(root, status, run="20261123T184500Z-provision-3fa9c2", *, parameters=G
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
-def test_what_failed_goes_on_with_its_parameters_but_its_plan_is_used(root, notebook, status):
+def test_a_failed_run_resumes_with_its_parameters_and_without_its_used_plan(root, notebook, status):
     run = leave(root, status)
     assert resume.prepare(root, notebook, run, {}) == (run, GIVEN | {"approve": ""})
 
 
-def test_what_waits_keeps_its_approval(root, notebook):
+def test_a_waiting_run_keeps_its_approval(root, notebook):
     run = leave(root, "waiting")
     assert resume.prepare(root, notebook, run, {})[1] == GIVEN
 
 
-def test_an_approval_is_given_anew_and_auto_stays(root, notebook):
+def test_a_new_approval_replaces_the_old_one_and_auto_stays(root, notebook):
     run = leave(root, "failed", parameters=GIVEN | {"approve": "auto"})
     assert resume.prepare(root, notebook, run, {})[1]["approve"] == "auto"
     assert resume.prepare(root, notebook, run, {"approve": "plan-2"})[1]["approve"] == "plan-2"
@@ -79,19 +79,19 @@ def test_other_parameters_are_refused(root, notebook):
 
 
 @pytest.mark.parametrize("status", ["succeeded", "running"])
-def test_a_run_that_ended_well_or_still_runs_is_not_gone_on_with(root, notebook, status):
+def test_a_succeeded_or_running_run_cannot_be_resumed(root, notebook, status):
     run = leave(root, status)
     with pytest.raises(SettingsError, match=f"observed: {status}"):
         resume.prepare(root, notebook, run, {})
 
 
-def test_a_run_of_another_step_says_the_right_command(root, notebook):
+def test_a_run_of_another_step_gets_the_right_command(root, notebook):
     run = leave(root, "failed")
     with pytest.raises(SettingsError, match=f"daybook run provision --resume {run}"):
         resume.prepare(root, notebook.rename(notebook.with_stem("configure")), run, {})
 
 
-def test_all_that_has_changed_is_named(root, notebook):
+def test_everything_that_changed_is_named(root, notebook):
     run = leave(root, "failed")
     (root / "environments/staging.yml").write_text("app: other\n")
     notebook.write_text(json.dumps({"cells": []}))
@@ -104,7 +104,7 @@ def test_all_that_has_changed_is_named(root, notebook):
         "settings",
         "commit",
     ]
-    assert caught.value.next == "begin a new run: daybook run provision -p env staging"
+    assert caught.value.next == "start a new run: daybook run provision -p env staging"
 
 
 def test_an_unknown_run_is_refused(root, notebook):

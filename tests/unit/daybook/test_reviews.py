@@ -85,7 +85,7 @@ class Project:
 
     def check(self, *, override: str = "", **options):
         review = self.review(override=override, **options)
-        return preconditions.is_reviewed(review, override=override)("review")
+        return preconditions.commit_is_reviewed(review, override=override)("review")
 
 
 @pytest.fixture
@@ -403,7 +403,7 @@ def test_the_gate_asks_for_a_second_person_all_the_same(project, monkeypatch, ke
         with step.preflight():
             pass
         plan = step.plan()
-        with pytest.raises(ApprovalNeeded, match="waits for a second person"):
+        with pytest.raises(ApprovalNeeded, match="is waiting for the approval of a second person"):
             step.approve(plan.digest)
         with pytest.raises(SettingsError, match="apply cannot run yet"):
             step.apply()

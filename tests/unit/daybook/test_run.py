@@ -1,4 +1,4 @@
-"""A run's phases: in their order, and no further one after a failure."""
+"""A run's phases: in their order, and none after a failure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).parents[3]
 
 @pytest.fixture
 def begin(tmp_path):
-    """Return what begins a run in a project without a sandbox."""
+    """Return a function that begins a run in a project without a sandbox."""
     shutil.copytree(CHECKOUT / "environments", tmp_path / "environments")
     started = []
 
@@ -45,14 +45,14 @@ def test_an_id_sorts_by_time_and_names_the_step():
     assert re.fullmatch(r"\d{8}T\d{6}Z-provision-[0-9a-f]{6}", new_id("provision"))
 
 
-def test_the_command_line_chooses_the_id_once(begin, monkeypatch):
+def test_the_command_line_sets_the_id_once(begin, monkeypatch):
     chosen = new_id("provision")
     monkeypatch.setenv(RUN_ID, chosen)
     assert begin().id == chosen
     assert begin().id != chosen
 
 
-@pytest.mark.attack("A1", "a run's id that leads its record to where nobody looks")
+@pytest.mark.attack("A1", "a run's id that puts its record outside runs/")
 @pytest.mark.parametrize(
     "given",
     [
@@ -61,17 +61,17 @@ def test_the_command_line_chooses_the_id_once(begin, monkeypatch):
         *("20261123T184500Z-provision-3fa9c2\n", "taken"),
     ],
 )
-def test_an_id_that_is_none_of_this_step_begins_no_run(begin, monkeypatch, tmp_path, given):
+def test_an_invalid_id_begins_no_run(begin, monkeypatch, tmp_path, given):
     if given == "taken":
         given = begin().id
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setenv(RUN_ID, given)
-    with pytest.raises(SettingsError, match=r"is no id of a run|There is a run"):
+    with pytest.raises(SettingsError, match=r"is not the id of a run|already exists"):
         begin()
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_phases_come_in_their_order(begin):
+def test_phases_run_in_order(begin):
     run = begin()
     with pytest.raises(SettingsError, match="apply cannot run yet") as caught, run.phase("apply"):
         pytest.fail("it ran")
@@ -79,7 +79,7 @@ def test_phases_come_in_their_order(begin):
     pass_phases(run, "preflight", "plan", "approve", "apply", "verify", "record")
 
 
-def test_an_earlier_phase_again_means_that_the_later_ones_come_again(begin):
+def test_repeating_a_phase_requires_the_later_phases_again(begin):
     run = begin()
     pass_phases(run, "preflight", "plan", "approve")
     pass_phases(run, "plan")
@@ -87,7 +87,7 @@ def test_an_earlier_phase_again_means_that_the_later_ones_come_again(begin):
         pytest.fail("it ran")
 
 
-def test_after_a_failure_every_phase_is_refused_with_its_reason(begin):
+def test_after_a_failure_every_phase_raises_its_error(begin):
     run = begin()
     pass_phases(run, "preflight", "plan", "approve")
     with pytest.raises(ApplyFailed), run.phase("apply"):
@@ -97,21 +97,21 @@ def test_after_a_failure_every_phase_is_refused_with_its_reason(begin):
             pytest.fail("it ran")
 
 
-def test_waiting_is_no_failure(begin):
+def test_waiting_is_not_a_failure(begin):
     run = begin()
     pass_phases(run, "preflight", "plan")
     with pytest.raises(ApprovalNeeded), run.phase("approve"):
-        raise ApprovalNeeded("Nobody has approved")
+        raise ApprovalNeeded("Not approved")
     pass_phases(run, "approve", "apply")
 
 
-def test_the_command_that_runs_it_again_has_what_was_given(begin):
+def test_the_command_that_repeats_the_run_has_its_parameters(begin):
     run = begin(reason="it's late")
     command = "daybook run provision -p env staging -p reason 'it'\"'\"'s late' -p approve plan-1"
     assert sorted(run.command(approve="plan-1").split(" -p ")) == sorted(command.split(" -p "))
 
 
-def test_its_journal_has_the_phases_and_its_record_the_end(begin):
+def test_the_journal_has_the_phases_and_the_record_the_status(begin):
     run = begin()
     pass_phases(run, "preflight")
     run.finish("go on")
@@ -126,15 +126,15 @@ def test_its_journal_has_the_phases_and_its_record_the_end(begin):
     assert phases == [("preflight", "started"), ("preflight", "ended")]
 
 
-def test_when_its_record_is_closed_nothing_more_runs(begin):
+def test_no_phase_runs_after_the_record_is_closed(begin):
     run = begin()
     pass_phases(run, "preflight", "plan")
     run.finish("go on")
-    with pytest.raises(SettingsError, match="This run is over"), run.phase("approve"):
+    with pytest.raises(SettingsError, match="This run has ended"), run.phase("approve"):
         pytest.fail("it ran")
 
 
-def test_a_finished_run_says_that_it_is_over_and_not_that_it_once_waited(begin):
+def test_a_finished_run_reports_its_end_and_not_an_earlier_wait(begin):
     run = begin()
     pass_phases(run, "preflight", "plan")
     with pytest.raises(ApprovalNeeded), run.phase("approve"):
@@ -143,12 +143,12 @@ def test_a_finished_run_says_that_it_is_over_and_not_that_it_once_waited(begin):
     assert not run.is_over
     run.finish("go on")
     assert run.is_over
-    with pytest.raises(SettingsError, match="This run is over") as caught:
+    with pytest.raises(SettingsError, match="This run has ended") as caught:
         run.require_open()
     assert "Nothing was changed" not in str(caught.value)
 
 
-def test_a_run_that_was_closed_while_it_waited_says_what_it_waits_for(begin):
+def test_a_run_closed_while_waiting_still_reports_the_approval(begin):
     run = begin()
     pass_phases(run, "preflight", "plan")
     with pytest.raises(ApprovalNeeded), run.phase("approve"):

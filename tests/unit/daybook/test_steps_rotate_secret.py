@@ -71,7 +71,7 @@ def step():
 def somebody(monkeypatch):
     """Let somebody be there; return the list of what they type."""
     typed: list[str] = []
-    monkeypatch.setattr(gate, "somebody_is_there", lambda: True)
+    monkeypatch.setattr(gate, "is_interactive", lambda: True)
     monkeypatch.setattr(rotate_secret.getpass, "getpass", lambda _prompt: typed.pop(0))
     return typed
 

@@ -1,4 +1,4 @@
-"""The supervisor, with real processes that are really killed."""
+"""The supervisor, with real processes that are killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from daybook import process
 
-# Says "ready", then writes a line into its file at each SIGINT and ends `slow` seconds after it.
+# Prints "ready", writes a line to its file at each SIGINT, and ends `slow` seconds after it.
 TOOL = """
 import os, signal, sys, time
 file, slow = sys.argv[1], float(sys.argv[2])
@@ -31,7 +31,7 @@ while time.monotonic() < end:
 open(file, "a").write("ended well\\n")
 print("last words", flush=True)
 """
-# Stands for a kernel: runs the tool, and nothing else.
+# Acts as a kernel: runs the tool, and nothing else.
 KERNEL = """
 import sys
 from pathlib import Path
@@ -41,9 +41,9 @@ process.run([sys.executable, "-c", sys.argv[1], sys.argv[2], "0.3"], log=Path(sy
 
 
 @retry(wait=wait_fixed(0.02), stop=stop_after_delay(10), retry=retry_if_result(lambda r: not r))
-def until(question):
-    """Wait until a question is answered with yes."""
-    return question()
+def until(condition):
+    """Wait until a condition is true."""
+    return condition()
 
 
 def is_gone(pid: int) -> bool:
@@ -69,18 +69,18 @@ def trapping(file: Path, slow: float = 0.1) -> list[str]:
     ("script", "code"),
     [("exit 0", 0), ("exit 137", 137), ("kill -9 $$", -9), ("kill -TERM $$", -15)],
 )
-def test_it_ends_as_the_tool_ended(script, code):
+def test_it_ends_like_the_tool(script, code):
     assert supervisor("sh", "-c", script).wait(10) == code
 
 
-def test_a_tool_that_is_missing_is_127_and_said():
+def test_a_missing_tool_is_named_with_exit_code_127():
     started = supervisor("no-such-tool")
     assert started.stdout.read() == "no-such-tool: No such file or directory\n"
     assert started.wait(10) == 127
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_any_number_of_signals_is_one_sigint_for_the_tool(tmp_path, signum):
+def test_several_signals_are_one_sigint_for_the_tool(tmp_path, signum):
     file = tmp_path / "tool"
     started = supervisor(*trapping(file))
     assert started.stdout.readline() == "ready\n"
@@ -99,7 +99,7 @@ def test_the_end_of_the_lifeline_is_one_sigint_for_the_tool(tmp_path):
     assert file.read_text().splitlines()[1:] == ["SIGINT", "ended well"]
 
 
-def test_a_tool_that_does_not_end_is_killed_after_the_grace():
+def test_a_tool_is_killed_after_the_grace_period():
     started = supervisor("sh", "-c", "trap '' INT; echo ready; sleep 60; sleep 60", grace_s="0.2")
     assert started.stdout.readline() == "ready\n"
     started.stdin.close()
@@ -116,8 +116,8 @@ def test_a_tool_whose_supervisor_is_killed_gets_a_sigint(tmp_path):
     until(lambda: is_gone(int(file.read_text().split()[0])))
 
 
-def test_the_tool_gets_signals_as_they_are_by_default():
-    # A caller in the background may have SIGINT ignored; the tool must not inherit that.
+def test_the_tool_has_the_default_signal_handlers():
+    # A background process may ignore SIGINT; the tool must not inherit that.
     script = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -127,7 +127,7 @@ def test_the_tool_gets_signals_as_they_are_by_default():
     assert started.stdout.read() == "True\n"
 
 
-def test_what_the_tool_left_running_is_ended_also_in_another_session():
+def test_orphans_of_the_tool_are_ended_even_in_another_session():
     started = supervisor("sh", "-c", "sleep 60 & echo $!; setsid sleep 61 & echo $!")
     pids = [int(line) for line in started.stdout.read().split()]
     assert started.wait(10) == 0
@@ -135,14 +135,14 @@ def test_what_the_tool_left_running_is_ended_also_in_another_session():
     assert all(is_gone(pid) for pid in pids)
 
 
-def test_what_ignores_sigterm_is_killed():
+def test_an_orphan_that_ignores_sigterm_is_killed():
     script = "(trap '' TERM; echo up; while :; do sleep 0.1; done) & echo $!; sleep 0.3"
     started = supervisor("sh", "-c", script)
     pid = next(int(line) for line in started.stdout.read().split() if line.isdigit())
     until(lambda: is_gone(pid))
 
 
-def test_output_that_nobody_reads_any_more_still_reaches_the_log(tmp_path):
+def test_output_reaches_the_log_after_stdout_is_closed(tmp_path):
     log = tmp_path / "tool.log"
     started = supervisor(
         "sh", "-c", "echo one; read x; seq 20000; echo end", log=str(log), grace_s="5"
@@ -154,14 +154,14 @@ def test_output_that_nobody_reads_any_more_still_reaches_the_log(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full (Linux)")
-def test_a_full_disk_costs_the_log_and_nothing_else():
+def test_a_full_disk_affects_only_the_log():
     started = supervisor("sh", "-c", "echo one; echo two", log="/dev/full")
     assert started.stdout.read() == "one\ntwo\n"
     assert started.wait(10) == 0
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
-def test_the_kernel_is_gone_and_the_tool_ends_well(tmp_path, signum):
+def test_the_tool_ends_properly_after_the_kernel_is_killed(tmp_path, signum):
     file, log = tmp_path / "tool", tmp_path / "tool.log"
     kernel = subprocess.Popen([sys.executable, "-c", KERNEL, TOOL, str(file), str(log)])
     until(lambda: log.exists() and "ready" in log.read_text())
@@ -173,7 +173,7 @@ def test_the_kernel_is_gone_and_the_tool_ends_well(tmp_path, signum):
     until(lambda: is_gone(int(pid)))
 
 
-def test_a_tool_whose_supervisor_is_killed_is_ended_with_all_of_its_group():
+def test_the_process_group_of_a_killed_supervisors_tool_is_ended():
     script = "trap '' INT; sleep 60 & echo $! $$; wait; sleep 60"
     started = supervisor("sh", "-c", script)
     pids = [int(word) for word in started.stdout.readline().split()]
@@ -183,7 +183,7 @@ def test_a_tool_whose_supervisor_is_killed_is_ended_with_all_of_its_group():
 
 
 def guards_of(tool: int) -> list[int]:
-    """Return the processes that watch the supervisor of a tool."""
+    """Return the shells that watch the supervisor of a tool."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -192,7 +192,7 @@ def guards_of(tool: int) -> list[int]:
     return found
 
 
-def test_nothing_is_left_of_what_watches_the_supervisor():
+def test_the_guard_of_the_supervisor_ends_with_it():
     started = supervisor("sh", "-c", "echo $$; sleep 3; exit 1")
     tool = int(started.stdout.readline())
     until(lambda: guards_of(tool))

@@ -1,4 +1,4 @@
-"""The process beside a run that clears up when the run was killed."""
+"""The watchdog, which starts the recovery from a killed run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def life(tmp_path: Path):
 
 @pytest.fixture
 def kept(tmp_path, life):
-    """Yield a watchdog, the end of whose lifeline is its stdin, and the file that it makes."""
+    """Yield a watchdog with its lifeline as stdin, and the file that its command creates."""
     done = tmp_path / "done"
     args = [sys.executable, "-I", "-S", watchdog.__file__, str(life.path), f"{process.MARK}=r1."]
     started = subprocess.Popen([*args, "touch", str(done)], stdin=subprocess.PIPE)
@@ -32,15 +32,15 @@ def kept(tmp_path, life):
     started.wait()
 
 
-def test_it_does_nothing_for_a_run_that_ended(kept):
+def test_it_does_nothing_after_a_run_has_ended(kept):
     started, done = kept
     started.communicate(b".", timeout=10)
     assert started.returncode == 0
     assert not done.exists()
 
 
-@pytest.mark.attack("F5", "a kernel is killed, and its lock stays until its term is over")
-def test_it_clears_up_once_nobody_holds_the_runs_file(kept, life):
+@pytest.mark.attack("F5", "a kernel is killed, and its lock stays until it expires")
+def test_it_starts_the_recovery_when_the_runs_file_is_free(kept, life):
     started, done = kept
     started.stdin.close()
     with pytest.raises(subprocess.TimeoutExpired):
@@ -63,7 +63,7 @@ def test_a_signal_to_the_group_does_not_end_it(kept, life, signum):
     assert done.exists()
 
 
-def test_a_tool_that_nobody_supervises_is_ended(monkeypatch, life):
+def test_a_tool_without_a_supervisor_is_killed(monkeypatch, life):
     monkeypatch.setattr(watchdog, "ORPHAN_GRACE_S", 0.5)
     env = {process.MARK: "r1.0"}
     orphan = subprocess.Popen(["/bin/sleep", "60"], env=env, pass_fds=[life.fd])

@@ -1,4 +1,4 @@
-"""AWS or the disk fails at any call of a command: one clear error, and a world as it says."""
+"""AWS or the disk fails at any call of a command: one clear and correct error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ REGION = "us-east-1"
 CODES = {0, 2, 3, 4, 5, 6, 7, 8, 130}
 LOCKED = 8
 VALUE = "sw0rdfish-of-a-test"
-CHANGED = ("Nothing was changed.", "Set before", "was set", "is not known", "in its record")
+CHANGED = (
+    "Nothing was changed.",
+    "Already set",
+    "was set",
+    "is not known",
+    "in its record",
+    "in this run's record",
+)
 TARGET = f"""\
 AWS_REGION={REGION}
 AWS_DEFAULT_REGION={REGION}
@@ -34,7 +41,7 @@ AWS_ACCESS_KEY_ID=test
 AWS_SECRET_ACCESS_KEY=test
 """
 SAME = ("operator", "host", "ci", "git", "versions")
-"""What a record's header says of this computer: asked once, as it takes a second each time."""
+"""Facts about this computer in a record's header; cached, because each takes a second."""
 BUCKETS = ("hello-state-123456789012", "hello-records-123456789012")
 SET = ("secrets", "set", "MAIL_TOKEN", "-e", "staging", "-f", "value")
 COMMANDS = {
@@ -51,22 +58,22 @@ COMMANDS = {
     "search": ("runs", "search", "MAIL_TOKEN"),
 }
 WANTED = {"set": VALUE, "import": VALUE, "unset": ""}
-"""What MAIL_TOKEN is when a command that changes it has succeeded."""
+"""The value of MAIL_TOKEN after a command that changes it has succeeded."""
 FINE = {("ssm.DeleteParameter", way) for way in ("nothing in it", "binary", "json of another kind")}
-"""What nobody can tell from AWS's own answer, which is empty."""
+"""Failures that look like AWS's own answer, which is empty."""
 NEEDS_VALUE = ("unset", "history", "show", "runs", "verify", "search")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended, and all that it printed."""
+    """A command's exit code and output."""
 
     code: int
     said: str
 
 
 class World:
-    """A project in a sandbox of moto's, and what runs a command there in some weather."""
+    """A project in moto's sandbox, in which commands run with failures."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -104,7 +111,7 @@ class World:
         return sorted((self.root / "runs").glob("staging/[0-9]*"))
 
     def prepare(self, command: str) -> None:
-        """Leave nothing of what ran before but what the command needs."""
+        """Remove the results of earlier commands, except those that the command needs."""
         found = self.ssm.describe_parameters()["Parameters"]
         for each in found:
             self.ssm.delete_parameter(Name=each["Name"])
@@ -120,7 +127,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Iterator[World]:
-    """Yield a project, one client of each service, and no waiting between two tries."""
+    """Yield a project with one client per service, and no delay between retries."""
     root = tmp_path_factory.mktemp("weather")
     (root / "environments").mkdir()
     settings = yaml.safe_load((CHECKOUT / "environments/staging.yml").read_text())
@@ -145,7 +152,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Iterator[World
 
 
 def problems(world: World, name: str, before: str, done: Outcome) -> list[str]:
-    """Return what is wrong with how a command ended in bad weather."""
+    """Return the problems of a command's result after a failure."""
     wrong, said, after = [], done.said, world.value()
     wrong += [f"exit code {done.code}"] if done.code not in CODES else []
     wrong += [word for word in ("Traceback", "Unexpected error", "\x1b") if word in said]
@@ -166,7 +173,7 @@ def problems(world: World, name: str, before: str, done: Outcome) -> list[str]:
 
 
 def storm(world: World, name: str, **bad: tuple[int, str]) -> list[str]:
-    """Run a command in one weather, and once more when it is over; return what went wrong."""
+    """Run a command with one failure, then without; return the problems."""
     world.prepare(name)
     before = world.value()
     done = world.run(COMMANDS[name], Weather(world.root, **bad))
@@ -183,7 +190,7 @@ def storm(world: World, name: str, **bad: tuple[int, str]) -> list[str]:
 
 
 def every(world: World, name: str, kind: str, each: int) -> list[str]:
-    """Let every `each`-th pair of an operation and a way to fail happen to a command."""
+    """Run a command with every `each`-th pair of an operation and a failure."""
     world.prepare(name)
     assert world.run(COMMANDS[name]).code == 0
     calls, files = world.last.calls, world.last.files

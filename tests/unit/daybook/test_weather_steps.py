@@ -30,10 +30,10 @@ CHECKOUT = Path(__file__).parents[3]
 CODES = {2, 3, 4, 5, 6, 7, 8, 130}
 LOCKED = 8
 SAME = ("operator", "host", "ci", "git", "versions")
-"""What a record's header says of this computer: asked once, as it takes a second each time."""
+"""Facts about this computer in a record's header; cached, because each takes a second."""
 PHASES = ("preflight", "plan", "approve", "apply", "verify", "record")
 GONE = {"pid": 2**22 + 1, "started": 0.0}
-"""A kernel that has ended, so that the record of each run can be closed by who comes next."""
+"""A kernel that has ended, so that the next run can close the record of each run."""
 STEPS = {"bootstrap": steps.Bootstrap, "provision": steps.Provision, "teardown": steps.Teardown}
 EXTRA = {"teardown": {"approve": {"confirm": ENV}}}
 CONSOLE = """\
@@ -45,7 +45,7 @@ CONSOLE = """\
 
 @dataclass
 class Outcome:
-    """How a step went: the error that ended it, if any, and the weather that it had."""
+    """A step's result: the error that ended it, if any, and the failures that it met."""
 
     weather: Weather
     step: Step | None = None
@@ -65,7 +65,7 @@ class Outcome:
 
 @dataclass
 class World:
-    """A project in an account of moto's, and what drives a step there in some weather."""
+    """A project in moto's account, in which steps run with failures."""
 
     root: Path
     host_key: str
@@ -75,7 +75,7 @@ class World:
         self.weather = Weather(self.root)
 
     def prepare(self, name: str) -> None:
-        """Begin with a new account and no record, as far as the step needs them."""
+        """Prepare a new account without records, with the requirements of the step."""
         self.weather = Weather(self.root)
         for path in [each for each in (self.root / "runs").rglob("*") if each.is_dir()]:
             path.chmod(0o755)
@@ -90,7 +90,7 @@ class World:
             assert self.drive("provision").error is None
 
     def drive(self, name: str, weather: Weather | None = None) -> Outcome:
-        """Run a step's phases until one fails; its record is closed then, as a kernel does it."""
+        """Run a step's phases until one fails; then close its record, as a kernel does."""
         self.weather = weather or Weather(self.root)
         done = Outcome(self.weather)
         with self.weather.watched():
@@ -112,7 +112,7 @@ class World:
         getattr(done.step, done.phase)(*given, **extra)
 
     def sight(self) -> object:
-        """Return what of the world a step changes; a lock is none of it."""
+        """Return the resources that a step changes, without locks."""
         with self.weather.calm():
             s3 = client("s3")
             buckets = sorted(each["Name"] for each in s3.list_buckets()["Buckets"])
@@ -134,11 +134,11 @@ class World:
         return buckets, states, len(copies), keys
 
     def console(self, _target: object, _id: str) -> str:
-        """Return what a host prints at its first boot; moto's hosts print nothing."""
+        """Return the console output of a first boot, which moto's hosts lack."""
         return CONSOLE.format(key=self.host_key)
 
     def addresses(self, name: str, _environ: object) -> list[str]:
-        """Resolve a name: it is there for as long as the host is."""
+        """Resolve a name while its host exists."""
         with self.weather.calm():
             states = self.terraform.hosts().values()
         if set(states) <= {"terminated"}:
@@ -151,7 +151,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Iterator[World]:
-    """Yield a project and one client of each service, and no waiting between two tries."""
+    """Yield a project with one client per service, and no delay between retries."""
     root = tmp_path_factory.mktemp("steps")
     for folder in ("environments", "terraform", "notebooks"):
         skip = shutil.ignore_patterns(".terraform", "tests")
@@ -183,7 +183,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Iterator[World
 
 
 def problems(world: World, before: object, done: Outcome) -> list[str]:
-    """Return what is wrong with how a step ended in bad weather."""
+    """Return the problems of a step's result after a failure."""
     wrong, error = [], done.error
     if error is None:
         return []
@@ -201,13 +201,13 @@ def problems(world: World, before: object, done: Outcome) -> list[str]:
 
 
 def record_problems(world: World, done: Outcome, again: Outcome) -> list[str]:
-    """Return what is wrong with the records of a run in bad weather and of the one after it."""
+    """Return the problems in the records of a run with a failure and of the next run."""
     seal.close_abandoned(world.root, environment=ENV)
     closed = {folder: seal.load(folder) for folder in world.runs()}
     wrong = [f"{folder.name} is not closed" for folder, found in closed.items() if not found]
     for outcome in (done, again):
         if found := outcome.run and closed.get(outcome.run.folder):
-            # Where not even the end could be written, all that is known is that it did not come.
+            # If not even the end could be written, the record only shows that it is missing.
             good = {"succeeded", "interrupted"}
             is_so = (
                 (found["status"] in good)
@@ -219,7 +219,7 @@ def record_problems(world: World, done: Outcome, again: Outcome) -> list[str]:
 
 
 def storm(world: World, name: str, **bad: tuple[int, str]) -> list[str]:
-    """Drive a step in one weather, and once more when it is over; return what went wrong."""
+    """Run a step with one failure, then without; return the problems."""
     world.prepare(name)
     before = world.sight()
     done = world.drive(name, Weather(world.root, **bad))
@@ -272,7 +272,7 @@ def test_the_disk_fails_at_an_operation(world, name):
 @pytest.mark.timeout(7200)
 @pytest.mark.faults
 def test_each_operation_fails_in_turn(world, name, kind):
-    # DAYBOOK_EACH=1 takes every operation in every way to fail, which takes hours.
+    # DAYBOOK_EACH=1 runs every operation with every failure, which takes hours.
     wrong = every(world, name, kind, each=int(os.environ.get("DAYBOOK_EACH") or 0))
     assert not wrong, "\n=======\n".join(wrong)
 
@@ -282,8 +282,8 @@ def test_each_operation_fails_in_turn(world, name, kind):
     [("s3.PutObject", 0, f"{LATE}html"), ("s3.DeleteObject", -1, "throttled")],
     ids=["taken all the same", "not given back"],
 )
-@pytest.mark.attack("F10", "a lock that AWS did not let a run give back holds the next one up")
-def test_a_lock_is_free_as_soon_as_its_run_is_over(world, call, which, how):
+@pytest.mark.attack("F10", "a lock that AWS did not let a run release blocks the next one")
+def test_a_lock_is_free_as_soon_as_its_run_has_ended(world, call, which, how):
     world.prepare("provision")
     calls = world.drive("provision").weather.calls
     at = [number for number, name in enumerate(calls) if name == call][which]

@@ -1,4 +1,4 @@
-"""Bad weather: count each call to AWS and each operation on a file, and let one of them fail.
+"""Bad weather: count each call to AWS and each operation on a file, and make one of them fail.
 
 with Weather(root).watched() as weather: …      # counts: weather.calls, weather.files
 with Weather(root, aws=(7, "html")).watched(): …  # the 7th call gets a captive portal's page
@@ -47,7 +47,7 @@ def _http(status: int, body: bytes, **headers: str) -> Callable[..., AWSResponse
 
 
 def _refusal(status: int, code: str, **headers: str) -> Callable[..., AWSResponse]:
-    """Answer as AWS refuses, in JSON or XML, whichever this service speaks."""
+    """Answer with a refusal of AWS, in the service's format, JSON or XML."""
 
     def answer(request: Any) -> AWSResponse:
         is_json = bool(_header(request, "x-amz-target"))
@@ -74,7 +74,7 @@ def _header(request: Any, name: str) -> bytes:
 
 
 class _Raw(io.BytesIO):
-    """A body as urllib3 gives it."""
+    """A response body like urllib3's."""
 
     def stream(self, *_args: Any, **_options: Any) -> Iterator[bytes]:
         yield self.read()
@@ -100,10 +100,10 @@ AWS: dict[str, Callable[..., AWSResponse]] = {
     "unreachable": _raising(EndpointConnectionError(endpoint_url=URL)),
     "signed out": _raising(NoCredentialsError()),
 }
-"""How AWS may answer instead of what was asked for."""
+"""Failures in place of AWS's answer."""
 LATE = "carried out, then "
 CALLS = (*AWS, f"{LATE}silence", f"{LATE}html", f"{LATE}500")
-"""The same, and what was asked for may have been done all the same."""
+"""Failures after which the call may have taken effect."""
 
 
 class Weather:
@@ -126,7 +126,7 @@ class Weather:
 
     @contextmanager
     def calm(self) -> Iterator[None]:
-        """Neither count nor fail while this lasts."""
+        """Neither count nor fail in this context."""
         self.is_paused = True
         try:
             yield
@@ -134,7 +134,7 @@ class Weather:
             self.is_paused = False
 
     def answer(self, request: Any, event_name: str, moto: Callable[[], Any]) -> Any:
-        """Answer instead of moto when this call's turn has come; all tries of a call are one."""
+        """Answer in place of moto if this call must fail; all retries of a call count as one."""
         if self.is_paused:
             return moto()
         invocation = _header(request, "amz-sdk-invocation-id")
@@ -149,7 +149,7 @@ class Weather:
 
     @contextmanager
     def watched(self) -> Iterator[Weather]:
-        """Stand between this process and its files, for as long as this lasts."""
+        """Intercept this process's operations on files in this context."""
         with pytest.MonkeyPatch.context() as patch:
             for name in ("mkdir", "unlink", "rename", "replace", "chmod", "open", "rmdir"):
                 patch.setattr(os, name, self._on_path(getattr(os, name), f"os.{name}"))
@@ -194,7 +194,7 @@ class Weather:
 
 
 def stand_between(now: Callable[[], Weather], patch: pytest.MonkeyPatch) -> None:
-    """Let the weather of this moment answer in moto's place; nobody waits between two tries."""
+    """Let the current weather answer in place of moto, without delays between retries."""
     moto, make = BotocoreStubber.__call__, aws._make_client
     clients: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""Runs that want the same environment: one at a time, and nobody after a failure."""
+"""Runs of one environment: one at a time, and no change after a failure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 BUCKET = "hello-state-123456789012"
 STEP = '''
-"""A step that takes its time: each tool it starts adds a line to a file."""
+"""A slow step: each of its tools adds a line to a file."""
 from dataclasses import dataclass
 from daybook import ui
 from daybook.lock import object_lock
@@ -73,7 +73,7 @@ from pathlib import Path
 from slow import Slow
 from daybook.errors import Locked
 
-# Twenty processes of one: twenty times the imports would take minutes on a small machine.
+# Twenty forks of one process: importing twenty times would take minutes on a small machine.
 racers = []
 for number in range(20):
     racers.append(os.fork())
@@ -144,12 +144,12 @@ def end(process: subprocess.Popen[str]) -> str:
 def wait_until(is_so: Callable[[], object]) -> None:
     deadline = time.monotonic() + 120
     while not is_so():
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
 
 
 def changes(project) -> list[str]:
-    """Return which run made each change, in their order."""
+    """Return the run of each change, in order."""
     path = project.root / "changes"
     return path.read_text().split() if path.exists() else []
 
@@ -178,7 +178,7 @@ def test_a_second_run_ends_with_the_holders_details(project):
     assert shown(project) == {"held": False}
 
 
-def test_a_run_that_waits_has_its_turn_afterwards(project):
+def test_a_waiting_run_proceeds_afterwards(project):
     first = start(project, tools=3, seconds=15)
     wait_until(lambda: changes(project))
     second = start(project, "--wait", "2m", tools=1)
@@ -211,7 +211,7 @@ def test_a_broken_lock_stops_its_holder_before_the_next_change(project):
     assert len(set(changes(project))) == 2
 
 
-def test_a_broken_lock_interrupts_a_tool_that_takes_long(project):
+def test_a_broken_lock_interrupts_a_long_tool(project):
     first = start(project, tools=2, seconds=300)
     wait_until(lambda: changes(project))
     project.succeed("lock", "break", "staging", "--reason", "it hangs")
@@ -222,8 +222,10 @@ def test_a_broken_lock_interrupts_a_tool_that_takes_long(project):
     assert len(changes(project)) == 1
 
 
-def test_breaking_a_lock_that_nobody_holds_changes_nothing(project):
-    assert "Nobody holds" in project.succeed("lock", "break", "staging", "--reason", "curious")
+def test_breaking_a_free_lock_changes_nothing(project):
+    assert "staging is not locked" in project.succeed(
+        "lock", "break", "staging", "--reason", "curious"
+    )
 
 
 def test_a_lock_is_not_broken_without_a_reason(project):
@@ -231,13 +233,13 @@ def test_a_lock_is_not_broken_without_a_reason(project):
     assert project.run("lock", "break", "staging", "--reason", " ").returncode == 2
 
 
-def test_a_wrong_waiting_time_is_told_before_anything_starts(project):
+def test_an_invalid_waiting_time_is_refused_before_anything_starts(project):
     done = project.run("run", "slow", "--wait", "soon")
     assert done.returncode == 2
     assert "such as 90s, 10m or 1h" in done.stdout
 
 
-def test_of_twenty_runs_exactly_one_proceeds(project):
+def test_exactly_one_of_twenty_runs_proceeds(project):
     race = subprocess.Popen(
         [sys.executable, "-c", RACE],
         cwd=project.root,
@@ -263,7 +265,7 @@ def test_of_twenty_runs_exactly_one_proceeds(project):
 
 
 @pytest.mark.parametrize("driver", ["papermill", "nbval"])
-def test_after_a_failed_cell_nothing_is_changed_whoever_drives(project, driver):
+def test_after_a_failed_cell_nothing_is_changed_in_any_front_end(project, driver):
     path = project.root / "stubborn.ipynb"
     if driver == "papermill":
         write(path, tags=["raises-exception"])
@@ -290,11 +292,11 @@ def test_a_closed_run_can_change_nothing(project):
     done = project.run("stubborn.ipynb", "out.ipynb", "--no-progress-bar", program="papermill")
     assert done.returncode == 1
     assert changes(project) == []
-    assert "This run is over: its record is closed." in done.stdout
+    assert "This run has ended: its record is closed." in done.stdout
 
 
 def parts(run: subprocess.Popen[str]) -> dict[str, list[psutil.Process]]:
-    """Return the processes of a run by what they are, and all of them."""
+    """Return the processes of a run by kind, and all of them."""
     everything = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
     words = {"kernel": "ipykernel", "supervisor": "supervisor.py", "watchdog": "watchdog.py"}
     found = {
@@ -309,7 +311,7 @@ def parts(run: subprocess.Popen[str]) -> dict[str, list[psutil.Process]]:
     ids=" ".join,
 )
 @pytest.mark.attack("F5", "processes of a run are killed: its lock stays for three minutes")
-def test_the_lock_of_a_killed_run_is_free_in_seconds(project, victims):
+def test_the_lock_of_a_killed_run_is_free_within_seconds(project, victims):
     first = start(project, tools=1, seconds=300)
     wait_until(lambda: changes(project))
     held = shown(project)
@@ -321,7 +323,7 @@ def test_the_lock_of_a_killed_run_is_free_in_seconds(project, victims):
     assert first.returncode != 0
     wait_until(lambda: not any(each.is_running() for each in found["everything"][1:]))
     wait_until(lambda: not shown(project)["held"])
-    assert time.monotonic() - killed < 40  # Of which each look takes seconds.
+    assert time.monotonic() - killed < 40  # Each look takes seconds.
     second = start(project)
     said = end(second)
     assert second.returncode == 0, said
@@ -330,7 +332,7 @@ def test_the_lock_of_a_killed_run_is_free_in_seconds(project, victims):
     assert record["status"] == "interrupted"
 
 
-@pytest.mark.attack("F13", "a run goes on, and ends with 0, though its supervisor was killed")
+@pytest.mark.attack("F13", "a run continues, and ends with 0, after its supervisor was killed")
 def test_a_killed_supervisor_fails_the_run(project):
     first = start(project, tools=1, seconds=300)
     wait_until(lambda: changes(project))
