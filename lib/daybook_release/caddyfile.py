@@ -100,23 +100,23 @@ WORD = re.compile(
 
 
 @dataclass(frozen=True)
-class Problem:
+class CaddyfileProblem:
     """One reason to refuse a Caddyfile. line: of the image's file."""
 
     line: int
-    says: str
+    message: str
     fix: str
 
     def __str__(self) -> str:
-        return f"Caddyfile line {self.line}: {printable(self.says, 200)}; {self.fix}"
+        return f"Caddyfile line {self.line}: {printable(self.message, 200)}; {self.fix}"
 
 
-class Unreadable(Exception):
+class InvalidCaddyfile(Exception):
     """The file cannot be parsed. problem: why, and where."""
 
-    def __init__(self, line: int, says: str, fix: str) -> None:
-        super().__init__(says)
-        self.problem = Problem(line, says, fix)
+    def __init__(self, line: int, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.problem = CaddyfileProblem(line, message, fix)
 
 
 @dataclass(frozen=True)
@@ -160,13 +160,13 @@ class Statement:
 def read(text: str) -> tuple[Statement, ...]:
     """Return a file's statements; raises Unreadable."""
     if len(text.encode()) > MAX_BYTES:
-        says = f"the file is larger than {MAX_BYTES // 1024} KiB"
-        raise Unreadable(1, says, "serve long texts from the application")
+        message = f"the file is larger than {MAX_BYTES // 1024} KiB"
+        raise InvalidCaddyfile(1, message, "serve long texts from the application")
     lines: list[list[Word]] = [[]]
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     for number, line in enumerate(text.split("\n"), 1):
         if not line.replace("\t", " ").isprintable():
-            raise Unreadable(number, "a character does not print", "remove it")
+            raise InvalidCaddyfile(number, "a character does not print", "remove it")
     for word in _words(text):
         if word is None:
             lines.append([])
@@ -174,12 +174,12 @@ def read(text: str) -> tuple[Statement, ...]:
             lines[-1].append(word)
     lines = [line for line in lines if line]
     if len(lines) > MAX_STATEMENTS:
-        says = f"the file has more than {MAX_STATEMENTS} statements"
-        raise Unreadable(lines[MAX_STATEMENTS][0].line, says, "shorten it")
+        message = f"the file has more than {MAX_STATEMENTS} statements"
+        raise InvalidCaddyfile(lines[MAX_STATEMENTS][0].line, message, "shorten it")
     return _blocks(lines)
 
 
-def problems(statements: Sequence[Statement], names: Collection[str]) -> list[Problem]:
+def problems(statements: Sequence[Statement], names: Collection[str]) -> list[CaddyfileProblem]:
     """Return every reason to refuse a file.
 
     names: the environment's, without a scheme.
@@ -187,14 +187,14 @@ def problems(statements: Sequence[Statement], names: Collection[str]) -> list[Pr
     found = [problem for statement in statements for problem in _of_site(statement)]
     sites = [each for each in statements if each.name == NAMES and each.block is not None]
     for site in sites[1:]:
-        found.append(Problem(site.line, f"{NAMES} is there twice", "keep one site"))
+        found.append(CaddyfileProblem(site.line, f"{NAMES} is there twice", "keep one site"))
     if not sites:
         fix = f"begin it with {NAMES} {{ and end it with }}"
-        found.append(Problem(1, f"the file has no site {NAMES}", fix))
+        found.append(CaddyfileProblem(1, f"the file has no site {NAMES}", fix))
     inside = [each for site in sites for each in site.all()]
     if sites and not any(word.text == UPSTREAM for each in inside for word in each.words):
         fix = f"add reverse_proxy {UPSTREAM}"
-        found.append(Problem(sites[0].line, f"{UPSTREAM} is not used", fix))
+        found.append(CaddyfileProblem(sites[0].line, f"{UPSTREAM} is not used", fix))
     rewrites = any(each.name in ("uri", "rewrite", "handle_path") for each in inside)
     check = _Check(tuple(name.lower() for name in names), rewrites)
     for site in sites:
@@ -203,11 +203,11 @@ def problems(statements: Sequence[Statement], names: Collection[str]) -> list[Pr
     return sorted(dict.fromkeys(found), key=lambda problem: problem.line)
 
 
-def check(text: str, names: Collection[str]) -> list[Problem]:
+def check(text: str, names: Collection[str]) -> list[CaddyfileProblem]:
     """Return every reason to refuse a text, whether or not it can be parsed."""
     try:
         return problems(read(text), names)
-    except Unreadable as err:
+    except InvalidCaddyfile as err:
         return [err.problem]
 
 
@@ -267,7 +267,7 @@ class _Check:
         self.names = names
         self.rewrites = rewrites
 
-    def directive(self, statement: Statement) -> Iterator[Problem]:
+    def directive(self, statement: Statement) -> Iterator[CaddyfileProblem]:
         name = statement.name
         yield from self._words(statement)
         if name.startswith("@"):
@@ -278,7 +278,7 @@ class _Check:
             yield from self._arguments(statement)
             yield from self._block(statement)
 
-    def _block(self, statement: Statement) -> Iterator[Problem]:
+    def _block(self, statement: Statement) -> Iterator[CaddyfileProblem]:
         known = INSIDE.get(statement.name)
         for inner in statement.block or ():
             if statement.name in HAS_DIRECTIVES:
@@ -294,22 +294,22 @@ class _Check:
                 yield from self._arguments(inner)
             yield from self._block(inner)
 
-    def _words(self, statement: Statement) -> Iterator[Problem]:
+    def _words(self, statement: Statement) -> Iterator[CaddyfileProblem]:
         for word in statement.words:
             if placeholder := unknown_placeholder(word.text):
-                says = f"the placeholder {placeholder} is not allowed"
+                message = f"the placeholder {placeholder} is not allowed"
                 fix = "use placeholders of the request, such as {host}, {uri} and {header.Accept}"
-                yield Problem(word.line, says, fix)
+                yield CaddyfileProblem(word.line, message, fix)
             if "`" in word.text and ('"' in word.text or word.text.endswith("\\")):
                 fix = "use one kind of quotes within a word"
-                yield Problem(word.line, "the word contains both kinds of quotes", fix)
+                yield CaddyfileProblem(word.line, "the word contains both kinds of quotes", fix)
             if "@daybook" in word.text:
-                says = "names that begin with @daybook are reserved"
-                yield Problem(word.line, says, "choose another name")
+                message = "names that begin with @daybook are reserved"
+                yield CaddyfileProblem(word.line, message, "choose another name")
             if word.text == "import":  # Caddy imports wherever this begins a line, quoted or not.
-                yield Problem(word.line, "import is not allowed", FIXES["import"])
+                yield CaddyfileProblem(word.line, "import is not allowed", FIXES["import"])
 
-    def _match(self, statement: Statement, words: Sequence[Word]) -> Iterator[Problem]:
+    def _match(self, statement: Statement, words: Sequence[Word]) -> Iterator[CaddyfileProblem]:
         kind, *values = [*words, None]
         if kind and kind.text == "not":
             yield from self._match(statement, words[1:])
@@ -319,31 +319,35 @@ class _Check:
         if kind and kind.text == "host":
             for value in values[:-1]:
                 if value.text.lower() not in self.names:
-                    says = "the host is not one of the environment's names"
-                    yield Problem(value.line, says, f"use {_one_of(self.names)}")
+                    message = "the host is not one of the environment's names"
+                    yield CaddyfileProblem(value.line, message, f"use {_one_of(self.names)}")
         for inner in statement.block or ():
             yield from self._words(inner)
             yield from self._match(inner, inner.words)
 
-    def _arguments(self, statement: Statement) -> Iterator[Problem]:
+    def _arguments(self, statement: Statement) -> Iterator[CaddyfileProblem]:
         name, words = statement.name, statement.words[1:]
         if name in ("reverse_proxy", "to"):
             for word in statement.arguments if name == "reverse_proxy" else words:
                 if word.text != UPSTREAM:
                     fix = f"use {UPSTREAM} and nothing else"
-                    yield Problem(word.line, "the upstream is not the application", fix)
+                    yield CaddyfileProblem(word.line, "the upstream is not the application", fix)
         elif name == "transport" and [word.text for word in words] != ["http"]:
-            yield Problem(statement.line, "the transport is not http", "use transport http")
+            yield CaddyfileProblem(
+                statement.line, "the transport is not http", "use transport http"
+            )
         elif name == "output" and [word.text for word in words] != ["stderr"]:
-            yield Problem(statement.line, "the log does not go to stderr", "use output stderr")
+            yield CaddyfileProblem(
+                statement.line, "the log does not go to stderr", "use output stderr"
+            )
         elif name == "rewrite":
             for word in words:
                 if is_expanded_twice(word.text):
-                    says = "a visitor could send placeholders of the host, which Caddy fills in"
+                    message = "a visitor could send placeholders of the host, which Caddy fills in"
                     fix = "remove the ?, or write a query after it, such as {query}"
                     if URI.search(word.text.partition("?")[0]):
                         fix = "write {path} in place of {uri}; the query is kept"
-                    yield Problem(word.line, says, fix)
+                    yield CaddyfileProblem(word.line, message, fix)
         elif name == "redir" and statement.arguments:
             yield from self._location(statement.arguments[0])
         elif name == "header":
@@ -351,23 +355,27 @@ class _Check:
         elif name == "header_down":
             yield from self._header(statement, words)
 
-    def _header(self, statement: Statement, words: Sequence[Word]) -> Iterator[Problem]:
+    def _header(self, statement: Statement, words: Sequence[Word]) -> Iterator[CaddyfileProblem]:
         field = words[0].text.lstrip("+?>").lower() if words else ""
         if "{" in field:
-            says = "a request could choose the header's name"
-            yield Problem(statement.line, says, "use a fixed name")
+            message = "a request could choose the header's name"
+            yield CaddyfileProblem(statement.line, message, "use a fixed name")
         elif field == "location" and len(words) == 2:
             yield from self._location(words[1])
         elif field in ("location", "refresh") and len(words) > 1:
-            says = f"the header {field.title()} could redirect to another site"
-            yield Problem(statement.line, says, "use redir, or set it in the application")
+            message = f"the header {field.title()} could redirect to another site"
+            yield CaddyfileProblem(
+                statement.line, message, "use redir, or set it in the application"
+            )
 
-    def _location(self, word: Word) -> Iterator[Problem]:
+    def _location(self, word: Word) -> Iterator[CaddyfileProblem]:
         if leads_outside(word.text, self.names, is_rewritten=self.rewrites):
             fix = f"begin it with a path such as /new, or with https:// and {_one_of(self.names)}"
             if self.rewrites and AUTHORITY.fullmatch(word.text):
                 fix += ", then / or {http.request.orig_uri}, because this file rewrites paths"
-            yield Problem(word.line, "the redirect could leave the environment's names", fix)
+            yield CaddyfileProblem(
+                word.line, "the redirect could leave the environment's names", fix
+            )
 
 
 def _words(text: str) -> Iterator[Word | None]:
@@ -377,7 +385,7 @@ def _words(text: str) -> Iterator[Word | None]:
         found = WORD.match(text, at)
         if not found:
             fix = "close each quote, and put a space after it"
-            raise Unreadable(line, "a quote or a backslash cannot be parsed", fix)
+            raise InvalidCaddyfile(line, "a quote or a backslash cannot be parsed", fix)
         kind, value = found.lastgroup, found[found.lastgroup]
         if kind == "newline":
             yield None
@@ -386,7 +394,7 @@ def _words(text: str) -> Iterator[Word | None]:
                 value = re.sub(r"\\(.)", _unescaped, value, flags=re.DOTALL)
             if kind != "bare" and value in ("{", "}"):
                 fix = "add another character to the word"
-                raise Unreadable(line, "Caddy reads a quoted brace as a block", fix)
+                raise InvalidCaddyfile(line, "Caddy reads a quoted brace as a block", fix)
             yield Word(value, line, kind != "bare")
         line += found[0].count("\n")
         at = found.end()
@@ -407,43 +415,47 @@ def _blocks(lines: Sequence[Sequence[Word]]) -> tuple[Statement, ...]:
         is_mixed = any(word.is_brace(brace) for word in others for brace in ("{", "}", "{}"))
         if is_mixed or (closes and len(words) > 1):
             fix = "put { at the end of a line, and } on a line of its own"
-            raise Unreadable(line, "there is a brace within the line", fix)
+            raise InvalidCaddyfile(line, "there is a brace within the line", fix)
         if closes:
             if not open_ones:
-                raise Unreadable(line, "there is no block for this } to close", "remove it")
+                raise InvalidCaddyfile(line, "there is no block for this } to close", "remove it")
             (head, began), block = open_ones.pop(), tuple(levels.pop())
             levels[-1].append(Statement(head, began, block))
         elif opens:
             if len(open_ones) >= MAX_DEPTH:
-                raise Unreadable(line, f"more than {MAX_DEPTH} blocks are nested", "use fewer")
+                raise InvalidCaddyfile(
+                    line, f"more than {MAX_DEPTH} blocks are nested", "use fewer"
+                )
             open_ones.append((tuple(words[:-1]), line))
             levels.append([])
         else:
             levels[-1].append(Statement(tuple(words), line))
     if open_ones:
-        raise Unreadable(open_ones[-1][1], "the block is not closed", "close it with }")
+        raise InvalidCaddyfile(open_ones[-1][1], "the block is not closed", "close it with }")
     return tuple(levels[0])
 
 
-def _of_site(statement: Statement) -> Iterator[Problem]:
+def _of_site(statement: Statement) -> Iterator[CaddyfileProblem]:
     """Allow one site at the top level, and nothing else."""
     texts = [word.text for word in statement.words]
     if texts == [NAMES] and statement.block is not None:
         return
     if not texts:
-        says, fix = "global options are not allowed", "remove the block"
+        message, fix = "global options are not allowed", "remove the block"
     elif texts[0] == "import":
-        says, fix = "import is not allowed", FIXES["import"]
+        message, fix = "import is not allowed", FIXES["import"]
     elif re.fullmatch(r"\(.*\)", texts[0]):
-        says, fix = "snippets are not allowed", FIXES["import"]
+        message, fix = "snippets are not allowed", FIXES["import"]
     else:
-        says, fix = "another site or listener is not allowed", f"keep {NAMES} only"
-    yield Problem(statement.line, says, fix)
+        message, fix = "another site or listener is not allowed", f"keep {NAMES} only"
+    yield CaddyfileProblem(statement.line, message, fix)
 
 
-def _refused(statement: Statement, name: str, known: Sequence[str], where: str = "") -> Problem:
+def _refused(
+    statement: Statement, name: str, known: Sequence[str], where: str = ""
+) -> CaddyfileProblem:
     fix = FIXES.get(name) or f"allowed{where}: {', '.join(known)}"
-    return Problem(statement.line, f"{printable(name, 40)} is not allowed", fix)
+    return CaddyfileProblem(statement.line, f"{printable(name, 40)} is not allowed", fix)
 
 
 def _one_of(names: Collection[str]) -> str:

@@ -25,19 +25,19 @@ LISTEN = {"https": ":443", "http": ":80"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class Violation:
     """Something that is not allowed. near: texts by which its line can be found."""
 
-    says: str
+    message: str
     near: tuple[str, ...] = ()
 
 
-Check = Callable[[Any, str], Iterator[Finding]]
+Validator = Callable[[Any, str], Iterator[Violation]]
 
 
-def findings(
+def violations(
     config: Any, names: Sequence[str], leads: Sequence[Mapping[str, Any]]
-) -> list[Finding]:
+) -> list[Violation]:
     """Return everything in an adapted site that is not allowed.
 
     names: with or without a scheme, as in the Caddyfile. leads: the first routes, which choose the
@@ -58,7 +58,7 @@ class _Site:
         self.leads = list(leads)
         self.is_rewritten = True
 
-    def config(self, config: Any) -> Iterator[Finding]:
+    def config(self, config: Any) -> Iterator[Violation]:
         """Check a whole configuration: one HTTP application, its servers and its logs."""
         self.is_rewritten = _has_rewrite(config)
         http = _object(servers=_map(self._server))
@@ -69,9 +69,9 @@ class _Site:
         except (KeyError, TypeError, AttributeError):
             listeners = []
         if listeners != sorted((port,) for port in self.by_listener):
-            yield Finding("Caddy would listen on another port or address")
+            yield Violation("Caddy would listen on another port or address")
 
-    def _server(self, server: Any, path: str) -> Iterator[Finding]:
+    def _server(self, server: Any, path: str) -> Iterator[Violation]:
         listen = server.get("listen") if isinstance(server, dict) else None
         names = self.by_listener.get("".join(map(str, listen or [])), [])
         logs = _object(logger_names=_map(_text), default_logger_name=_text, skip_hosts=_each(_text))
@@ -82,10 +82,10 @@ class _Site:
             logs=logs,
         )(server, path)
 
-    def _routes_of(self, names: Sequence[str], leads: Sequence[Mapping[str, Any]]) -> Check:
+    def _routes_of(self, names: Sequence[str], leads: Sequence[Mapping[str, Any]]) -> Validator:
         """Return the check of a server's routes: one for its names, the slot's choice first."""
 
-        def check(routes: Any, path: str) -> Iterator[Finding]:
+        def check(routes: Any, path: str) -> Iterator[Violation]:
             try:
                 ((outer,),) = (routes,)
                 ((match,), (handle,)) = outer["match"], outer["handle"]
@@ -101,23 +101,23 @@ class _Site:
             except (AttributeError, KeyError, TypeError, ValueError):
                 is_ours = False
             if not is_ours:
-                yield Finding("Caddy would serve other names")
+                yield Violation("Caddy would serve other names")
                 return
             if inner[: len(leads)] != leads:
-                yield Finding("the slot is chosen by the host only", ("vars", "daybook_slot"))
+                yield Violation("the slot is chosen by the host only", ("vars", "daybook_slot"))
             yield from _each(self._route)(inner[len(leads) :], path)
 
         return check
 
-    def _route(self, route: Any, path: str) -> Iterator[Finding]:
+    def _route(self, route: Any, path: str) -> Iterator[Violation]:
         yield from _object(
             match=_each(self._match), handle=_each(self._handler), group=_text, terminal=_flag
         )(route, path)
 
-    def _routes(self, routes: Any, path: str) -> Iterator[Finding]:
+    def _routes(self, routes: Any, path: str) -> Iterator[Violation]:
         yield from _each(self._route)(routes, path)
 
-    def _match(self, match: Any, path: str) -> Iterator[Finding]:
+    def _match(self, match: Any, path: str) -> Iterator[Violation]:
         pattern = _object(name=_text, pattern=_text)
         yield from _object(
             header=_map(_each(_text)),
@@ -132,19 +132,19 @@ class _Site:
             **{"not": _each(self._match)},
         )(match, path)
 
-    def _name(self, name: Any, path: str) -> Iterator[Finding]:
+    def _name(self, name: Any, path: str) -> Iterator[Violation]:
         if not isinstance(name, str) or name.lower() not in self.names:
-            yield Finding("the host is not one of the environment's names", (str(name),))
+            yield Violation("the host is not one of the environment's names", (str(name),))
 
-    def _handler(self, handler: Any, path: str) -> Iterator[Finding]:
+    def _handler(self, handler: Any, path: str) -> Iterator[Violation]:
         kind = handler.get("handler") if isinstance(handler, dict) else None
         if not isinstance(kind, str) or kind not in _HANDLERS:
-            yield Finding(f"the handler {kind} is not allowed", (str(kind),))
+            yield Violation(f"the handler {kind} is not allowed", (str(kind),))
             return
         rest = {key: value for key, value in handler.items() if key != "handler"}
         yield from _HANDLERS[kind](self)(rest, kind)
 
-    def _location_of(self, headers: Any, path: str) -> Iterator[Finding]:
+    def _location_of(self, headers: Any, path: str) -> Iterator[Violation]:
         """Refuse headers that redirect elsewhere: {"Location": ["https://…"]}."""
         for field, values in headers.items() if isinstance(headers, dict) else ():
             kind = field.lstrip("?>").lower()
@@ -158,31 +158,31 @@ class _Site:
                     )
                 )
                 if is_bad:
-                    says = "the redirect could leave the environment's names"
-                    yield Finding(says, (str(value), field))
+                    message = "the redirect could leave the environment's names"
+                    yield Violation(message, (str(value), field))
 
-    def _headers(self, headers: Any, path: str) -> Iterator[Finding]:
+    def _headers(self, headers: Any, path: str) -> Iterator[Violation]:
         yield from _map(_each(_text))(headers, path)
         yield from self._location_of(headers, path)
 
-    def _operations(self, **more: Check) -> Check:
+    def _operations(self, **more: Validator) -> Validator:
         replaced = _each(_object(search=_text, search_regexp=_text, replace=_text))
 
-        def replace(headers: Any, path: str) -> Iterator[Finding]:
+        def replace(headers: Any, path: str) -> Iterator[Violation]:
             yield from _map(replaced)(headers, path)
             for field in headers if isinstance(headers, dict) else ():
                 if "{" in field or field.lstrip("?>").lower() in ("location", "refresh"):
-                    yield Finding("the redirect could leave the environment's names", (field,))
+                    yield Violation("the redirect could leave the environment's names", (field,))
 
         return _object(
             add=self._headers, set=self._headers, delete=_each(_text), replace=replace, **more
         )
 
-    def _headers_handler(self) -> Check:
+    def _headers_handler(self) -> Validator:
         response = self._operations(deferred=_flag, require=_RESPONSE)
         return _object(request=_OPERATIONS, response=response)
 
-    def _reverse_proxy(self) -> Check:
+    def _reverse_proxy(self) -> Validator:
         policy = _object(
             policy=_one_of(
                 *("cookie", "first", "header", "ip_hash", "least_conn", "random", "random_choose"),
@@ -220,7 +220,7 @@ class _Site:
             ),
         )
 
-    def _logs(self, logs: Any, path: str) -> Iterator[Finding]:
+    def _logs(self, logs: Any, path: str) -> Iterator[Violation]:
         access = r"http\.log\.access\.log\d+"
         for name, log in logs.items() if isinstance(logs, dict) else (("", None),):
             if name == "default":
@@ -233,40 +233,40 @@ class _Site:
                     include=_each(_like(access)),
                 )(log, "log")
             else:
-                yield Finding("the log has another name", ("log",))
+                yield Violation("the log has another name", ("log",))
 
 
-def _object(**fields: Check) -> Check:
+def _object(**fields: Validator) -> Validator:
     """Return the check of an object: keys that are not here are refused."""
 
-    def check(value: Any, path: str) -> Iterator[Finding]:
+    def check(value: Any, path: str) -> Iterator[Violation]:
         if not isinstance(value, dict):
-            yield Finding(f"{path or 'the file'} is not as expected", (path,))
+            yield Violation(f"{path or 'the file'} is not as expected", (path,))
             return
         for key, each in value.items():
             where = f"{path}.{key}".lstrip(".")
             if key in fields:
                 yield from fields[key](each, where)
             else:
-                yield Finding(f"{where} is not allowed", (key, *_texts(each)))
+                yield Violation(f"{where} is not allowed", (key, *_texts(each)))
 
     return check
 
 
-def _each(check: Check) -> Check:
-    def check_all(values: Any, path: str) -> Iterator[Finding]:
+def _each(check: Validator) -> Validator:
+    def check_all(values: Any, path: str) -> Iterator[Violation]:
         for value in values if isinstance(values, list) else (values,):
             yield from check(value, path)
 
     return check_all
 
 
-def _map(check: Check) -> Check:
+def _map(check: Validator) -> Validator:
     """Return the check of an object with any keys."""
 
-    def check_all(values: Any, path: str) -> Iterator[Finding]:
+    def check_all(values: Any, path: str) -> Iterator[Violation]:
         if not isinstance(values, dict):
-            yield Finding(f"{path} is not as expected", (path,))
+            yield Violation(f"{path} is not as expected", (path,))
             return
         for key, value in values.items():
             yield from _text(key, path)
@@ -275,51 +275,51 @@ def _map(check: Check) -> Check:
     return check_all
 
 
-def _text(value: Any, path: str) -> Iterator[Finding]:
+def _text(value: Any, path: str) -> Iterator[Violation]:
     if value is None or isinstance(value, bool | int | float):
         return
     if not isinstance(value, str):
-        yield Finding(f"{path} is not as expected", (path, *_texts(value)))
+        yield Violation(f"{path} is not as expected", (path, *_texts(value)))
     elif placeholder := unknown_placeholder(value):
-        yield Finding(f"the placeholder {placeholder} is not allowed", (value,))
+        yield Violation(f"the placeholder {placeholder} is not allowed", (value,))
 
 
-def _flag(value: Any, path: str) -> Iterator[Finding]:
+def _flag(value: Any, path: str) -> Iterator[Violation]:
     if not isinstance(value, bool):
-        yield Finding(f"{path} is not as expected", (path,))
+        yield Violation(f"{path} is not as expected", (path,))
 
 
-def _number(low: int, high: int) -> Check:
-    def check(value: Any, path: str) -> Iterator[Finding]:
+def _number(low: int, high: int) -> Validator:
+    def check(value: Any, path: str) -> Iterator[Violation]:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            yield Finding(f"{path} is out of bounds", (path.rpartition(".")[2], str(value)))
+            yield Violation(f"{path} is out of bounds", (path.rpartition(".")[2], str(value)))
 
     return check
 
 
-def _one_of(*allowed: object) -> Check:
-    def check(value: Any, path: str) -> Iterator[Finding]:
+def _one_of(*allowed: object) -> Validator:
+    def check(value: Any, path: str) -> Iterator[Violation]:
         if value not in allowed:
-            yield Finding(f"{path} has a value that is not allowed", (str(value),))
+            yield Violation(f"{path} has a value that is not allowed", (str(value),))
 
     return check
 
 
-def _like(pattern: str) -> Check:
-    def check(value: Any, path: str) -> Iterator[Finding]:
+def _like(pattern: str) -> Validator:
+    def check(value: Any, path: str) -> Iterator[Violation]:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            yield Finding(f"{path} has a value that is not allowed", (str(value),))
+            yield Violation(f"{path} has a value that is not allowed", (str(value),))
 
     return check
 
 
-def _vars(value: Any, path: str) -> Iterator[Finding]:
+def _vars(value: Any, path: str) -> Iterator[Violation]:
     """Allow `skip_log`, which is a variable; another could choose the slot."""
     if value != {"skip_log": True}:
-        yield Finding("vars is not allowed", ("vars", *_texts(value)))
+        yield Violation("vars is not allowed", ("vars", *_texts(value)))
 
 
-def _basic(value: Any, path: str) -> Iterator[Finding]:
+def _basic(value: Any, path: str) -> Iterator[Violation]:
     """Check passwords by their algorithm, which decides how much CPU time a request takes."""
     chosen = value.get("hash") if isinstance(value, dict) else None
     algorithm = chosen.get("algorithm") if isinstance(chosen, dict) else None
@@ -332,21 +332,21 @@ def _basic(value: Any, path: str) -> Iterator[Finding]:
     )(value, path)
 
 
-def _bcrypt(value: Any, path: str) -> Iterator[Finding]:
+def _bcrypt(value: Any, path: str) -> Iterator[Violation]:
     plain = str(value).encode(errors="replace")
     if not (BCRYPT.fullmatch(plain) or BCRYPT.fullmatch(_decoded(value) or b"")):
-        yield Finding("a password is not hashed by bcrypt with a cost of 4 to 14", ("basicauth",))
+        yield Violation("a password is not hashed by bcrypt with a cost of 4 to 14", ("basicauth",))
 
 
-def _scrypt(value: Any, path: str) -> Iterator[Finding]:
+def _scrypt(value: Any, path: str) -> Iterator[Violation]:
     if len(_decoded(value) or b"") != SCRYPT_BYTES:
-        yield Finding("a password is not hashed by scrypt, in base64", ("basicauth",))
+        yield Violation("a password is not hashed by scrypt, in base64", ("basicauth",))
 
 
-def _salt(value: Any, path: str) -> Iterator[Finding]:
+def _salt(value: Any, path: str) -> Iterator[Violation]:
     salt = _decoded(value)
     if salt is None or len(salt) > SALT_BYTES:
-        yield Finding("a password's salt is not in base64", ("basicauth",))
+        yield Violation("a password's salt is not in base64", ("basicauth",))
 
 
 def _decoded(value: Any) -> bytes | None:
@@ -358,7 +358,7 @@ def _decoded(value: Any) -> bytes | None:
     return data if base64.b64encode(data).decode() == value else None
 
 
-def _encoder(value: Any, path: str) -> Iterator[Finding]:
+def _encoder(value: Any, path: str) -> Iterator[Violation]:
     """Check the format of a log; `filter` changes fields and wraps another format.
 
     A line goes to the journal, which reads a priority where one begins with "<0>"; so no format
@@ -370,10 +370,10 @@ def _encoder(value: Any, path: str) -> Iterator[Finding]:
     elif kind == "filter":
         yield from _object(format=_text, fields=_map(_filter), wrap=_encoder)(value, path)
     else:
-        yield Finding("the log's format is not allowed", ("format", str(kind)))
+        yield Violation("the log's format is not allowed", ("format", str(kind)))
 
 
-def _filter(value: Any, path: str) -> Iterator[Finding]:
+def _filter(value: Any, path: str) -> Iterator[Violation]:
     action = _object(type=_text, name=_text, parameter=_text, value=_text)
     yield from _object(
         filter=_one_of(
@@ -409,11 +409,11 @@ def _texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def _rewritten(value: Any, path: str) -> Iterator[Finding]:
+def _rewritten(value: Any, path: str) -> Iterator[Violation]:
     yield from _text(value, path)
     if is_expanded_twice(str(value)):
-        says = "a visitor could send placeholders of the host, which Caddy fills in"
-        yield Finding(says, ("rewrite", str(value)))
+        message = "a visitor could send placeholders of the host, which Caddy fills in"
+        yield Violation(message, ("rewrite", str(value)))
 
 
 _DURATION = _number(0, LONGEST_S * SECOND_NS)
@@ -426,7 +426,7 @@ _OPERATIONS = _object(
     replace=_map(_each(_object(search=_text, search_regexp=_text, replace=_text))),
 )
 _KEYS = ("message_key", "level_key", "time_key", "name_key", "caller_key", "stacktrace_key")
-_PLAIN: Mapping[str, Check] = {
+_PLAIN: Mapping[str, Validator] = {
     **dict.fromkeys(_KEYS, _like(r"(?a:[\w@.-]{1,64})")),
     "time_format": _one_of(
         *("unix_seconds_float", "unix_milli_float", "unix_nano", "iso8601", "rfc3339"),
@@ -471,7 +471,7 @@ _ENCODE = _object(
     match=_RESPONSE,
 )
 _AUTHENTICATION = _object(providers=_object(http_basic=_basic))
-_HANDLERS: Mapping[str, Callable[[_Site], Check]] = {
+_HANDLERS: Mapping[str, Callable[[_Site], Validator]] = {
     "authentication": lambda site: _AUTHENTICATION,
     "copy_response": lambda site: _object(status_code=_STATUS),
     "copy_response_headers": lambda site: _object(include=_each(_text), exclude=_each(_text)),

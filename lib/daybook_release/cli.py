@@ -12,15 +12,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from daybook_release import deploy, prune, settle, stop, views
-from daybook_release import ground as grounds
-from daybook_release.errors import Interrupted, Refused, ReleaseError, Usage
-from daybook_release.ground import Ground
-from daybook_release.host import Host
+from daybook_release import context as grounds
+from daybook_release import deploy, prune, reconcile, stop, views
+from daybook_release.context import Context
+from daybook_release.errors import Interrupted, Refused, ReleaseError, UsageError
 from daybook_release.printable import printable, printable_lines
-from daybook_release.progress import Progress
+from daybook_release.progress import ProgressReporter
 from daybook_release.signals import Signals
-from daybook_release.store import Holder
+from daybook_release.store import LockingProcess
+from daybook_release.system import System
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,17 +28,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     # A connection that goes away does not end what was begun.
     signal.signal(signal.SIGHUP, lambda number, frame: None)
-    progress = Progress(getattr(options, "json", False))
-    host = Host()
+    progress = ProgressReporter(getattr(options, "json", False))
+    host = System()
     try:
         if os.geteuid() != 0:
-            raise Usage("This needs root.", next="sudo release …")
+            raise UsageError("This needs root.", next="sudo release …")
         options.do(grounds.make(host, progress), options)
     except ReleaseError as err:
         return _tell(err, progress)
     except (OSError, LookupError) as err:
-        says = f"Docker or the disk did not do its part: {err}"
-        return _tell(ReleaseError(says, next="sudo release status"), progress)
+        message = f"Docker or the disk did not do its part: {err}"
+        return _tell(ReleaseError(message, next="sudo release status"), progress)
     except KeyboardInterrupt:
         return _tell(Interrupted("Interrupted."), progress)
     return 0
@@ -49,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="release", description=__doc__)
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, do, says: str, *, as_json: bool = True) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=says, description=says)
+    def command(name: str, do, message: str, *, as_json: bool = True) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=message, description=message)
         made.set_defaults(do=do)
         if as_json:
             made.add_argument("--json", action="store_true", help="for a program")
@@ -78,109 +78,112 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _deploy(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground, "deploy") as signals:
+def _deploy(context: Context, options: argparse.Namespace) -> None:
+    with _lock(context, "deploy") as signals:
         done = deploy.deploy(
-            ground,
+            context,
             options.image,
             signals,
             by=options.by,
             run=options.run,
             pinned=dict(options.secrets),
         )
-        _end(ground, done)
+        _end(context, done)
 
 
-def _rollback(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground, "rollback") as signals:
-        done = deploy.rollback(ground, options.id, signals, by=options.by, run=options.run)
-        _end(ground, done)
+def _rollback(context: Context, options: argparse.Namespace) -> None:
+    with _lock(context, "rollback") as signals:
+        done = deploy.rollback(context, options.id, signals, by=options.by, run=options.run)
+        _end(context, done)
 
 
-def _end(ground: Ground, done) -> None:
+def _end(context: Context, done) -> None:
     with contextlib.suppress(OSError, LookupError):
-        prune.prune(ground)
+        prune.prune(context)
     seconds = done.again[-1]["seconds"] if done.again else done.seconds
-    ground.progress.line(f"{done.id} serves: version {done.version}, after {seconds:.1f} s")
-    ground.progress.result({"result": views.said(done)})
+    context.progress.line(f"{done.id} serves: version {done.version}, after {seconds:.1f} s")
+    context.progress.result({"result": views.said(done)})
 
 
-def _list(ground: Ground, options: argparse.Namespace) -> None:
-    releases = views.listed(ground)
+def _list(context: Context, options: argparse.Namespace) -> None:
+    releases = views.listed(context)
     _show_as(options, releases, views.table(releases) if releases else ["no releases yet"])
 
 
-def _show(ground: Ground, options: argparse.Namespace) -> None:
-    current = ground.store.current
+def _show(context: Context, options: argparse.Namespace) -> None:
+    current = context.store.current
     id = options.id or (current.id if current else "")
-    release = ground.store.find(id)
+    release = context.store.find(id)
     if release is None:
         raise Refused(f"There is no release {id}.", next="sudo release list")
-    shown = views.shown(ground, release)
+    shown = views.shown(context, release)
     _show_as(options, shown, views.page(shown))
 
 
-def _status(ground: Ground, options: argparse.Namespace) -> None:
-    status = views.status(ground)
+def _status(context: Context, options: argparse.Namespace) -> None:
+    status = views.status(context)
     _show_as(options, status, views.status_lines(status))
 
 
-def _maintenance(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground, "maintenance"):
-        was_on = ground.store.in_maintenance
-        ground.store.set_maintenance(options.how == "on")
+def _maintenance(context: Context, options: argparse.Namespace) -> None:
+    with _lock(context, "maintenance"):
+        was_on = context.store.in_maintenance
+        context.store.set_maintenance(options.how == "on")
         try:
-            ground.caddy.switch(ground.site_of(ground.store.current))
+            context.caddy.switch(context.site_of(context.store.current))
         except ReleaseError:
-            ground.store.set_maintenance(was_on)
+            context.store.set_maintenance(was_on)
             raise
-        ground.progress.line(f"maintenance is {options.how}")
-        ground.progress.result({"result": {"maintenance": options.how == "on"}})
+        context.progress.line(f"maintenance is {options.how}")
+        context.progress.result({"result": {"maintenance": options.how == "on"}})
 
 
-def _logs(ground: Ground, options: argparse.Namespace) -> None:
-    current = ground.store.current
-    container = ground.web_of(current) if current and not options.service else None
-    container = container or ground.docker.find(options.service or "")
+def _logs(context: Context, options: argparse.Namespace) -> None:
+    current = context.store.current
+    container = context.web_of(current) if current and not options.service else None
+    container = container or context.docker.find(options.service or "")
     if container is None:
-        names = ", ".join(sorted({each.service for each in ground.docker.containers()}))
+        names = ", ".join(sorted({each.service for each in context.docker.containers()}))
         raise Refused("There is no such container.", next=f"it has: {names or 'none'}")
-    for line in ground.docker.last_lines(container, options.lines):
-        ground.progress.line(line)
+    for line in context.docker.last_lines(container, options.lines):
+        context.progress.line(line)
 
 
-def _stop(ground: Ground, options: argparse.Namespace) -> None:
-    done = stop.stop(ground)
-    ground.progress.line(done)
-    for line in views.status_lines(views.status(ground)):
-        ground.progress.line(line)
-    ground.progress.result({"result": done})
+def _stop(context: Context, options: argparse.Namespace) -> None:
+    done = stop.stop(context)
+    context.progress.line(done)
+    for line in views.status_lines(views.status(context)):
+        context.progress.line(line)
+    context.progress.result({"result": done})
 
 
-def _repair(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground, "repair"):
-        said = settle.repair(ground)
-    ground.progress.line(said)
-    ground.progress.result({"result": said})
+def _repair(context: Context, options: argparse.Namespace) -> None:
+    with _lock(context, "repair"):
+        said = reconcile.repair(context)
+    context.progress.line(said)
+    context.progress.result({"result": said})
 
 
-def _prune(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground, "prune"):
-        gone = prune.prune(ground)
-    ground.progress.line(f"{len(gone)} images removed")
-    ground.progress.result({"result": gone})
+def _prune(context: Context, options: argparse.Namespace) -> None:
+    with _lock(context, "prune"):
+        gone = prune.prune(context)
+    context.progress.line(f"{len(gone)} images removed")
+    context.progress.result({"result": gone})
 
 
 @contextlib.contextmanager
-def _lock(ground: Ground, verb: str) -> Iterator[Signals]:
+def _lock(context: Context, verb: str) -> Iterator[Signals]:
     """Hold the lock, also for the commands that are started meanwhile; within the time limits."""
     pid = os.getpid()
-    with ground.store.locked(Holder(pid, stop.started(pid), verb)) as descriptor, Signals() as it:
-        ground.host.held.append(descriptor)
+    with (
+        context.store.locked(LockingProcess(pid, stop.started(pid), verb)) as descriptor,
+        Signals() as it,
+    ):
+        context.host.inherited_fds.append(descriptor)
         try:
             yield it
         finally:
-            ground.host.held.clear()
+            context.host.inherited_fds.clear()
 
 
 def _add_who(made: argparse.ArgumentParser) -> None:
@@ -208,7 +211,7 @@ def _show_as(options: argparse.Namespace, said: Any, lines: Sequence[str]) -> No
     print(text)
 
 
-def _tell(err: ReleaseError, progress: Progress) -> int:
+def _tell(err: ReleaseError, progress: ProgressReporter) -> int:
     said = {"message": err.message, "next": err.next, "code": err.exit_code}
     progress.result({"result": None, "error": said})
     with contextlib.suppress(OSError):

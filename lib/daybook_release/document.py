@@ -34,16 +34,16 @@ INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\uf
 KEY_LENGTH = 200
 
 
-class Unreadable(Exception):
+class InvalidComposeFile(Exception):
     """The text is no compose file. says: why; fix: what to do; line: where."""
 
-    def __init__(self, line: int, says: str, fix: str) -> None:
-        super().__init__(f"compose.yaml line {line}: {says}; {fix}")
-        self.line, self.says, self.fix = line, says, fix
+    def __init__(self, line: int, message: str, fix: str) -> None:
+        super().__init__(f"compose.yaml line {line}: {message}; {fix}")
+        self.line, self.message, self.fix = line, message, fix
 
 
 @dataclass(frozen=True)
-class Document:
+class ComposeDocument:
     """The data of a compose file, and on which line each of its values stands."""
 
     tree: dict[str, Any]
@@ -56,24 +56,30 @@ class Document:
         return self.lines.get(path, 1)
 
 
-def read(text: str) -> Document:
+def read(text: str) -> ComposeDocument:
     """Return the data of a compose file; Unreadable when it is none, or goes over a limit."""
     if len(text.encode(errors="surrogatepass")) > limits.FILE_BYTES:
-        raise Unreadable(1, f"the file has more than {limits.FILE_BYTES:,} bytes", "shorten it")
+        raise InvalidComposeFile(
+            1, f"the file has more than {limits.FILE_BYTES:,} bytes", "shorten it"
+        )
     try:
         reader = _Reader(text)
     except yaml.YAMLError as err:
-        raise Unreadable(1, "this is not YAML: not printable", "correct the syntax") from err
+        raise InvalidComposeFile(
+            1, "this is not YAML: not printable", "correct the syntax"
+        ) from err
     try:
         return reader.document()
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
         problem = ascii(getattr(err, "problem", None) or "not printable")[1:-1]
         line = mark.line + 1 if mark else 1
-        raise Unreadable(line, f"this is not YAML: {problem}", "correct the syntax") from err
+        raise InvalidComposeFile(
+            line, f"this is not YAML: {problem}", "correct the syntax"
+        ) from err
     except (ValueError, OverflowError) as err:  # PyYAML's, for a number in "\\U…" or %YAML.
-        says = "this is not YAML: a number is too large"
-        raise Unreadable(reader.line, says, "correct the syntax") from err
+        message = "this is not YAML: a number is too large"
+        raise InvalidComposeFile(reader.line, message, "correct the syntax") from err
 
 
 def as_json(tree: Any) -> str:
@@ -100,11 +106,11 @@ class _Reader:
         """Return the line that the scanner has come to."""
         return self.loader.line + 1
 
-    def document(self) -> Document:
+    def document(self) -> ComposeDocument:
         next(self.events)
         start = next(self.events)
         if isinstance(start, yaml.StreamEndEvent):
-            raise Unreadable(1, "the file is empty", "give it services")
+            raise InvalidComposeFile(1, "the file is empty", "give it services")
         if start.version or start.tags:
             raise _refused(start, "a % directive is not allowed", "remove it")
         tree = self._value(next(self.events), (), 0)
@@ -113,8 +119,8 @@ class _Reader:
         if not isinstance(after, yaml.StreamEndEvent):
             raise _refused(after, "a second document begins here", "keep one document")
         if not isinstance(tree, dict):
-            raise Unreadable(1, "the file is not a mapping", "give it services")
-        return Document(tree, self.lines)
+            raise InvalidComposeFile(1, "the file is not a mapping", "give it services")
+        return ComposeDocument(tree, self.lines)
 
     def _value(self, event: yaml.Event, path: Path, depth: int) -> Any:
         self._count(event, 1)
@@ -223,5 +229,5 @@ def _merged(event: yaml.Event, value: Any) -> dict[str, Any]:
     return result
 
 
-def _refused(event: yaml.Event, says: str, fix: str) -> Unreadable:
-    return Unreadable(event.start_mark.line + 1, says, fix)
+def _refused(event: yaml.Event, message: str, fix: str) -> InvalidComposeFile:
+    return InvalidComposeFile(event.start_mark.line + 1, message, fix)

@@ -21,11 +21,11 @@ from daybook_release import (
     store,
     variables,
 )
-from daybook_release.docker import Image
-from daybook_release.errors import Refused, Usage
-from daybook_release.ground import Ground
+from daybook_release.context import Context
+from daybook_release.docker import LocalImage
+from daybook_release.errors import Refused, UsageError
 from daybook_release.printable import LABEL_CHARS, printable
-from daybook_release.settings import Settings
+from daybook_release.settings import HostSettings
 from daybook_release.store import Release
 
 REFERENCE = re.compile(r"([^@\s]+)@sha256:[0-9a-f]{64}")
@@ -39,11 +39,11 @@ SPARE = 256 * 1024**2
 """Bytes that must be left on disk, and in memory, besides what the second copy takes."""
 
 
-def check_reference(image: str, its: Settings) -> None:
+def check_reference(image: str, its: HostSettings) -> None:
     """Refuse an image that is not named by its digest, or not this application's."""
     found = REFERENCE.fullmatch(image)
     if not found:
-        raise Usage(
+        raise UsageError(
             f"{image} does not name an image by its digest.",
             next=f"sudo release deploy {its.repository}@sha256:…",
         )
@@ -53,21 +53,21 @@ def check_reference(image: str, its: Settings) -> None:
         )
 
 
-def check_room(ground: Ground, previous: Release | None) -> str:
+def check_room(context: Context, previous: Release | None) -> str:
     """Refuse when there is no room for a second copy; says what there is."""
-    serving = ground.web_of(previous) if previous else None
-    image = ground.docker.image(previous.image) if previous else None
+    serving = context.web_of(previous) if previous else None
+    image = context.docker.image(previous.image) if previous else None
     disk = shutil.disk_usage(DOCKER_FILES).free
     memory = available_memory()
     wants_disk = SPARE + (image.size if image else 0)
-    wants_memory = SPARE // 4 + (ground.docker.memory(serving) if serving else 0)
+    wants_memory = SPARE // 4 + (context.docker.memory(serving) if serving else 0)
     for what, there, wanted, do in (
         ("disk", disk, wants_disk, "sudo release prune"),
         ("memory", memory, wants_memory, "look with: free -m; or take a larger instance"),
     ):
         if there < wanted:
-            says = f"{there // 2**20} MiB of {what} are free, a second copy needs"
-            raise Refused(f"{says} {wanted // 2**20}.", next=do)
+            message = f"{there // 2**20} MiB of {what} are free, a second copy needs"
+            raise Refused(f"{message} {wanted // 2**20}.", next=do)
     return f"{disk // 2**20} MiB disk, {memory // 2**20} MiB memory free"
 
 
@@ -78,12 +78,12 @@ def available_memory() -> int:
     return int(said["MemAvailable"].split()[0]) * 1024
 
 
-def pull(ground: Ground, reference: str) -> Image:
+def pull(context: Context, reference: str) -> LocalImage:
     """Return the image, fetched unless it is here."""
-    image = ground.docker.image(reference)
+    image = context.docker.image(reference)
     if image is None:
-        ground.docker.pull(reference)
-        image = ground.docker.image(reference)
+        context.docker.pull(reference)
+        image = context.docker.image(reference)
     if image is None or COMPOSE not in image.labels:
         raise Refused(
             "The image does not carry its compose file.",
@@ -92,7 +92,7 @@ def pull(ground: Ground, reference: str) -> Image:
     return image
 
 
-def label(image: Image, name: str) -> str:
+def label(image: LocalImage, name: str) -> str:
     """Return what a label says, as one short line: it is shown, kept and compared like this."""
     return printable(image.labels.get(name) or "", LABEL_CHARS)
 
@@ -107,31 +107,31 @@ def unpack(label: str) -> str:
             "A label of the image is damaged.", next="build the image again with Daybook"
         ) from err
     if not packed.eof:
-        says = f"A label of the image is cut, or holds more than {LABEL_BYTES // 1024} KiB."
-        raise Refused(says, next="shorten the file, and build the image again with Daybook")
+        message = f"A label of the image is cut, or holds more than {LABEL_BYTES // 1024} KiB."
+        raise Refused(message, next="shorten the file, and build the image again with Daybook")
     return text
 
 
-def keep_files(ground: Ground, id: str, image: Image) -> None:
+def keep_files(context: Context, id: str, image: LocalImage) -> None:
     """Put what the image carries into the release's folder, and refuse what cannot be released."""
-    kept, text = ground.store, unpack(image.labels[COMPOSE])
+    kept, text = context.store, unpack(image.labels[COMPOSE])
     kept.put(id, "compose.yaml", text)
-    kept.put(id, "settings.json", ground.settings_text)
-    keep_model(ground, id, ground.settings)
+    kept.put(id, "settings.json", context.settings_text)
+    keep_model(context, id, context.settings)
     template = image.labels.get(CADDYFILE)
     kept.put(id, "site.template", unpack(template) if template else site.BUILT_IN)
 
 
-def keep_model(ground: Ground, id: str, its: Settings) -> None:
+def keep_model(context: Context, id: str, its: HostSettings) -> None:
     """Keep what a release's compose.yaml says as data; Refused when it breaks a rule."""
     try:
-        read = document.read(ground.store.text(id, "compose.yaml"))
-    except document.Unreadable as err:
+        read = document.read(context.store.text(id, "compose.yaml"))
+    except document.InvalidComposeFile as err:
         raise _cannot([str(err)]) from err
     known = {*names.OWN, *its.secrets}
     if found := rules.problems(read.tree) + rules.unknown(read.tree, known):
         raise _cannot([problem.line(read) for problem in found])
-    ground.store.put(id, "model.json", json.dumps(read.tree, indent=1))
+    context.store.put(id, "model.json", json.dumps(read.tree, indent=1))
 
 
 def _cannot(lines: list[str]) -> Refused:
@@ -141,14 +141,14 @@ def _cannot(lines: list[str]) -> Refused:
     )
 
 
-def check_as_compose_reads(ground: Ground, release: Release, filled_in: rules.Model) -> None:
+def check_as_compose_reads(context: Context, release: Release, filled_in: rules.Model) -> None:
     """Hold what Compose itself makes of the file to the same rules."""
-    its = ground.settings_of(release)
-    web = ground.slot_of(release)
+    its = context.settings_of(release)
+    web = context.slot_of(release)
     taken = (its.port, its.port + 1)
-    final = rules.Final(its.app, release.image, web, release.port, taken)
-    printed = ground.docker.config(filled_in)
-    found = [f"{'.'.join(map(str, p.path))}: {p.says}" for p in rules.problems(printed, final)]
+    final = rules.RenderedValues(its.app, release.image, web, release.port, taken)
+    printed = context.docker.config(filled_in)
+    found = [f"{'.'.join(map(str, p.path))}: {p.message}" for p in rules.problems(printed, final)]
     if set(printed.get("services") or ()) != set(filled_in["services"]):
         found.append("services: they are not those of compose.yaml")
     if found:
@@ -159,7 +159,7 @@ def check_as_compose_reads(ground: Ground, release: Release, filled_in: rules.Mo
 
 
 def fetch_secrets(
-    ground: Ground, its: Settings, pinned: Mapping[str, int]
+    context: Context, its: HostSettings, pinned: Mapping[str, int]
 ) -> tuple[dict[str, str], dict[str, int]]:
     """Return values and versions of the declared secrets, each at its pinned version if any."""
     if unknown := sorted(set(pinned) - set(its.secrets)):
@@ -172,7 +172,7 @@ def fetch_secrets(
     if not its.secrets:
         return {}, {}
     wanted = {name: pinned.get(name) for name in its.secrets}
-    values, versions = parameters.fetch(ground.host, its.region, its.parameters, wanted)
+    values, versions = parameters.fetch(context.host, its.region, its.parameters, wanted)
     for name, value in values.items():
         if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
             raise Refused(
@@ -182,9 +182,9 @@ def fetch_secrets(
     return values, versions
 
 
-def place(ground: Ground, release: Release, previous: Release | None) -> Release:
+def place(context: Context, release: Release, previous: Release | None) -> Release:
     """Return the release with the slot and the port that are free."""
-    base = ground.settings_of(release).port
+    base = context.settings_of(release).port
     blue, green = generate.SLOTS
     slot = green if previous and previous.slot == blue else blue
     ports = (base, base + 1) if slot == blue else (base + 1, base)
@@ -192,10 +192,10 @@ def place(ground: Ground, release: Release, previous: Release | None) -> Release
     return store.replace(release, slot=slot, port=port)
 
 
-def write_files(ground: Ground, release: Release, values: Mapping[str, str]) -> None:
+def write_files(context: Context, release: Release, values: Mapping[str, str]) -> None:
     """Write what starts the release in its slot and what Caddy will say, and have it checked."""
-    its, kept = ground.settings_of(release), ground.store
-    says = {
+    its, kept = context.settings_of(release), context.store
+    message = {
         "APP_NAME": its.app,
         "APP_IMAGE": release.image,
         "APP_VERSION": release.version,
@@ -203,9 +203,9 @@ def write_files(ground: Ground, release: Release, values: Mapping[str, str]) -> 
         "APP_HOST": its.host,
         "APP_PORT": str(release.port),
     }
-    environment = {**values, **says}
+    environment = {**values, **message}
     made = generate.generated(
-        ground.model_of(release),
+        context.model_of(release),
         app=its.app,
         release=release.id,
         slot=release.slot,
@@ -214,8 +214,8 @@ def write_files(ground: Ground, release: Release, values: Mapping[str, str]) -> 
     )
     kept.put(release.id, "environment.json", json.dumps(environment), mode=0o600)
     kept.put(release.id, "generated.json", json.dumps(made, indent=1))
-    nothing_secret = dict.fromkeys(values, "value") | says
-    check_as_compose_reads(ground, release, variables.render(made, nothing_secret))
+    nothing_secret = dict.fromkeys(values, "value") | message
+    check_as_compose_reads(context, release, variables.render(made, nothing_secret))
     rendered = site.render(kept.text(release.id, "site.template"), its.names, its.app, its.port)
-    ground.caddy.check(rendered)
+    context.caddy.check(rendered)
     kept.put(release.id, "site.caddy", rendered.text)

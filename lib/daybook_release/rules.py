@@ -13,11 +13,11 @@ from typing import Any
 
 from daybook_release import limits, variables
 from daybook_release.document import Path, shown
-from daybook_release.shape import (
+from daybook_release.validators import (
     NAME,
-    Check,
-    Final,
-    Problem,
+    ComposeProblem,
+    RenderedValues,
+    Validator,
     any_text,
     anything,
     duration,
@@ -67,7 +67,7 @@ address of the host's just so.
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ReleaseOptions:
     """What the file says about being released: its `x-release`."""
 
     web: str
@@ -77,7 +77,7 @@ class Wishes:
     drain_s: float = 30.0
 
 
-def wishes(model: Model) -> Wishes:
+def release_options(model: Model) -> ReleaseOptions:
     """Return a file's `x-release`, with what follows from the file itself; see `problems`."""
     given = dict(_mapping(model.get("x-release")))
     drain = seconds(given.pop("drain", "30s"))
@@ -85,7 +85,7 @@ def wishes(model: Model) -> Wishes:
     words = ("sh", "-c", migrate) if isinstance(migrate, str) else tuple(map(str, _list(migrate)))
     known = {key: str(given[key]) for key in ("health", "version") if given.get(key)}
     web = str(given.get("web") or _only_web(model))
-    return Wishes(
+    return ReleaseOptions(
         web, migrate=words if migrate else (), drain_s=30.0 if drain is None else drain, **known
     )
 
@@ -95,17 +95,17 @@ def is_own(service: Model) -> bool:
     return bool(IMAGE.fullmatch(str(service.get("image", ""))))
 
 
-def problems(model: Model, final: Final | None = None) -> list[Problem]:
+def problems(model: Model, rendered: RenderedValues | None = None) -> list[ComposeProblem]:
     """Return every reason not to release a file; none when it can be released."""
-    found = [] if final else list(_of_variables(model))
-    found += [*FILE(model, (), final), *_of_services(model, final)]
-    unique: dict[Path, Problem] = {}
+    found = [] if rendered else list(_of_variables(model))
+    found += [*FILE(model, (), rendered), *_of_services(model, rendered)]
+    unique: dict[Path, ComposeProblem] = {}
     for problem in found:
         unique.setdefault(problem.path[:4], problem)
     return list(unique.values())
 
 
-def unknown(model: Model, names: Collection[str]) -> list[Problem]:
+def unknown(model: Model, names: Collection[str]) -> list[ComposeProblem]:
     """Return a problem for each variable that needs a value and that nobody gives one."""
     found = []
     for service, key, value in _environments(model):
@@ -113,7 +113,7 @@ def unknown(model: Model, names: Collection[str]) -> list[Problem]:
         for name in sorted(wanted - set(names)):
             fix = f"declare it under secrets: in the environment's settings, or write ${{{name}:-}}"
             path = ("services", service, "environment", key)
-            found.append(Problem(path, f"{shown(name)} has no value", fix))
+            found.append(ComposeProblem(path, f"{shown(name)} has no value", fix))
     return found
 
 
@@ -186,19 +186,19 @@ LABELS = pairs(
 OWN_LABEL = "daybook.release"
 
 
-def _labels(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
-    if final and isinstance(value, Mapping):
+def _labels(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
+    if rendered and isinstance(value, Mapping):
         value = {key: each for key, each in value.items() if key != OWN_LABEL}
-    yield from LABELS(value, path, final)
+    yield from LABELS(value, path, rendered)
 
 
-def _project_s(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def _project_s(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     """Check a network's or volume's name: the one that Compose makes up, and no other."""
-    if value is not None and not (final and value == f"{final.app}_{path[-2]}"):
+    if value is not None and not (rendered and value == f"{rendered.app}_{path[-2]}"):
         yield wrong(path, "remove it: Compose names it after the application")
 
 
-def _env_file(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def _env_file(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     for each in value if isinstance(value, list) else [value]:
         file = each.get("path") if isinstance(each, Mapping) else each
         keys = set(each) if isinstance(each, Mapping) else set()
@@ -206,14 +206,16 @@ def _env_file(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
             yield wrong(path, "it may be .env alone, which stands for all secrets")
 
 
-def _capability(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def _capability(
+    value: Any, path: Path, rendered: RenderedValues | None
+) -> Iterator[ComposeProblem]:
     if str(value).upper().removeprefix("CAP_") not in DOCKER_GIVES:
         yield wrong(path, f"it may add {', '.join(DOCKER_GIVES)}")
 
 
-def _migration(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def _migration(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     if isinstance(value, (str, list)):
-        yield from COMMAND(value, path, final)
+        yield from COMMAND(value, path, rendered)
     elif value is not None:
         yield wrong(path, "write a command, or a list such as [python, -m, app.migrate]")
 
@@ -236,12 +238,14 @@ MOUNT_KEYS = {
 }
 
 
-def _mount(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def _mount(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     if isinstance(value, Mapping) and value.get("type") in ("volume", "tmpfs"):
-        yield from table(MOUNT_KEYS)(value, path, final)
+        yield from table(MOUNT_KEYS)(value, path, rendered)
     elif not (isinstance(value, str) and MOUNT.fullmatch(value)):
-        says = "a mount may reach the host's files"
-        yield Problem(path, says, "use a volume by its name, such as data:/data, or tmpfs")
+        message = "a mount may reach the host's files"
+        yield ComposeProblem(
+            path, message, "use a volume by its name, such as data:/data, or tmpfs"
+        )
 
 
 LOOPBACK = re.compile(
@@ -261,10 +265,10 @@ RESERVED_PORTS = (2019,)
 """Caddy's own, which a program of root's may ask."""
 
 
-def _port(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def _port(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     fix = "begin it with 127.0.0.1:, publish 1024 or higher, or remove it"
     if isinstance(value, Mapping):
-        found = list(table(PORT_KEYS)(value, path, final))
+        found = list(table(PORT_KEYS)(value, path, rendered))
         published = value.get("published")
         is_local = not found and value.get("host_ip") and value.get("target")
         number = int(published) if is_local and re.fullmatch("[0-9]{1,5}", str(published)) else 0
@@ -272,16 +276,16 @@ def _port(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
         local = LOOPBACK.fullmatch(value) if isinstance(value, str) else None
         number = int(local["published"]) if local and 0 < int(local["target"]) < 65536 else 0
     if not 1024 <= number < 65536:
-        yield Problem(path, "this port would be open to everybody, past the firewall", fix)
-    elif number in RESERVED_PORTS or (final and number in final.taken):
-        yield Problem(path, f"port {number} of the host is taken", "publish another one")
+        yield ComposeProblem(path, "this port would be open to everybody, past the firewall", fix)
+    elif number in RESERVED_PORTS or (rendered and number in rendered.taken):
+        yield ComposeProblem(path, f"port {number} of the host is taken", "publish another one")
 
 
-def _sibling(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def _sibling(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     yield from names_of(
         value,
         path,
-        final,
+        rendered,
         {
             "condition": one_of(
                 "service_started", "service_healthy", "service_completed_successfully"
@@ -292,13 +296,13 @@ def _sibling(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
     )
 
 
-def _joined(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def _joined(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     options = {"aliases": list_of(text(NAME.pattern, "write a name")), "priority": number(0, 1000)}
-    yield from names_of(value, path, final, options)
+    yield from names_of(value, path, rendered, options)
 
 
-def _megabytes(most: int) -> Check:
-    def check(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def _megabytes(most: int) -> Validator:
+    def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         found = re.fullmatch(r"([1-9][0-9]{0,8})([kKmM])", str(value))
         per_mb = 1024 if found and found[2] in "kK" else 1
         if not found or int(found[1]) > most * per_mb:
@@ -307,7 +311,7 @@ def _megabytes(most: int) -> Check:
     return check
 
 
-def _option(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def _option(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     """Check a logging driver's options; those of both drivers, and none that names a place."""
     options = {
         "max-size": _megabytes(limits.LOG_MB),
@@ -316,7 +320,7 @@ def _option(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
         "mode": one_of("blocking", "non-blocking"),
         "max-buffer-size": _megabytes(limits.LOG_BUFFER_MB),
     }
-    yield from table(options)(value, path, final)
+    yield from table(options)(value, path, rendered)
 
 
 SYSCTLS = (
@@ -337,9 +341,9 @@ ULIMITS = re.compile("as|core|cpu|data|fsize|locks|memlock|msgqueue|nofile|nproc
 BOUND = number(-1, 2**40)
 
 
-def _ulimit(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def _ulimit(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     is_pair = isinstance(value, Mapping)
-    yield from (table({"soft": BOUND, "hard": BOUND}) if is_pair else BOUND)(value, path, final)
+    yield from (table({"soft": BOUND, "hard": BOUND}) if is_pair else BOUND)(value, path, rendered)
 
 
 TMPFS_OPTION = (
@@ -472,78 +476,80 @@ FILE = table(
 )
 
 
-def _of_services(model: Model, final: Final | None) -> Iterator[Problem]:
+def _of_services(model: Model, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     services = _mapping(model.get("services"))
-    web = final.web if final else wishes(model).web
+    web = rendered.web if rendered else release_options(model).web
     if web not in services:
         fix = "name the one to release: x-release: {web: …}"
-        yield Problem(("services",), f"there is no service {shown(web)}", fix)
+        yield ComposeProblem(("services",), f"there is no service {shown(web)}", fix)
     for name, service in services.items():
         path = ("services", name)
         if not isinstance(service, Mapping):
             yield wrong(path, "write a mapping of image, command and so on")
             continue
         rules = {**SERVICE, "ports": anything} if name == web else SERVICE
-        yield from _image(service.get("image"), path, final)
-        yield from table({**rules, "image": anything}, extensions=True)(service, path, final)
-        yield from _of_web(path, service, final) if name == web else ()
+        yield from _image(service.get("image"), path, rendered)
+        yield from table({**rules, "image": anything}, extensions=True)(service, path, rendered)
+        yield from _of_web(path, service, rendered) if name == web else ()
         yield from _of_names(path, service, model)
-        if name in (f"{web}-blue", f"{web}-green") and not final:
-            yield Problem(path, f"{name} is the name of a slot", "choose another name")
+        if name in (f"{web}-blue", f"{web}-green") and not rendered:
+            yield ComposeProblem(path, f"{name} is the name of a slot", "choose another name")
         if patience_s(service) > limits.HEALTH_S:
-            says = f"start_period + retries * (interval + timeout) is over {limits.HEALTH_S} s"
-            yield Problem((*path, "healthcheck"), says, "lower them")
+            message = f"start_period + retries * (interval + timeout) is over {limits.HEALTH_S} s"
+            yield ComposeProblem((*path, "healthcheck"), message, "lower them")
     if sum(map(copies, filter(_is_mapping, services.values()))) > limits.SERVICES:
-        says = f"all services together have more than {limits.SERVICES} containers"
-        yield Problem(("services",), says, "lower replicas or scale")
+        message = f"all services together have more than {limits.SERVICES} containers"
+        yield ComposeProblem(("services",), message, "lower replicas or scale")
 
 
-def _image(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def _image(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     if not isinstance(value, str) or not value:
-        yield Problem(path, "it has no image", "write image: ${APP_IMAGE}, build: elsewhere")
+        yield ComposeProblem(path, "it has no image", "write image: ${APP_IMAGE}, build: elsewhere")
         return
-    is_released = value == final.image if final else IMAGE.fullmatch(value)
+    is_released = value == rendered.image if rendered else IMAGE.fullmatch(value)
     if not is_released and (len(value) > 300 or not PINNED.fullmatch(value)):
-        says = "this is neither the released image nor one that is pinned"
+        message = "this is neither the released image nor one that is pinned"
         fix = "write ${APP_IMAGE}, or name:tag with a tag other than latest, or name@sha256:…"
-        yield Problem((*path, "image"), says, fix)
+        yield ComposeProblem((*path, "image"), message, fix)
 
 
-def _of_web(path: Path, service: Model, final: Final | None) -> Iterator[Problem]:
+def _of_web(
+    path: Path, service: Model, rendered: RenderedValues | None
+) -> Iterator[ComposeProblem]:
     health = _mapping(service.get("healthcheck"))
     test = health.get("test")
     is_test = isinstance(test, list) and len(test) > 1 and test[0] in ("CMD", "CMD-SHELL")
     if not (is_test or isinstance(test, str)) or test in ("", "NONE") or health.get("disable"):
-        says = f"{shown(path[-1])} has no health check, so nothing shows when it is up"
-        yield Problem((*path, "healthcheck"), says, "give it a healthcheck with a test")
+        message = f"{shown(path[-1])} has no health check, so nothing shows when it is up"
+        yield ComposeProblem((*path, "healthcheck"), message, "give it a healthcheck with a test")
     image = service.get("image")
-    if image and not (image == final.image if final else is_own(service)):
-        says = f"the image of {shown(path[-1])} is not the released one"
-        yield Problem((*path, "image"), says, "write image: ${APP_IMAGE}")
-    if not (_is_slot_s(service.get("ports"), final) if final else web_port(service)):
-        yield Problem((*path, "ports"), "two copies could not run side by side", PORT_FIX)
+    if image and not (image == rendered.image if rendered else is_own(service)):
+        message = f"the image of {shown(path[-1])} is not the released one"
+        yield ComposeProblem((*path, "image"), message, "write image: ${APP_IMAGE}")
+    if not (_is_slot_s(service.get("ports"), rendered) if rendered else web_port(service)):
+        yield ComposeProblem((*path, "ports"), "two copies could not run side by side", PORT_FIX)
     if copies(service) != 1:
         key = "scale" if "scale" in service else "deploy"
-        yield Problem((*path, key), "several copies cannot have one port", "leave it at one")
+        yield ComposeProblem((*path, key), "several copies cannot have one port", "leave it at one")
     if service.get("container_name"):
-        says = "two copies cannot have one container_name"
-        yield Problem((*path, "container_name"), says, "remove it")
+        message = "two copies cannot have one container_name"
+        yield ComposeProblem((*path, "container_name"), message, "remove it")
     if service.get("network_mode"):
-        yield Problem((*path, "network_mode"), "Caddy could not reach it", "remove it")
+        yield ComposeProblem((*path, "network_mode"), "Caddy could not reach it", "remove it")
 
 
-def _is_slot_s(ports: Any, final: Final) -> bool:
+def _is_slot_s(ports: Any, rendered: RenderedValues) -> bool:
     """Tell whether these are the slot's own port and nothing else, as Compose prints it."""
     if not isinstance(ports, list) or len(ports) != 1 or not _is_mapping(ports[0]):
         return False
     port = ports[0]
     where = port.get("host_ip"), str(port.get("published")), port.get("protocol", "tcp")
-    return where == ("127.0.0.1", str(final.port), "tcp") and not list(
-        table(PORT_KEYS)(port, (), final)
+    return where == ("127.0.0.1", str(rendered.port), "tcp") and not list(
+        table(PORT_KEYS)(port, (), rendered)
     )
 
 
-def _of_names(path: Path, service: Model, model: Model) -> Iterator[Problem]:
+def _of_names(path: Path, service: Model, model: Model) -> Iterator[ComposeProblem]:
     """Refuse a name that the file does not have; Compose might take it from elsewhere."""
     volumes = [
         mount.get("source") if isinstance(mount, Mapping) else _source(str(mount))
@@ -558,14 +564,14 @@ def _of_names(path: Path, service: Model, model: Model) -> Iterator[Problem]:
         for name in names if isinstance(names, (list, Mapping)) else ():
             if isinstance(name, str) and name not in _mapping(known) and name not in more:
                 kind = {"depends_on": "services"}.get(key, key)
-                yield Problem(
+                yield ComposeProblem(
                     (*path, key), f"{shown(name)} is not in this file", f"add it to {kind}:"
                 )
 
 
-def _of_variables(model: Model) -> Iterator[Problem]:
+def _of_variables(model: Model) -> Iterator[ComposeProblem]:
     """Refuse ${…} but in an environment, the released image and the web service's port."""
-    web = wishes(model).web
+    web = release_options(model).web
     for name, service in _mapping(model.get("services")).items():
         for key, value in _mapping(service).items():
             path = ("services", name, key)
@@ -578,13 +584,15 @@ def _of_variables(model: Model) -> Iterator[Problem]:
             variables.parse(value or "")
         except ValueError:
             path = ("services", service, "environment", key)
-            says = f"the variable in {shown(key)} is malformed"
-            yield Problem(path, says, "write ${NAME}, ${NAME:-default}, or $$ for a plain $")
+            message = f"the variable in {shown(key)} is malformed"
+            yield ComposeProblem(
+                path, message, "write ${NAME}, ${NAME:-default}, or $$ for a plain $"
+            )
     for key in ("volumes", "networks", "x-release"):
         yield from _plain(model.get(key), (key,))
 
 
-def _plain(value: Any, path: Path) -> Iterator[Problem]:
+def _plain(value: Any, path: Path) -> Iterator[ComposeProblem]:
     if isinstance(value, Mapping):
         for key, each in value.items():
             yield from _plain(each, (*path, key))
@@ -593,9 +601,9 @@ def _plain(value: Any, path: Path) -> Iterator[Problem]:
         for at, each in enumerate(value):
             yield from _plain(each, (*path, at))
     elif isinstance(value, str) and variables.has_any(value):
-        says = f"a variable in {key_of(path)} would be filled in by the host"
+        message = f"a variable in {key_of(path)} would be filled in by the host"
         fix = "use it in environment:, and write $$ here for a $ of the container's shell"
-        yield Problem(path, says, fix)
+        yield ComposeProblem(path, message, fix)
 
 
 def _environments(model: Model) -> Iterator[tuple[str, str, str | None]]:

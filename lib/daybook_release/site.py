@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from daybook_release import caddyfile, caddyjson
-from daybook_release.caddyfile import NAMES, UPSTREAM, Problem, Statement
+from daybook_release.caddyfile import NAMES, UPSTREAM, CaddyfileProblem, Statement
 from daybook_release.errors import Failed, Refused
-from daybook_release.host import Host, Ran
 from daybook_release.printable import printable
 from daybook_release.store import remove, write
+from daybook_release.system import CommandResult, System
 
 CADDYFILE = Path("/etc/caddy/Caddyfile")
 SITES = Path("/etc/caddy/sites")
@@ -109,7 +109,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedSite:
     """A site made from an image's Caddyfile. lines: the line of that file, for each of the text."""
 
     text: str
@@ -135,7 +135,7 @@ def flag(app: str, port: int) -> str:
     return f"{app}.{port + 1}"
 
 
-def render(template: str, names: tuple[str, ...], app: str, port: int) -> Rendered:
+def render(template: str, names: tuple[str, ...], app: str, port: int) -> RenderedSite:
     """Return the site that leads to the slots, at `port` and the next.
 
     Raises Refused when the template contains something that is not allowed.
@@ -147,7 +147,7 @@ def render(template: str, names: tuple[str, ...], app: str, port: int) -> Render
     leads = LEADS.format(folder=SLOTS, flag=flag(app, port), first=port, second=port + 1)
     head = HEAD + ", ".join(names) + " {\n" + leads
     pieces = [(site.line, head), *caddyfile.write(site.block), (site.line, "}\n")]
-    return Rendered(
+    return RenderedSite(
         "".join(text for _, text in pieces),
         tuple(line for line, text in pieces for _ in range(text.count("\n"))),
         statements,
@@ -176,19 +176,19 @@ def confined(folder: Path) -> list[str]:
     return [*start, "--", *adapt, "--validate"]
 
 
-def closed(names: tuple[str, ...], says: str) -> str:
+def closed(names: tuple[str, ...], message: str) -> str:
     """Return the site that sends visitors away for now."""
-    return HEAD + CLOSED.replace(NAMES, ", ".join(names)) % says
+    return HEAD + CLOSED.replace(NAMES, ", ".join(names)) % message
 
 
 class Caddy:
     """The running Caddy, the file of this application's site, and its flag."""
 
-    def __init__(self, host: Host, app: str) -> None:
+    def __init__(self, host: System, app: str) -> None:
         self.host = host
         self.path = SITES / f"{app}.caddy"
 
-    def check(self, site: Rendered) -> None:
+    def check(self, site: RenderedSite) -> None:
         """Refuse a site that Caddy does not accept, or whose JSON is not allowed.
 
         This is the first time that Caddy reads it, in a process without privileges.
@@ -197,17 +197,17 @@ class Caddy:
         try:
             folder.chmod(0o755)
             write(folder / "Caddyfile", site.text)
-            done = self.host.run(confined(folder), timeout_s=ADAPT_S, is_whole=True)
+            done = self.host.run(confined(folder), timeout_s=ADAPT_S, whole_output=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        found = _findings(done, site)
-        if not done.is_good:
+        found = _violations(done, site)
+        if not done.is_success:
             found = found or [_of_caddy(done, site)]
         if found:
             raise _refused(found)
 
     def is_running(self) -> bool:
-        return self.host.run(["systemctl", "is-active", "--quiet", "caddy"]).is_good
+        return self.host.run(["systemctl", "is-active", "--quiet", "caddy"]).is_success
 
     def serves(self, site: Site) -> bool:
         """Tell whether this is what is on disk."""
@@ -223,7 +223,7 @@ class Caddy:
             return
         write(self.path, site.text)
         done = self._reload()
-        if done.is_good:
+        if done.is_success:
             return
         self._lead(site, was_second)
         if before is None:
@@ -245,7 +245,7 @@ class Caddy:
             done = self.host.run(["systemctl", "start", "caddy"], timeout_s=60)
         else:
             done = self._reload()
-        if not done.is_good:
+        if not done.is_success:
             raise Failed(
                 f"Caddy cannot be brought back: {_complaint(done.err)}",
                 next="journalctl -u caddy -n 20, then sudo release repair",
@@ -273,44 +273,44 @@ class Caddy:
         return self.host.run(command, timeout_s=60)
 
 
-def _refused(found: Sequence[Problem]) -> Refused:
+def _refused(found: Sequence[CaddyfileProblem]) -> Refused:
     lines = [str(problem) for problem in found[:MOST]]
     lines += [f"and {len(found) - MOST} more"] if len(found) > MOST else []
     return Refused("\n  ".join([REFUSED, *lines]), next=CORRECT)
 
 
-def _findings(done: Ran, site: Rendered) -> list[Problem]:
+def _violations(done: CommandResult, site: RenderedSite) -> list[CaddyfileProblem]:
     """Return what is not allowed in the JSON that Caddy printed, if it printed any."""
     try:
         config = json.loads(done.out)
     except (ValueError, RecursionError):
-        if done.is_good:
+        if done.is_success:
             raise _unchecked(done) from None
         return []
     fix = "remove it; docs/releases.md lists what is allowed"
-    found = caddyjson.findings(config, site.names, site.leads)
-    return [Problem(site.line_near(each.near), each.says, fix) for each in found]
+    found = caddyjson.violations(config, site.names, site.leads)
+    return [CaddyfileProblem(site.line_near(each.near), each.message, fix) for each in found]
 
 
-def _of_caddy(done: Ran, site: Rendered) -> Problem:
+def _of_caddy(done: CommandResult, site: RenderedSite) -> CaddyfileProblem:
     """Return Caddy's error with the line of the image's file, without quoting it."""
-    says = done.err.rpartition("Error: ")[2] if "Error: " in done.err else ""
-    if not says:
+    message = done.err.rpartition("Error: ")[2] if "Error: " in done.err else ""
+    if not message:
         raise _unchecked(done)
-    where = re.search(r"Caddyfile:(\d+)", says)
+    where = re.search(r"Caddyfile:(\d+)", message)
     if where and 0 < int(where[1]) <= len(site.lines):
         line = site.lines[int(where[1]) - 1]
     else:
-        line = site.line_near([says])
-    says = re.split(r"Error during parsing: |Caddyfile:\d+:? ?|provision \S+: ", says)[-1]
-    says = re.sub(r"'[^']*'|`[^`]*`|\"[^\"]*\"", "…", says.strip())
+        line = site.line_near([message])
+    message = re.split(r"Error during parsing: |Caddyfile:\d+:? ?|provision \S+: ", message)[-1]
+    message = re.sub(r"'[^']*'|`[^`]*`|\"[^\"]*\"", "…", message.strip())
     fix = "try caddy validate at home, with NAMES and UPSTREAM set"
-    return Problem(line, f"Caddy does not accept it: {says}", fix)
+    return CaddyfileProblem(line, f"Caddy does not accept it: {message}", fix)
 
 
-def _unchecked(done: Ran) -> Refused:
+def _unchecked(done: CommandResult) -> Refused:
     return Refused(
-        f"The image's Caddyfile cannot be checked: {printable(done.last_words) or 'no answer'}",
+        f"The image's Caddyfile cannot be checked: {printable(done.output_tail) or 'no answer'}",
         next="see journalctl -n 20; the check needs systemd-run and /usr/bin/caddy",
     )
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from daybook_release import generate, settings
-from daybook_release.ground import Ground
+from daybook_release.context import Context
 from daybook_release.printable import LABEL_CHARS, printable, width
 from daybook_release.store import Release
 
@@ -18,14 +18,14 @@ WORDS = 50
 """Lines of a failed release's log that are shown."""
 
 
-def listed(ground: Ground) -> list[dict[str, Any]]:
+def listed(context: Context) -> list[dict[str, Any]]:
     """Return every release as a program reads it, the newest first."""
-    current = ground.store.current
-    there = set(ground.docker.images_of(ground.settings.repository))
+    current = context.store.current
+    there = set(context.docker.images_of(context.settings.repository))
     return [
         said(each)
         | {"current": bool(current and each.id == current.id), "image_here": each.image in there}
-        for each in ground.store.all()
+        for each in context.store.all()
     ]
 
 
@@ -58,16 +58,16 @@ def table(releases: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def shown(ground: Ground, release: Release) -> dict[str, Any]:
+def shown(context: Context, release: Release) -> dict[str, Any]:
     """Return all that is known of a release, and how its compose file was changed."""
-    model = ground.model_of(release)
-    made = json.loads(ground.generated_of(release).read_text(encoding="utf-8"))
+    model = context.model_of(release)
+    made = json.loads(context.generated_of(release).read_text(encoding="utf-8"))
     return said(release) | {
-        "compose": ground.store.text(release.id, "compose.yaml"),
-        "site": ground.store.text(release.id, "site.caddy"),
+        "compose": context.store.text(release.id, "compose.yaml"),
+        "site": context.store.text(release.id, "site.caddy"),
         "difference": generate.difference(model, made),
-        "settings_text": ground.store.text(release.id, "settings.json"),
-        "said": _last_words(ground, release),
+        "settings_text": context.store.text(release.id, "settings.json"),
+        "said": _last_words(context, release),
     }
 
 
@@ -81,25 +81,25 @@ def page(shown: Mapping[str, Any]) -> list[str]:
     return lines + (["", "what it said last:", *shown["said"]] if shown["said"] else [])
 
 
-def _last_words(ground: Ground, release: Release) -> list[str]:
+def _last_words(context: Context, release: Release) -> list[str]:
     """Return what a failed release said before its container went."""
     try:
-        return ground.store.text(release.id, "failed.log").splitlines()[-WORDS:]
+        return context.store.text(release.id, "failed.log").splitlines()[-WORDS:]
     except FileNotFoundError:
         return []
 
 
-def status(ground: Ground) -> dict[str, Any]:
+def status(context: Context) -> dict[str, Any]:
     """Return what serves and what is going on, by looking."""
-    store, state, busy = ground.store, ground.store.state, ground.store.is_locked()
+    store, state, busy = context.store, context.store.state, context.store.is_locked()
     current = store.current
-    wishes = ground.wishes_of(current) if current else None
-    answer = ground.ask(current, wishes.health) if current else None
+    release_options = context.options_of(current) if current else None
+    answer = context.ask(current, release_options.health) if current else None
     version = ""
     if current and answer.status == 200:
         version = current.version
-        if wishes.version:
-            body = ground.ask(current, wishes.version).body
+        if release_options.version:
+            body = context.ask(current, release_options.version).body
             version = version_in(body)
     begun = {key: state.get(key) for key in ("id", "since", "by", "pid", "phase")}
     return {
@@ -112,7 +112,7 @@ def status(ground: Ground) -> dict[str, Any]:
         else {"phase": state["phase"], "candidate": state["id"]},
         "maintenance": store.in_maintenance,
         "deploying": begun if busy and state else None,
-        "settings": settings.digest(ground.settings_text),
+        "settings": settings.digest(context.settings_text),
     }
 
 

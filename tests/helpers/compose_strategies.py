@@ -80,7 +80,7 @@ def filled_in(text: str) -> dict[str, Any] | None:
     """Return what Compose is given of a text; None when the rules refuse it."""
     try:
         tree = document.read(text).tree
-    except document.Unreadable:
+    except document.InvalidComposeFile:
         return None
     if rules.problems(tree) or rules.unknown(tree, {*names.OWN, *SECRETS}):
         return None
@@ -89,10 +89,10 @@ def filled_in(text: str) -> dict[str, Any] | None:
     return variables.render(made, OWN | SECRETS)
 
 
-def final(text: str) -> rules.Final:
+def final(text: str) -> rules.RenderedValues:
     """Return what has to stand in a file once it is filled in."""
-    web = rules.wishes(document.read(text).tree).web
-    return rules.Final(APP, IMAGE, f"{web}-green", 8001, taken=(8000, 8001))
+    web = rules.release_options(document.read(text).tree).web
+    return rules.RenderedValues(APP, IMAGE, f"{web}-green", 8001, taken=(8000, 8001))
 
 
 def _somewhere(draw: st.DrawFn, tree: Any) -> list[Any]:

@@ -230,7 +230,7 @@ class ReleaseStep(Step):
     def _seen_from_outside(self, serving: HostState) -> tuple[str, str]:
         """Return what was asked, and which version answered, or the one that cannot be asked."""
         text = serving.host.show(serving.current.id)["compose"]
-        wishes = rules.wishes(document.read(text).tree)
+        wishes = rules.release_options(document.read(text).tree)
         url = f"https://{self.settings.domains[0]}{wishes.version or wishes.health}"
 
         def ask() -> str:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, "/usr/local/sbin/release")
 
-from daybook_release import caddyfile, host, site
+from daybook_release import caddyfile, site, system
 from daybook_release.errors import Refused
 
 
-class Listening(host.Host):
+class Listening(system.System):
     """Keeps what Caddy printed."""
 
     out = ""

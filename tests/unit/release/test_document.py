@@ -71,7 +71,7 @@ def message_of(text: str) -> str:
     """Return why a text is refused, or nothing."""
     try:
         document.read(text)
-    except document.Unreadable as err:
+    except document.InvalidComposeFile as err:
         return str(err)
     return ""
 
@@ -163,5 +163,5 @@ def test_any_text_is_read_or_refused(text):
 
 def test_the_file_s_limit_counts_bytes():
     document.read("a: " + "x" * (limits.FILE_BYTES - 3))
-    with pytest.raises(document.Unreadable, match="65,536 bytes"):
+    with pytest.raises(document.InvalidComposeFile, match="65,536 bytes"):
         document.read("a: " + "ä" * (limits.FILE_BYTES // 2))

@@ -42,7 +42,7 @@ def made(slot: str = "green") -> dict:
 
 
 def test_services_are_of_three_kinds_and_those_with_a_profile_are_for_people():
-    assert generate.kinds(MODEL) == generate.Kinds("web", ("worker",), ("db",))
+    assert generate.service_kinds(MODEL) == generate.ServiceKinds("web", ("worker",), ("db",))
 
 
 def test_the_web_service_gets_its_slot_and_its_port():

@@ -20,10 +20,10 @@ import pytest
 
 from daybook_release import parameters, prepare, settings, site
 from daybook_release.docker import Docker
-from daybook_release.errors import Failed, Refused, ReleaseError, Usage
-from daybook_release.host import LAST_BYTES, WHOLE_BYTES, Answer, Host, Ran
-from daybook_release.progress import Progress
+from daybook_release.errors import Failed, Refused, ReleaseError, UsageError
+from daybook_release.progress import ProgressReporter
 from daybook_release.site import Site
+from daybook_release.system import LAST_BYTES, WHOLE_BYTES, CommandResult, HttpResponse, System
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "lib/daybook_release").glob("*.py"))
@@ -42,10 +42,10 @@ SETTINGS = {
 }
 
 
-class Scripted(Host):
+class Scripted(System):
     """A host whose commands end as told, and are remembered."""
 
-    def __init__(self, *ends: Ran) -> None:
+    def __init__(self, *ends: CommandResult) -> None:
         super().__init__()
         self.ends, self.commands, self.environments, self.texts = list(ends), [], [], []
 
@@ -92,8 +92,8 @@ def test_settings_that_are_not_what_is_expected_are_refused(text):
 @pytest.mark.parametrize(
     ("image", "error"),
     [
-        (f"{REPOSITORY}:latest", Usage),
-        (f"{REPOSITORY}@sha256:12", Usage),
+        (f"{REPOSITORY}:latest", UsageError),
+        (f"{REPOSITORY}@sha256:12", UsageError),
         (f"elsewhere/shop@sha256:{'0' * 64}", Refused),
         (f"{REPOSITORY}@sha256:{'0' * 64}", None),
     ],
@@ -128,7 +128,7 @@ def caddy(tmp_path, monkeypatch):
 
 def test_another_slot_needs_no_reload(caddy):
     it, host = caddy
-    host.ends = [Ran(0, "", "")]
+    host.ends = [CommandResult(0, "", "")]
     for is_second in (True, False, True):
         it.switch(Site("text", "shop.8001", is_second))
         assert (site.SLOTS / "shop.8001").exists() == is_second
@@ -139,7 +139,7 @@ def test_another_slot_needs_no_reload(caddy):
 
 def test_caddy_sees_the_slot_whatever_the_umask_of_who_calls(caddy):
     it, host = caddy
-    host.ends = [Ran(0, "", "")]
+    host.ends = [CommandResult(0, "", "")]
     before = os.umask(0o077)
     try:
         it.switch(Site("text", "shop.8001", is_second=True))
@@ -151,7 +151,7 @@ def test_caddy_sees_the_slot_whatever_the_umask_of_who_calls(caddy):
 
 def test_a_site_that_caddy_refuses_leaves_text_and_slot_as_they_were(caddy):
     it, host = caddy
-    host.ends = [Ran(0, "", ""), Ran(1, "", "Error: no such directive")]
+    host.ends = [CommandResult(0, "", ""), CommandResult(1, "", "Error: no such directive")]
     it.switch(Site("good", "shop.8001"))
     with pytest.raises(Failed, match="no such directive"):
         it.switch(Site("bad", "shop.8001", is_second=True))
@@ -168,7 +168,7 @@ def test_a_caddy_that_does_not_run_is_led_nowhere(caddy, monkeypatch):
 
 def test_maintenance_leaves_the_slot_alone(caddy):
     it, host = caddy
-    host.ends = [Ran(0, "", "")] * 2
+    host.ends = [CommandResult(0, "", "")] * 2
     it.switch(Site("text", "shop.8001", is_second=True))
     it.switch(Site("closed"))
     assert (site.SLOTS / "shop.8001").exists()
@@ -180,7 +180,10 @@ def test_secrets_are_fetched_ten_at_a_time_each_at_its_version():
         {"Name": f"/shop/staging/{name}", "Value": name.lower(), "Version": 2} for name in names
     ]
     answers = (found[:10], found[10:])
-    ends = [Ran(0, json.dumps({"Parameters": p, "InvalidParameters": []}), "") for p in answers]
+    ends = [
+        CommandResult(0, json.dumps({"Parameters": p, "InvalidParameters": []}), "")
+        for p in answers
+    ]
     host = Scripted(*ends)
     wanted = dict.fromkeys(names) | {"S01": 7}
     values, versions = parameters.fetch(host, "us-east-1", "/shop/staging/", wanted)
@@ -192,7 +195,7 @@ def test_secrets_are_fetched_ten_at_a_time_each_at_its_version():
 
 def test_a_secret_without_value_is_named():
     answer = {"Parameters": [], "InvalidParameters": ["/shop/staging/MAIL_TOKEN:3"]}
-    host = Scripted(Ran(0, json.dumps(answer), ""))
+    host = Scripted(CommandResult(0, json.dumps(answer), ""))
     with pytest.raises(Refused, match="No value is set for MAIL_TOKEN:3") as refused:
         parameters.fetch(host, "us-east-1", "/shop/staging/", {"MAIL_TOKEN": 3})
     assert refused.value.next == "daybook secrets set MAIL_TOKEN"
@@ -200,7 +203,7 @@ def test_a_secret_without_value_is_named():
 
 @pytest.mark.attack("F8", "a secret's value becomes a variable of a program that root runs")
 def test_secrets_reach_compose_on_its_standard_input_alone():
-    host = Scripted(Ran(0, "", ""))
+    host = Scripted(CommandResult(0, "", ""))
     made = {"services": {"web-blue": {"environment": {"LD_PRELOAD": "hush\u2028"}}}}
     Docker(host, "shop").up(made, ["web-blue"])
     assert host.commands == [
@@ -222,14 +225,14 @@ def test_secrets_reach_compose_on_its_standard_input_alone():
 
 
 def test_a_full_disk_is_told_with_what_makes_room():
-    host = Scripted(Ran(1, "", "write /x: no space left on device"))
+    host = Scripted(CommandResult(1, "", "write /x: no space left on device"))
     with pytest.raises(Refused) as refused:
         Docker(host, "shop").pull(f"{REPOSITORY}@sha256:{'0' * 64}")
     assert refused.value.next == "sudo release prune"
 
 
 def test_a_command_that_takes_too_long_is_ended():
-    done = Host().run(["sleep", "30"], timeout_s=0.2)
+    done = System().run(["sleep", "30"], timeout_s=0.2)
     assert done.code == 124
     assert "no end within" in done.err
 
@@ -239,48 +242,50 @@ ENDLESS = "yes é 2>/dev/null & yes ü >&2"
 
 @pytest.mark.attack("F9", "a container prints without end into the memory of root's program")
 @pytest.mark.parametrize("is_whole", [False, True])
-def test_a_command_that_prints_without_end_takes_no_memory(is_whole):
+def test_a_command_that_prints_without_end_takes_no_memory(whole_output):
     script = f"""
 import resource
-from daybook_release.host import Host
+from daybook_release.system import Host
 def memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 Host().run(["true"])
 before = memory()
-done = Host().run(["sh", "-c", {ENDLESS!r}], timeout_s=2, is_whole={is_whole})
+done = Host().run(["sh", "-c", {ENDLESS!r}], timeout_s=2, is_whole={whole_output})
 print(memory() - before, done.code, len(done.out), len(done.err), done.last_words)
 """
     command = [sys.executable, "-c", script]
     env = os.environ | {"PYTHONPATH": str(ROOT / "lib")}
     printed = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
     grown, code, out, err, words = printed.split(" ", 4)
-    assert int(grown) < (64 if is_whole else 16)
-    assert (code, int(err) <= 65 * 1024 or is_whole) == ("124", True)
-    assert int(out) <= (WHOLE_BYTES if is_whole else LAST_BYTES)
-    assert ("more than 8192 KiB of output" if is_whole else "no end within 2 s") in words
+    assert int(grown) < (64 if whole_output else 16)
+    assert (code, int(err) <= 65 * 1024 or whole_output) == ("124", True)
+    assert int(out) <= (WHOLE_BYTES if whole_output else LAST_BYTES)
+    assert ("more than 8192 KiB of output" if whole_output else "no end within 2 s") in words
 
 
 def test_of_a_long_output_the_end_is_kept():
-    done = Host().run(["sh", "-c", "seq 100000; seq 200000 >&2; exit 3"])
+    done = System().run(["sh", "-c", "seq 100000; seq 200000 >&2; exit 3"])
     assert done.code == 3
     assert done.out.endswith("\n99999\n100000\n")
     assert len(done.out) == len(done.err) == LAST_BYTES
-    assert done.last_words == "199998 · 199999 · 200000"
+    assert done.output_tail == "199998 · 199999 · 200000"
 
 
 def test_an_output_that_is_needed_whole_is_whole():
     numbers = "".join(f"{number}\n" for number in range(1, 300_001))
-    assert Host().run(["seq", "300000"], is_whole=True).out == numbers
-    assert Host().run(["cat"], text=numbers * 2, is_whole=True).out == numbers * 2
+    assert System().run(["seq", "300000"], whole_output=True).out == numbers
+    assert System().run(["cat"], text=numbers * 2, whole_output=True).out == numbers * 2
 
 
 def test_an_input_that_nobody_reads_is_let_go():
-    assert Host().run(["true"], text="x" * 10**6).code == 0
-    assert Host().run(["sleep", "30"], text="x" * 10**6, timeout_s=0.2).code == 124
+    assert System().run(["true"], text="x" * 10**6).code == 0
+    assert System().run(["sleep", "30"], text="x" * 10**6, timeout_s=0.2).code == 124
 
 
 def test_a_child_that_keeps_the_output_open_is_ended_too():
     began = time.monotonic()
-    done = Host().run(["sh", "-c", "trap '' TERM; sleep 60 & exec >&- 2>&-; sleep 60"], timeout_s=1)
+    done = System().run(
+        ["sh", "-c", "trap '' TERM; sleep 60 & exec >&- 2>&-; sleep 60"], timeout_s=1
+    )
     assert done.code == 124
     assert time.monotonic() - began < 20
 
@@ -290,28 +295,28 @@ def test_commands_get_no_variable_but_those_they_need(monkeypatch, tmp_path):
     for name in ("DATABASE_URL", "LD_BIND_NOW", "DOCKER_HOST", "AWS_REGION"):
         monkeypatch.setenv(name, "somebody's own")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    variables = dict(line.split("=", 1) for line in Host().run(["env"]).out.splitlines())
+    variables = dict(line.split("=", 1) for line in System().run(["env"]).out.splitlines())
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     assert variables == {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
-    assert "AWS_REGION=somebody's own" in Host().run(["env"], asks_aws=True).out
+    assert "AWS_REGION=somebody's own" in System().run(["env"], with_aws_env=True).out
 
 
 @pytest.mark.attack("F9", "a killed release's commands keep the lock for ever")
 def test_what_keeps_the_lock_has_an_end_of_its_own():
     command = ["sh", "-c", "tr '\\0' ' ' < /proc/$PPID/cmdline"]
-    assert "timeout" not in Host().run(command).out
-    held = Host(held=[1]).run(command, timeout_s=5)
-    assert held.out.startswith("timeout --kill-after=10 15 sh -c")
+    assert "timeout" not in System().run(command).out
+    inherited_fds = System(inherited_fds=[1]).run(command, timeout_s=5)
+    assert inherited_fds.out.startswith("timeout --kill-after=10 15 sh -c")
 
 
 def test_a_command_reads_its_input():
-    assert Host().run(["cat"], text="ä\n").out == "ä\n"
+    assert System().run(["cat"], text="ä\n").out == "ä\n"
 
 
 def test_nobody_listening_is_an_answer_too(port):
-    answer = Host().ask(port, "/", "shop.test")
+    answer = System().ask(port, "/", "shop.test")
     assert (answer.status, "refused" in str(answer)) == (0, True)
-    assert str(Answer(500)) == "HTTP 500"
+    assert str(HttpResponse(500)) == "HTTP 500"
 
 
 def _drips(client: socket.socket) -> None:
@@ -340,7 +345,7 @@ def _says_nothing(client: socket.socket) -> None:
 @pytest.mark.attack("F9", "an application answers without end, and a release waits for it")
 @pytest.mark.parametrize("answer", [_drips, _goes_on, _has_many_lines, _says_nothing])
 def test_an_answer_has_one_deadline(monkeypatch, answer):
-    monkeypatch.setattr("daybook_release.host.ASK_S", 1.0)
+    monkeypatch.setattr("daybook_release.system.ASK_S", 1.0)
 
     def serve() -> None:
         client, _ = server.accept()
@@ -351,7 +356,7 @@ def test_an_answer_has_one_deadline(monkeypatch, answer):
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=serve, daemon=True).start()
         began = time.monotonic()
-        got = Host().ask(server.getsockname()[1], "/up", "shop.test")
+        got = System().ask(server.getsockname()[1], "/up", "shop.test")
     assert time.monotonic() - began < 3
     assert (got.status, got.body) in ((0, "no whole answer within 1 s"), (0, "timed out"))
 
@@ -365,12 +370,12 @@ def test_an_answer_in_time_is_whole():
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=serve, daemon=True).start()
-        answer = Host().ask(server.getsockname()[1], "/up", "shop.test")
+        answer = System().ask(server.getsockname()[1], "/up", "shop.test")
     assert (answer.status, answer.body) == (503, "x" * 65536)
 
 
 def test_progress_for_a_program_is_json(capsys):
-    progress = Progress(as_json=True)
+    progress = ProgressReporter(as_json=True)
     with progress.step("pull", "x"):
         pass
     with pytest.raises(Failed), progress.step("start"):

@@ -14,10 +14,10 @@ from rich.cells import cell_len
 from daybook import ui
 from daybook.hosts import client
 from daybook_release import prepare, views
-from daybook_release.docker import Image
-from daybook_release.host import Ran
+from daybook_release.docker import LocalImage
 from daybook_release.printable import LABEL_CHARS, printable, printable_lines, width
-from daybook_release.progress import Progress
+from daybook_release.progress import ProgressReporter
+from daybook_release.system import CommandResult
 
 HOSTILE = {
     "a cleared screen": "\x1b[2J\x1b[31mred",
@@ -43,7 +43,7 @@ FACTS = ("id", "image", "version", "result")
 @pytest.mark.attack("F2", "a label of an image steers the terminal, the job's log or a table")
 def test_a_label_is_one_short_line_that_steers_nothing(name):
     for text in (
-        prepare.label(Image({prepare.VERSION: HOSTILE[name]}, 0), prepare.VERSION),
+        prepare.label(LocalImage({prepare.VERSION: HOSTILE[name]}, 0), prepare.VERSION),
         views.version_in(json.dumps({"version": HOSTILE[name]})),
         client._read(client.Status, {"serving_version": HOSTILE[name]}).serving_version,
         client._read(client.Release, dict.fromkeys(FACTS, HOSTILE[name])).version,
@@ -100,7 +100,7 @@ def test_a_table_of_releases_keeps_its_shape(name):
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_lines_for_people_hold_no_more_than_what_was_said(name, capsys):
-    progress = Progress()
+    progress = ProgressReporter()
     progress.line(f"r1 serves: version {printable(HOSTILE[name])}, after 1.0 s")
     with progress.step("check") as said:
         said.text = f"/up answers 200, version {HOSTILE[name]}"
@@ -110,7 +110,7 @@ def test_lines_for_people_hold_no_more_than_what_was_said(name, capsys):
 
 
 def test_a_program_gets_json_without_raw_characters(capsys):
-    with Progress(as_json=True).step("check", "".join(HOSTILE.values())):
+    with ProgressReporter(as_json=True).step("check", "".join(HOSTILE.values())):
         pass
     assert all(
         line.isascii() and line.isprintable() for line in capsys.readouterr().out.splitlines()
@@ -118,8 +118,8 @@ def test_a_program_gets_json_without_raw_characters(capsys):
 
 
 def test_what_a_command_said_last_is_one_line():
-    ran = Ran(1, "", "first\n\x1b[31mred\x1b[0m\u2028::error::x\n##[add-mask]a\n")
-    assert ran.last_words == r"\x1b[31mred\x1b[0m · \x3a:error::x · #\x23[add-mask]a"
+    ran = CommandResult(1, "", "first\n\x1b[31mred\x1b[0m\u2028::error::x\n##[add-mask]a\n")
+    assert ran.output_tail == r"\x1b[31mred\x1b[0m · \x3a:error::x · #\x23[add-mask]a"
 
 
 def test_tables_of_daybook_show_no_raw_characters():

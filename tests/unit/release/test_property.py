@@ -47,13 +47,13 @@ WISHES = st.dictionaries(
 @pytest.mark.attack("F9", "a compose file whose values are of other types ends in a traceback")
 @MANY
 @given(st.dictionaries(st.sampled_from(TOP), TREES, max_size=5), st.none() | WISHES)
-def test_any_data_is_judged(tree, wishes):
+def test_any_data_is_judged(tree, release_options):
     """Whatever its types: with a reason, and never with a traceback."""
-    tree |= {"x-release": wishes} if wishes is not None else {}
-    rules.wishes(tree)
+    tree |= {"x-release": release_options} if release_options is not None else {}
+    rules.release_options(tree)
     for problem in rules.problems(tree) + rules.unknown(tree, ()):
-        assert problem.line(document.Document(tree, {})).isprintable()
-    rules.problems(tree, rules.Final("shop", "x:1", "web", 8000))
+        assert problem.line(document.ComposeDocument(tree, {})).isprintable()
+    rules.problems(tree, rules.RenderedValues("shop", "x:1", "web", 8000))
 
 
 @pytest.mark.parametrize("text", [GOOD, *ORDINARY.values()])

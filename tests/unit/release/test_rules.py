@@ -23,7 +23,7 @@ def problems(text: str, secrets: tuple[str, ...] = ()) -> list[str]:
     """Return why a text cannot be released, as the host does before it starts any program."""
     try:
         read = document.read(text)
-    except document.Unreadable as err:
+    except document.InvalidComposeFile as err:
         return [str(err)]
     found = rules.problems(read.tree) + rules.unknown(read.tree, {*names.OWN, *secrets})
     return [problem.line(read) for problem in found]
@@ -88,16 +88,16 @@ def test_a_message_quotes_no_value_and_no_odd_key():
 
 
 def test_wishes_have_defaults(model):
-    assert rules.wishes(model) == rules.Wishes(
+    assert rules.release_options(model) == rules.ReleaseOptions(
         "web", health="/up", migrate=("python3", "migrate.py"), drain_s=90
     )
     del model["x-release"]
-    assert rules.wishes(model) == rules.Wishes("web", health="/", drain_s=30)
+    assert rules.release_options(model) == rules.ReleaseOptions("web", health="/", drain_s=30)
 
 
 def test_the_web_service_is_the_one_with_a_port_and_a_health_check(model):
     model["services"]["front"] = model["services"].pop("web")
-    assert rules.wishes(model).web == "front"
+    assert rules.release_options(model).web == "front"
     assert lines(model) == []
 
 
@@ -138,7 +138,9 @@ def test_a_variable_without_value_or_default_is_refused(model):
         "MAIL_TOKEN": None,
     }
     found = rules.unknown(model, {"APP_IMAGE", "MAIL_TOKEN"})
-    assert [p.says for p in found] == [f"{n} has no value" for n in ("DATABASE_URL", "B", "HOME")]
+    assert [p.message for p in found] == [
+        f"{n} has no value" for n in ("DATABASE_URL", "B", "HOME")
+    ]
 
 
 PRINTED = {
@@ -169,7 +171,9 @@ PRINTED = {
     "networks": {"default": {"name": "shop_default", "ipam": {}}},
     "volumes": {"data": {"name": "shop_data"}},
 }
-FINAL = rules.Final("shop", "registry/shop@sha256:0f", "web-blue", 8001, taken=(8000, 8001))
+FINAL = rules.RenderedValues(
+    "shop", "registry/shop@sha256:0f", "web-blue", 8001, taken=(8000, 8001)
+)
 
 
 def test_what_compose_prints_is_held_to_the_same_rules():

@@ -13,16 +13,16 @@ from tests.sandbox.releases.caddyfiles import ATTACKS, GOOD, SALTED, named
 
 from daybook_release import caddyfile, caddyjson, site
 from daybook_release.errors import Refused
-from daybook_release.host import Host, Ran
+from daybook_release.system import CommandResult, System
 
 NAMES = ("https://shop.test", "www.shop.test")
 NAME = "www.shop.test"
 
 
-class Answering(Host):
+class Answering(System):
     """A host on which Caddy's check ends as told; it keeps the command and the text."""
 
-    def __init__(self, end: Ran) -> None:
+    def __init__(self, end: CommandResult) -> None:
         super().__init__()
         self.end = end
 
@@ -34,7 +34,7 @@ class Answering(Host):
         return self.end
 
 
-def render(template: str) -> site.Rendered:
+def render(template: str) -> site.RenderedSite:
     return site.render(named(template, NAME), NAMES, "shop", 8000)
 
 
@@ -49,7 +49,7 @@ def adapted(*routes: dict, leads: bool = True, **server: object) -> dict:
     }
 
 
-def check(end: Ran, template: str = site.BUILT_IN) -> None:
+def check(end: CommandResult, template: str = site.BUILT_IN) -> None:
     site.Caddy(Answering(end), "shop").check(render(template))
 
 
@@ -228,14 +228,14 @@ def base64_of(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def with_password(password: object, algorithm: str, **more: object) -> list[caddyjson.Finding]:
+def with_password(password: object, algorithm: str, **more: object) -> list[caddyjson.Violation]:
     basic = {
         "accounts": [{"username": "ann", "password": password, **more}],
         "hash": {"algorithm": algorithm},
         "hash_cache": {},
     }
     handler = {"handler": "authentication", "providers": {"http_basic": basic}}
-    return caddyjson.findings(adapted({"handle": [handler]}), NAMES, render(site.BUILT_IN).leads)
+    return caddyjson.violations(adapted({"handle": [handler]}), NAMES, render(site.BUILT_IN).leads)
 
 
 @pytest.mark.parametrize(
@@ -289,10 +289,10 @@ def test_a_salt_is_base64(salt):
     assert with_password(base64_of(bytes(32)), "scrypt", salt=salt)
 
 
-def with_format(**encoder: object) -> list[caddyjson.Finding]:
+def with_format(**encoder: object) -> list[caddyjson.Violation]:
     log = {"writer": {"output": "stderr"}, "encoder": encoder, "include": ["http.log.access.log0"]}
     config = adapted() | {"logging": {"logs": {"log0": log}}}
-    return caddyjson.findings(config, NAMES, render(site.BUILT_IN).leads)
+    return caddyjson.violations(config, NAMES, render(site.BUILT_IN).leads)
 
 
 @pytest.mark.attack("F2", "a log's format writes lines of its own into the journal")
@@ -373,9 +373,9 @@ ROUTES = {
 @pytest.mark.attack("F2", "Caddy makes something else of a Caddyfile than its words say")
 def test_a_handler_that_is_not_allowed_is_found_in_what_caddy_made(name):
     config = adapted({"handle": [ROUTES[name]]})
-    assert caddyjson.findings(config, NAMES, render(site.BUILT_IN).leads)
+    assert caddyjson.violations(config, NAMES, render(site.BUILT_IN).leads)
     with pytest.raises(Refused, match="Caddyfile line"):
-        check(Ran(0, json.dumps(config), ""))
+        check(CommandResult(0, json.dumps(config), ""))
 
 
 @pytest.mark.parametrize("kind", ["file", "expression", "vars", "vars_regexp", "host", "remote_ip"])
@@ -383,7 +383,7 @@ def test_a_matcher_that_is_not_allowed_is_found_in_what_caddy_made(kind):
     values = {"host": ["evil.test"], "remote_ip": {"ranges": ["::/0"], "forwarded": True}}
     matcher = {"not": [{kind: values.get(kind, {})}]}
     config = adapted({"match": [matcher], "handle": []})
-    assert caddyjson.findings(config, NAMES, render(site.BUILT_IN).leads)
+    assert caddyjson.violations(config, NAMES, render(site.BUILT_IN).leads)
 
 
 CONFIGS = {
@@ -422,15 +422,15 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_configuration_that_is_not_ours_is_refused(name):
     with pytest.raises(Refused):
-        check(Ran(0, json.dumps(CONFIGS[name]), ""))
+        check(CommandResult(0, json.dumps(CONFIGS[name]), ""))
 
 
 def test_a_configuration_that_is_ours_passes():
-    check(Ran(0, json.dumps(adapted()), ""))
+    check(CommandResult(0, json.dumps(adapted()), ""))
 
 
 def test_caddy_reads_the_site_without_rights_and_sees_nothing_else(run_folder):
-    host = Answering(Ran(0, json.dumps(adapted()), ""))
+    host = Answering(CommandResult(0, json.dumps(adapted()), ""))
     rendered = render(site.BUILT_IN)
     site.Caddy(host, "shop").check(rendered)
     assert host.command[0] == "systemd-run"
@@ -444,13 +444,13 @@ def test_caddy_reads_the_site_without_rights_and_sees_nothing_else(run_folder):
 @pytest.mark.parametrize(
     "end",
     [
-        Ran(1, "", "Failed to start transient service unit: Access denied"),
-        Ran(226, "", ""),
-        Ran(124, "", "no end within 60 s"),
-        Ran(127, "", "systemd-run: not found"),
-        Ran(0, "", ""),
-        Ran(0, "no JSON", ""),
-        Ran(0, "[" * 100_000, ""),
+        CommandResult(1, "", "Failed to start transient service unit: Access denied"),
+        CommandResult(226, "", ""),
+        CommandResult(124, "", "no end within 60 s"),
+        CommandResult(127, "", "systemd-run: not found"),
+        CommandResult(0, "", ""),
+        CommandResult(0, "no JSON", ""),
+        CommandResult(0, "[" * 100_000, ""),
     ],
 )
 def test_without_a_check_nothing_is_released(end):
@@ -459,12 +459,12 @@ def test_without_a_check_nothing_is_released(end):
 
 
 def test_a_complaint_of_caddy_has_the_line_of_the_image_and_quotes_nothing():
-    says = "Error: parsing caddyfile tokens for 'header': /Caddyfile:11 - Error during parsing: "
-    says += "Wrong argument count or unexpected line ending after 'sesame\x1b[2J'"
+    message = "Error: parsing caddyfile tokens for 'header': /Caddyfile:11 - Error during parsing: "
+    message += "Wrong argument count or unexpected line ending after 'sesame\x1b[2J'"
     template = "# first\n\n{$NAMES} {\n\treverse_proxy {$UPSTREAM}\n\n\theader a b c d sesame\n}\n"
     text = render(template).text.splitlines()
     line = text.index("\theader a b c d sesame") + 1
     with pytest.raises(Refused) as refused:
-        check(Ran(1, "", says.replace(":11", f":{line}")), template)
+        check(CommandResult(1, "", message.replace(":11", f":{line}")), template)
     assert "Caddyfile line 6: Caddy does not accept it: Wrong argument count" in str(refused.value)
     assert "sesame" not in str(refused.value)

@@ -14,9 +14,9 @@ import pytest
 
 from daybook_release import limits, stop
 from daybook_release.errors import Failed, Interrupted
-from daybook_release.host import Host
 from daybook_release.signals import Signals
-from daybook_release.store import Holder, Store
+from daybook_release.store import LockingProcess, ReleaseStore
+from daybook_release.system import System
 
 LIB = Path(__file__).parents[3] / "lib"
 HOLDS = """
@@ -41,49 +41,49 @@ with store.locked(Holder(pid, stop.started(pid), "deploy")), Signals() as signal
 
 
 @pytest.fixture
-def ground(tmp_path):
+def context(tmp_path):
     (tmp_path / "shop").mkdir()
-    return SimpleNamespace(host=Host(), store=Store(tmp_path / "shop", tmp_path / "lock"))
+    return SimpleNamespace(host=System(), store=ReleaseStore(tmp_path / "shop", tmp_path / "lock"))
 
 
 @pytest.fixture
-def holder(ground):
+def holder(context):
     """Return a process that holds the lock and undoes what it began at a signal."""
-    command = [sys.executable, "-c", HOLDS, LIB, ground.store.root, ground.store.lock_path]
+    command = [sys.executable, "-c", HOLDS, LIB, context.store.root, context.store.lock_path]
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
         assert process.stdout.readline() == "held\n"
         yield process
         process.kill()
 
 
-def test_nothing_runs(ground):
-    assert stop.stop(ground) == "nothing runs"
-    ground.store.note(id="1-a")
+def test_nothing_runs(context):
+    assert stop.stop(context) == "nothing runs"
+    context.store.note(id="1-a")
     said = "nothing runs; 1-a was interrupted; next: sudo release repair"
-    assert stop.stop(ground) == said
+    assert stop.stop(context) == said
 
 
-def test_the_holder_is_ended_and_undoes_what_it_began(ground, holder):
-    assert ground.store.holder().pid == holder.pid
-    assert stop.stop(ground) == "deploy was ended"
+def test_the_holder_is_ended_and_undoes_what_it_began(context, holder):
+    assert context.store.holder().pid == holder.pid
+    assert stop.stop(context) == "deploy was ended"
     assert holder.wait() != 0
-    assert not ground.store.is_locked()
+    assert not context.store.is_locked()
 
 
-def test_another_process_with_the_number_of_a_dead_holder_is_left_alone(ground):
+def test_another_process_with_the_number_of_a_dead_holder_is_left_alone(context):
     """The lock is held by what the dead one started; its number belongs to somebody else now."""
     with subprocess.Popen(["sleep", "60"]) as bystander:
-        with ground.store.locked(Holder(bystander.pid, 1, "deploy")) as descriptor:
+        with context.store.locked(LockingProcess(bystander.pid, 1, "deploy")) as descriptor:
             left = subprocess.Popen(["sleep", "60"], pass_fds=[descriptor])
-        ground.store.note(id="1-a")
-        assert stop.holders(ground.store.lock_path) == [left.pid]
-        assert "sudo release repair" in stop.stop(ground)
+        context.store.note(id="1-a")
+        assert stop.holders(context.store.lock_path) == [left.pid]
+        assert "sudo release repair" in stop.stop(context)
         assert left.wait() == -signal.SIGTERM
         assert bystander.poll() is None
         bystander.kill()
 
 
-def test_a_process_is_known_by_its_start(ground):
+def test_a_process_is_known_by_its_start(context):
     assert stop.started(os.getpid()) > 0
     with subprocess.Popen(["true"]) as process:
         process.wait()

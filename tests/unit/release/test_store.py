@@ -10,16 +10,16 @@ import pytest
 
 from daybook_release import store
 from daybook_release.errors import Locked
-from daybook_release.store import Holder, Release, Store
+from daybook_release.store import LockingProcess, Release, ReleaseStore
 
 IMAGE = f"registry/shop@sha256:{'0f1fb3d2' * 8}"
-HOLDER = Holder(1, 2, "deploy")
+HOLDER = LockingProcess(1, 2, "deploy")
 MOMENT = 1_795_475_400.0
 
 
 @pytest.fixture
-def kept(tmp_path) -> Store:
-    return Store(tmp_path / "shop", tmp_path / "lock")
+def kept(tmp_path) -> ReleaseStore:
+    return ReleaseStore(tmp_path / "shop", tmp_path / "lock")
 
 
 def release(id: str = "20261123T231000Z-0f1fb3d2", **facts) -> Release:

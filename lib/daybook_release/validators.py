@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daybook_release import limits
-from daybook_release.document import Document, Path, shown
+from daybook_release.document import ComposeDocument, Path, shown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 """No option begins like this, and it is a name to Compose, Docker and DNS."""
@@ -34,20 +34,20 @@ FIXES = {
 
 
 @dataclass(frozen=True)
-class Problem:
+class ComposeProblem:
     """One reason to refuse a file, where it is and how to correct it."""
 
     path: Path
-    says: str
+    message: str
     fix: str
 
-    def line(self, document: Document) -> str:
+    def line(self, document: ComposeDocument) -> str:
         """Return the problem as one line, with the line of the file that it is about."""
-        return f"compose.yaml line {document.line_of(self.path)}: {self.says}; {self.fix}"
+        return f"compose.yaml line {document.line_of(self.path)}: {self.message}; {self.fix}"
 
 
 @dataclass(frozen=True)
-class Final:
+class RenderedValues:
     """What stands in a file that is filled in: the project, the image, the slot and its port.
 
     taken: ports of the host that belong to something else.
@@ -60,13 +60,13 @@ class Final:
     taken: Collection[int] = ()
 
 
-Check = Callable[[Any, Path, Final | None], Iterator[Problem]]
+Validator = Callable[[Any, Path, RenderedValues | None], Iterator[ComposeProblem]]
 
 
-def text(pattern: str, fix: str) -> Check:
+def text(pattern: str, fix: str) -> Validator:
     form = re.compile(pattern, re.ASCII)
 
-    def check(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         is_scalar = isinstance(value, (str, int, float)) and not isinstance(value, bool)
         if value is not None and not (is_scalar and form.fullmatch(str(value))):
             yield wrong(path, fix)
@@ -74,84 +74,88 @@ def text(pattern: str, fix: str) -> Check:
     return check
 
 
-def one_of(*values: object, fix: str = "") -> Check:
+def one_of(*values: object, fix: str = "") -> Validator:
     fix = fix or f"write {' or '.join(str(value) for value in values)}"
 
-    def check(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         if value is not None and not any(value == v and type(value) is type(v) for v in values):
             yield wrong(path, fix)
 
     return check
 
 
-def number(least: int, most: int) -> Check:
+def number(least: int, most: int) -> Validator:
     fix = f"write a whole number from {least} to {most}"
 
-    def check(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
-        is_whole = not isinstance(value, bool) and re.fullmatch(r"-?[0-9]{1,15}", str(value))
-        if value is not None and not (is_whole and least <= int(value) <= most):
+    def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
+        whole_output = not isinstance(value, bool) and re.fullmatch(r"-?[0-9]{1,15}", str(value))
+        if value is not None and not (whole_output and least <= int(value) <= most):
             yield wrong(path, fix)
 
     return check
 
 
-def duration(most_s: float, least_s: float = 0) -> Check:
+def duration(most_s: float, least_s: float = 0) -> Validator:
     """Check a duration; 0s is Docker's own value, and always allowed."""
 
-    def check(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         if value is None:
             return
         length_s = seconds(value)
         if length_s is None:
-            yield Problem(path, f"{key_of(path)} is not a duration", "write one such as 30s")
+            yield ComposeProblem(path, f"{key_of(path)} is not a duration", "write one such as 30s")
         elif length_s > most_s:
-            says = f"{key_of(path)} is longer than the limit of {most_s:.0f} s"
-            yield Problem(path, says, "shorten it; docs/releases.md lists the limits")
+            message = f"{key_of(path)} is longer than the limit of {most_s:.0f} s"
+            yield ComposeProblem(path, message, "shorten it; docs/releases.md lists the limits")
         elif 0 < length_s < least_s:
-            says = f"{key_of(path)} is shorter than {least_s:g} s"
-            yield Problem(path, says, "lengthen it: each check is a process that the host starts")
+            message = f"{key_of(path)} is shorter than {least_s:g} s"
+            yield ComposeProblem(
+                path, message, "lengthen it: each check is a process that the host starts"
+            )
 
     return check
 
 
-def any_text(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def any_text(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     if isinstance(value, (list, Mapping)):
         yield wrong(path, "write one value")
 
 
-def anything(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def anything(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
     """Accept what is left out of the file that runs."""
     yield from ()
 
 
-def list_of(check_one: Check, most: int = limits.NODES) -> Check:
-    def check(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+def list_of(check_one: Validator, most: int = limits.NODES) -> Validator:
+    def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         if value is None:
             return
         if not isinstance(value, list):
             yield wrong(path, "write a list")
             return
         if len(value) > most:
-            yield Problem(path, f"{key_of(path)} has more than {most} entries", "remove some")
+            yield ComposeProblem(
+                path, f"{key_of(path)} has more than {most} entries", "remove some"
+            )
         for at, each in enumerate(value):
-            yield from check_one(each, (*path, at), final)
+            yield from check_one(each, (*path, at), rendered)
 
     return check
 
 
-def one_or_list_of(check_one: Check) -> Check:
+def one_or_list_of(check_one: Validator) -> Validator:
     check_each = list_of(check_one)
 
-    def check(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
-        yield from (check_each if isinstance(value, list) else check_one)(value, path, final)
+    def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
+        yield from (check_each if isinstance(value, list) else check_one)(value, path, rendered)
 
     return check
 
 
-def table(keys: Mapping[str, Check], *, extensions: bool = False) -> Check:
+def table(keys: Mapping[str, Validator], *, extensions: bool = False) -> Validator:
     """Check a mapping with these keys alone. extensions: it may have x- keys, which are dropped."""
 
-    def check(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         if value is None:
             return
         if not isinstance(value, Mapping):
@@ -159,61 +163,67 @@ def table(keys: Mapping[str, Check], *, extensions: bool = False) -> Check:
             return
         for key, each in value.items():
             if key in keys:
-                yield from keys[key](each, (*path, key), final)
+                yield from keys[key](each, (*path, key), rendered)
             elif not (extensions and key.startswith("x-")) and _says_something(each):
                 yield not_allowed((*path, key))
 
     return check
 
 
-def named(pattern: re.Pattern[str], check_one: Check, most: int = limits.NODES) -> Check:
+def named(pattern: re.Pattern[str], check_one: Validator, most: int = limits.NODES) -> Validator:
     """Check a mapping whose keys are names."""
 
-    def check(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         if value is None:
             return
         if not isinstance(value, Mapping):
             yield wrong(path, "write a mapping")
             return
         if len(value) > most:
-            yield Problem(path, f"{key_of(path)} has more than {most} entries", "remove some")
+            yield ComposeProblem(
+                path, f"{key_of(path)} has more than {most} entries", "remove some"
+            )
         for key, each in value.items():
             if not pattern.fullmatch(key):
-                says = f"{shown(key)} is not a name that is allowed here"
-                yield Problem((*path, key), says, "begin with a letter or digit; go on with _.-")
-            yield from check_one(each, (*path, key), final)
+                message = f"{shown(key)} is not a name that is allowed here"
+                yield ComposeProblem(
+                    (*path, key), message, "begin with a letter or digit; go on with _.-"
+                )
+            yield from check_one(each, (*path, key), rendered)
 
     return check
 
 
-def pairs(pattern: str, fix: str) -> Check:
+def pairs(pattern: str, fix: str) -> Validator:
     """Check what is a mapping, or a list of NAME=value; the pattern is that of a name."""
     form = re.compile(pattern, re.ASCII)
 
-    def check(value: Any, path: Path, final: Final | None) -> Iterator[Problem]:
+    def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         if value is None:
             return
         if isinstance(value, list):
             for at, each in enumerate(value):
                 name = each.partition("=")[0] if isinstance(each, str) else ""
                 if not form.fullmatch(name):
-                    yield Problem((*path, at), f"{shown(name)} is not allowed here", fix)
+                    yield ComposeProblem((*path, at), f"{shown(name)} is not allowed here", fix)
         elif isinstance(value, Mapping):
             for name, each in value.items():
                 if not form.fullmatch(name) or isinstance(each, (list, Mapping)):
-                    yield Problem((*path, name), f"{shown(name)} is not allowed here", fix)
+                    yield ComposeProblem((*path, name), f"{shown(name)} is not allowed here", fix)
         else:
             yield wrong(path, "write a mapping")
 
     return check
 
 
-def names_of(value: Any, path: Path, final: Final | None, options: Mapping[str, Check]) -> Iterator:
+def names_of(
+    value: Any, path: Path, rendered: RenderedValues | None, options: Mapping[str, Validator]
+) -> Iterator:
     """Check a list of names, or a mapping of names to options."""
     if isinstance(value, Mapping):
-        yield from named(NAME, table(options))(value, path, final)
+        yield from named(NAME, table(options))(value, path, rendered)
     else:
-        yield from list_of(text(NAME.pattern, "write a name"))(value, path, final)
+        yield from list_of(text(NAME.pattern, "write a name"))(value, path, rendered)
 
 
 def _says_something(value: Any) -> bool:
@@ -228,17 +238,19 @@ def seconds(text: object) -> float | None:
     return sum(float(number) * UNITS_S[unit] for number, unit in parts)
 
 
-def not_allowed(path: Path) -> Problem:
+def not_allowed(path: Path) -> ComposeProblem:
     key = path[-1]
     if path[0] == "x-release":
         fix = "it knows web, health, version, migrate and drain"
-        return Problem(path, f"x-release has no {shown(key)}", fix)
+        return ComposeProblem(path, f"x-release has no {shown(key)}", fix)
     within = f"in {key_of(path[:-1])}" if len(path) > 1 else "here"
-    return Problem(path, f"{shown(key)} is not allowed {within}", FIXES.get(key, "remove it"))
+    return ComposeProblem(
+        path, f"{shown(key)} is not allowed {within}", FIXES.get(key, "remove it")
+    )
 
 
-def wrong(path: Path, fix: str) -> Problem:
-    return Problem(path, f"{key_of(path)} has a value that is not allowed", fix)
+def wrong(path: Path, fix: str) -> ComposeProblem:
+    return ComposeProblem(path, f"{key_of(path)} has a value that is not allowed", fix)
 
 
 def key_of(path: Path) -> str:
