@@ -49,10 +49,10 @@ def generate(
     """
     web = rules.release_options(model).web
     slot_name = slot_service(web, slot)
-    result: dict[str, Any] = {"name": app, "services": {}}
+    generated: dict[str, Any] = {"name": app, "services": {}}
     for kind, keys in (("volumes", rules.VOLUME), ("networks", rules.NETWORK)):
         if model.get(kind):
-            result[kind] = {
+            generated[kind] = {
                 name: _select(definition or {}, keys) for name, definition in model[kind].items()
             }
     for name, definition in model["services"].items():
@@ -75,8 +75,10 @@ def generate(
             inside = int(rules.web_port(definition))
             service["ports"] = [rules.long_port(f"127.0.0.1:{port}:{inside}")]
             service["restart"] = "unless-stopped"
-        result["services"][slot_name if name == web else name] = service | {"pull_policy": "never"}
-    return result
+        generated["services"][slot_name if name == web else name] = service | {
+            "pull_policy": "never"
+        }
+    return generated
 
 
 def difference(model: rules.Model, generated: rules.Model) -> str:
@@ -101,15 +103,13 @@ def _process_limit(service: Mapping[str, Any]) -> dict[str, Any]:
     """Return a limit for a container's processes. Compose requires the same value in both keys."""
     deploy = service.get("deploy") or {}
     resources = deploy.get("resources") or {}
-    limits_of_resources = resources.get("limits")
+    resource_limits = resources.get("limits")
     limit = int(
-        service.get("pids_limit")
-        or (limits_of_resources or {}).get("pids")
-        or limits.USUAL_PROCESSES
+        service.get("pids_limit") or (resource_limits or {}).get("pids") or limits.USUAL_PROCESSES
     )
-    if limits_of_resources is None:
+    if resource_limits is None:
         return {"pids_limit": limit}
-    resources = {**resources, "limits": {**limits_of_resources, "pids": limit}}
+    resources = {**resources, "limits": {**resource_limits, "pids": limit}}
     return {"pids_limit": limit, "deploy": {**deploy, "resources": resources}}
 
 

@@ -31,7 +31,7 @@ def reconcile(
 ) -> bool:
     """Make `release` the only one that serves; return whether it answers.
 
-    removed: the release whose containers go. is_switched: False if Caddy certainly routes to
+    removed: a release to remove from the host. is_switched: False if Caddy certainly routes to
     `release`.
     """
     context.docker.wait()

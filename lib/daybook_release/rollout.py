@@ -57,7 +57,7 @@ class Rollout:
         return reconcile.finish(self.context, self.candidate, self.previous, state)
 
     def accessories(self) -> str:
-        """Start missing accessories: the services that the application needs and no release changes."""
+        """Start missing accessories, which no release changes."""
         names, services = self._service_kinds.accessories, self._model["services"]
         containers = self.context.docker.containers()
         running = {container.service for container in containers if container.is_running}

@@ -77,11 +77,11 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _is_free(context: Context, within_s: float) -> bool:
-    deadline = context.host.monotonic() + within_s
+    deadline = context.system.monotonic() + within_s
     while holders(context.store.lock_path):
-        if context.host.monotonic() > deadline:
+        if context.system.monotonic() > deadline:
             return False
-        context.host.sleep(POLL_S)
+        context.system.sleep(POLL_S)
     return True
 
 

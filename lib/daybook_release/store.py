@@ -196,7 +196,8 @@ class ReleaseStore:
         state, holder = self.state, self.holder()
         if not state:
             return f"`release {holder.verb}` is running." if holder else "release is running."
-        return f"A release is in progress: {state['id']}, started by {state['by']} at {state['since']}."
+        started = f"started by {state['by']} at {state['since']}"
+        return f"A release is in progress: {state['id']}, {started}."
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:

@@ -1,6 +1,6 @@
-"""Checks of a compose file's values, from which rules.py puts its allow-lists together.
+"""Validators for the values of a compose file, which rules.py combines into allow-lists.
 
-A check gives the problems of what stands at a path. Null says nothing, so it is always allowed.
+A validator yields the problems of the value at a path. Null is always allowed: it sets nothing.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ from daybook_release import limits
 from daybook_release.document import ComposeDocument, Path, shown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-"""No option begins like this, and it is a name to Compose, Docker and DNS."""
+"""Never a command-line option, and a valid name for Compose, Docker and DNS."""
 DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:h|ms|m|s|us))+")
 UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 0.000001}
 
 FIXES = {
     "configs": "put the file into the image, or the value into environment:",
-    "devices": "a container gets no device of the host",
-    "driver_opts": "remove it: a release brings its image alone",
-    "extends": "write the service out, or share keys with a YAML anchor",
+    "devices": "remove it: a container gets no device of the host",
+    "driver_opts": "remove it: a release has only its image",
+    "extends": "write the full service, or share keys with a YAML anchor",
     "external_links": "use a service of this file",
     "extra_hosts": "put the address into environment:",
-    "include": "write these services into this file",
-    "label_file": "write the labels out",
-    "links": "services reach each other by their names",
+    "include": "define these services in this file",
+    "label_file": "write the labels in this file",
+    "links": "remove it: services reach each other by name",
     "post_start": "do it in the image's entrypoint",
-    "secrets": "a release gives secrets by environment:",
+    "secrets": "use environment:, which a release fills with secrets",
 }
 
 
 @dataclass(frozen=True)
 class ComposeProblem:
-    """One reason to refuse a file, where it is and how to correct it."""
+    """A reason to refuse a file, its location and the fix."""
 
     path: Path
     message: str
     fix: str
 
     def line(self, document: ComposeDocument) -> str:
-        """Return the problem as one line, with the line of the file that it is about."""
+        """Return the problem as one line of text, with its line number in the file."""
         return f"compose.yaml line {document.line_of(self.path)}: {self.message}; {self.fix}"
 
 
 @dataclass(frozen=True)
 class RenderedValues:
-    """What stands in a file that is filled in: the project, the image, the slot and its port.
+    """The values that a rendered model must have. web: the name of the slot's service.
 
-    taken: ports of the host that belong to something else.
+    taken: the ports on the host that are reserved.
     """
 
     app: str
@@ -84,19 +84,19 @@ def one_of(*values: object, fix: str = "") -> Validator:
     return check
 
 
-def number(least: int, most: int) -> Validator:
-    fix = f"write a whole number from {least} to {most}"
+def number(minimum: int, maximum: int) -> Validator:
+    fix = f"write a whole number from {minimum} to {maximum}"
 
     def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         whole_output = not isinstance(value, bool) and re.fullmatch(r"-?[0-9]{1,15}", str(value))
-        if value is not None and not (whole_output and least <= int(value) <= most):
+        if value is not None and not (whole_output and minimum <= int(value) <= maximum):
             yield wrong(path, fix)
 
     return check
 
 
-def duration(most_s: float, least_s: float = 0) -> Validator:
-    """Check a duration; 0s is Docker's own value, and always allowed."""
+def duration(maximum_s: float, minimum_s: float = 0) -> Validator:
+    """Check a duration; 0s is always allowed, because Docker replaces it by its default."""
 
     def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         if value is None:
@@ -104,13 +104,13 @@ def duration(most_s: float, least_s: float = 0) -> Validator:
         length_s = seconds(value)
         if length_s is None:
             yield ComposeProblem(path, f"{key_of(path)} is not a duration", "write one such as 30s")
-        elif length_s > most_s:
-            message = f"{key_of(path)} is longer than the limit of {most_s:.0f} s"
+        elif length_s > maximum_s:
+            message = f"{key_of(path)} exceeds the limit of {maximum_s:.0f} s"
             yield ComposeProblem(path, message, "shorten it; docs/releases.md lists the limits")
-        elif 0 < length_s < least_s:
-            message = f"{key_of(path)} is shorter than {least_s:g} s"
+        elif 0 < length_s < minimum_s:
+            message = f"{key_of(path)} is shorter than {minimum_s:g} s"
             yield ComposeProblem(
-                path, message, "lengthen it: each check is a process that the host starts"
+                path, message, "increase it: the host starts a process for each check"
             )
 
     return check
@@ -122,38 +122,38 @@ def any_text(value: Any, path: Path, rendered: RenderedValues | None) -> Iterato
 
 
 def anything(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
-    """Accept what is left out of the file that runs."""
+    """Accept any value: this key is not in the rendered model, or is checked elsewhere."""
     yield from ()
 
 
-def list_of(check_one: Validator, most: int = limits.NODES) -> Validator:
+def list_of(check_item: Validator, maximum: int = limits.NODES) -> Validator:
     def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         if value is None:
             return
         if not isinstance(value, list):
             yield wrong(path, "write a list")
             return
-        if len(value) > most:
+        if len(value) > maximum:
             yield ComposeProblem(
-                path, f"{key_of(path)} has more than {most} entries", "remove some"
+                path, f"{key_of(path)} has more than {maximum} entries", "remove some"
             )
-        for at, each in enumerate(value):
-            yield from check_one(each, (*path, at), rendered)
+        for index, item in enumerate(value):
+            yield from check_item(item, (*path, index), rendered)
 
     return check
 
 
-def one_or_list_of(check_one: Validator) -> Validator:
-    check_each = list_of(check_one)
+def one_or_list_of(check_item: Validator) -> Validator:
+    check_list = list_of(check_item)
 
     def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
-        yield from (check_each if isinstance(value, list) else check_one)(value, path, rendered)
+        yield from (check_list if isinstance(value, list) else check_item)(value, path, rendered)
 
     return check
 
 
 def table(keys: Mapping[str, Validator], *, extensions: bool = False) -> Validator:
-    """Check a mapping with these keys alone. extensions: it may have x- keys, which are dropped."""
+    """Check a mapping with only these keys. extensions: x- keys are allowed and ignored."""
 
     def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         if value is None:
@@ -161,17 +161,19 @@ def table(keys: Mapping[str, Validator], *, extensions: bool = False) -> Validat
         if not isinstance(value, Mapping):
             yield wrong(path, f"write a mapping of {', '.join(sorted(keys)[:6])}")
             return
-        for key, each in value.items():
+        for key, item in value.items():
             if key in keys:
-                yield from keys[key](each, (*path, key), rendered)
-            elif not (extensions and key.startswith("x-")) and _says_something(each):
+                yield from keys[key](item, (*path, key), rendered)
+            elif not (extensions and key.startswith("x-")) and _is_set(item):
                 yield not_allowed((*path, key))
 
     return check
 
 
-def named(pattern: re.Pattern[str], check_one: Validator, most: int = limits.NODES) -> Validator:
-    """Check a mapping whose keys are names."""
+def named(
+    pattern: re.Pattern[str], check_item: Validator, maximum: int = limits.NODES
+) -> Validator:
+    """Check a mapping of names to values."""
 
     def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         if value is None:
@@ -179,36 +181,38 @@ def named(pattern: re.Pattern[str], check_one: Validator, most: int = limits.NOD
         if not isinstance(value, Mapping):
             yield wrong(path, "write a mapping")
             return
-        if len(value) > most:
+        if len(value) > maximum:
             yield ComposeProblem(
-                path, f"{key_of(path)} has more than {most} entries", "remove some"
+                path, f"{key_of(path)} has more than {maximum} entries", "remove some"
             )
-        for key, each in value.items():
+        for key, item in value.items():
             if not pattern.fullmatch(key):
-                message = f"{shown(key)} is not a name that is allowed here"
+                message = f"{shown(key)} is not allowed as a name here"
                 yield ComposeProblem(
-                    (*path, key), message, "begin with a letter or digit; go on with _.-"
+                    (*path, key),
+                    message,
+                    "begin with a letter or digit, then use letters, digits and _.-",
                 )
-            yield from check_one(each, (*path, key), rendered)
+            yield from check_item(item, (*path, key), rendered)
 
     return check
 
 
 def pairs(pattern: str, fix: str) -> Validator:
-    """Check what is a mapping, or a list of NAME=value; the pattern is that of a name."""
+    """Check a mapping, or a list of NAME=value. pattern: matches a name."""
     form = re.compile(pattern, re.ASCII)
 
     def check(value: Any, path: Path, rendered: RenderedValues | None) -> Iterator[ComposeProblem]:
         if value is None:
             return
         if isinstance(value, list):
-            for at, each in enumerate(value):
-                name = each.partition("=")[0] if isinstance(each, str) else ""
+            for index, pair in enumerate(value):
+                name = pair.partition("=")[0] if isinstance(pair, str) else ""
                 if not form.fullmatch(name):
-                    yield ComposeProblem((*path, at), f"{shown(name)} is not allowed here", fix)
+                    yield ComposeProblem((*path, index), f"{shown(name)} is not allowed here", fix)
         elif isinstance(value, Mapping):
-            for name, each in value.items():
-                if not form.fullmatch(name) or isinstance(each, (list, Mapping)):
+            for name, item in value.items():
+                if not form.fullmatch(name) or isinstance(item, (list, Mapping)):
                     yield ComposeProblem((*path, name), f"{shown(name)} is not allowed here", fix)
         else:
             yield wrong(path, "write a mapping")
@@ -226,12 +230,12 @@ def names_of(
         yield from list_of(text(NAME.pattern, "write a name"))(value, path, rendered)
 
 
-def _says_something(value: Any) -> bool:
+def _is_set(value: Any) -> bool:
     return not (value is None or value is False or value == [] or value == {})
 
 
 def seconds(text: object) -> float | None:
-    """Return a duration as Compose writes it, such as 1m30s; None when it is none."""
+    """Parse a duration in Compose's format, such as 1m30s; return None if it is not valid."""
     if not isinstance(text, str) or not DURATION.fullmatch(text):
         return None
     parts = re.findall(r"([0-9.]+)(h|ms|m|s|us)", text)
@@ -241,7 +245,7 @@ def seconds(text: object) -> float | None:
 def not_allowed(path: Path) -> ComposeProblem:
     key = path[-1]
     if path[0] == "x-release":
-        fix = "it knows web, health, version, migrate and drain"
+        fix = "its keys are web, health, version, migrate and drain"
         return ComposeProblem(path, f"x-release has no {shown(key)}", fix)
     within = f"in {key_of(path[:-1])}" if len(path) > 1 else "here"
     return ComposeProblem(
@@ -254,5 +258,5 @@ def wrong(path: Path, fix: str) -> ComposeProblem:
 
 
 def key_of(path: Path) -> str:
-    """Return what a path is about: its last key that is a name."""
+    """Return the last key of a path that is a name."""
     return next((shown(key) for key in reversed(path) if isinstance(key, str)), "the file")

@@ -85,7 +85,7 @@ def filled_in(text: str) -> dict[str, Any] | None:
     if rules.problems(tree) or rules.unknown(tree, {*names.OWN, *SECRETS}):
         return None
     known = tuple(sorted({*OWN, *SECRETS}))
-    made = generate.generated(tree, app=APP, release="r1", slot="green", port=8001, names=known)
+    made = generate.generate(tree, app=APP, release="r1", slot="green", port=8001, names=known)
     return variables.render(made, OWN | SECRETS)
 
 
