@@ -36,7 +36,7 @@ LABEL_BYTES = 1024**2
 """The maximum size of a label's file, unpacked."""
 DOCKER_FILES = Path("/var/lib/docker")
 RESERVE = 256 * 1024**2
-"""Bytes that must stay free on disk beside a second copy; a quarter of it in memory."""
+"""Bytes that must stay free on disk beside a second copy, and a quarter of that in memory."""
 
 
 def check_reference(image: str, host: HostSettings) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from compose_attacks import ATTACKS, GOOD, ORDINARY, attacked
-from compose_strategies import APP, IMAGE, KEYS, SECRETS, filled_in, texts
+from compose_strategies import APP, IMAGE, KEYS, SECRETS, render, texts
 from confinement import gains
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ MANY = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCh
 @MANY
 @given(texts())
 def test_an_allowed_file_gains_nothing(text):
-    rendered = filled_in(text)
+    rendered = render(text)
     if rendered is not None:
         assert gains(rendered, app=APP, image=IMAGE) == []
 
@@ -58,7 +58,7 @@ def test_any_data_is_checked(tree, release_options):
 
 @pytest.mark.parametrize("text", [GOOD, *ORDINARY.values()])
 def test_good_files_are_allowed_and_gain_nothing(text):
-    rendered = filled_in(text)
+    rendered = render(text)
     assert gains(rendered, app=APP, image=IMAGE) == []
     values = json.dumps(rendered)
     assert json.dumps(SECRETS["DATABASE_PASSWORD"].replace("$", "$$"))[1:-1] in values or (
