@@ -14,7 +14,7 @@ class Compose:
     """A compose file. problems: why it cannot be released, each with its line and its fix."""
 
     problems: tuple[str, ...]
-    wishes: rules.Wishes | None
+    wishes: rules.ReleaseOptions | None
 
 
 def read(path: Path, secrets: Collection[str] | None = None) -> Compose:
@@ -28,9 +28,9 @@ def read(path: Path, secrets: Collection[str] | None = None) -> Compose:
         read = document.read(text)
     except UnicodeDecodeError:
         return Compose((f"{path.name} line 1: this is not UTF-8; save it as UTF-8",), None)
-    except document.Unreadable as err:
+    except document.InvalidComposeFile as err:
         return Compose((str(err),), None)
     found = rules.problems(read.tree)
     if secrets is not None:
         found += rules.unknown(read.tree, {*names.OWN, *secrets})
-    return Compose(tuple(problem.line(read) for problem in found), rules.wishes(read.tree))
+    return Compose(tuple(problem.line(read) for problem in found), rules.release_options(read.tree))

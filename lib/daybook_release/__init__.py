@@ -1,6 +1,6 @@
-"""The host's release program: it puts one version in the place of another, and back.
+"""The release program on a host: it replaces the version that serves, and rolls back.
 
-Python's standard library and PyYAML alone, because it runs on a host as it is; nothing of
-`daybook` is imported. `document` and `rules` are used on both sides: they refuse a compose file
-before anything is built, and again on the host.
+It depends on Python's standard library and PyYAML only, because it runs on a bare host, and imports
+nothing from `daybook`. `daybook` imports `document` and `rules` to refuse a compose file before
+anything is built; the host applies the same rules again.
 """

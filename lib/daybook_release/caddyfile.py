@@ -1,8 +1,8 @@
-"""Parse the Caddyfile of an image, check each statement against an allow-list, and write it anew.
+"""Parse the Caddyfile of an image, check each statement against an allow-list, and regenerate it.
 
-Caddy never reads the image's text. It reads the statements that were parsed here, each word quoted
-again, inside a site of the host's: braces, comments, snippets and `{$…}` cannot mean one thing to
-these checks and another to Caddy. The JSON that Caddy adapts them to is checked in caddyjson.
+Caddy never reads the image's text. It reads the statements parsed here, with each word quoted
+again, inside the host's own site, so these checks and Caddy cannot interpret braces, comments,
+snippets or `{$…}` differently. caddyjson checks the JSON that Caddy adapts them to.
 https://caddyserver.com/docs/caddyfile/concepts
 """
 
@@ -17,7 +17,7 @@ from daybook_release.printable import printable
 NAMES, UPSTREAM = "{$NAMES}", "{$UPSTREAM}"
 SLOT = "{vars.daybook_slot}"
 MAX_BYTES, MAX_DEPTH, MAX_STATEMENTS = 64 * 1024, 12, 1000
-HAS_DIRECTIVES = ("handle", "handle_path", "route", "handle_errors", "handle_response")
+BLOCKS_OF_DIRECTIVES = ("handle", "handle_path", "route", "handle_errors", "handle_response")
 DIRECTIVES = (
     *("abort", "basicauth", "copy_response", "copy_response_headers", "encode", "error"),
     *("handle", "handle_errors", "handle_path", "header", "log", "method", "redir"),
@@ -28,7 +28,7 @@ MATCHERS = (
     *("header", "header_regexp", "host", "method", "not", "path", "path_regexp", "protocol"),
     *("query", "remote_ip"),
 )
-INSIDE = {
+SUBDIRECTIVES = {
     "reverse_proxy": (
         *("fail_duration", "flush_interval", "handle_response", "header_down", "header_up"),
         *("lb_policy", "lb_retries", "lb_retry_match", "lb_try_duration", "lb_try_interval"),
@@ -46,9 +46,9 @@ INSIDE = {
     "not": MATCHERS,
     "lb_retry_match": MATCHERS,
 }
-"""Allowed in these blocks; the words in other blocks are checked by caddyjson."""
+"""Allowed in these blocks; caddyjson checks the words in other blocks."""
 FIXES = {
-    "import": "write the lines in place",
+    "import": "insert the imported lines",
     "file_server": "serve files from the application",
     "root": "serve files from the application",
     "try_files": "serve files from the application",
@@ -77,9 +77,9 @@ PLACEHOLDER = re.compile(
     """,
     re.VERBOSE,
 )
-"""Allowed placeholders: facts about the request and the response, none about the host."""
-OPENED = re.compile(r"\{([A-Za-z][\w-]*)(?=[.}]|$)([^}]*)")
-"""What Caddy could read as a placeholder; JSON and CSS do not begin like this."""
+"""Allowed placeholders: data of the request and the response, never of the host."""
+PLACEHOLDER_START = re.compile(r"\{([A-Za-z][\w-]*)(?=[.}]|$)([^}]*)")
+"""Text that Caddy could read as a placeholder; JSON and CSS do not match."""
 AUTHORITY = re.compile(
     r"(?i:https?|\{scheme\}|\{http\.request\.scheme\})://"
     r"(?P<host>\{host\}|\{http\.request\.host\}|[a-z0-9.-]+)(?P<rest>.*)",
@@ -87,7 +87,7 @@ AUTHORITY = re.compile(
 )
 PATH = re.compile(r"\{(uri|path|http\.request\.uri(\.path)?)\}")
 ORIGINAL_PATH = re.compile(r"\{http\.request\.orig_uri(\.path)?\}")
-"""Begins with a slash, whatever was rewritten."""
+"""Always begins with a slash, even if a path was rewritten."""
 URI = re.compile(r"\{(http\.request\.)?uri\}")
 WORD = re.compile(
     r"""
@@ -100,28 +100,28 @@ WORD = re.compile(
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One reason to refuse a Caddyfile. line: of the image's file."""
+class CaddyfileProblem:
+    """A reason to refuse a Caddyfile. line: in the image's file."""
 
     line: int
-    says: str
+    message: str
     fix: str
 
     def __str__(self) -> str:
-        return f"Caddyfile line {self.line}: {printable(self.says, 200)}; {self.fix}"
+        return f"Caddyfile line {self.line}: {printable(self.message, 200)}; {self.fix}"
 
 
-class Unreadable(Exception):
-    """The file cannot be parsed. problem: why, and where."""
+class InvalidCaddyfile(Exception):
+    """The file cannot be parsed. problem: the reason and its line."""
 
-    def __init__(self, line: int, says: str, fix: str) -> None:
-        super().__init__(says)
-        self.problem = Problem(line, says, fix)
+    def __init__(self, line: int, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.problem = CaddyfileProblem(line, message, fix)
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a Caddyfile, without its quotes."""
+    """A token of a Caddyfile, without its quotes."""
 
     text: str
     line: int
@@ -133,7 +133,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Statement:
-    """A line's words, and the statements of the block that it opens, if any."""
+    """The words of a line, and the statements of the block that it opens, if any."""
 
     words: tuple[Word, ...]
     line: int
@@ -151,63 +151,63 @@ class Statement:
         return words[1:] if is_matched else words
 
     def all(self) -> Iterator[Statement]:
-        """Yield this statement and all within it."""
+        """Yield this statement and all statements in its block."""
         yield self
         for statement in self.block or ():
             yield from statement.all()
 
 
 def read(text: str) -> tuple[Statement, ...]:
-    """Return a file's statements; raises Unreadable."""
+    """Parse a file; raise InvalidCaddyfile if it is malformed or exceeds a limit."""
     if len(text.encode()) > MAX_BYTES:
-        says = f"the file is larger than {MAX_BYTES // 1024} KiB"
-        raise Unreadable(1, says, "serve long texts from the application")
+        message = f"the file is larger than {MAX_BYTES // 1024} KiB"
+        raise InvalidCaddyfile(1, message, "serve long texts from the application")
     lines: list[list[Word]] = [[]]
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     for number, line in enumerate(text.split("\n"), 1):
         if not line.replace("\t", " ").isprintable():
-            raise Unreadable(number, "a character does not print", "remove it")
-    for word in _words(text):
+            raise InvalidCaddyfile(number, "a character is not printable", "remove it")
+    for word in _split_words(text):
         if word is None:
             lines.append([])
         else:
             lines[-1].append(word)
     lines = [line for line in lines if line]
     if len(lines) > MAX_STATEMENTS:
-        says = f"the file has more than {MAX_STATEMENTS} statements"
-        raise Unreadable(lines[MAX_STATEMENTS][0].line, says, "shorten it")
+        message = f"the file has more than {MAX_STATEMENTS} statements"
+        raise InvalidCaddyfile(lines[MAX_STATEMENTS][0].line, message, "shorten it")
     return _blocks(lines)
 
 
-def problems(statements: Sequence[Statement], names: Collection[str]) -> list[Problem]:
-    """Return every reason to refuse a file.
+def problems(statements: Sequence[Statement], names: Collection[str]) -> list[CaddyfileProblem]:
+    """Return all reasons to refuse a file.
 
-    names: the environment's, without a scheme.
+    names: the environment's domains, without a scheme.
     """
-    found = [problem for statement in statements for problem in _of_site(statement)]
-    sites = [each for each in statements if each.name == NAMES and each.block is not None]
+    result = [problem for statement in statements for problem in _top_level_problems(statement)]
+    sites = [site for site in statements if site.name == NAMES and site.block is not None]
     for site in sites[1:]:
-        found.append(Problem(site.line, f"{NAMES} is there twice", "keep one site"))
+        result.append(CaddyfileProblem(site.line, f"{NAMES} is defined twice", "keep one site"))
     if not sites:
         fix = f"begin it with {NAMES} {{ and end it with }}"
-        found.append(Problem(1, f"the file has no site {NAMES}", fix))
-    inside = [each for site in sites for each in site.all()]
-    if sites and not any(word.text == UPSTREAM for each in inside for word in each.words):
+        result.append(CaddyfileProblem(1, f"the file has no site {NAMES}", fix))
+    inner = [statement for site in sites for statement in site.all()]
+    if sites and not any(word.text == UPSTREAM for statement in inner for word in statement.words):
         fix = f"add reverse_proxy {UPSTREAM}"
-        found.append(Problem(sites[0].line, f"{UPSTREAM} is not used", fix))
-    rewrites = any(each.name in ("uri", "rewrite", "handle_path") for each in inside)
-    check = _Check(tuple(name.lower() for name in names), rewrites)
+        result.append(CaddyfileProblem(sites[0].line, f"{UPSTREAM} is not used", fix))
+    has_rewrites = any(statement.name in ("uri", "rewrite", "handle_path") for statement in inner)
+    checker = _DirectiveChecker(tuple(name.lower() for name in names), has_rewrites)
     for site in sites:
         for statement in site.block:
-            found += check.directive(statement)
-    return sorted(dict.fromkeys(found), key=lambda problem: problem.line)
+            result += checker.directive(statement)
+    return sorted(dict.fromkeys(result), key=lambda problem: problem.line)
 
 
-def check(text: str, names: Collection[str]) -> list[Problem]:
-    """Return every reason to refuse a text, whether or not it can be parsed."""
+def check(text: str, names: Collection[str]) -> list[CaddyfileProblem]:
+    """Return all reasons to refuse a text, including syntax errors."""
     try:
         return problems(read(text), names)
-    except Unreadable as err:
+    except InvalidCaddyfile as err:
         return [err.problem]
 
 
@@ -215,7 +215,7 @@ def write(statements: Sequence[Statement], depth: int = 1) -> Iterator[tuple[int
     """Yield the text of each statement with its line in the image's file."""
     indent = "\t" * depth
     for statement in statements:
-        words = " ".join(_quoted(word) for word in statement.words)
+        words = " ".join(_quote(word) for word in statement.words)
         if statement.block is None:
             yield statement.line, f"{indent}{words}\n"
             continue
@@ -224,126 +224,135 @@ def write(statements: Sequence[Statement], depth: int = 1) -> Iterator[tuple[int
         yield statement.line, f"{indent}}}\n"
 
 
-def leads_outside(location: str, names: Collection[str], *, is_rewritten: bool = True) -> bool:
-    """Tell whether a redirect could leave the environment's names.
+def leaves_site(location: str, names: Collection[str], *, is_rewritten: bool = True) -> bool:
+    """Tell whether a redirect could leave the environment's domains.
 
-    is_rewritten: paths may have lost their first slash, so that "https://shop.test{uri}" could be
-    https://shop.test.example/.
+    is_rewritten: a rewrite may have removed the first slash of a path, so that
+    "https://shop.test{uri}" could become https://shop.test.example/.
     """
     if not location.isprintable() or " " in location or "\\" in location:
         return True
-    if found := AUTHORITY.fullmatch(location):
-        is_own = found["host"].startswith("{") or found["host"].lower() in names
-        is_ended = found["rest"][:1] in ("", "/", "?", "#") or ORIGINAL_PATH.match(found["rest"])
+    if match := AUTHORITY.fullmatch(location):
+        is_own = match["host"].startswith("{") or match["host"].lower() in names
+        is_ended = match["rest"][:1] in ("", "/", "?", "#") or ORIGINAL_PATH.match(match["rest"])
         if not is_rewritten:
-            is_ended = is_ended or PATH.match(found["rest"])
+            is_ended = is_ended or PATH.match(match["rest"])
         return not (is_own and is_ended)
     return not re.match(r"/?[?#]|/\Z|/[^/{]", location)
 
 
 def unknown_placeholder(text: str) -> str:
-    """Return the first placeholder of a text that is not allowed, shortened: "{env.…}"."""
-    for found in OPENED.finditer(text.replace(UPSTREAM, SLOT)):
-        if not PLACEHOLDER.fullmatch(found[1] + found[2]):
-            return "{" + found[1] + (".…}" if found[2] else "}")
+    """Return the first placeholder in a text that is not allowed, shortened to "{env.…}", or ""."""
+    for match in PLACEHOLDER_START.finditer(text.replace(UPSTREAM, SLOT)):
+        if not PLACEHOLDER.fullmatch(match[1] + match[2]):
+            return "{" + match[1] + (".…}" if match[2] else "}")
     return "{$…}" if "{$" in text.replace(UPSTREAM, "") else ""
 
 
 def is_expanded_twice(uri: str) -> bool:
-    """Tell whether a rewrite reads placeholders such as {env.HOME} in what a visitor sends.
+    """Tell whether a rewrite expands placeholders such as {env.HOME} in data from a visitor.
 
-    Caddy 2.6 puts the request's path in place of {uri} and expands the result. It also expands
-    what follows a ? in a value of the path, when the query of the rewrite is empty.
+    Caddy 2.6 replaces {uri} by the request's path and expands the result. If the query of the
+    rewrite is empty, it also expands the text after a ? in a value of the path.
     https://github.com/advisories/GHSA-j8px-rmrx-76h9
     """
     path, mark, query = uri.partition("#")[0].partition("?")
     return bool(URI.search(path) or ("{" in path and mark and not query))
 
 
-class _Check:
-    """Check directives. names: the environment's. rewrites: a directive changes paths."""
+class _DirectiveChecker:
+    """Check directives for an environment.
 
-    def __init__(self, names: Collection[str], rewrites: bool) -> None:
+    names: the environment's domains. has_rewrites: a directive of the file changes paths.
+    """
+
+    def __init__(self, names: Collection[str], has_rewrites: bool) -> None:
         self.names = names
-        self.rewrites = rewrites
+        self.has_rewrites = has_rewrites
 
-    def directive(self, statement: Statement) -> Iterator[Problem]:
+    def directive(self, statement: Statement) -> Iterator[CaddyfileProblem]:
         name = statement.name
-        yield from self._words(statement)
+        yield from self._split_words(statement)
         if name.startswith("@"):
             yield from self._match(statement, statement.words[1:])
         elif name not in DIRECTIVES:
-            yield _refused(statement, name, DIRECTIVES)
+            yield _not_allowed(statement, name, DIRECTIVES)
         else:
             yield from self._arguments(statement)
             yield from self._block(statement)
 
-    def _block(self, statement: Statement) -> Iterator[Problem]:
-        known = INSIDE.get(statement.name)
+    def _block(self, statement: Statement) -> Iterator[CaddyfileProblem]:
+        allowed = SUBDIRECTIVES.get(statement.name)
         for inner in statement.block or ():
-            if statement.name in HAS_DIRECTIVES:
+            if statement.name in BLOCKS_OF_DIRECTIVES:
                 yield from self.directive(inner)
                 continue
-            yield from self._words(inner)
+            yield from self._split_words(inner)
             is_matcher = statement.name == "reverse_proxy" and inner.name.startswith("@")
-            if known and not is_matcher and inner.name not in known:
-                yield _refused(inner, inner.name, known, f" in {statement.name}")
+            if allowed and not is_matcher and inner.name not in allowed:
+                yield _not_allowed(inner, inner.name, allowed, f" in {statement.name}")
             elif statement.name == "header":
                 yield from self._header(inner, inner.words)
-            elif known:
+            elif allowed:
                 yield from self._arguments(inner)
             yield from self._block(inner)
 
-    def _words(self, statement: Statement) -> Iterator[Problem]:
+    def _split_words(self, statement: Statement) -> Iterator[CaddyfileProblem]:
         for word in statement.words:
             if placeholder := unknown_placeholder(word.text):
-                says = f"the placeholder {placeholder} is not allowed"
+                message = f"the placeholder {placeholder} is not allowed"
                 fix = "use placeholders of the request, such as {host}, {uri} and {header.Accept}"
-                yield Problem(word.line, says, fix)
+                yield CaddyfileProblem(word.line, message, fix)
             if "`" in word.text and ('"' in word.text or word.text.endswith("\\")):
                 fix = "use one kind of quotes within a word"
-                yield Problem(word.line, "the word contains both kinds of quotes", fix)
+                yield CaddyfileProblem(word.line, "the word contains both kinds of quotes", fix)
             if "@daybook" in word.text:
-                says = "names that begin with @daybook are reserved"
-                yield Problem(word.line, says, "choose another name")
-            if word.text == "import":  # Caddy imports wherever this begins a line, quoted or not.
-                yield Problem(word.line, "import is not allowed", FIXES["import"])
+                message = "names that begin with @daybook are reserved"
+                yield CaddyfileProblem(word.line, message, "choose another name")
+            if (
+                word.text == "import"
+            ):  # At the start of a line Caddy imports, even if the word is quoted.
+                yield CaddyfileProblem(word.line, "import is not allowed", FIXES["import"])
 
-    def _match(self, statement: Statement, words: Sequence[Word]) -> Iterator[Problem]:
+    def _match(self, statement: Statement, words: Sequence[Word]) -> Iterator[CaddyfileProblem]:
         kind, *values = [*words, None]
         if kind and kind.text == "not":
             yield from self._match(statement, words[1:])
             return
         if kind and kind.text not in MATCHERS:
-            yield _refused(statement, kind.text, MATCHERS)
+            yield _not_allowed(statement, kind.text, MATCHERS)
         if kind and kind.text == "host":
             for value in values[:-1]:
                 if value.text.lower() not in self.names:
-                    says = "the host is not one of the environment's names"
-                    yield Problem(value.line, says, f"use {_one_of(self.names)}")
+                    message = "the host is not one of the environment's domains"
+                    yield CaddyfileProblem(value.line, message, f"use {_some_of(self.names)}")
         for inner in statement.block or ():
-            yield from self._words(inner)
+            yield from self._split_words(inner)
             yield from self._match(inner, inner.words)
 
-    def _arguments(self, statement: Statement) -> Iterator[Problem]:
+    def _arguments(self, statement: Statement) -> Iterator[CaddyfileProblem]:
         name, words = statement.name, statement.words[1:]
         if name in ("reverse_proxy", "to"):
             for word in statement.arguments if name == "reverse_proxy" else words:
                 if word.text != UPSTREAM:
-                    fix = f"use {UPSTREAM} and nothing else"
-                    yield Problem(word.line, "the upstream is not the application", fix)
+                    fix = f"use only {UPSTREAM}"
+                    yield CaddyfileProblem(word.line, "the upstream is not the application", fix)
         elif name == "transport" and [word.text for word in words] != ["http"]:
-            yield Problem(statement.line, "the transport is not http", "use transport http")
+            yield CaddyfileProblem(
+                statement.line, "the transport is not http", "use transport http"
+            )
         elif name == "output" and [word.text for word in words] != ["stderr"]:
-            yield Problem(statement.line, "the log does not go to stderr", "use output stderr")
+            yield CaddyfileProblem(
+                statement.line, "the log does not go to stderr", "use output stderr"
+            )
         elif name == "rewrite":
             for word in words:
                 if is_expanded_twice(word.text):
-                    says = "a visitor could send placeholders of the host, which Caddy fills in"
+                    message = "Caddy would expand placeholders of the host in data from a visitor"
                     fix = "remove the ?, or write a query after it, such as {query}"
                     if URI.search(word.text.partition("?")[0]):
-                        fix = "write {path} in place of {uri}; the query is kept"
-                    yield Problem(word.line, says, fix)
+                        fix = "write {path} instead of {uri}; the query is kept"
+                    yield CaddyfileProblem(word.line, message, fix)
         elif name == "redir" and statement.arguments:
             yield from self._location(statement.arguments[0])
         elif name == "header":
@@ -351,107 +360,115 @@ class _Check:
         elif name == "header_down":
             yield from self._header(statement, words)
 
-    def _header(self, statement: Statement, words: Sequence[Word]) -> Iterator[Problem]:
+    def _header(self, statement: Statement, words: Sequence[Word]) -> Iterator[CaddyfileProblem]:
         field = words[0].text.lstrip("+?>").lower() if words else ""
         if "{" in field:
-            says = "a request could choose the header's name"
-            yield Problem(statement.line, says, "use a fixed name")
+            message = "a request could choose the header's name"
+            yield CaddyfileProblem(statement.line, message, "use a fixed name")
         elif field == "location" and len(words) == 2:
             yield from self._location(words[1])
         elif field in ("location", "refresh") and len(words) > 1:
-            says = f"the header {field.title()} could redirect to another site"
-            yield Problem(statement.line, says, "use redir, or set it in the application")
+            message = f"the header {field.title()} could redirect to another site"
+            yield CaddyfileProblem(
+                statement.line, message, "use redir, or set it in the application"
+            )
 
-    def _location(self, word: Word) -> Iterator[Problem]:
-        if leads_outside(word.text, self.names, is_rewritten=self.rewrites):
-            fix = f"begin it with a path such as /new, or with https:// and {_one_of(self.names)}"
-            if self.rewrites and AUTHORITY.fullmatch(word.text):
+    def _location(self, word: Word) -> Iterator[CaddyfileProblem]:
+        if leaves_site(word.text, self.names, is_rewritten=self.has_rewrites):
+            fix = f"begin it with a path such as /new, or with https:// and {_some_of(self.names)}"
+            if self.has_rewrites and AUTHORITY.fullmatch(word.text):
                 fix += ", then / or {http.request.orig_uri}, because this file rewrites paths"
-            yield Problem(word.line, "the redirect could leave the environment's names", fix)
+            yield CaddyfileProblem(
+                word.line, "the redirect could leave the environment's domains", fix
+            )
 
 
-def _words(text: str) -> Iterator[Word | None]:
-    """Yield a text's words, and None at the end of each line."""
+def _split_words(text: str) -> Iterator[Word | None]:
+    """Yield the words of a text, and None at the end of each line."""
     at, line = 0, 1
     while at < len(text):
-        found = WORD.match(text, at)
-        if not found:
-            fix = "close each quote, and put a space after it"
-            raise Unreadable(line, "a quote or a backslash cannot be parsed", fix)
-        kind, value = found.lastgroup, found[found.lastgroup]
+        match = WORD.match(text, at)
+        if not match:
+            fix = "close each quote and add a space after it"
+            raise InvalidCaddyfile(line, "a quote or a backslash cannot be parsed", fix)
+        kind, value = match.lastgroup, match[match.lastgroup]
         if kind == "newline":
             yield None
         elif kind in ("quoted", "literal", "bare"):
             if kind == "quoted":
-                value = re.sub(r"\\(.)", _unescaped, value, flags=re.DOTALL)
+                value = re.sub(r"\\(.)", _unescape, value, flags=re.DOTALL)
             if kind != "bare" and value in ("{", "}"):
                 fix = "add another character to the word"
-                raise Unreadable(line, "Caddy reads a quoted brace as a block", fix)
+                raise InvalidCaddyfile(line, "Caddy reads a quoted brace as a block", fix)
             yield Word(value, line, kind != "bare")
-        line += found[0].count("\n")
-        at = found.end()
+        line += match[0].count("\n")
+        at = match.end()
 
 
-def _unescaped(found: re.Match[str]) -> str:
-    return '"' if found[1] == '"' else found[0]
+def _unescape(match: re.Match[str]) -> str:
+    return '"' if match[1] == '"' else match[0]
 
 
 def _blocks(lines: Sequence[Sequence[Word]]) -> tuple[Statement, ...]:
-    """Return the statements of lines, nested in their blocks."""
-    open_ones: list[tuple[tuple[Word, ...], int]] = []
+    """Return lines as statements, nested in their blocks."""
+    open_blocks: list[tuple[tuple[Word, ...], int]] = []
     levels: list[list[Statement]] = [[]]
     for words in lines:
         first, last, line = words[0], words[-1], words[0].line
         closes, opens = first.is_brace("}"), last.is_brace("{")
-        others = words[:-1] if opens or closes else words
-        is_mixed = any(word.is_brace(brace) for word in others for brace in ("{", "}", "{}"))
+        inner_words = words[:-1] if opens or closes else words
+        is_mixed = any(word.is_brace(brace) for word in inner_words for brace in ("{", "}", "{}"))
         if is_mixed or (closes and len(words) > 1):
-            fix = "put { at the end of a line, and } on a line of its own"
-            raise Unreadable(line, "there is a brace within the line", fix)
+            fix = "write { at the end of a line, and } on its own line"
+            raise InvalidCaddyfile(line, "a brace is in the middle of the line", fix)
         if closes:
-            if not open_ones:
-                raise Unreadable(line, "there is no block for this } to close", "remove it")
-            (head, began), block = open_ones.pop(), tuple(levels.pop())
+            if not open_blocks:
+                raise InvalidCaddyfile(line, "this } closes no block", "remove it")
+            (head, began), block = open_blocks.pop(), tuple(levels.pop())
             levels[-1].append(Statement(head, began, block))
         elif opens:
-            if len(open_ones) >= MAX_DEPTH:
-                raise Unreadable(line, f"more than {MAX_DEPTH} blocks are nested", "use fewer")
-            open_ones.append((tuple(words[:-1]), line))
+            if len(open_blocks) >= MAX_DEPTH:
+                raise InvalidCaddyfile(
+                    line, f"more than {MAX_DEPTH} blocks are nested", "use fewer"
+                )
+            open_blocks.append((tuple(words[:-1]), line))
             levels.append([])
         else:
             levels[-1].append(Statement(tuple(words), line))
-    if open_ones:
-        raise Unreadable(open_ones[-1][1], "the block is not closed", "close it with }")
+    if open_blocks:
+        raise InvalidCaddyfile(open_blocks[-1][1], "the block is not closed", "close it with }")
     return tuple(levels[0])
 
 
-def _of_site(statement: Statement) -> Iterator[Problem]:
-    """Allow one site at the top level, and nothing else."""
+def _top_level_problems(statement: Statement) -> Iterator[CaddyfileProblem]:
+    """Allow only one site at the top level."""
     texts = [word.text for word in statement.words]
     if texts == [NAMES] and statement.block is not None:
         return
     if not texts:
-        says, fix = "global options are not allowed", "remove the block"
+        message, fix = "global options are not allowed", "remove the block"
     elif texts[0] == "import":
-        says, fix = "import is not allowed", FIXES["import"]
+        message, fix = "import is not allowed", FIXES["import"]
     elif re.fullmatch(r"\(.*\)", texts[0]):
-        says, fix = "snippets are not allowed", FIXES["import"]
+        message, fix = "snippets are not allowed", FIXES["import"]
     else:
-        says, fix = "another site or listener is not allowed", f"keep {NAMES} only"
-    yield Problem(statement.line, says, fix)
+        message, fix = "another site or listener is not allowed", f"keep {NAMES} only"
+    yield CaddyfileProblem(statement.line, message, fix)
 
 
-def _refused(statement: Statement, name: str, known: Sequence[str], where: str = "") -> Problem:
-    fix = FIXES.get(name) or f"allowed{where}: {', '.join(known)}"
-    return Problem(statement.line, f"{printable(name, 40)} is not allowed", fix)
+def _not_allowed(
+    statement: Statement, name: str, allowed: Sequence[str], within: str = ""
+) -> CaddyfileProblem:
+    fix = FIXES.get(name) or f"allowed{within}: {', '.join(allowed)}"
+    return CaddyfileProblem(statement.line, f"{printable(name, 40)} is not allowed", fix)
 
 
-def _one_of(names: Collection[str]) -> str:
+def _some_of(names: Collection[str]) -> str:
     return " or ".join(sorted(names)[:5])
 
 
-def _quoted(word: Word) -> str:
-    """Return a word quoted, unless it is plain."""
+def _quote(word: Word) -> str:
+    """Quote a word unless it is plain."""
     text = word.text.replace(UPSTREAM, SLOT)
     if re.fullmatch(r"(?:[A-Za-z0-9_@/.:*=+-]|\{[\w.-]+\})+", text):
         return text

@@ -1,216 +1,226 @@
-"""Put one version of the application in the place of another, and back."""
+"""Replace the version of the application that serves, and roll back."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from daybook_release import deploy, prune, settle, stop, views
-from daybook_release import ground as grounds
-from daybook_release.errors import Interrupted, Refused, ReleaseError, Usage
-from daybook_release.ground import Ground
-from daybook_release.host import Host
+from daybook_release import context as contexts
+from daybook_release import deploy, prune, reconcile, stop, views
+from daybook_release.context import Context
+from daybook_release.errors import Interrupted, Refused, ReleaseError, UsageError
 from daybook_release.printable import printable, printable_lines
-from daybook_release.progress import Progress
+from daybook_release.progress import ProgressReporter
 from daybook_release.signals import Signals
-from daybook_release.store import Holder
+from daybook_release.store import LockingProcess, Release
+from daybook_release.system import System
+
+Command = Callable[[Context, argparse.Namespace], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = parser().parse_args(argv)
-    # A connection that goes away does not end what was begun.
+    # A lost connection must not end a command.
     signal.signal(signal.SIGHUP, lambda number, frame: None)
-    progress = Progress(getattr(options, "json", False))
-    host = Host()
+    progress = ProgressReporter(getattr(options, "json", False))
+    system = System()
     try:
         if os.geteuid() != 0:
-            raise Usage("This needs root.", next="sudo release …")
-        options.do(grounds.make(host, progress), options)
+            raise UsageError("This command must run as root.", next="sudo release …")
+        options.command(contexts.make(system, progress), options)
     except ReleaseError as err:
-        return _tell(err, progress)
+        return _report(err, progress)
     except (OSError, LookupError) as err:
-        says = f"Docker or the disk did not do its part: {err}"
-        return _tell(ReleaseError(says, next="sudo release status"), progress)
+        message = f"Docker or the file system reported an error: {err}"
+        return _report(ReleaseError(message, next="sudo release status"), progress)
     except KeyboardInterrupt:
-        return _tell(Interrupted("Interrupted."), progress)
+        return _report(Interrupted("Interrupted."), progress)
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    whole = argparse.ArgumentParser(prog="release", description=__doc__)
-    commands = whole.add_subparsers(required=True, metavar="COMMAND")
+    program = argparse.ArgumentParser(prog="release", description=__doc__)
+    commands = program.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, do, says: str, *, as_json: bool = True) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=says, description=says)
-        made.set_defaults(do=do)
-        if as_json:
-            made.add_argument("--json", action="store_true", help="for a program")
-        return made
+    def add(
+        name: str, command: Command, help: str, *, has_json: bool = True
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help)
+        added.set_defaults(command=command)
+        if has_json:
+            added.add_argument("--json", action="store_true", help="print JSON")
+        return added
 
-    made = command("deploy", _deploy, "release an image")
-    made.add_argument("image", metavar="IMAGE@DIGEST")
-    made.add_argument("--secrets", nargs="+", default=[], metavar="NAME=VERSION", type=_pinned)
-    _add_who(made)
-    made = command("rollback", _rollback, "let an earlier release serve again")
-    made.add_argument("id", nargs="?", metavar="ID", help="the one before, unless given")
-    _add_who(made)
-    command("list", _list, "show the releases")
-    made = command("show", _show, "show one release, and how its compose file was changed")
-    made.add_argument("id", nargs="?", metavar="ID", help="the one that serves, unless given")
-    command("status", _status, "tell what serves and what is going on")
-    made = command("maintenance", _maintenance, "send visitors away, or let them in again")
-    made.add_argument("how", choices=("on", "off"))
-    made = command("logs", _logs, "show what a service said last", as_json=False)
-    made.add_argument("service", nargs="?", help="the web service, unless given")
-    made.add_argument("--lines", type=_lines, default=50)
-    command("stop", _stop, "end the release that is going on, which undoes it")
-    command("repair", _repair, "finish or undo what was interrupted")
-    command("prune", _prune, "remove images that no release to go back to needs")
-    return whole
+    added = add("deploy", _deploy, "release an image")
+    added.add_argument("image", metavar="IMAGE@DIGEST")
+    added.add_argument(
+        "--secrets", nargs="+", default=[], metavar="NAME=VERSION", type=_pinned_version
+    )
+    _add_origin(added)
+    added = add("rollback", _rollback, "serve an earlier release again")
+    added.add_argument("id", nargs="?", metavar="ID", help="default: the release replaced last")
+    _add_origin(added)
+    add("list", _list, "list the releases")
+    added = add("show", _show, "show one release and the changes to its compose file")
+    added.add_argument("id", nargs="?", metavar="ID", help="default: the current release")
+    add("status", _status, "show the current release and the rollout in progress")
+    added = add("maintenance", _maintenance, "turn the maintenance page on or off")
+    added.add_argument("state", choices=("on", "off"))
+    added = add("logs", _logs, "show the last output of a service", has_json=False)
+    added.add_argument("service", nargs="?", help="default: the web service")
+    added.add_argument("--lines", type=_line_count, default=50)
+    add("stop", _stop, "end the rollout in progress, which undoes it")
+    add("repair", _repair, "finish or undo an interrupted rollout")
+    add("prune", _prune, "remove images that no rollback needs")
+    return program
 
 
-def _deploy(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground, "deploy") as signals:
-        done = deploy.deploy(
-            ground,
+def _deploy(context: Context, options: argparse.Namespace) -> None:
+    with _lock(context, "deploy") as signals:
+        release = deploy.deploy(
+            context,
             options.image,
             signals,
             by=options.by,
             run=options.run,
-            pinned=dict(options.secrets),
+            pinned_versions=dict(options.secrets),
         )
-        _end(ground, done)
+        _finish(context, release)
 
 
-def _rollback(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground, "rollback") as signals:
-        done = deploy.rollback(ground, options.id, signals, by=options.by, run=options.run)
-        _end(ground, done)
+def _rollback(context: Context, options: argparse.Namespace) -> None:
+    with _lock(context, "rollback") as signals:
+        release = deploy.rollback(context, options.id, signals, by=options.by, run=options.run)
+        _finish(context, release)
 
 
-def _end(ground: Ground, done) -> None:
+def _finish(context: Context, release: Release) -> None:
     with contextlib.suppress(OSError, LookupError):
-        prune.prune(ground)
-    seconds = done.again[-1]["seconds"] if done.again else done.seconds
-    ground.progress.line(f"{done.id} serves: version {done.version}, after {seconds:.1f} s")
-    ground.progress.result({"result": views.said(done)})
+        prune.prune(context)
+    seconds = release.again[-1]["seconds"] if release.again else release.seconds
+    context.progress.line(f"{release.id} serves: version {release.version}, after {seconds:.1f} s")
+    context.progress.result({"result": dataclasses.asdict(release)})
 
 
-def _list(ground: Ground, options: argparse.Namespace) -> None:
-    releases = views.listed(ground)
-    _show_as(options, releases, views.table(releases) if releases else ["no releases yet"])
+def _list(context: Context, options: argparse.Namespace) -> None:
+    releases = views.list_releases(context)
+    _print(options, releases, views.table(releases) if releases else ["no releases yet"])
 
 
-def _show(ground: Ground, options: argparse.Namespace) -> None:
-    current = ground.store.current
+def _show(context: Context, options: argparse.Namespace) -> None:
+    current = context.store.current
     id = options.id or (current.id if current else "")
-    release = ground.store.find(id)
+    release = context.store.find(id)
     if release is None:
-        raise Refused(f"There is no release {id}.", next="sudo release list")
-    shown = views.shown(ground, release)
-    _show_as(options, shown, views.page(shown))
+        message = f"Release {id} does not exist." if id else "There is no release yet."
+        raise Refused(message, next="sudo release list")
+    shown = views.show_release(context, release)
+    _print(options, shown, views.release_lines(shown))
 
 
-def _status(ground: Ground, options: argparse.Namespace) -> None:
-    status = views.status(ground)
-    _show_as(options, status, views.status_lines(status))
+def _status(context: Context, options: argparse.Namespace) -> None:
+    status = views.status(context)
+    _print(options, status, views.status_lines(status))
 
 
-def _maintenance(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground, "maintenance"):
-        was_on = ground.store.in_maintenance
-        ground.store.set_maintenance(options.how == "on")
+def _maintenance(context: Context, options: argparse.Namespace) -> None:
+    with _lock(context, "maintenance"):
+        was_on = context.store.in_maintenance
+        context.store.set_maintenance(options.state == "on")
         try:
-            ground.caddy.switch(ground.site_of(ground.store.current))
+            context.caddy.switch(context.site_of(context.store.current))
         except ReleaseError:
-            ground.store.set_maintenance(was_on)
+            context.store.set_maintenance(was_on)
             raise
-        ground.progress.line(f"maintenance is {options.how}")
-        ground.progress.result({"result": {"maintenance": options.how == "on"}})
+        context.progress.line(f"maintenance is {options.state}")
+        context.progress.result({"result": {"maintenance": options.state == "on"}})
 
 
-def _logs(ground: Ground, options: argparse.Namespace) -> None:
-    current = ground.store.current
-    container = ground.web_of(current) if current and not options.service else None
-    container = container or ground.docker.find(options.service or "")
+def _logs(context: Context, options: argparse.Namespace) -> None:
+    current = context.store.current
+    container = context.web_of(current) if current and not options.service else None
+    container = container or context.docker.find(options.service or "")
     if container is None:
-        names = ", ".join(sorted({each.service for each in ground.docker.containers()}))
-        raise Refused("There is no such container.", next=f"it has: {names or 'none'}")
-    for line in ground.docker.last_lines(container, options.lines):
-        ground.progress.line(line)
+        services = sorted({container.service for container in context.docker.containers()})
+        message = f"Service {options.service or 'web'} has no container."
+        raise Refused(message, next=f"choose one of: {', '.join(services) or 'none exist'}")
+    for line in context.docker.last_lines(container, options.lines):
+        context.progress.line(line)
 
 
-def _stop(ground: Ground, options: argparse.Namespace) -> None:
-    done = stop.stop(ground)
-    ground.progress.line(done)
-    for line in views.status_lines(views.status(ground)):
-        ground.progress.line(line)
-    ground.progress.result({"result": done})
+def _stop(context: Context, options: argparse.Namespace) -> None:
+    summary = stop.stop(context)
+    context.progress.line(summary)
+    for line in views.status_lines(views.status(context)):
+        context.progress.line(line)
+    context.progress.result({"result": summary})
 
 
-def _repair(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground, "repair"):
-        said = settle.repair(ground)
-    ground.progress.line(said)
-    ground.progress.result({"result": said})
+def _repair(context: Context, options: argparse.Namespace) -> None:
+    with _lock(context, "repair"):
+        summary = reconcile.repair(context)
+    context.progress.line(summary)
+    context.progress.result({"result": summary})
 
 
-def _prune(ground: Ground, options: argparse.Namespace) -> None:
-    with _lock(ground, "prune"):
-        gone = prune.prune(ground)
-    ground.progress.line(f"{len(gone)} images removed")
-    ground.progress.result({"result": gone})
+def _prune(context: Context, options: argparse.Namespace) -> None:
+    with _lock(context, "prune"):
+        removed = prune.prune(context)
+    context.progress.line(f"{len(removed)} images removed")
+    context.progress.result({"result": removed})
 
 
 @contextlib.contextmanager
-def _lock(ground: Ground, verb: str) -> Iterator[Signals]:
-    """Hold the lock, also for the commands that are started meanwhile; within the time limits."""
+def _lock(context: Context, verb: str) -> Iterator[Signals]:
+    """Hold the lock within the time limits; commands started meanwhile inherit it."""
     pid = os.getpid()
-    with ground.store.locked(Holder(pid, stop.started(pid), verb)) as descriptor, Signals() as it:
-        ground.host.held.append(descriptor)
+    holder = LockingProcess(pid, stop.started(pid), verb)
+    with context.store.locked(holder) as descriptor, Signals() as signals:
+        context.system.inherited_fds.append(descriptor)
         try:
-            yield it
+            yield signals
         finally:
-            ground.host.held.clear()
+            context.system.inherited_fds.clear()
 
 
-def _add_who(made: argparse.ArgumentParser) -> None:
+def _add_origin(command: argparse.ArgumentParser) -> None:
     user = os.environ.get("SUDO_USER", "root")
-    made.add_argument("--by", default=user, type=printable, help="who does it")
-    made.add_argument("--run", default="", type=printable, help="the run that it belongs to")
+    command.add_argument("--by", default=user, type=printable, help="the person who releases")
+    command.add_argument("--run", default="", type=printable, help="the id of the run")
 
 
-def _lines(text: str) -> int:
-    """Return a number of lines; `int` alone would take Unicode digits, too."""
+def _line_count(text: str) -> int:
+    """Parse a number of lines; `int` alone would accept Unicode digits, too."""
     if not re.fullmatch(r"[1-9][0-9]{0,4}", text):
         raise argparse.ArgumentTypeError(f"{text!a} is not a number from 1 to 99999")
     return int(text)
 
 
-def _pinned(text: str) -> tuple[str, int]:
+def _pinned_version(text: str) -> tuple[str, int]:
     name, _, version = text.partition("=")
     if not name or not re.fullmatch(r"[1-9][0-9]{0,8}", version):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VERSION")
     return name, int(version)
 
 
-def _show_as(options: argparse.Namespace, said: Any, lines: Sequence[str]) -> None:
-    text = json.dumps(said, indent=1) if options.json else printable_lines("\n".join(lines))
+def _print(options: argparse.Namespace, data: Any, lines: Sequence[str]) -> None:
+    text = json.dumps(data, indent=1) if options.json else printable_lines("\n".join(lines))
     print(text)
 
 
-def _tell(err: ReleaseError, progress: Progress) -> int:
-    said = {"message": err.message, "next": err.next, "code": err.exit_code}
-    progress.result({"result": None, "error": said})
+def _report(err: ReleaseError, progress: ProgressReporter) -> int:
+    error = {"message": err.message, "next": err.next, "code": err.exit_code}
+    progress.result({"result": None, "error": error})
     with contextlib.suppress(OSError):
         print(printable_lines(err.message), file=sys.stderr)
         if err.next:

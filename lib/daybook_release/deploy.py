@@ -1,138 +1,145 @@
-"""The two ways to a rollout: a new release of an image, and an earlier release again."""
+"""The two commands that start a rollout: deploy a new image, or roll back to an earlier release."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from daybook_release import prepare, settings, settle, store
+from daybook_release import prepare, reconcile, settings, store
+from daybook_release.context import Context
 from daybook_release.errors import Refused
-from daybook_release.ground import Ground
 from daybook_release.rollout import Rollout
-from daybook_release.settings import Settings
+from daybook_release.settings import HostSettings
 from daybook_release.signals import Signals
 from daybook_release.store import REPLACED, SERVED, Release
 
 
 def deploy(
-    ground: Ground,
+    context: Context,
     image: str,
     signals: Signals,
     *,
     by: str,
     run: str = "",
-    pinned: Mapping[str, int],
+    pinned_versions: Mapping[str, int],
 ) -> Release:
-    """Release an image; needs the lock."""
-    prepare.check_reference(image, ground.settings)
-    began = ground.host.now()
-    previous = _ready(ground)
+    """Release an image. The caller holds the lock."""
+    prepare.check_reference(image, context.settings)
+    began = context.system.now()
+    previous = _check_host(context)
     id, at = store.new_id(began, image), store.utc(began)
-    release = Release(id, image, "", "", by, run, at, settings.digest(ground.settings_text))
-    rollout = Rollout(ground, signals, "deploy", by, run, began, release, previous)
-    ground.store.note(**rollout.state("prepare"))
+    release = Release(id, image, "", "", by, run, at, settings.digest(context.settings_text))
+    rollout = Rollout(context, signals, "deploy", by, run, began, release, previous)
+    context.store.save_state(**rollout.state("prepare"))
     try:
-        rollout.candidate = _prepare(ground, release, previous, pinned)
-        if _is_the_same(ground, rollout.candidate, previous):
-            ground.store.forget(id)
-            ground.store.note()
-            ground.progress.line("Nothing to do: this image serves, configured like this.")
+        rollout.candidate = _prepare(context, release, previous, pinned_versions)
+        if _is_unchanged(context, rollout.candidate, previous):
+            context.store.delete(id)
+            context.store.clear_state()
+            context.progress.line(
+                "No changes: this image is serving with the same settings and secrets."
+            )
             return previous
     except BaseException:
         signals.hold()
-        ground.store.forget(id)
-        ground.store.note()
+        context.store.delete(id)
+        context.store.clear_state()
         raise
     return rollout.go()
 
 
 def rollback(
-    ground: Ground, id: str | None, signals: Signals, *, by: str, run: str = ""
+    context: Context, id: str | None, signals: Signals, *, by: str, run: str = ""
 ) -> Release:
-    """Let an earlier release serve again, all of it; needs the lock."""
-    began = ground.host.now()
-    previous = _ready(ground)
-    release = _earlier(ground, id, previous)
-    rollout = Rollout(ground, signals, "rollback", by, run, began, release, previous)
-    ground.store.note(**rollout.state("prepare"))
+    """Serve an earlier release again, with its settings and secrets. The caller holds the lock."""
+    began = context.system.now()
+    previous = _check_host(context)
+    release = _find_earlier(context, id, previous)
+    rollout = Rollout(context, signals, "rollback", by, run, began, release, previous)
+    context.store.save_state(**rollout.state("prepare"))
     try:
-        with ground.progress.step("pull", _short(release.image)):
-            prepare.pull(ground, release.image)
-        its = ground.settings_of(release)
-        # What was released before a rule was made has to keep it, too.
-        prepare.keep_model(ground, release.id, its)
-        values = _secrets(ground, its, release.secrets)[0]
-        rollout.candidate = prepare.place(ground, release, previous)
-        prepare.write_files(ground, rollout.candidate, values)
-        ground.store.write(rollout.candidate)
+        with context.progress.step("pull", _short_digest(release.image)):
+            prepare.pull(context, release.image)
+        host = context.settings_of(release)
+        # A release that is older than a rule must follow the rule, too.
+        prepare.store_model(context, release.id, host)
+        values = _fetch_secrets(context, host, release.secrets)[0]
+        rollout.candidate = prepare.assign_slot(context, release, previous)
+        prepare.write_files(context, rollout.candidate, values)
+        context.store.write(rollout.candidate)
     except BaseException:
         signals.hold()
-        ground.store.note()
+        context.store.clear_state()
         raise
     return rollout.go()
 
 
-def _ready(ground: Ground) -> Release | None:
-    """Repair what was interrupted, check that there is room, and return what serves."""
-    if ground.store.state:
-        with ground.progress.step("repair") as said:
-            said.text = settle.repair(ground)
-    ground.docker.wait()
-    previous = ground.store.current
-    with ground.progress.step("room") as said:
-        said.text = prepare.check_room(ground, previous)
-    if not ground.caddy.is_running():
+def _check_host(context: Context) -> Release | None:
+    """Repair an interrupted release, check resources and Caddy; return the current release."""
+    if context.store.state:
+        with context.progress.step("repair") as step:
+            step.text = reconcile.repair(context)
+    context.docker.wait()
+    previous = context.store.current
+    with context.progress.step("room") as step:
+        step.text = prepare.check_room(context, previous)
+    if not context.caddy.is_running():
         raise Refused(
-            "Caddy does not run, so visitors see nothing and nothing can be switched.",
+            "Caddy is not running: visitors get no response, and traffic cannot be switched.",
             next="sudo systemctl start caddy; sudo release status",
         )
     return previous
 
 
 def _prepare(
-    ground: Ground, release: Release, previous: Release | None, pinned: Mapping[str, int]
+    context: Context,
+    release: Release,
+    previous: Release | None,
+    pinned_versions: Mapping[str, int],
 ) -> Release:
-    with ground.progress.step("pull", _short(release.image)):
-        image = prepare.pull(ground, release.image)
-    with ground.progress.step("read", "compose.yaml"):
-        prepare.keep_files(ground, release.id, image)
-    values, versions = _secrets(ground, ground.settings, pinned)
+    with context.progress.step("pull", _short_digest(release.image)):
+        image = prepare.pull(context, release.image)
+    with context.progress.step("read", "compose.yaml"):
+        prepare.store_files(context, release.id, image)
+    values, versions = _fetch_secrets(context, context.settings, pinned_versions)
     release = store.replace(
         release,
         version=prepare.label(image, prepare.VERSION) or release.id.rpartition("-")[2],
         commit=prepare.label(image, prepare.REVISION),
         secrets=versions,
     )
-    release = prepare.place(ground, release, previous)
-    with ground.progress.step("write", f"for {release.slot} on port {release.port}"):
-        prepare.write_files(ground, release, values)
-    return ground.store.write(release)
+    release = prepare.assign_slot(context, release, previous)
+    with context.progress.step("write", f"for {release.slot} on port {release.port}"):
+        prepare.write_files(context, release, values)
+    return context.store.write(release)
 
 
-def _secrets(
-    ground: Ground, its: Settings, pinned: Mapping[str, int]
+def _fetch_secrets(
+    context: Context, host: HostSettings, pinned_versions: Mapping[str, int]
 ) -> tuple[dict[str, str], dict[str, int]]:
-    with ground.progress.step("secrets") as said:
-        values, versions = prepare.fetch_secrets(ground, its, pinned)
-        said.text = ", ".join(f"{n}={v}" for n, v in sorted(versions.items())) or "none"
+    with context.progress.step("secrets") as step:
+        values, versions = prepare.fetch_secrets(context, host, pinned_versions)
+        step.text = ", ".join(f"{n}={v}" for n, v in sorted(versions.items())) or "none"
     return values, versions
 
 
-def _is_the_same(ground: Ground, release: Release, previous: Release | None) -> bool:
-    alike = ("image", "settings", "secrets")
-    if not previous or any(getattr(release, k) != getattr(previous, k) for k in alike):
+def _is_unchanged(context: Context, release: Release, previous: Release | None) -> bool:
+    compared = ("image", "settings", "secrets")
+    if not previous or any(getattr(release, k) != getattr(previous, k) for k in compared):
         return False
-    return ground.ask(previous, ground.wishes_of(previous).health).status == 200
+    return context.get_from_slot(previous, context.options_of(previous).health).status == 200
 
 
-def _earlier(ground: Ground, id: str | None, current: Release | None) -> Release:
-    """Return the release to go back to: this one, or the newest that was replaced."""
-    for each in ground.store.all():
-        is_able = each.result in SERVED and (not current or each.id != current.id)
-        if is_able and (each.id == id or (not id and each.result == REPLACED)):
-            return each
-    says = f"{id} is no release to go back to." if id else "No release served before this one."
-    raise Refused(says, next="sudo release list")
+def _find_earlier(context: Context, id: str | None, current: Release | None) -> Release:
+    """Return the release with this id; without an id, the one that was replaced last."""
+    for release in context.store.all():
+        is_candidate = release.result in SERVED and (not current or release.id != current.id)
+        if is_candidate and (release.id == id or (not id and release.result == REPLACED)):
+            return release
+    message = "There is no earlier release to roll back to."
+    if id:
+        message = f"Cannot roll back to {id}: it does not exist, it failed, or it is serving now."
+    raise Refused(message, next="sudo release list")
 
 
-def _short(image: str) -> str:
+def _short_digest(image: str) -> str:
     return image.rpartition("@")[2][:19] + "…"

@@ -1,4 +1,4 @@
-"""The application's containers and images, as Docker has them."""
+"""The application's containers and images in Docker."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any
 
 from daybook_release import document, limits
 from daybook_release.errors import Failed, Refused
-from daybook_release.host import ENGINE, WHOLE_BYTES, Host, Ran
 from daybook_release.printable import printable
+from daybook_release.system import ENGINE, WHOLE_BYTES, CommandResult, System
 
 ENGINE_S = 60.0
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"
 RELEASE = "daybook.release"
-STOP_MORE_S = 60
+STOP_GRACE_S = 60
 REMOVE_S = 60.0
 CLIENT = {
     "DOCKER_HOST": f"unix://{ENGINE}",
     "DOCKER_CONFIG": "/nonexistent",
     "HOME": "/nonexistent",
 }
-"""All that Docker's client and Compose get: no account, no context, no settings of root's."""
+"""The environment of Docker's client and Compose: no account, context or settings of root."""
 
 
 @dataclass(frozen=True)
 class Container:
     """One container of the application. health: "", starting, healthy or unhealthy.
 
-    complaint: what the last health check said.
+    health_output: the output of the last health check.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Container:
     health: str = ""
     restarts: int = 0
     exit_code: int = 0
-    complaint: str = ""
+    health_output: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -51,86 +51,91 @@ class Container:
 
 
 @dataclass(frozen=True)
-class Image:
-    """An image that is here, and what its labels say."""
+class LocalImage:
+    """An image on this host. size: in bytes."""
 
     labels: Mapping[str, str]
     size: int
 
 
 class Docker:
-    """Commands of docker and docker compose on one application's project."""
+    """The commands of docker and docker compose, for one application's project."""
 
-    def __init__(self, host: Host, app: str) -> None:
-        self.host = host
+    def __init__(self, system: System, app: str) -> None:
+        self.system = system
         self.app = app
 
-    def image(self, reference: str) -> Image | None:
-        """Return an image that is here; None when it is not."""
+    def image(self, reference: str) -> LocalImage | None:
+        """Return an image on this host; None if it was not pulled."""
         try:
-            found = self.host.engine("GET", f"/images/{urllib.parse.quote(reference)}/json")
+            image = self.system.engine("GET", f"/images/{urllib.parse.quote(reference)}/json")
         except LookupError:
             return None
-        return Image(found["Config"].get("Labels") or {}, found["Size"])
+        return LocalImage(image["Config"].get("Labels") or {}, image["Size"])
 
     def pull(self, reference: str) -> None:
-        """Fetch an image, with the registry's credentials."""
-        done = self.host.run(
+        """Pull an image with the registry's credentials."""
+        result = self.system.run(
             ["docker", "pull", "--quiet", "--", reference],
             env={"DOCKER_HOST": CLIENT["DOCKER_HOST"]},
-            asks_aws=True,
+            with_aws_env=True,
             timeout_s=limits.PULL_S,
         )
-        if not done.is_good:
-            full = "no space left" in done.err
+        if not result.is_success:
+            is_full = "no space left" in result.err
             raise Refused(
-                f"The image cannot be pulled: {done.last_words}",
-                next="sudo release prune" if full else "push it first, then give its digest",
+                f"Cannot pull the image: {result.output_tail}",
+                next="sudo release prune" if is_full else "push the image, then use its digest",
             )
 
     def remove_image(self, reference: str) -> bool:
-        """Remove an image; False when something uses it."""
+        """Remove an image; return False if it is in use."""
         try:
-            self.host.engine("DELETE", f"/images/{urllib.parse.quote(reference)}")
+            self.system.engine("DELETE", f"/images/{urllib.parse.quote(reference)}")
         except LookupError:
             return False
         return True
 
     def images_of(self, repository: str) -> list[str]:
-        """Return the digests that are here, by name: ["REPOSITORY@sha256:…"]."""
-        wanted = urllib.parse.quote(json.dumps({"reference": [repository]}))
-        found = self.host.engine("GET", f"/images/json?filters={wanted}&digests=1")
-        digests = [digest for image in found for digest in image.get("RepoDigests") or ()]
-        return sorted(each for each in digests if each.startswith(f"{repository}@"))
+        """Return the images of a repository on this host: ["REPOSITORY@sha256:…"]."""
+        filters = urllib.parse.quote(json.dumps({"reference": [repository]}))
+        images = self.system.engine("GET", f"/images/json?filters={filters}&digests=1")
+        digests = [digest for image in images for digest in image.get("RepoDigests") or ()]
+        return sorted(name for name in digests if name.startswith(f"{repository}@"))
 
     def containers(self, *, one_off: bool = False) -> list[Container]:
-        """Return the project's containers, stopped ones too; or those of commands run once."""
-        wanted = urllib.parse.quote(json.dumps({"label": [f"{PROJECT}={self.app}"]}))
-        found = self.host.engine("GET", f"/containers/json?all=1&filters={wanted}")
+        """Return the project's containers, including stopped ones.
+
+        one_off: return the containers of `docker compose run` instead.
+        """
+        filters = urllib.parse.quote(json.dumps({"label": [f"{PROJECT}={self.app}"]}))
+        containers = self.system.engine("GET", f"/containers/json?all=1&filters={filters}")
         return [
             Container(
-                each["Id"],
-                each["Labels"].get(SERVICE, ""),
-                each["Labels"].get(RELEASE, ""),
-                each["Image"],
-                each["State"],
+                container["Id"],
+                container["Labels"].get(SERVICE, ""),
+                container["Labels"].get(RELEASE, ""),
+                container["Image"],
+                container["State"],
             )
-            for each in found
-            if (each["Labels"].get(ONE_OFF) == "True") == one_off
+            for container in containers
+            if (container["Labels"].get(ONE_OFF) == "True") == one_off
         ]
 
     def find(self, service: str) -> Container | None:
-        """Return a service's container with all that is known of it."""
-        found = next((each for each in self.containers() if each.service == service), None)
-        return self.look(found) if found else None
+        """Return a service's container with its health; None if there is none."""
+        container = next(
+            (container for container in self.containers() if container.service == service), None
+        )
+        return self.inspect(container) if container else None
 
-    def look(self, container: Container) -> Container | None:
-        """Return a container as it is now; None when it is gone."""
+    def inspect(self, container: Container) -> Container | None:
+        """Return a container's current state; None if it was removed."""
         try:
-            said = self.host.engine("GET", f"/containers/{container.id}/json")
+            details = self.system.engine("GET", f"/containers/{container.id}/json")
         except LookupError:
             return None
-        state = said["State"]
+        state = details["State"]
         health = state.get("Health") or {}
         return Container(
             container.id,
@@ -139,100 +144,108 @@ class Docker:
             container.image,
             state["Status"],
             health.get("Status", ""),
-            said["RestartCount"],
+            details["RestartCount"],
             state["ExitCode"],
-            ([""] + [_plain(each["Output"]) for each in health.get("Log") or ()])[-1],
+            ([""] + [_printable_line(check["Output"]) for check in health.get("Log") or ()])[-1],
         )
 
-    def memory(self, container: Container) -> int:
-        """Return the bytes of memory that a container uses, without the files it has read."""
+    def memory_usage(self, container: Container) -> int:
+        """Return the bytes of memory that a container uses, without its page cache."""
         path = f"/containers/{container.id}/stats?stream=false&one-shot=true"
-        found = self.host.engine("GET", path)["memory_stats"]
-        stats = found.get("stats", {})
-        files = stats.get("inactive_file", stats.get("total_inactive_file", 0))
-        return max(found.get("usage", 0) - files, 0)
+        usage = self.system.engine("GET", path)["memory_stats"]
+        stats = usage.get("stats", {})
+        cached = stats.get("inactive_file", stats.get("total_inactive_file", 0))
+        return max(usage.get("usage", 0) - cached, 0)
 
     def last_lines(self, container: Container, lines: int = 5) -> list[str]:
-        """Return what a container said last."""
+        """Return the last lines of a container's output."""
         command = ["docker", "logs", "--tail", str(lines), container.id]
-        done = self.host.run(command, env=CLIENT, timeout_s=30, keep_bytes=WHOLE_BYTES)
-        return [_plain(line) for line in f"{done.out}\n{done.err}".splitlines() if line.strip()]
+        result = self.system.run(command, env=CLIENT, timeout_s=30, keep_bytes=WHOLE_BYTES)
+        return [
+            _printable_line(line)
+            for line in f"{result.out}\n{result.err}".splitlines()
+            if line.strip()
+        ]
 
     def stop(self, container: Container) -> None:
-        """Stop a container within the grace that its compose file gives it."""
-        self._must(["docker", "stop", container.id], "stopped")
+        """Stop a container within the grace period of its compose file."""
+        self._run_or_fail(["docker", "stop", container.id])
 
     def start(self, container: Container) -> None:
-        """Start a container that is there."""
-        self._must(["docker", "start", container.id], "started")
+        """Start an existing container."""
+        self._run_or_fail(["docker", "start", container.id])
 
     def remove(self, container: Container) -> None:
-        """Remove a container, running or not; its volumes stay."""
-        deadline = self.host.ticks() + REMOVE_S
-        while self.look(container):
+        """Remove a container, running or not; keep its volumes."""
+        deadline = self.system.monotonic() + REMOVE_S
+        while self.inspect(container):
             command = ["docker", "rm", "--force", container.id]
-            done = self.host.run(command, env=CLIENT, timeout_s=120)
-            if not done.is_good and self.host.ticks() > deadline:
-                raise Failed(f"{container.service} cannot be removed: {done.last_words}")
-            # Something else may be removing it: Compose does, after a command run once.
-            self.host.sleep(0 if done.is_good else 0.5)
+            result = self.system.run(command, env=CLIENT, timeout_s=120)
+            if not result.is_success and self.system.monotonic() > deadline:
+                raise Failed(f"Cannot remove {container.service}: {result.output_tail}")
+            # Another process may be removing it: Compose does, after `docker compose run --rm`.
+            self.system.sleep(0 if result.is_success else 0.5)
 
-    def config(self, made: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a file that is filled in as Compose understands it."""
-        done = self.compose(made, "config", "--format", "json", timeout_s=30, is_whole=True)
-        if not done.is_good:
+    def config(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a rendered model as Compose interprets it."""
+        result = self.compose(model, "config", "--format", "json", timeout_s=30, whole_output=True)
+        if not result.is_success:
             raise Refused(
-                f"Compose does not accept compose.yaml: {done.last_words}",
-                next="correct compose.yaml; docker compose config shows the same on a laptop",
+                f"Compose rejected compose.yaml: {result.output_tail}",
+                next="correct compose.yaml; docker compose config shows the same error",
             )
-        return json.loads(done.out)
+        return json.loads(result.out)
 
-    def up(self, made: Mapping[str, Any], services: Sequence[str], *how: str) -> Ran:
-        """Create and start services of a file that is filled in; their images are here."""
-        flags = ("--detach", "--no-build", "--no-deps", "--pull", "never", *how)
-        return self.compose(made, "up", *flags, "--", *services)
+    def up(self, model: Mapping[str, Any], services: Sequence[str], *options: str) -> CommandResult:
+        """Create and start services of a rendered model; their images must be on this host."""
+        flags = ("--detach", "--no-build", "--no-deps", "--pull", "never", *options)
+        return self.compose(model, "up", *flags, "--", *services)
 
     def compose(
         self,
-        made: Mapping[str, Any],
-        *words: str,
+        model: Mapping[str, Any],
+        *arguments: str,
         timeout_s: float = 600,
-        is_whole: bool = False,
-    ) -> Ran:
-        """Run a command of Compose on a file that is filled in.
+        whole_output: bool = False,
+    ) -> CommandResult:
+        """Run a command of Compose on a rendered model.
 
-        It gets the file on its standard input, as JSON of ours: no text of the image's, no file
-        with values, no variable.
+        Compose reads the model as JSON from its standard input. It gets no text of the image, no
+        file with values and no variables.
         """
         command = ["docker", "compose", "--project-name", self.app, "--project-directory", "/"]
         command += ["--env-file", "/dev/null", "--file", "-"]
-        env = {**CLIENT, "COMPOSE_IGNORE_ORPHANS": "1"}  # the other slot is none
-        text = document.as_json(made)
-        return self.host.run(
-            [*command, *words], env=env, text=text, timeout_s=timeout_s, is_whole=is_whole
+        env = {**CLIENT, "COMPOSE_IGNORE_ORPHANS": "1"}  # The other slot is not an orphan.
+        text = document.as_json(model)
+        return self.system.run(
+            [*command, *arguments],
+            env=env,
+            text=text,
+            timeout_s=timeout_s,
+            whole_output=whole_output,
         )
 
     def wait(self) -> None:
         """Wait until the engine answers."""
-        deadline = self.host.ticks() + ENGINE_S
+        deadline = self.system.monotonic() + ENGINE_S
         while True:
             try:
-                self.host.engine("GET", "/_ping", timeout_s=5)
+                self.system.engine("GET", "/_ping", timeout_s=5)
                 return
             except (OSError, LookupError) as err:
-                if self.host.ticks() > deadline:
+                if self.system.monotonic() > deadline:
                     raise Failed(
                         f"Docker's engine does not answer: {err}",
                         next="sudo systemctl restart docker && sudo release repair",
                     ) from err
-            self.host.sleep(0.2)
+            self.system.sleep(0.2)
 
-    def _must(self, command: list[str], what: str) -> None:
-        done = self.host.run(command, env=CLIENT, timeout_s=limits.STOP_S + STOP_MORE_S)
-        if not done.is_good:
-            raise Failed(f"A container cannot be {what}: {done.last_words}")
+    def _run_or_fail(self, command: list[str]) -> None:
+        result = self.system.run(command, env=CLIENT, timeout_s=limits.STOP_S + STOP_GRACE_S)
+        if not result.is_success:
+            raise Failed(f"{' '.join(command[:2])} failed: {result.output_tail}")
 
 
-def _plain(line: str) -> str:
-    """Return a line without colours, and with whatever else moves a terminal's cursor escaped."""
+def _printable_line(line: str) -> str:
+    """Return a line without colors and with all other control characters escaped."""
     return printable(re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", line.rstrip("\r\n")), 1000)

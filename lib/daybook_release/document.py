@@ -1,8 +1,8 @@
-"""A compose file's YAML as plain data, read within limits and before anything else reads it.
+"""Read a compose file's YAML as plain data, within limits, before any other program reads it.
 
-Scalars are resolved as Compose's parser does, so that the data means here what it means on a
-laptop; where parsers differ, the text is refused. Compose itself is given the data as JSON and
-never sees the text, so no difference between two parsers can matter on a host.
+Scalars are resolved as Compose's parser resolves them, so that the data is the same as on a
+laptop; text that parsers interpret differently is refused. Compose gets the data as JSON and never
+reads the text, so differences between parsers have no effect on a host.
 """
 
 from __future__ import annotations
@@ -25,68 +25,74 @@ INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 OCTAL = re.compile(r"0o?([0-7]{1,18})")
 HEX = re.compile(r"0x([0-9a-fA-F]{1,15})")
 FLOAT = re.compile(r"[-+]?(?:\.[0-9]{1,18}|[0-9]{1,18}(?:\.[0-9]{0,18})?)(?:[eE][-+]?[0-9]{1,2})?")
-ELSEWHERE_A_NUMBER = re.compile(
+AMBIGUOUS_NUMBER = re.compile(
     r"[-+]?(?:\.inf|\.Inf|\.INF|\.nan|\.NaN|\.NAN|0[bBoOxX][0-9a-fA-F_]+"
     r"|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?|\.[0-9_]+(?:[eE][-+]?[0-9]+)?)"
 )
-"""Numbers to some parsers of YAML and text to others, or with other values."""
+"""Text that some YAML parsers read as a number, and others as text or another number."""
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 KEY_LENGTH = 200
 
 
-class Unreadable(Exception):
-    """The text is no compose file. says: why; fix: what to do; line: where."""
+class InvalidComposeFile(Exception):
+    """The text cannot be read as a compose file. message: why."""
 
-    def __init__(self, line: int, says: str, fix: str) -> None:
-        super().__init__(f"compose.yaml line {line}: {says}; {fix}")
-        self.line, self.says, self.fix = line, says, fix
+    def __init__(self, line: int, message: str, fix: str) -> None:
+        super().__init__(f"compose.yaml line {line}: {message}; {fix}")
+        self.line, self.message, self.fix = line, message, fix
 
 
 @dataclass(frozen=True)
-class Document:
-    """The data of a compose file, and on which line each of its values stands."""
+class ComposeDocument:
+    """The data of a compose file, and the line of each value."""
 
     tree: dict[str, Any]
     lines: Mapping[Path, int]
 
     def line_of(self, path: Path) -> int:
-        """Return the line of a value, or of the nearest one around it."""
+        """Return the line of a value, or of the nearest value that contains it."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
-def read(text: str) -> Document:
-    """Return the data of a compose file; Unreadable when it is none, or goes over a limit."""
+def read(text: str) -> ComposeDocument:
+    """Read a compose file; raise InvalidComposeFile if it is malformed or exceeds a limit."""
     if len(text.encode(errors="surrogatepass")) > limits.FILE_BYTES:
-        raise Unreadable(1, f"the file has more than {limits.FILE_BYTES:,} bytes", "shorten it")
+        raise InvalidComposeFile(
+            1, f"the file has more than {limits.FILE_BYTES:,} bytes", "shorten it"
+        )
     try:
         reader = _Reader(text)
     except yaml.YAMLError as err:
-        raise Unreadable(1, "this is not YAML: not printable", "correct the syntax") from err
+        raise InvalidComposeFile(
+            1, "this is not YAML: not printable", "correct the syntax"
+        ) from err
     try:
         return reader.document()
     except yaml.YAMLError as err:
         mark = getattr(err, "problem_mark", None)
         problem = ascii(getattr(err, "problem", None) or "not printable")[1:-1]
         line = mark.line + 1 if mark else 1
-        raise Unreadable(line, f"this is not YAML: {problem}", "correct the syntax") from err
-    except (ValueError, OverflowError) as err:  # PyYAML's, for a number in "\\U…" or %YAML.
-        says = "this is not YAML: a number is too large"
-        raise Unreadable(reader.line, says, "correct the syntax") from err
+        raise InvalidComposeFile(
+            line, f"this is not YAML: {problem}", "correct the syntax"
+        ) from err
+    except (ValueError, OverflowError) as err:  # From PyYAML, for a number in "\\U…" or %YAML.
+        message = "this is not YAML: a number is too large"
+        raise InvalidComposeFile(reader.line, message, "correct the syntax") from err
 
 
 def as_json(tree: Any) -> str:
     """Return data as JSON that every YAML parser reads as the same data.
 
-    YAML breaks lines at U+2028, refuses some characters and has no surrogate pairs.
+    YAML ends a line at U+2028, refuses some characters and has no surrogate pairs.
     """
     text = json.dumps(tree, ensure_ascii=False, allow_nan=False)
-    return re.sub("[\x7f-\uffff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+    return re.sub("[\x7f-\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class _Reader:
-    """Build the data from the parser's events, counting while it goes."""
+    """Build the data from the parser's events and enforce the limits."""
 
     def __init__(self, text: str) -> None:
         self.loader = yaml.SafeLoader(text)
@@ -97,34 +103,34 @@ class _Reader:
 
     @property
     def line(self) -> int:
-        """Return the line that the scanner has come to."""
+        """Return the line that the scanner has reached."""
         return self.loader.line + 1
 
-    def document(self) -> Document:
+    def document(self) -> ComposeDocument:
         next(self.events)
         start = next(self.events)
         if isinstance(start, yaml.StreamEndEvent):
-            raise Unreadable(1, "the file is empty", "give it services")
+            raise InvalidComposeFile(1, "the file is empty", "add services")
         if start.version or start.tags:
-            raise _refused(start, "a % directive is not allowed", "remove it")
+            raise _error(start, "a % directive is not allowed", "remove it")
         tree = self._value(next(self.events), (), 0)
         next(self.events)
         after = next(self.events)
         if not isinstance(after, yaml.StreamEndEvent):
-            raise _refused(after, "a second document begins here", "keep one document")
+            raise _error(after, "the file has a second document", "keep one document")
         if not isinstance(tree, dict):
-            raise Unreadable(1, "the file is not a mapping", "give it services")
-        return Document(tree, self.lines)
+            raise InvalidComposeFile(1, "the file is not a mapping", "add services")
+        return ComposeDocument(tree, self.lines)
 
     def _value(self, event: yaml.Event, path: Path, depth: int) -> Any:
-        self._count(event, 1)
+        self._count_nodes(event, 1)
         self.lines.setdefault(path, event.start_mark.line + 1)
         if depth > limits.DEPTH:
-            raise _refused(event, f"nested more than {limits.DEPTH} deep", "flatten it")
+            raise _error(event, f"more than {limits.DEPTH} levels are nested", "flatten the file")
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.tag is not None:
-            raise _refused(event, "a tag is not allowed", "remove what begins with !")
+            raise _error(event, "a tag is not allowed", "remove the word that begins with !")
         before = self.nodes
         if isinstance(event, yaml.ScalarEvent):
             value = _scalar(event)
@@ -149,43 +155,47 @@ class _Reader:
             key = self._key(event)
             if key == "<<":
                 if merged is not None:
-                    raise _refused(event, "<< stands here twice", "write << : [*one, *two]")
-                merged = _merged(event, self._value(next(self.events), (*path, key), depth + 1))
+                    raise _error(event, "<< is used twice", "write << : [*one, *two]")
+                merged = _merge_values(
+                    event, self._value(next(self.events), (*path, key), depth + 1)
+                )
                 continue
             if key in own:
-                raise _refused(event, f"{shown(key)} stands here twice", "keep one of them")
+                raise _error(event, f"{shown(key)} is defined twice", "keep one of them")
             self.lines[(*path, key)] = event.start_mark.line + 1
             own[key] = self._value(next(self.events), (*path, key), depth + 1)
         return (merged or {}) | own
 
     def _key(self, event: yaml.Event) -> str:
-        self._count(event, 1)
+        self._count_nodes(event, 1)
         is_plain = isinstance(event, yaml.ScalarEvent) and event.tag is None and not event.anchor
         key = _scalar(event) if is_plain else None
         if not isinstance(key, str) or len(key) > KEY_LENGTH:
-            raise _refused(event, "this key is not a short text", "quote it, or shorten it")
+            raise _error(event, "the key is not a short text", "quote it, or shorten it")
         if key == "<<" and event.style:
-            raise _refused(event, "<< cannot be quoted", "remove the quotes")
+            raise _error(event, "<< cannot be quoted", "remove the quotes")
         return key
 
     def _alias(self, event: yaml.AliasEvent) -> Any:
         self.aliases += 1
         if self.aliases > limits.ALIASES:
-            raise _refused(event, f"more than {limits.ALIASES} aliases", "write some of them out")
+            raise _error(
+                event, f"more than {limits.ALIASES} aliases", "replace some of them by their values"
+            )
         if event.anchor not in self.anchors:
-            raise _refused(event, "an alias to nothing that ends before it", "define it first")
+            raise _error(event, "an alias without an anchor before it", "define the anchor first")
         value, size = self.anchors[event.anchor]
-        self._count(event, size)
+        self._count_nodes(event, size)
         return value
 
-    def _count(self, event: yaml.Event, nodes: int) -> None:
+    def _count_nodes(self, event: yaml.Event, nodes: int) -> None:
         self.nodes += nodes
         if self.nodes > limits.NODES:
-            raise _refused(event, f"more than {limits.NODES:,} values", "shorten the file")
+            raise _error(event, f"more than {limits.NODES:,} values", "shorten the file")
 
 
 def shown(key: object) -> str:
-    """Return a key as a message may show it: an ordinary name, or that it is none."""
+    """Return a key for a message if it is a plain name, else "this key"."""
     is_plain = isinstance(key, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}", key)
     return str(key) if is_plain else "this key"
 
@@ -193,7 +203,7 @@ def shown(key: object) -> str:
 def _scalar(event: yaml.ScalarEvent) -> Any:
     text = event.value
     if INVISIBLE.search(text):
-        raise _refused(event, "a control character", "remove it")
+        raise _error(event, "a control character is not allowed", "remove it")
     if event.style:
         return text
     if text in NULL:
@@ -202,26 +212,26 @@ def _scalar(event: yaml.ScalarEvent) -> Any:
         return BOOL[text]
     if INT.fullmatch(text):
         return int(text)
-    if found := OCTAL.fullmatch(text):
-        return int(found[1], 8)
-    if found := HEX.fullmatch(text):
-        return int(found[1], 16)
+    if match := OCTAL.fullmatch(text):
+        return int(match[1], 8)
+    if match := HEX.fullmatch(text):
+        return int(match[1], 16)
     if FLOAT.fullmatch(text) and not re.match(r"[-+]?0[0-9]", text):
         return float(text)
-    if ELSEWHERE_A_NUMBER.fullmatch(text):
-        raise _refused(event, "this may or may not be a number", "quote it")
+    if AMBIGUOUS_NUMBER.fullmatch(text):
+        raise _error(event, "parsers may or may not read this as a number", "quote it")
     return text
 
 
-def _merged(event: yaml.Event, value: Any) -> dict[str, Any]:
-    """Return what << brings; of several mappings, the first one that has a key decides."""
+def _merge_values(event: yaml.Event, value: Any) -> dict[str, Any]:
+    """Return the data that << merges; the first mapping with a key takes precedence."""
     result: dict[str, Any] = {}
-    for each in reversed(value if isinstance(value, list) else [value]):
-        if not isinstance(each, dict):
-            raise _refused(event, "<< needs a mapping", "refer to a mapping with *name")
-        result |= each
+    for mapping in reversed(value if isinstance(value, list) else [value]):
+        if not isinstance(mapping, dict):
+            raise _error(event, "<< needs a mapping", "refer to a mapping with *name")
+        result |= mapping
     return result
 
 
-def _refused(event: yaml.Event, says: str, fix: str) -> Unreadable:
-    return Unreadable(event.start_mark.line + 1, says, fix)
+def _error(event: yaml.Event, message: str, fix: str) -> InvalidComposeFile:
+    return InvalidComposeFile(event.start_mark.line + 1, message, fix)

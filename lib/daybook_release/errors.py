@@ -1,11 +1,11 @@
-"""Every error that the program raises on purpose; each class has one exit code.
+"""All errors that the program raises deliberately; each class has one exit code.
 
 ReleaseError          1
- ├── Usage            2    the command's arguments are wrong
- ├── Refused          3    the host or the image is not as a release needs it; nothing began
- ├── Failed           6    the release failed before the switch; the old one never noticed
- ├── WentBack         7    it failed after the switch, and the old one serves again
- ├── Locked           8    another release is going on
+ ├── UsageError       2    the command's arguments are invalid
+ ├── Refused          3    the host or the image does not meet the requirements; nothing changed
+ ├── Failed           6    the release failed before the switch; the previous release kept serving
+ ├── Reverted         7    the release failed after the switch; the previous release serves again
+ ├── Locked           8    another command is running
  └── Interrupted    130    a signal ended the command
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 
 class ReleaseError(Exception):
-    """Something failed. next: what to do now, as a command or in words."""
+    """The command failed. next: the remedy, as a command or in words."""
 
     exit_code = 1
 
@@ -23,14 +23,14 @@ class ReleaseError(Exception):
         self.next = next
 
 
-class Usage(ReleaseError):
-    """The command's arguments are wrong."""
+class UsageError(ReleaseError):
+    """The command's arguments are invalid."""
 
     exit_code = 2
 
 
 class Refused(ReleaseError):
-    """The host or the image is not as a release needs it."""
+    """The host or the image does not meet the requirements of a release."""
 
     exit_code = 3
 
@@ -41,14 +41,14 @@ class Failed(ReleaseError):
     exit_code = 6
 
 
-class WentBack(ReleaseError):
+class Reverted(ReleaseError):
     """The release failed after the switch."""
 
     exit_code = 7
 
 
 class Locked(ReleaseError):
-    """Another release is going on."""
+    """Another command is running."""
 
     exit_code = 8
 

@@ -1,41 +1,42 @@
-"""Waiting until a service is what its health check calls well, or is seen to have failed."""
+"""Wait until a service is healthy, or has failed."""
 
 from __future__ import annotations
 
 from daybook_release import rules
+from daybook_release.context import Context
 from daybook_release.docker import Container
 from daybook_release.errors import Failed
-from daybook_release.ground import Ground
 
 POLL_S = 0.1
-SOME_MORE_S = 30.0
+GRACE_S = 30.0
 
 
-def wait(ground: Ground, service: str, said: rules.Model, *, may_end: bool = True) -> None:
-    """Wait for a service; one without a health check is well when it runs.
+def wait(context: Context, name: str, service: rules.Model, *, may_exit: bool = True) -> None:
+    """Wait until a service is healthy; one without a health check is healthy once it runs.
 
-    said: what the compose file says about it. may_end: to end with code 0 is well, too.
+    service: its entry in the compose file. may_exit: exit code 0 is a success, too.
     """
-    deadline = ground.host.ticks() + rules.patience_s(said) + SOME_MORE_S
+    deadline = context.system.monotonic() + rules.health_timeout_s(service) + GRACE_S
     while True:
-        seen = ground.docker.find(service)
-        if seen is None or seen.restarts or seen.state in ("restarting", "dead"):
-            raise Failed(f"{service} does not stay up: {last_words(ground, seen)}")
-        if seen.state == "exited" and seen.exit_code == 0 and may_end:
+        container = context.docker.find(name)
+        is_failing = container is None or container.state in ("restarting", "dead")
+        if is_failing or container.restarts:
+            raise Failed(f"{name} does not stay up: {last_output(context, container)}")
+        if container.state == "exited" and container.exit_code == 0 and may_exit:
             return
-        if seen.state == "exited":
-            words = last_words(ground, seen)
-            raise Failed(f"{service} ended with code {seen.exit_code}: {words}")
-        if seen.is_running and seen.health in ("", "healthy"):
+        if container.state == "exited":
+            output = last_output(context, container)
+            raise Failed(f"{name} exited with code {container.exit_code}: {output}")
+        if container.is_running and container.health in ("", "healthy"):
             return
-        if seen.health == "unhealthy" or ground.host.ticks() > deadline:
-            raise Failed(f"{service} does not become healthy: {last_words(ground, seen)}")
-        ground.host.sleep(POLL_S)
+        if container.health == "unhealthy" or context.system.monotonic() > deadline:
+            raise Failed(f"{name} did not become healthy: {last_output(context, container)}")
+        context.system.sleep(POLL_S)
 
 
-def last_words(ground: Ground, container: Container | None) -> str:
-    """Return what a container and its health check said last, in a line."""
-    lines = ground.docker.last_lines(container, 3) if container else []
-    said = " · ".join(lines) or "it said nothing"
-    complaint = container.complaint.strip()[-200:] if container else ""
-    return f"{said} · its health check: {complaint}" if complaint else said
+def last_output(context: Context, container: Container | None) -> str:
+    """Return the last output of a container and of its health check, on one line."""
+    lines = context.docker.last_lines(container, 3) if container else []
+    output = " · ".join(lines) or "no output"
+    health_output = container.health_output.strip()[-200:] if container else ""
+    return f"{output} · health check: {health_output}" if health_output else output

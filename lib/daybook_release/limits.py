@@ -1,11 +1,11 @@
-"""Upper limits of everything that an image can ask for; docs/releases.md shows this table."""
+"""Upper limits of everything that an image can request; docs/releases.md shows this table."""
 
 from __future__ import annotations
 
 FILE_BYTES = 64 * 1024
 DEPTH = 20
 NODES = 5000
-"""Values of the file, each alias counted with all that it stands for."""
+"""Values in the file; an alias counts as all the values that it refers to."""
 ALIASES = 100
 SERVICES = 20
 COPIES = 10
@@ -16,16 +16,16 @@ STOP_S = 120
 LOG_MB = 100
 LOG_FILES = 10
 LOG_BUFFER_MB = 16
-"""In the memory of Docker's engine."""
+"""This buffer is in the memory of Docker's engine."""
 CPU_SHARES = 1024
 PROCESSES, USUAL_PROCESSES = 4096, 1024
-"""Of a container, threads counted; it gets the second unless its file says another number."""
+"""Processes and threads of a container: the maximum, and the default."""
 LEAST_INTERVAL_S, LEAST_START_INTERVAL_S = 1.0, 0.2
 PULL_S = 1200
 MIGRATE_S = 1800
 RELEASE_S = 2700
 LOCK_S = 3540
-"""Less than an hour, so that whatever is running then can be killed within it."""
+"""Less than an hour, so that processes still running then can be killed within the hour."""
 
 TABLE = (
     ("size of `compose.yaml`", FILE_BYTES, "bytes"),
@@ -44,14 +44,14 @@ TABLE = (
     ("`cpu_shares`", CPU_SHARES, "shares"),
     ("`x-release.drain`", DRAIN_S, "seconds"),
     ("`stop_grace_period`", STOP_S, "seconds"),
-    ("pull of one image", PULL_S, "seconds"),
+    ("pulling one image", PULL_S, "seconds"),
     ("`x-release.migrate`", MIGRATE_S, "seconds"),
-    ("a release before its switch is final; it is undone then", RELEASE_S, "seconds"),
-    ("any command that holds the lock; it is ended then", LOCK_S, "seconds"),
+    ("a release before it is committed; then it is undone", RELEASE_S, "seconds"),
+    ("any command that holds the lock; then it is ended", LOCK_S, "seconds"),
 )
 
 
 def table() -> list[str]:
     """Return the limits as the lines of a Markdown table."""
-    rows = [f"| {what} | {value:,} {unit} |" for what, value, unit in TABLE]
-    return ["| what | at most |", "|---|---|", *rows]
+    rows = [f"| {name} | {value:,} {unit} |" for name, value, unit in TABLE]
+    return ["| limit | maximum |", "|---|---|", *rows]

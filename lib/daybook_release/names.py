@@ -1,11 +1,11 @@
-"""Names of environment variables: what a release sets, and what a secret may not be called."""
+"""Names of environment variables: those that a release sets, and those not allowed for secrets."""
 
 from __future__ import annotations
 
 import re
 
 OWN = ("APP_NAME", "APP_IMAGE", "APP_VERSION", "APP_ENVIRONMENT", "APP_HOST", "APP_PORT")
-"""What every release says to the application, besides the secrets."""
+"""Variables that every release sets for the application, besides the secrets."""
 
 FORM = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
@@ -33,19 +33,18 @@ READ_BY_PROGRAMS = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
-"""What the C library, shells, systemd, Docker, Go, Python, Perl or AWS's tools act upon."""
+"""Variables that the C library, shells, systemd, Docker, Go, Python, Perl or AWS tools read."""
 
 
 def problem_of(name: str) -> str:
-    """Return why a secret may not have this name, with the fix; "" when it may."""
+    """Return why a secret cannot have this name, and the fix; "" if it can."""
     if not FORM.fullmatch(name):
-        return "a secret's name has up to 64 of A to Z, 0 to 9 and _, such as DATABASE_URL"
+        return "a secret's name has up to 64 characters from A-Z, 0-9 and _, such as DATABASE_URL"
     if name in OWN:
-        return f"{name} is set by every release; choose another name"
+        return f"every release sets {name}; choose another name"
     if READ_BY_PROGRAMS.fullmatch(name):
         return (
-            f"programs of the host act upon {name}; choose another name, and give it to the"
-            f" application in compose.yaml: environment: {{{name}: ${{OTHER_NAME}}}}, or write"
-            " its value there when that is no secret"
+            f"programs on the host read {name}; choose another name and map it in compose.yaml:"
+            f" environment: {{{name}: ${{OTHER_NAME}}}}; if the value is not secret, write it there"
         )
     return ""

@@ -1,4 +1,4 @@
-"""Everything a release needs, found and checked before anything is begun."""
+"""Collect and check everything that a release needs before the rollout begins."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from daybook_release import (
     store,
     variables,
 )
-from daybook_release.docker import Image
-from daybook_release.errors import Refused, Usage
-from daybook_release.ground import Ground
+from daybook_release.context import Context
+from daybook_release.docker import LocalImage
+from daybook_release.errors import Refused, UsageError
 from daybook_release.printable import LABEL_CHARS, printable
-from daybook_release.settings import Settings
+from daybook_release.settings import HostSettings
 from daybook_release.store import Release
 
 REFERENCE = re.compile(r"([^@\s]+)@sha256:[0-9a-f]{64}")
@@ -33,67 +33,67 @@ VERSION = "org.opencontainers.image.version"
 REVISION = "org.opencontainers.image.revision"
 COMPOSE, CADDYFILE = "daybook.compose", "daybook.caddyfile"
 LABEL_BYTES = 1024**2
-"""The most that a label's file may hold, unpacked."""
+"""The maximum size of a label's file, unpacked."""
 DOCKER_FILES = Path("/var/lib/docker")
-SPARE = 256 * 1024**2
-"""Bytes that must be left on disk, and in memory, besides what the second copy takes."""
+RESERVE = 256 * 1024**2
+"""Bytes that must stay free on disk beside a second copy, and a quarter of that in memory."""
 
 
-def check_reference(image: str, its: Settings) -> None:
-    """Refuse an image that is not named by its digest, or not this application's."""
-    found = REFERENCE.fullmatch(image)
-    if not found:
-        raise Usage(
-            f"{image} does not name an image by its digest.",
-            next=f"sudo release deploy {its.repository}@sha256:…",
+def check_reference(image: str, host: HostSettings) -> None:
+    """Refuse an image that is not named by digest or comes from another repository."""
+    match = REFERENCE.fullmatch(image)
+    if not match:
+        raise UsageError(
+            f"{image} does not name an image by digest.",
+            next=f"sudo release deploy {host.repository}@sha256:…",
         )
-    if found[1] != its.repository:
+    if match[1] != host.repository:
         raise Refused(
-            f"{found[1]} is not this host's repository.", next=f"give {its.repository}@sha256:…"
+            f"{match[1]} is not this host's repository.", next=f"use {host.repository}@sha256:…"
         )
 
 
-def check_room(ground: Ground, previous: Release | None) -> str:
-    """Refuse when there is no room for a second copy; says what there is."""
-    serving = ground.web_of(previous) if previous else None
-    image = ground.docker.image(previous.image) if previous else None
+def check_room(context: Context, previous: Release | None) -> str:
+    """Refuse if disk or memory is too small for a second copy; return a summary of both."""
+    web = context.web_of(previous) if previous else None
+    image = context.docker.image(previous.image) if previous else None
     disk = shutil.disk_usage(DOCKER_FILES).free
     memory = available_memory()
-    wants_disk = SPARE + (image.size if image else 0)
-    wants_memory = SPARE // 4 + (ground.docker.memory(serving) if serving else 0)
-    for what, there, wanted, do in (
-        ("disk", disk, wants_disk, "sudo release prune"),
-        ("memory", memory, wants_memory, "look with: free -m; or take a larger instance"),
+    needed_disk = RESERVE + (image.size if image else 0)
+    needed_memory = RESERVE // 4 + (context.docker.memory_usage(web) if web else 0)
+    for resource, free, needed, remedy in (
+        ("disk", disk, needed_disk, "sudo release prune"),
+        ("memory", memory, needed_memory, "check with: free -m; or use a larger instance"),
     ):
-        if there < wanted:
-            says = f"{there // 2**20} MiB of {what} are free, a second copy needs"
-            raise Refused(f"{says} {wanted // 2**20}.", next=do)
+        if free < needed:
+            message = f"A second copy needs {needed // 2**20} MiB of {resource}"
+            raise Refused(f"{message}; {free // 2**20} MiB are free.", next=remedy)
     return f"{disk // 2**20} MiB disk, {memory // 2**20} MiB memory free"
 
 
 def available_memory() -> int:
-    """Return the bytes that a new process could have."""
+    """Return the bytes of memory available to new processes."""
     with open("/proc/meminfo", encoding="ascii") as lines:
-        said = dict(line.split(":", 1) for line in lines)
-    return int(said["MemAvailable"].split()[0]) * 1024
+        fields = dict(line.split(":", 1) for line in lines)
+    return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def pull(ground: Ground, reference: str) -> Image:
-    """Return the image, fetched unless it is here."""
-    image = ground.docker.image(reference)
+def pull(context: Context, reference: str) -> LocalImage:
+    """Return an image, pulled unless it is on this host."""
+    image = context.docker.image(reference)
     if image is None:
-        ground.docker.pull(reference)
-        image = ground.docker.image(reference)
+        context.docker.pull(reference)
+        image = context.docker.image(reference)
     if image is None or COMPOSE not in image.labels:
         raise Refused(
-            "The image does not carry its compose file.",
-            next="build it with Daybook, which labels it: daybook run first-deploy",
+            "The image has no label with its compose file.",
+            next="build it with Daybook, which adds the label: daybook run first-deploy",
         )
     return image
 
 
-def label(image: Image, name: str) -> str:
-    """Return what a label says, as one short line: it is shown, kept and compared like this."""
+def label(image: LocalImage, name: str) -> str:
+    """Return the value of a label as one short line, as it is shown, stored and compared."""
     return printable(image.labels.get(name) or "", LABEL_CHARS)
 
 
@@ -107,84 +107,88 @@ def unpack(label: str) -> str:
             "A label of the image is damaged.", next="build the image again with Daybook"
         ) from err
     if not packed.eof:
-        says = f"A label of the image is cut, or holds more than {LABEL_BYTES // 1024} KiB."
-        raise Refused(says, next="shorten the file, and build the image again with Daybook")
+        message = f"A label of the image is truncated or holds more than {LABEL_BYTES // 1024} KiB."
+        raise Refused(message, next="shorten the file, and build the image again with Daybook")
     return text
 
 
-def keep_files(ground: Ground, id: str, image: Image) -> None:
-    """Put what the image carries into the release's folder, and refuse what cannot be released."""
-    kept, text = ground.store, unpack(image.labels[COMPOSE])
-    kept.put(id, "compose.yaml", text)
-    kept.put(id, "settings.json", ground.settings_text)
-    keep_model(ground, id, ground.settings)
+def store_files(context: Context, id: str, image: LocalImage) -> None:
+    """Store the files from the image's labels; raise Refused if they cannot be released."""
+    files, text = context.store, unpack(image.labels[COMPOSE])
+    files.put(id, "compose.yaml", text)
+    files.put(id, "settings.json", context.settings_text)
+    store_model(context, id, context.settings)
     template = image.labels.get(CADDYFILE)
-    kept.put(id, "site.template", unpack(template) if template else site.BUILT_IN)
+    files.put(id, "site.template", unpack(template) if template else site.BUILT_IN)
 
 
-def keep_model(ground: Ground, id: str, its: Settings) -> None:
-    """Keep what a release's compose.yaml says as data; Refused when it breaks a rule."""
+def store_model(context: Context, id: str, host: HostSettings) -> None:
+    """Store a release's compose file as data; raise Refused if it breaks a rule."""
     try:
-        read = document.read(ground.store.text(id, "compose.yaml"))
-    except document.Unreadable as err:
-        raise _cannot([str(err)]) from err
-    known = {*names.OWN, *its.secrets}
-    if found := rules.problems(read.tree) + rules.unknown(read.tree, known):
-        raise _cannot([problem.line(read) for problem in found])
-    ground.store.put(id, "model.json", json.dumps(read.tree, indent=1))
+        compose = document.read(context.store.text(id, "compose.yaml"))
+    except document.InvalidComposeFile as err:
+        raise _invalid_compose_file([str(err)]) from err
+    known = {*names.OWN, *host.secrets}
+    if problems := [*rules.problems(compose.tree), *rules.unknown(compose.tree, known)]:
+        raise _invalid_compose_file([problem.line(compose) for problem in problems])
+    context.store.put(id, "model.json", json.dumps(compose.tree, indent=1))
 
 
-def _cannot(lines: list[str]) -> Refused:
+def _invalid_compose_file(lines: list[str]) -> Refused:
     return Refused(
         "compose.yaml cannot be released:\n  " + "\n  ".join(lines),
         next="correct compose.yaml and build the image again",
     )
 
 
-def check_as_compose_reads(ground: Ground, release: Release, filled_in: rules.Model) -> None:
-    """Hold what Compose itself makes of the file to the same rules."""
-    its = ground.settings_of(release)
-    web = ground.slot_of(release)
-    taken = (its.port, its.port + 1)
-    final = rules.Final(its.app, release.image, web, release.port, taken)
-    printed = ground.docker.config(filled_in)
-    found = [f"{'.'.join(map(str, p.path))}: {p.says}" for p in rules.problems(printed, final)]
-    if set(printed.get("services") or ()) != set(filled_in["services"]):
-        found.append("services: they are not those of compose.yaml")
-    if found:
+def check_compose_output(context: Context, release: Release, model: rules.Model) -> None:
+    """Apply the rules to the model as Compose interprets it."""
+    host = context.settings_of(release)
+    slot = context.slot_of(release)
+    taken = (host.port, host.port + 1)
+    rendered = rules.RenderedValues(host.app, release.image, slot, release.port, taken)
+    interpreted = context.docker.config(model)
+    lines = [
+        f"{'.'.join(map(str, p.path))}: {p.message}" for p in rules.problems(interpreted, rendered)
+    ]
+    if set(interpreted.get("services") or ()) != set(model["services"]):
+        lines.append("services: they differ from those in compose.yaml")
+    if lines:
         raise Refused(
-            "What Compose makes of compose.yaml cannot be released:\n  " + "\n  ".join(found),
+            "compose.yaml as Compose interprets it cannot be released:\n  " + "\n  ".join(lines),
             next="correct compose.yaml and build the image again",
         )
 
 
 def fetch_secrets(
-    ground: Ground, its: Settings, pinned: Mapping[str, int]
+    context: Context, host: HostSettings, pinned_versions: Mapping[str, int]
 ) -> tuple[dict[str, str], dict[str, int]]:
-    """Return values and versions of the declared secrets, each at its pinned version if any."""
-    if unknown := sorted(set(pinned) - set(its.secrets)):
-        raise Refused(f"This host does not know {', '.join(unknown)}.", next=settings.CONFIGURE)
-    if found := [problem for name in its.secrets if (problem := names.problem_of(name))]:
+    """Return values and versions of the declared secrets; without a pinned version, the newest."""
+    if unknown := sorted(set(pinned_versions) - set(host.secrets)):
         raise Refused(
-            "A secret has a name that it may not have: " + "; ".join(found),
+            f"This host's settings do not declare {', '.join(unknown)}.", next=settings.CONFIGURE
+        )
+    if problems := [problem for name in host.secrets if (problem := names.problem_of(name))]:
+        raise Refused(
+            "A secret has a name that is not allowed: " + "; ".join(problems),
             next="rename it in the environment's settings, then: daybook run configure",
         )
-    if not its.secrets:
+    if not host.secrets:
         return {}, {}
-    wanted = {name: pinned.get(name) for name in its.secrets}
-    values, versions = parameters.fetch(ground.host, its.region, its.parameters, wanted)
+    requested = {name: pinned_versions.get(name) for name in host.secrets}
+    values, versions = parameters.fetch(context.system, host.region, host.parameters, requested)
     for name, value in values.items():
         if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
             raise Refused(
-                f"The value of {name} is not text that a variable can hold.",
+                f"The value of {name} cannot be stored in an environment variable.",
                 next=f"daybook secrets set {name}",
             )
     return values, versions
 
 
-def place(ground: Ground, release: Release, previous: Release | None) -> Release:
-    """Return the release with the slot and the port that are free."""
-    base = ground.settings_of(release).port
+def assign_slot(context: Context, release: Release, previous: Release | None) -> Release:
+    """Return the release with the free slot and the free port."""
+    base = context.settings_of(release).port
     blue, green = generate.SLOTS
     slot = green if previous and previous.slot == blue else blue
     ports = (base, base + 1) if slot == blue else (base + 1, base)
@@ -192,30 +196,30 @@ def place(ground: Ground, release: Release, previous: Release | None) -> Release
     return store.replace(release, slot=slot, port=port)
 
 
-def write_files(ground: Ground, release: Release, values: Mapping[str, str]) -> None:
-    """Write what starts the release in its slot and what Caddy will say, and have it checked."""
-    its, kept = ground.settings_of(release), ground.store
-    says = {
-        "APP_NAME": its.app,
+def write_files(context: Context, release: Release, values: Mapping[str, str]) -> None:
+    """Write and check the compose model of a release's slot and its Caddy site."""
+    host, files = context.settings_of(release), context.store
+    own = {
+        "APP_NAME": host.app,
         "APP_IMAGE": release.image,
         "APP_VERSION": release.version,
-        "APP_ENVIRONMENT": its.environment,
-        "APP_HOST": its.host,
+        "APP_ENVIRONMENT": host.environment,
+        "APP_HOST": host.host,
         "APP_PORT": str(release.port),
     }
-    environment = {**values, **says}
-    made = generate.generated(
-        ground.model_of(release),
-        app=its.app,
+    environment = {**values, **own}
+    generated = generate.generate(
+        context.model_of(release),
+        app=host.app,
         release=release.id,
         slot=release.slot,
         port=release.port,
         names=tuple(sorted(environment)),
     )
-    kept.put(release.id, "environment.json", json.dumps(environment), mode=0o600)
-    kept.put(release.id, "generated.json", json.dumps(made, indent=1))
-    nothing_secret = dict.fromkeys(values, "value") | says
-    check_as_compose_reads(ground, release, variables.render(made, nothing_secret))
-    rendered = site.render(kept.text(release.id, "site.template"), its.names, its.app, its.port)
-    ground.caddy.check(rendered)
-    kept.put(release.id, "site.caddy", rendered.text)
+    files.put(release.id, "environment.json", json.dumps(environment), mode=0o600)
+    files.put(release.id, "generated.json", json.dumps(generated, indent=1))
+    placeholders = dict.fromkeys(values, "value") | own
+    check_compose_output(context, release, variables.render(generated, placeholders))
+    rendered = site.render(files.text(release.id, "site.template"), host.names, host.app, host.port)
+    context.caddy.check(rendered)
+    files.put(release.id, "site.caddy", rendered.text)

@@ -1,4 +1,4 @@
-"""Text from outside, made fit for a terminal, a table and a job's log."""
+"""Make untrusted text safe to print in a terminal, a table or a job's log."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import re
 import unicodedata
 
 COMMAND = re.compile(r"^(\s*):(?=:)|##(?=\[)", re.MULTILINE)
-"""How a line of a job's log gives GitHub's runner a command; ##[ does so anywhere in a line.
+"""Commands to GitHub's runner in a job's log; ##[ is one anywhere in a line.
 
 https://docs.github.com/actions/reference/workflow-commands-for-github-actions
 """
 
 
 BLANKS = "\u115f\u1160\u2800\u3164\uffa0\U0001d159"
-"""Letters and signs that show nothing."""
+"""Characters without a visible glyph."""
 LABEL_CHARS = 100
-"""The most that is taken of a version or a revision, from a label or from the application."""
+"""The maximum length of a version or revision, from a label or the application."""
 
 
 def printable(text: object, limit: int = 200) -> str:
-    """Return a value as one short line, whatever moves a cursor or hides text escaped.
+    """Return a value as one line of at most `limit` columns, with unsafe characters escaped.
 
-    A label, a version or what a container says cannot clear a screen, begin a line, turn the
-    reading direction or make a table wider than `limit` columns.
+    A label, a version or a container's output cannot clear the screen, begin a new line, change
+    the reading direction or widen a table.
     """
     text = str(text)
-    line = "".join(map(_shown_in_cell, text[: limit + 1]))
-    line = COMMAND.sub(_inert, line)
+    line = "".join(map(_escape_in_cell, text[: limit + 1]))
+    line = COMMAND.sub(_neutralize, line)
     if width(line) <= limit:
         return line
     ends = itertools.accumulate(map(width, line))
@@ -35,7 +35,7 @@ def printable(text: object, limit: int = 200) -> str:
 
 
 def width(text: str) -> int:
-    """Return how many columns of a terminal a text takes; Chinese letters take two.
+    """Return the number of terminal columns of a text; wide characters take two.
 
     https://www.unicode.org/reports/tr11/
     """
@@ -43,25 +43,25 @@ def width(text: str) -> int:
 
 
 def printable_lines(text: object) -> str:
-    """Return a text of several lines with all else in it escaped; no line is cut."""
+    """Return a text with unsafe characters escaped and line breaks kept; cut no line."""
     lines = str(text).replace("\r\n", "\n").split("\n")
-    return COMMAND.sub(_inert, "\n".join("".join(map(_shown, line)) for line in lines))
+    return COMMAND.sub(_neutralize, "\n".join("".join(map(_escape, line)) for line in lines))
 
 
-def _shown_in_cell(char: str) -> str:
-    """Escape marks too: they have no width, and pile up over the lines above."""
-    return _escaped(char) if unicodedata.category(char).startswith("M") else _shown(char)
+def _escape_in_cell(char: str) -> str:
+    """Escape combining marks, too: they have no width and could overlay other lines."""
+    return _escape_sequence(char) if unicodedata.category(char).startswith("M") else _escape(char)
 
 
-def _shown(char: str) -> str:
+def _escape(char: str) -> str:
     if char in "\t\xa0":
         return " "
-    return char if char.isprintable() and char not in BLANKS else _escaped(char)
+    return char if char.isprintable() and char not in BLANKS else _escape_sequence(char)
 
 
-def _escaped(char: str) -> str:
+def _escape_sequence(char: str) -> str:
     return char.encode("unicode_escape").decode()
 
 
-def _inert(found: re.Match[str]) -> str:
-    return "#\\x23" if found[0] == "##" else f"{found[1]}\\x3a"
+def _neutralize(match: re.Match[str]) -> str:
+    return "#\\x23" if match[0] == "##" else f"{match[1]}\\x3a"

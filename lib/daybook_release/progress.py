@@ -1,4 +1,4 @@
-"""What the command says while it works: a line for people, or JSON for a program."""
+"""Report progress while a command runs: lines for a person, or JSON for a program."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ from typing import Any
 from daybook_release.printable import printable, printable_lines
 
 
-class Step:
-    """One step while it is done; `text` is what its line will say."""
+class RunningStep:
+    """A step that runs. text: printed with the step's name when it ends."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
 
-class Progress:
-    """Say each step when it ends, and with JSON when it begins too.
+class ProgressReporter:
+    """Report each step when it ends and, as JSON, also when it begins.
 
-    A reader that went away does not end a release: what is said from then on is lost.
+    When the reader disconnects, the command continues and its output is discarded.
     """
 
     def __init__(self, as_json: bool = False) -> None:
         self.as_json = as_json
 
     @contextmanager
-    def step(self, name: str, text: str = "") -> Iterator[Step]:
-        """Tell about a step from its beginning to its end."""
-        step, began = Step(text), time.monotonic()
-        self._tell(name, "begun", text, 0.0)
+    def step(self, name: str, text: str = "") -> Iterator[RunningStep]:
+        """Report the beginning and the end of a step."""
+        step, began = RunningStep(text), time.monotonic()
+        self._report(name, "begun", text, 0.0)
         try:
             yield step
         except BaseException as err:
-            self._tell(name, "failed", str(err), time.monotonic() - began)
+            self._report(name, "failed", str(err), time.monotonic() - began)
             raise
-        self._tell(name, "done", step.text, time.monotonic() - began)
+        self._report(name, "done", step.text, time.monotonic() - began)
 
-    def result(self, said: Any) -> None:
-        """Give the result to a program; a person has read it."""
+    def result(self, data: Any) -> None:
+        """Write the result as JSON; a person has read it as lines."""
         if self.as_json:
-            self._write(json.dumps(said))
+            self._write(json.dumps(data))
 
     def line(self, text: str) -> None:
-        """Say a line to a person."""
+        """Write a line for a person."""
         if not self.as_json:
             self._write(printable_lines(text))
 
-    def _tell(self, name: str, state: str, text: str, seconds: float) -> None:
+    def _report(self, name: str, state: str, text: str, seconds: float) -> None:
         if self.as_json:
-            said = {"step": name, "state": state, "text": text, "seconds": round(seconds, 3)}
-            self._write(json.dumps(said))
+            event = {"step": name, "state": state, "text": text, "seconds": round(seconds, 3)}
+            self._write(json.dumps(event))
         elif state == "done":
             self._write(f"{name:<12}{printable(text):<56} {seconds:5.1f} s")
         elif state == "failed":
@@ -64,5 +64,5 @@ class Progress:
         try:
             print(line, flush=True)
         except OSError:
-            # Or what is left in the buffer would fail again, at the very end.
+            # Otherwise the rest of the buffer would fail again when Python exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,30 +1,33 @@
-"""Old images go; those of the last releases stay, to go back to."""
+"""Remove old images; keep those of the last releases for a rollback."""
 
 from __future__ import annotations
 
-from daybook_release.ground import Ground
-from daybook_release.store import SERVED
+from daybook_release.context import Context
+from daybook_release.store import SERVED, Release
 
 RECORDS = 100
-"""How many releases are remembered, with image or without."""
+"""The number of releases that stay recorded, with or without their image."""
 
 
-def kept(ground: Ground) -> set[str]:
-    """Return the images that stay: what serves, and what served last."""
-    served = [each for each in ground.store.all() if each.result in SERVED]
-    newest = sorted(served, key=lambda each: (each.again or ({"at": each.at},))[-1]["at"])
-    current = ground.store.current
-    images = {each.image for each in newest[-ground.settings.keep :]}
-    return images | ({current.image} if current else set())
+def kept_images(context: Context) -> set[str]:
+    """Return the images of the current release and of the releases that served last."""
+    served = [release for release in context.store.all() if release.result in SERVED]
+    newest = sorted(served, key=_last_served)[-context.settings.keep :]
+    current = context.store.current
+    return {release.image for release in newest} | ({current.image} if current else set())
 
 
-def prune(ground: Ground) -> list[str]:
-    """Remove the other images of the application's repository; needs the lock."""
-    stay = kept(ground)
-    there = ground.docker.images_of(ground.settings.repository)
-    gone = [each for each in there if each not in stay and ground.docker.remove_image(each)]
-    current = ground.store.current
-    for old in ground.store.all()[RECORDS:]:
+def prune(context: Context) -> list[str]:
+    """Remove the other images of the application's repository. The caller holds the lock."""
+    kept = kept_images(context)
+    images = context.docker.images_of(context.settings.repository)
+    removed = [name for name in images if name not in kept and context.docker.remove_image(name)]
+    current = context.store.current
+    for old in context.store.all()[RECORDS:]:
         if not current or old.id != current.id:
-            ground.store.forget(old.id)
-    return gone
+            context.store.delete(old.id)
+    return removed
+
+
+def _last_served(release: Release) -> str:
+    return (release.again or ({"at": release.at},))[-1]["at"]

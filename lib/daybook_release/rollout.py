@@ -1,4 +1,4 @@
-"""One release in the place of another, step by step; a failed one is undone."""
+"""Replace one release with another, step by step; undo the rollout when a step fails."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daybook_release import generate, health, limits, rules, settle, store
-from daybook_release.errors import Failed, Interrupted, ReleaseError, WentBack
-from daybook_release.ground import Ground
+from daybook_release import generate, health, limits, reconcile, rules, store
+from daybook_release.context import Context
+from daybook_release.errors import Failed, Interrupted, ReleaseError, Reverted
 from daybook_release.signals import Signals
 from daybook_release.store import Release
 from daybook_release.views import version_in
 
 POLL_S = 0.2
-TIMES = 3
-"""How often the candidate must answer well, inside and outside, one after the other."""
+SUCCESSES = 3
+"""Number of consecutive successful requests, to the slot and through Caddy."""
 OUTSIDE_S = 5.0
 CERTIFICATE_S = 60.0
-"""How long a first visit may take to succeed where Caddy has to fetch a certificate before it."""
+"""How long the first request may take to succeed when Caddy must obtain a certificate first."""
 SWITCHED = ("switch", "outside", "workers")
-"""The phases in which Caddy may lead to the candidate."""
+"""The phases in which Caddy may route to the candidate."""
 WORKER_S = 1.0
 """How long a worker without a health check must have run to count as started."""
 
 
 @dataclass
 class Rollout:
-    """What is under way: `candidate` in the place of `previous`. verb: deploy or rollback."""
+    """A rollout in progress: `candidate` replaces `previous`. verb: deploy or rollback."""
 
-    ground: Ground
+    context: Context
     signals: Signals
     verb: str
     by: str
@@ -41,128 +41,134 @@ class Rollout:
     served_s: float = 0.0
 
     def go(self) -> Release:
-        """Do every step; at a failure undo what was done, record it and raise."""
+        """Run all steps; on failure undo the rollout, record the reason and raise."""
         steps = (self.accessories, self.migrate, self.start, self.check)
         steps += (self.switch, self.outside, self.workers)
         try:
             for step in steps:
-                self._do(step)
+                self._run(step)
             self.signals.hold()
         except BaseException as err:
             self.signals.hold()
             raise self._undo(err) from err
-        self._do(self.commit)
-        self._do(self.drain)
-        state = self.ground.store.state
-        return settle.finish(self.ground, self.candidate, self.previous, state)
+        self._run(self.commit)
+        self._run(self.drain)
+        state = self.context.store.state
+        return reconcile.finish(self.context, self.candidate, self.previous, state)
 
     def accessories(self) -> str:
-        """Start what the application needs and no release touches."""
-        wanted, said = self._kinds.accessories, self._model["services"]
-        running = {each.service for each in self.ground.docker.containers() if each.is_running}
-        missing = [name for name in wanted if name not in running]
+        """Start missing accessories, which no release changes."""
+        names, services = self._service_kinds.accessories, self._model["services"]
+        containers = self.context.docker.containers()
+        running = {container.service for container in containers if container.is_running}
+        missing = [name for name in names if name not in running]
         if missing:
-            settle.start(self.ground, self.candidate, missing, "--no-recreate")
+            reconcile.start(self.context, self.candidate, missing, "--no-recreate")
             for name in missing:
-                health.wait(self.ground, name, said[name])
-        old = self.ground.model_of(self.previous)["services"] if self.previous else said
-        changed = [name for name in wanted if name not in missing and old.get(name) != said[name]]
-        told = [f"started {', '.join(missing)}"] if missing else []
-        told += [f"left as it runs, though changed: {', '.join(changed)}"] if changed else []
-        return "; ".join(told) or ("all run" if wanted else "none")
+                health.wait(self.context, name, services[name])
+        old = self.context.model_of(self.previous)["services"] if self.previous else services
+        changed = [n for n in names if n not in missing and old.get(n) != services[n]]
+        results = [f"started {', '.join(missing)}"] if missing else []
+        results += [f"changed but not restarted: {', '.join(changed)}"] if changed else []
+        return "; ".join(results) or ("all running" if names else "none")
 
     def migrate(self) -> str:
-        """Run the application's own migration once, with the new image and environment."""
-        command = self._wishes.migrate
+        """Run the application's migration once, with the new image and environment."""
+        command = self._options.migrate
         if not command:
             return "none"
-        made = self.ground.filled_in(self.candidate, self._environment)
-        # In the file, not on the command line: an image's words are nobody's options.
+        model = self.context.render(self.candidate, self._environment)
+        # In the model, not on the command line: the image's words must not be read as options.
         first, *rest = (word.replace("$", "$$") for word in command)
-        made["services"][self._slot] |= {"entrypoint": [first], "command": rest}
+        model["services"][self._slot] |= {"entrypoint": [first], "command": rest}
         words = ("run", "--rm", "--no-deps", "--no-TTY", "--", self._slot)
-        done = self.ground.docker.compose(made, *words, timeout_s=limits.MIGRATE_S)
-        if not done.is_good:
-            raise Failed(f"The migration ended with code {done.code}: {done.last_words}")
+        result = self.context.docker.compose(model, *words, timeout_s=limits.MIGRATE_S)
+        if not result.is_success:
+            raise Failed(f"The migration exited with code {result.code}: {result.output_tail}")
         return " ".join(command)
 
     def start(self) -> str:
-        """Start the idle slot and wait until its health check is content."""
-        settle.start(self.ground, self.candidate, [self._slot])
-        said = self._model["services"][self._wishes.web]
-        health.wait(self.ground, self._slot, said, may_end=False)
+        """Start the idle slot and wait until its health check passes."""
+        reconcile.start(self.context, self.candidate, [self._slot])
+        service = self._model["services"][self._options.web]
+        health.wait(self.context, self._slot, service, may_exit=False)
         return f"{self._slot} is healthy"
 
     def check(self) -> str:
-        """Ask the slot over HTTP before anybody else does, its version included."""
-        path, version = self._wishes.health, self._wishes.version
-        for _ in range(TIMES):
-            answer = self.ground.ask(self.candidate, path)
-            if answer.status != 200:
-                raise Failed(f"It is healthy but answers {path} with {answer}.")
-        if not version:
-            return f"{path} answers 200"
-        answer = self.ground.ask(self.candidate, version)
-        seen = version_in(answer.body) if answer.status == 200 else str(answer)
-        if seen != self.candidate.version:
-            raise Failed(f"{version} says {seen}, the image says {self.candidate.version}.")
-        return f"{path} answers 200, version {seen}"
+        """Check the slot's health path and version over HTTP before it gets traffic."""
+        path, version_path = self._options.health, self._options.version
+        for _ in range(SUCCESSES):
+            response = self.context.get_from_slot(self.candidate, path)
+            if response.status != 200:
+                raise Failed(f"The container is healthy, but {path} returned {response}.")
+        if not version_path:
+            return f"{path} returned 200"
+        response = self.context.get_from_slot(self.candidate, version_path)
+        version = version_in(response.body) if response.status == 200 else str(response)
+        if version != self.candidate.version:
+            raise Failed(
+                f"{version_path} returned {version}; the image's version is"
+                f" {self.candidate.version}."
+            )
+        return f"{path} returned 200, version {version}"
 
     def switch(self) -> str:
-        """Let Caddy lead new requests to the candidate."""
-        self.ground.caddy.switch(self.ground.site_of(self.candidate))
-        self.served_s = round(self.ground.host.now() - self.began, 1)
-        closed = "; maintenance stays on" if self.ground.store.in_maintenance else ""
-        return f"Caddy leads to {self.candidate.slot}{closed}"
+        """Route new requests to the candidate."""
+        self.context.caddy.switch(self.context.site_of(self.candidate))
+        self.served_s = round(self.context.system.now() - self.began, 1)
+        maintenance = "; maintenance stays on" if self.context.store.in_maintenance else ""
+        return f"Caddy routes to {self.candidate.slot}{maintenance}"
 
     def outside(self) -> str:
-        """Ask through Caddy, as a visitor does."""
-        if self.ground.store.in_maintenance:
-            return "not asked: maintenance is on"
-        path, good, host = self._wishes.health, 0, self.ground.host
-        began = host.ticks()
-        while good < TIMES:
-            answer = self.ground.ask_outside(self.candidate, path)
-            good = good + 1 if answer.status == 200 else 0
-            if good:
+        """Check the health path through Caddy, as a visitor would."""
+        if self.context.store.in_maintenance:
+            return "skipped: maintenance is on"
+        path, successes, system = self._options.health, 0, self.context.system
+        began = system.monotonic()
+        while successes < SUCCESSES:
+            response = self.context.get_through_caddy(self.candidate, path)
+            successes = successes + 1 if response.status == 200 else 0
+            if successes:
                 continue
-            if host.ticks() - began > (OUTSIDE_S if answer.status else CERTIFICATE_S):
-                raise Failed(f"Through Caddy {path} answers with {answer}.")
-            host.sleep(POLL_S)
-        return f"{self.ground.settings_of(self.candidate).name}{path} answers 200"
+            limit_s = OUTSIDE_S if response.status else CERTIFICATE_S
+            if system.monotonic() - began > limit_s:
+                raise Failed(f"Through Caddy, {path} returned {response}.")
+            system.sleep(POLL_S)
+        return f"{self.context.settings_of(self.candidate).name}{path} returned 200"
 
     def workers(self) -> str:
-        """Replace the services that run once."""
-        workers, said = self._kinds.workers, self._model["services"]
+        """Replace the workers, of which only one copy may run."""
+        workers, services = self._service_kinds.workers, self._model["services"]
         if workers:
-            settle.start(self.ground, self.candidate, workers)
-            self.ground.host.sleep(WORKER_S)
+            reconcile.start(self.context, self.candidate, workers)
+            self.context.system.sleep(WORKER_S)
         for name in workers:
-            health.wait(self.ground, name, said[name])
+            health.wait(self.context, name, services[name])
         if self.previous:
-            self._remove_workers_of(self.previous, but=workers)
+            self._remove_workers_of(self.previous, except_for=workers)
         return ", ".join(workers) or "none"
 
     def commit(self) -> str:
-        """From here on the candidate is what serves."""
-        self.ground.store.make_current(self.candidate.id)
+        """Make the candidate the current release: it cannot be undone from here on."""
+        self.context.store.make_current(self.candidate.id)
         return self.candidate.id
 
     def drain(self) -> str:
-        """Wait until the old slot has answered what it was asked."""
+        """Wait until the old slot has answered its open requests."""
         if not self.previous:
-            return "nothing served before"
-        done = settle.drain(self.ground, self.previous)
-        return f"{self.previous.slot} is quiet" if done else "its time is over"
+            return "no previous release"
+        if reconcile.drain(self.context, self.previous):
+            return f"{self.previous.slot} has no open requests"
+        return "drain timed out; requests were still open"
 
-    def _do(self, step: Callable[[], str]) -> None:
-        """Say on disk what begins, then do it."""
-        self.ground.store.note(**self.state(step.__name__))
-        with self.ground.progress.step(step.__name__) as said:
-            said.text = step()
+    def _run(self, step: Callable[[], str]) -> None:
+        """Save the name of a step on disk, then run it."""
+        self.context.store.save_state(**self.state(step.__name__))
+        with self.context.progress.step(step.__name__) as progress:
+            progress.text = step()
 
     def state(self, phase: str) -> dict[str, Any]:
-        """Return what another process must know to finish or undo this one."""
+        """Return the state that lets another process finish or undo this rollout."""
         return {
             "phase": phase,
             "verb": self.verb,
@@ -179,54 +185,59 @@ class Rollout:
         }
 
     def _undo(self, err: BaseException) -> BaseException:
-        """Undo, record why, and return what to raise."""
-        ground, state = self.ground, self.ground.store.state
-        with ground.progress.step("undo") as said:
-            ground.docker.wait()
-            self._keep_last_words()
-            well = settle.settle(
-                ground, self.previous, away=self.candidate, is_switched=state["phase"] in SWITCHED
+        """Undo the rollout, record the reason and return the error to raise."""
+        context, state = self.context, self.context.store.state
+        with context.progress.step("undo") as step:
+            context.docker.wait()
+            self._save_last_output()
+            is_serving = reconcile.reconcile(
+                context,
+                self.previous,
+                removed=self.candidate,
+                is_switched=state["phase"] in SWITCHED,
             )
-            settle.discard(ground, self.candidate, state, str(err) or type(err).__name__)
-            serves = f"{self.previous.id} {'serves' if well else 'does not answer'}"
-            said.text = serves if self.previous else "nothing serves, as before"
+            reconcile.discard(context, self.candidate, state, str(err) or type(err).__name__)
+            step.text = "no release is serving, as before"
+            if self.previous:
+                step.text = f"{self.previous.id} {'serves' if is_serving else 'does not answer'}"
         if isinstance(err, Interrupted):
             return err
-        kind = WentBack if state["phase"] in SWITCHED[1:] else Failed
+        error_class = Reverted if state["phase"] in SWITCHED[1:] else Failed
         message = str(err) if isinstance(err, ReleaseError) else f"{type(err).__name__}: {err}"
-        next = getattr(err, "next", "") or f"correct it and release again; {said.text}"
-        return kind(message, next=next)
+        next = getattr(err, "next", "") or f"fix the cause and release again; {step.text}"
+        return error_class(message, next=next)
 
-    def _keep_last_words(self) -> None:
-        """Keep what the candidate said, before its container goes."""
-        container = self.ground.web_of(self.candidate)
+    def _save_last_output(self) -> None:
+        """Save the candidate's last output before its container is removed."""
+        container = self.context.web_of(self.candidate)
         if container:
-            lines = self.ground.docker.last_lines(container, 200)
-            self.ground.store.put(self.candidate.id, "failed.log", "\n".join(lines), 0o600)
+            lines = self.context.docker.last_lines(container, 200)
+            self.context.store.put(self.candidate.id, "failed.log", "\n".join(lines), 0o600)
 
-    def _remove_workers_of(self, release: Release, *, but: Sequence[str]) -> None:
-        theirs = set(generate.kinds(self.ground.model_of(release)).workers) - set(but)
-        for each in self.ground.docker.containers():
-            if each.service in theirs and each.release == release.id:
-                self.ground.docker.stop(each)
-                self.ground.docker.remove(each)
+    def _remove_workers_of(self, release: Release, *, except_for: Sequence[str]) -> None:
+        kinds = generate.service_kinds(self.context.model_of(release))
+        removed = set(kinds.workers) - set(except_for)
+        for container in self.context.docker.containers():
+            if container.service in removed and container.release == release.id:
+                self.context.docker.stop(container)
+                self.context.docker.remove(container)
 
     @property
     def _model(self) -> rules.Model:
-        return self.ground.model_of(self.candidate)
+        return self.context.model_of(self.candidate)
 
     @property
-    def _wishes(self) -> rules.Wishes:
-        return rules.wishes(self._model)
+    def _options(self) -> rules.ReleaseOptions:
+        return rules.release_options(self._model)
 
     @property
-    def _kinds(self) -> generate.Kinds:
-        return generate.kinds(self._model)
+    def _service_kinds(self) -> generate.ServiceKinds:
+        return generate.service_kinds(self._model)
 
     @property
     def _slot(self) -> str:
-        return self.ground.slot_of(self.candidate)
+        return self.context.slot_of(self.candidate)
 
     @property
     def _environment(self) -> dict[str, str]:
-        return self.ground.store.environment(self.candidate.id) or {}
+        return self.context.store.environment(self.candidate.id) or {}

@@ -1,4 +1,4 @@
-"""What Ansible wrote about this host and its application."""
+"""The settings of this host and its application, written by Ansible."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PATH = Path("/etc/daybook/release.json")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """`/etc/daybook/release.json`. names: as Caddy takes them, with or without a scheme."""
+class HostSettings:
+    """`/etc/daybook/release.json`. names: in Caddy's form, with or without a scheme."""
 
     app: str
     environment: str
@@ -29,36 +29,38 @@ class Settings:
 
     @property
     def name(self) -> str:
-        """Return the name that visitors ask for."""
+        """Return the host name that visitors use."""
         return self.names[0].partition("://")[2] or self.names[0]
 
     @property
     def scheme(self) -> str:
-        """Return what a visitor's address begins with."""
+        """Return the scheme that visitors use."""
         return "http" if self.names[0].startswith("http://") else "https"
 
 
-def parse(text: str) -> Settings:
-    """Return the settings of a text; Refused when something is missing or unknown."""
+def parse(text: str) -> HostSettings:
+    """Parse the settings; raise Refused if a key is missing or unknown."""
     try:
-        found = json.loads(text)
-        lists = {key: tuple(found[key]) for key in ("names", "secrets") if key in found}
-        return Settings(**{**found, **lists})
+        fields = json.loads(text)
+        lists = {key: tuple(fields[key]) for key in ("names", "secrets") if key in fields}
+        return HostSettings(**{**fields, **lists})
     except (ValueError, TypeError) as err:
-        raise Refused(f"{PATH} is not what the program expects: {err}", next=CONFIGURE) from err
+        raise Refused(
+            f"{PATH} is not valid for this version of the program: {err}", next=CONFIGURE
+        ) from err
 
 
-def load(path: Path = PATH) -> tuple[Settings, str]:
-    """Return the settings and their text."""
+def load(path: Path = PATH) -> tuple[HostSettings, str]:
+    """Read the settings; return them with their text."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as err:
-        raise Refused(f"{path} cannot be read: {err.strerror}", next=CONFIGURE) from err
+        raise Refused(f"Cannot read {path}: {err.strerror}", next=CONFIGURE) from err
     return parse(text), text
 
 
 def digest(text: str) -> str:
-    """Return what names one version of the settings."""
+    """Return the digest that identifies one version of the settings."""
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 

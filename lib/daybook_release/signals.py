@@ -1,7 +1,7 @@
-"""What ends a command early: SIGINT, SIGTERM and its time limit, which undo what was begun.
+"""End a command early, at SIGINT, SIGTERM or its time limit; the rollout is then undone.
 
-They do not cut short what must be finished, until the last limit: then the command ends as it is,
-so that nothing holds the lock for longer, and `repair` has the rest to do.
+A section that must complete is not interrupted before the last limit. Then the command ends
+immediately, so that the lock is not held any longer; `repair` does the rest.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Raise Interrupted at a signal and Failed after a time, until `hold`.
+    """Raise Interrupted at a signal and Failed at the time limit, until `hold` is called.
 
-    within_s: how long the command may take until `hold`; at_most_s: until its end.
+    within_s: the time limit until `hold`. limit_s: the time limit of the whole command.
     """
 
-    def __init__(
-        self, within_s: float = limits.RELEASE_S, at_most_s: float = limits.LOCK_S
-    ) -> None:
+    def __init__(self, within_s: float = limits.RELEASE_S, limit_s: float = limits.LOCK_S) -> None:
         self.is_held = False
-        self.within_s, self.more_s = within_s, at_most_s - within_s
+        self.within_s, self.grace_s = within_s, limit_s - within_s
         self.is_last = False
 
     def __enter__(self) -> Signals:
@@ -40,11 +38,11 @@ class Signals:
             signal.signal(number, handler)
 
     def hold(self) -> None:
-        """Let no signal stop what comes now, but the last limit."""
+        """Ignore signals from now on; only the last limit still ends the command."""
         self.is_held = True
 
     def _is_first(self) -> bool:
-        """Tell whether this ends the command; a second one would cut short what the first began."""
+        """Tell whether this is the first signal; a second one must not interrupt the undo."""
         is_first, self.is_held = not self.is_held, True
         return is_first
 
@@ -56,11 +54,11 @@ class Signals:
 
     def _expire(self, number: int, frame: FrameType | None) -> None:
         if self.is_last:
-            raise Failed("This took too long to be finished or undone.", next="sudo release repair")
+            raise Failed("Finishing or undoing the release timed out.", next="sudo release repair")
         self.is_last = True
-        signal.setitimer(signal.ITIMER_REAL, self.more_s)
+        signal.setitimer(signal.ITIMER_REAL, self.grace_s)
         if self._is_first():
             raise Failed(
-                f"This took longer than the limit of {self.within_s / 60:.0f} minutes.",
-                next="make migration, start and health checks faster; docs/releases.md has limits",
+                f"The release exceeded its limit of {self.within_s / 60:.0f} minutes.",
+                next="shorten the migration, start or health checks; docs/releases.md lists limits",
             )

@@ -1,4 +1,4 @@
-"""End the command that holds the lock, cleanly, wherever it was started."""
+"""End the command that holds the lock, whatever started it."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import signal
 from pathlib import Path
 
 from daybook_release import limits
+from daybook_release.context import Context
 from daybook_release.errors import Failed
-from daybook_release.ground import Ground
 
 POLL_S = 0.2
 KILL_AFTER_S = 15.0
 REPAIR = "sudo release repair"
 
 
-def stop(ground: Ground) -> str:
-    """End what holds the lock and wait until it is free; says what was done.
+def stop(context: Context) -> str:
+    """End the processes that hold the lock, wait until it is free, and return a summary.
 
-    A release undoes itself, or finishes when it is past its switch. What a killed command left
-    behind is only ended: what it had begun is for `repair`.
+    A release undoes itself, or finishes if it is committed. After a killed command, only its
+    remaining processes are ended; `repair` undoes its changes.
     """
-    if not holders(ground.store.lock_path):
-        return _left(ground) or "nothing runs"
-    holder = ground.store.holder()
+    if not holders(context.store.lock_path):
+        return _interrupted_state(context) or "nothing runs"
+    holder = context.store.holder()
     is_alive = bool(holder) and started(holder.pid) == holder.started
     if is_alive:
         _signal(holder.pid, signal.SIGTERM)
-        _wait(ground, limits.LOCK_S - limits.RELEASE_S)
-        return _left(ground) or f"{holder.verb} was ended"
+        _wait_until_free(context, limits.LOCK_S - limits.RELEASE_S)
+        return _interrupted_state(context) or f"{holder.verb} was ended"
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in holders(ground.store.lock_path):
+        for pid in holders(context.store.lock_path):
             _signal(pid, number)
-        if _is_free(ground, KILL_AFTER_S):
+        if _is_free(context, KILL_AFTER_S):
             break
-    _wait(ground, 0)
-    return _left(ground) or "what a killed command left running was ended"
+    _wait_until_free(context, 0)
+    return _interrupted_state(context) or "the processes of a killed command were ended"
 
 
 def started(pid: int) -> int:
-    """Return when a process was started, in ticks since boot; 0 when there is none.
+    """Return when a process was started, in ticks since boot; 0 if it does not run.
 
     https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
     """
@@ -52,21 +52,21 @@ def started(pid: int) -> int:
 
 
 def holders(lock: Path) -> list[int]:
-    """Return the processes that have a lock's file open, but this one.
+    """Return the ids of the other processes that have the lock's file open.
 
-    /proc/locks leaves out a lock whose first owner is dead, though what it started holds it.
+    /proc/locks omits a lock if its first owner is dead, although child processes still hold it.
     """
     if not lock.exists():
         return []
-    there, found = lock.stat(), set()
+    lock_file, pids = lock.stat(), set()
     for path in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             file = path.stat()
         except OSError:
             continue
-        if (file.st_dev, file.st_ino) == (there.st_dev, there.st_ino):
-            found.add(int(path.parts[2]))
-    return sorted(found - {os.getpid()})
+        if (file.st_dev, file.st_ino) == (lock_file.st_dev, lock_file.st_ino):
+            pids.add(int(path.parts[2]))
+    return sorted(pids - {os.getpid()})
 
 
 def _signal(pid: int, number: int) -> None:
@@ -76,20 +76,22 @@ def _signal(pid: int, number: int) -> None:
         return
 
 
-def _is_free(ground: Ground, within_s: float) -> bool:
-    deadline = ground.host.ticks() + within_s
-    while holders(ground.store.lock_path):
-        if ground.host.ticks() > deadline:
+def _is_free(context: Context, within_s: float) -> bool:
+    deadline = context.system.monotonic() + within_s
+    while holders(context.store.lock_path):
+        if context.system.monotonic() > deadline:
             return False
-        ground.host.sleep(POLL_S)
+        context.system.sleep(POLL_S)
     return True
 
 
-def _wait(ground: Ground, within_s: float) -> None:
-    if not _is_free(ground, within_s):
-        raise Failed("It did not end in time.", next="sudo release status; then stop it again")
+def _wait_until_free(context: Context, within_s: float) -> None:
+    if not _is_free(context, within_s):
+        raise Failed(
+            "The command did not end in time.", next="sudo release status; then stop again"
+        )
 
 
-def _left(ground: Ground) -> str:
-    state = ground.store.state
+def _interrupted_state(context: Context) -> str:
+    state = context.store.state
     return f"nothing runs; {state['id']} was interrupted; next: {REPAIR}" if state else ""

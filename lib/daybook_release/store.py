@@ -1,10 +1,10 @@
-"""What the host keeps: releases, which of them serves, what is going on, and the lock.
+"""The releases that the host stores, the current one, the state of a rollout, and the lock.
 
 /srv/APP/releases/ID/   release.json, compose.yaml, model.json, generated.json, site.caddy,
-                        settings.json; environment.json (0600) while its slot runs or is kept
-/srv/APP/current        a link to the one that serves
-/srv/APP/state.json     what is going on; {} when nothing is
-/srv/APP/maintenance    there while visitors are sent away
+                        settings.json; environment.json (0600) while its slot exists
+/srv/APP/current        a link to the current release
+/srv/APP/state.json     the rollout in progress; {} when there is none
+/srv/APP/maintenance    exists while maintenance is on
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,15 +24,14 @@ from daybook_release.errors import Locked
 
 SERVING, REPLACED, FAILED, ROLLED_BACK = "serving", "replaced", "failed", "rolled back"
 SERVED = (SERVING, REPLACED, ROLLED_BACK)
-BUSY = "wait for it: sudo release status; or end it: sudo release stop"
+BUSY = "wait until it ends: sudo release status; or end it: sudo release stop"
 
 
 @dataclass(frozen=True)
 class Release:
-    """One image with its compose file, settings and secrets' versions, and how it went.
+    """An image with its compose file, settings and the versions of its secrets, and the result.
 
-    seconds: from the command until visitors had it, or its failure. again: each time that it was
-    gone back to.
+    seconds: from the command until the switch or the failure. again: the rollbacks to it.
     """
 
     id: str
@@ -51,21 +50,21 @@ class Release:
     error: str = ""
     again: tuple[Mapping[str, Any], ...] = ()
 
-    def became(self, result: str, **changes: Any) -> Release:
-        """Return it with another result."""
+    def with_result(self, result: str, **changes: Any) -> Release:
+        """Return a copy with another result."""
         return replace(self, result=result, **changes)
 
 
 @dataclass(frozen=True)
-class Holder:
-    """The process that has the lock, as it says itself. started: see `stop.started`."""
+class LockingProcess:
+    """The process that holds the lock, as it recorded itself. started: see `stop.started`."""
 
     pid: int
     started: int
     verb: str
 
 
-class Store:
+class ReleaseStore:
     """The application's folder on this host."""
 
     def __init__(self, root: Path, lock: Path) -> None:
@@ -76,21 +75,21 @@ class Store:
         return self.root / "releases" / id
 
     def all(self) -> list[Release]:
-        """Return every release, the newest first."""
+        """Return all releases, newest first."""
         ids = sorted(path.parent.name for path in self.root.glob("releases/*/release.json"))
         return [self.read(id) for id in reversed(ids)]
 
     def read(self, id: str) -> Release:
-        said = json.loads((self.folder(id) / "release.json").read_text())
-        return Release(**{**said, "again": tuple(said["again"])})
+        fields = json.loads((self.folder(id) / "release.json").read_text())
+        return Release(**{**fields, "again": tuple(fields["again"])})
 
     def find(self, id: str | None) -> Release | None:
-        """Return a release that may not be there."""
-        there = bool(id) and "/" not in id and (self.folder(id) / "release.json").is_file()
-        return self.read(id) if there else None
+        """Return a release; None if it does not exist."""
+        is_stored = bool(id) and "/" not in id and (self.folder(id) / "release.json").is_file()
+        return self.read(id) if is_stored else None
 
     def write(self, release: Release) -> Release:
-        """Keep a release as it is now."""
+        """Store a release, replacing its earlier record."""
         self.put(release.id, "release.json", json.dumps(asdict(release), indent=1))
         return release
 
@@ -103,49 +102,53 @@ class Store:
         """Return a file of a release."""
         return (self.folder(id) / name).read_text(encoding="utf-8")
 
-    def forget(self, id: str) -> None:
-        """Remove a release, and the one thing of it that may be secret first."""
+    def delete(self, id: str) -> None:
+        """Delete a release, beginning with its only file that may hold secrets."""
         (self.folder(id) / "environment.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder(id), ignore_errors=True)
 
     def environment(self, id: str) -> dict[str, str] | None:
-        """Return a release's environment, None when it is not kept."""
+        """Return a release's environment; None if it is no longer stored."""
         try:
             return json.loads(self.text(id, "environment.json"))
         except FileNotFoundError:
             return None
 
-    def keep_environments(self, *ids: str) -> None:
-        """Remove every environment but those of the releases whose slots are there."""
+    def delete_environments(self, *, except_for: Collection[str]) -> None:
+        """Delete the environments of all releases except those with these ids."""
         for path in self.root.glob("releases/*/environment.json"):
-            if path.parent.name not in ids:
+            if path.parent.name not in except_for:
                 path.unlink()
 
     @property
     def current(self) -> Release | None:
-        """Return the release that serves, or should."""
+        """Return the release that serves, or should serve."""
         link = self.root / "current"
         return self.read(Path(os.readlink(link)).name) if link.is_symlink() else None
 
     def make_current(self, id: str) -> None:
-        """Let a release be the one that serves: the moment at which a release is done."""
-        fresh = self.root / ".current.new"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(Path("releases") / id)
-        fresh.rename(self.root / "current")
+        """Make a release the current one, atomically. This is the commit point of a rollout."""
+        temporary = self.root / ".current.new"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(Path("releases") / id)
+        temporary.rename(self.root / "current")
         _sync(self.root)
 
     @property
     def state(self) -> dict[str, Any]:
-        """Return what is going on; empty when nothing is."""
+        """Return the state of the rollout in progress; empty if there is none."""
         try:
             return json.loads((self.root / "state.json").read_text())
         except FileNotFoundError:
             return {}
 
-    def note(self, **state: Any) -> None:
-        """Say what begins now, before it does; nothing at the end."""
+    def save_state(self, **state: Any) -> None:
+        """Save the state of the rollout before its next step begins."""
         write(self.root / "state.json", json.dumps(state))
+
+    def clear_state(self) -> None:
+        """Record that no rollout is in progress."""
+        self.save_state()
 
     @property
     def in_maintenance(self) -> bool:
@@ -157,14 +160,14 @@ class Store:
         _sync(self.root)
 
     @contextmanager
-    def locked(self, holder: Holder) -> Iterator[int]:
-        """Hold the lock; yields its descriptor. Locked when another command has it."""
+    def locked(self, holder: LockingProcess) -> Iterator[int]:
+        """Hold the lock and yield its descriptor; raise Locked if another command holds it."""
         descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as err:
-                raise Locked(self._who_holds_it(), next=BUSY) from err
+                raise Locked(self._lock_message(), next=BUSY) from err
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
             yield descriptor
@@ -172,7 +175,7 @@ class Store:
             os.close(descriptor)
 
     def is_locked(self) -> bool:
-        """Tell whether somebody holds the lock, without being in anybody's way.
+        """Tell whether a process holds the lock, without acquiring it.
 
         https://man7.org/linux/man-pages/man5/proc_locks.5.html
         """
@@ -182,42 +185,43 @@ class Store:
         device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}"
         return f" {device}:{file.st_ino} " in Path("/proc/locks").read_text()
 
-    def holder(self) -> Holder | None:
-        """Return what the lock's last holder wrote; None when it wrote nothing."""
+    def holder(self) -> LockingProcess | None:
+        """Return the last holder of the lock, as recorded; None if nothing valid is recorded."""
         try:
-            return Holder(**json.loads(self.lock_path.read_text(encoding="utf-8")))
+            return LockingProcess(**json.loads(self.lock_path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
 
-    def _who_holds_it(self) -> str:
+    def _lock_message(self) -> str:
         state, holder = self.state, self.holder()
         if not state:
-            return f"release {holder.verb if holder else 'with another command'} is running."
-        return f"{state['id']} is being released since {state['since']} by {state['by']}."
+            return f"`release {holder.verb}` is running." if holder else "release is running."
+        started = f"started by {state['by']} at {state['since']}"
+        return f"A release is in progress: {state['id']}, {started}."
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file whole or not at all, so that it is there after a power cut."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    """Write a file atomically and durably: it survives a power failure."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         os.fchmod(descriptor, mode)
         file.write(text)
         file.flush()
         os.fsync(descriptor)
-    fresh.rename(path)
+    temporary.rename(path)
     _sync(path.parent)
 
 
 def remove(path: Path) -> None:
-    """Remove a file for good, so that it is gone after a power cut."""
+    """Remove a file durably: it stays removed after a power failure."""
     path.unlink(missing_ok=True)
     _sync(path.parent)
 
 
 def utc(moment: float) -> str:
-    """Return a moment as 2026-11-23T23:10:00Z."""
+    """Return a Unix time as 2026-11-23T23:10:00Z."""
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

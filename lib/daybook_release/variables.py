@@ -1,6 +1,6 @@
-"""`${NAME}` in a compose file, with Compose's grammar, filled in here and not by Compose.
+"""Substitute `${NAME}` in a compose file with Compose's grammar, instead of Compose.
 
-So a value never becomes a variable of a program that root runs.
+So a value is never an environment variable of a program that root runs.
 https://docs.docker.com/reference/compose-file/interpolation/
 """
 
@@ -15,12 +15,12 @@ PLAIN = re.compile(r"[^$]+|\$\$")
 NAMED = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 BRACED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:?[-?+]|(?=\}))")
 INSIDE = re.compile(r"[^$}]+|\$\$")
-NESTED = 4
+MAX_NESTING = 4
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One `${NAME}`. operator: "", -, ?, + or one of these after a colon; rest: what follows it."""
+    """One `${NAME}`. operator: "", -, ?, + or a colon and one of these; rest: its operand."""
 
     name: str
     operator: str = ""
@@ -35,7 +35,7 @@ Parts = tuple[str | Variable, ...]
 
 
 def parse(text: str) -> Parts:
-    """Return the parts of a text; ValueError when its variables are malformed."""
+    """Return the parts of a text; raise ValueError if a variable is malformed."""
     parts, at = _parts(text, 0, PLAIN, 0)
     if at != len(text):
         raise ValueError("malformed variable")
@@ -43,29 +43,29 @@ def parse(text: str) -> Parts:
 
 
 def has_any(text: str) -> bool:
-    """Tell whether a text has a variable, or a $ that is not doubled."""
+    """Tell whether a text has a variable, or a $ that is not escaped as $$."""
     return "$" in text.replace("$$", "")
 
 
 def required(text: str) -> set[str]:
-    """Return the variables of a text that must have a value."""
-    return {each.name for each in _variables(parse(text)) if each.is_required}
+    """Return the names of the variables in a text that must have a value."""
+    return {variable.name for variable in _variables(parse(text)) if variable.is_required}
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
-    """Return a text with its variables filled in; KeyError when one has no value."""
-    return _filled(parse(text), values)
+    """Return a text with its variables substituted; raise KeyError if one has no value."""
+    return _fill_parts(parse(text), values)
 
 
 def render(tree: Any, values: Mapping[str, str]) -> Any:
-    """Return a compose file's data with every variable filled in and nothing left to fill in.
+    """Return a compose file's data with all variables substituted and every other $ escaped.
 
-    A variable of an environment without a value of its own gets the one it is named after.
+    An entry of `environment` without a value gets the value of the variable with its name.
     """
     if isinstance(tree, str):
         return fill(tree, values).replace("$", "$$")
     if isinstance(tree, list):
-        return [render(each, values) for each in tree]
+        return [render(item, values) for item in tree]
     if not isinstance(tree, Mapping):
         return tree
     return {
@@ -77,7 +77,7 @@ def render(tree: Any, values: Mapping[str, str]) -> Any:
 
 
 def mapping(pairs: Any) -> dict[str, Any]:
-    """Return what may be written as a list of NAME=value too."""
+    """Return a mapping from a mapping or a list of NAME=value."""
     if isinstance(pairs, Mapping):
         return dict(pairs)
     split = (str(pair).partition("=") for pair in pairs or ())
@@ -94,20 +94,20 @@ def _environment(entries: Any, values: Mapping[str, str]) -> dict[str, Any]:
 def _parts(text: str, at: int, plain: re.Pattern[str], depth: int) -> tuple[Parts, int]:
     parts: list[str | Variable] = []
     while at < len(text):
-        if found := plain.match(text, at):
-            parts.append("$" if found[0] == "$$" else found[0])
-        elif found := NAMED.match(text, at):
-            parts.append(Variable(found[1]))
-        elif (found := BRACED.match(text, at)) and depth < NESTED:
-            rest, end = _parts(text, found.end(), INSIDE, depth + 1)
+        if match := plain.match(text, at):
+            parts.append("$" if match[0] == "$$" else match[0])
+        elif match := NAMED.match(text, at):
+            parts.append(Variable(match[1]))
+        elif (match := BRACED.match(text, at)) and depth < MAX_NESTING:
+            rest, end = _parts(text, match.end(), INSIDE, depth + 1)
             if text[end : end + 1] != "}":
                 raise ValueError("malformed variable")
-            parts.append(Variable(found[1], found[2], rest))
+            parts.append(Variable(match[1], match[2], rest))
             at = end + 1
             continue
         else:
             break
-        at = found.end()
+        at = match.end()
     return tuple(parts), at
 
 
@@ -118,17 +118,17 @@ def _variables(parts: Parts) -> Iterator[Variable]:
             yield from _variables(part.rest)
 
 
-def _filled(parts: Parts, values: Mapping[str, str]) -> str:
+def _fill_parts(parts: Parts, values: Mapping[str, str]) -> str:
     return "".join(p if isinstance(p, str) else _value(p, values) for p in parts)
 
 
 def _value(variable: Variable, values: Mapping[str, str]) -> str:
     value = values.get(variable.name)
-    is_there = bool(value) if variable.operator.startswith(":") else value is not None
+    is_set = bool(value) if variable.operator.startswith(":") else value is not None
     if variable.operator.endswith("+"):
-        return _filled(variable.rest, values) if is_there else ""
-    if is_there:
+        return _fill_parts(variable.rest, values) if is_set else ""
+    if is_set:
         return str(value)
     if variable.operator.endswith("-"):
-        return _filled(variable.rest, values)
+        return _fill_parts(variable.rest, values)
     raise KeyError(variable.name)

@@ -1,4 +1,4 @@
-"""What the program shows: releases, one release, what is going on."""
+"""The output of the commands that show releases, one release and the status."""
 
 from __future__ import annotations
 
@@ -8,137 +8,135 @@ from dataclasses import asdict
 from typing import Any
 
 from daybook_release import generate, settings
-from daybook_release.ground import Ground
+from daybook_release.context import Context
 from daybook_release.printable import LABEL_CHARS, printable, width
 from daybook_release.store import Release
 
 CELL = 32
-"""The widest that a column may become by what an image or a person says."""
-WORDS = 50
-"""Lines of a failed release's log that are shown."""
+"""The maximum width of a cell with text from an image or a person."""
+LOG_LINES = 50
+"""The number of lines shown from a failed release's log."""
 
 
-def listed(ground: Ground) -> list[dict[str, Any]]:
-    """Return every release as a program reads it, the newest first."""
-    current = ground.store.current
-    there = set(ground.docker.images_of(ground.settings.repository))
+def list_releases(context: Context) -> list[dict[str, Any]]:
+    """Return all releases as JSON data, newest first."""
+    current = context.store.current
+    images = set(context.docker.images_of(context.settings.repository))
     return [
-        said(each)
-        | {"current": bool(current and each.id == current.id), "image_here": each.image in there}
-        for each in ground.store.all()
+        asdict(release)
+        | {
+            "current": bool(current and release.id == current.id),
+            "image_here": release.image in images,
+        }
+        for release in context.store.all()
     ]
 
 
-def said(release: Release) -> dict[str, Any]:
-    """Return a release as a program reads it."""
-    return asdict(release)
-
-
 def table(releases: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a list of releases as lines for a person."""
+    """Return a list of releases as the lines of a table."""
     head = ("", "release", "version", "result", "seconds", "by", "image")
     rows = [
         (
-            "*" if each["current"] else "",
-            each["id"],
-            printable(each["version"], CELL),
-            each["result"],
-            f"{each['seconds']:.1f}",
-            printable(each["by"], CELL),
-            "here" if each["image_here"] else "pruned",
+            "*" if release["current"] else "",
+            release["id"],
+            printable(release["version"], CELL),
+            release["result"],
+            f"{release['seconds']:.1f}",
+            printable(release["by"], CELL),
+            "present" if release["image_here"] else "pruned",
         )
-        for each in releases
+        for release in releases
     ]
     widths = [max(width(row[at]) for row in (head, *rows)) for at in range(len(head))]
     return [
         "  ".join(
-            word + " " * (most - width(word)) for word, most in zip(row, widths, strict=True)
+            cell + " " * (widest - width(cell)) for cell, widest in zip(row, widths, strict=True)
         ).rstrip()
         for row in (head, *rows)
     ]
 
 
-def shown(ground: Ground, release: Release) -> dict[str, Any]:
-    """Return all that is known of a release, and how its compose file was changed."""
-    model = ground.model_of(release)
-    made = json.loads(ground.generated_of(release).read_text(encoding="utf-8"))
-    return said(release) | {
-        "compose": ground.store.text(release.id, "compose.yaml"),
-        "site": ground.store.text(release.id, "site.caddy"),
-        "difference": generate.difference(model, made),
-        "settings_text": ground.store.text(release.id, "settings.json"),
-        "said": _last_words(ground, release),
+def show_release(context: Context, release: Release) -> dict[str, Any]:
+    """Return a release with its files and the changes to its compose file, as JSON data."""
+    model = context.model_of(release)
+    generated = json.loads(context.generated_of(release).read_text(encoding="utf-8"))
+    return asdict(release) | {
+        "compose": context.store.text(release.id, "compose.yaml"),
+        "site": context.store.text(release.id, "site.caddy"),
+        "difference": generate.difference(model, generated),
+        "settings_text": context.store.text(release.id, "settings.json"),
+        "said": _failed_log(context, release),
     }
 
 
-def page(shown: Mapping[str, Any]) -> list[str]:
-    """Return one release as lines for a person."""
-    facts = ("id", "image", "version", "commit", "at", "by", "run", "seconds", "result", "error")
-    lines = [f"{name:<9}{printable(shown[name], 1000)}" for name in facts if shown[name]]
+def release_lines(shown: Mapping[str, Any]) -> list[str]:
+    """Return the data of `show_release` as lines."""
+    keys = ("id", "image", "version", "commit", "at", "by", "run", "seconds", "result", "error")
+    lines = [f"{key:<9}{printable(shown[key], 1000)}" for key in keys if shown[key]]
     lines += [f"secrets  {name} at version {v}" for name, v in shown["secrets"].items()]
-    lines += [f"again    {each['at']} by {each['by']}" for each in shown["again"]]
+    lines += [f"again    {rollback['at']} by {rollback['by']}" for rollback in shown["again"]]
     lines += ["", *shown["difference"].splitlines(), "", *shown["site"].splitlines()]
-    return lines + (["", "what it said last:", *shown["said"]] if shown["said"] else [])
+    return lines + (["", "last output:", *shown["said"]] if shown["said"] else [])
 
 
-def _last_words(ground: Ground, release: Release) -> list[str]:
-    """Return what a failed release said before its container went."""
+def _failed_log(context: Context, release: Release) -> list[str]:
+    """Return the last output of a failed release, saved before its container was removed."""
     try:
-        return ground.store.text(release.id, "failed.log").splitlines()[-WORDS:]
+        return context.store.text(release.id, "failed.log").splitlines()[-LOG_LINES:]
     except FileNotFoundError:
         return []
 
 
-def status(ground: Ground) -> dict[str, Any]:
-    """Return what serves and what is going on, by looking."""
-    store, state, busy = ground.store, ground.store.state, ground.store.is_locked()
+def status(context: Context) -> dict[str, Any]:
+    """Observe the current release and the rollout in progress; return them as JSON data."""
+    store, state, is_locked = context.store, context.store.state, context.store.is_locked()
     current = store.current
-    wishes = ground.wishes_of(current) if current else None
-    answer = ground.ask(current, wishes.health) if current else None
+    options = context.options_of(current) if current else None
+    response = context.get_from_slot(current, options.health) if current else None
     version = ""
-    if current and answer.status == 200:
+    if current and response.status == 200:
         version = current.version
-        if wishes.version:
-            body = ground.ask(current, wishes.version).body
-            version = version_in(body)
-    begun = {key: state.get(key) for key in ("id", "since", "by", "pid", "phase")}
+        if options.version:
+            version = version_in(context.get_from_slot(current, options.version).body)
+    deploying = {key: state.get(key) for key in ("id", "since", "by", "pid", "phase")}
+    interrupted = {"phase": state["phase"], "candidate": state["id"]} if state else None
     return {
         "current": current.id if current else None,
         "slot": current.slot if current else "",
-        "healthy": bool(answer and answer.status == 200),
+        "healthy": bool(response and response.status == 200),
         "serving_version": version,
-        "interrupted": None
-        if busy or not state
-        else {"phase": state["phase"], "candidate": state["id"]},
+        "interrupted": None if is_locked else interrupted,
         "maintenance": store.in_maintenance,
-        "deploying": begun if busy and state else None,
-        "settings": settings.digest(ground.settings_text),
+        "deploying": deploying if is_locked and state else None,
+        "settings": settings.digest(context.settings_text),
     }
 
 
 def status_lines(status: Mapping[str, Any]) -> list[str]:
-    """Return the status as lines for a person."""
-    lines = ["nothing is released yet; next: release deploy IMAGE@DIGEST"]
+    """Return the data of `status` as lines."""
+    lines = ["no release yet; next: sudo release deploy IMAGE@DIGEST"]
     if status["current"]:
-        how = "answers" if status["healthy"] else "does not answer; next: sudo release repair"
-        lines = [
-            f"{status['current']} in {status['slot']}: version {status['serving_version']} {how}"
-        ]
+        health = "answers" if status["healthy"] else "does not answer; next: sudo release repair"
+        version = status["serving_version"]
+        lines = [f"{status['current']} in {status['slot']}: version {version} {health}"]
     if status["maintenance"]:
         lines.append("maintenance is on; next: sudo release maintenance off")
-    if busy := status["deploying"]:
-        lines.append(f"{busy['id']} is being released: {busy['phase']}, since {busy['since']}")
-        lines.append("to end it: sudo release stop")
-    if broken := status["interrupted"]:
+    if deploying := status["deploying"]:
         lines.append(
-            f"{broken['candidate']} was interrupted in {broken['phase']}; next: sudo release repair"
+            f"{deploying['id']} is in step {deploying['phase']} since {deploying['since']}"
+        )
+        lines.append("to end it: sudo release stop")
+    if interrupted := status["interrupted"]:
+        lines.append(
+            f"{interrupted['candidate']} was interrupted in step {interrupted['phase']};"
+            " next: sudo release repair"
         )
     return lines
 
 
 def version_in(body: str) -> str:
-    """Return the version that an application says, or that it says none."""
+    """Return the version in an application's JSON response, or a text that there is none."""
     try:
         return printable(json.loads(body)["version"], LABEL_CHARS)
     except (ValueError, KeyError, TypeError, RecursionError):
-        return "nothing that has a version"
+        return "no version"

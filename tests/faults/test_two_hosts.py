@@ -51,7 +51,7 @@ def test_when_the_second_fails_the_first_is_brought_back(pair, sandbox):
     assert done.returncode == 3, done.stdout
     first, second = f"{APP}-{ENV}-1", f"{APP}-{ENV}-2"
     version = before[first][0]
-    assert f"{second}: Caddy does not run" in done.stdout
+    assert f"{second}: Caddy is not running" in done.stdout
     assert f"{first} serves {version} again." in done.stdout
     assert served(pair) == {first: (version, "rolled back"), second: (version, "serving")}
 

@@ -230,14 +230,14 @@ class ReleaseStep(Step):
     def _version_from_outside(self, state: HostState) -> tuple[str, str]:
         """Return a URL of the application and the version that it answers."""
         text = state.host.show(state.current.id)["compose"]
-        wishes = rules.wishes(document.read(text).tree)
-        url = f"https://{self.settings.domains[0]}{wishes.version or wishes.health}"
+        options = rules.release_options(document.read(text).tree)
+        url = f"https://{self.settings.domains[0]}{options.version or options.health}"
 
         def ask() -> str:
             answer = probe.fetch(url, self.target.environ, at=state.host.address)
             if answer.status_code != 200:
                 raise probe.NotYet(f"{url} at {state.host.name}: HTTP {answer.status_code}")
-            if not wishes.version:
+            if not options.version:
                 return state.version
             return printable(answer.json()["version"], LABEL_CHARS)
 

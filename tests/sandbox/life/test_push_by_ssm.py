@@ -48,7 +48,7 @@ def test_a_release_that_fails_fails_the_job_and_the_old_version_serves(life, by_
     run, conclusion = by_ssm.push("staging")
     life.out("staging", "sudo systemctl start caddy")
     assert conclusion == "failure"
-    assert "Caddy does not run" in by_ssm.said(run)
+    assert "Caddy is not running" in by_ssm.said(run)
     assert life.version("staging")["version"] == before
 
 

@@ -1,7 +1,7 @@
 """Check Caddyfiles as a release does: python3 adapt.py FILE [unread], on a host.
 
-FILE holds [NAMES, [TEXT, …]]; printed is one {"refused": …, "config": …} for each. With `unread`
-the words are not looked at, so that only what Caddy makes of them can be refused.
+FILE holds [NAMES, [TEXT, …]]; the output has one {"refused": …, "config": …} for each text. With
+`unread` the words are not checked, so that only the adapted JSON can be refused.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, "/usr/local/sbin/release")
 
-from daybook_release import caddyfile, host, site
+from daybook_release import caddyfile, site, system
 from daybook_release.errors import Refused
 
 
-class Listening(host.Host):
-    """Keeps what Caddy printed."""
+class RecordingSystem(system.System):
+    """Keeps the output of Caddy."""
 
     out = ""
 
@@ -30,12 +30,12 @@ class Listening(host.Host):
 
 
 def check(names: list[str], text: str) -> dict[str, object]:
-    listening = Listening()
+    recording = RecordingSystem()
     try:
-        site.Caddy(listening, "app").check(site.render(text, tuple(names), "app", 8000))
+        site.Caddy(recording, "app").check(site.render(text, tuple(names), "app", 8000))
     except Refused as err:
         return {"refused": err.message, "config": None}
-    return {"refused": None, "config": json.loads(listening.out)}
+    return {"refused": None, "config": json.loads(recording.out)}
 
 
 if sys.argv[2:] == ["unread"]:

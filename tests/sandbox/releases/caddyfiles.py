@@ -1,16 +1,16 @@
-"""Caddyfiles that images bring: good ones, and attacks with the line that must be named."""
+"""Caddyfiles of images: valid ones, and attacks with the line that must be reported."""
 
 from __future__ import annotations
 
 
 def site(*lines: str) -> str:
-    """Return a file that proxies in its second line and says `lines` from the third on."""
+    """Return a file that proxies in its second line and has `lines` from the third on."""
     body = "".join(f"\t{line}\n" for line in lines)
     return f"{{$NAMES}} {{\n\treverse_proxy {{$UPSTREAM}}\n{body}}}\n"
 
 
 def handle(*lines: str) -> str:
-    """Return a file that says `lines` in a block, from the fourth line on."""
+    """Return a file with `lines` in a block, from the fourth line on."""
     return site("handle /x* {", *(f"\t{line}" for line in lines), "}")
 
 
@@ -19,7 +19,7 @@ GOOD = {
     "Windows line ends, a byte order mark and a comment": (
         "\ufeff# Ours: {$UPSTREAM} {\r\n{$NAMES} {\r\n\treverse_proxy {$UPSTREAM}\r\n}\r\n"
     ),
-    "a line that goes on": "{$NAMES} {\n\treverse_proxy \\\n\t\t{$UPSTREAM}\n}\n",
+    "a continued line": "{$NAMES} {\n\treverse_proxy \\\n\t\t{$UPSTREAM}\n}\n",
     "static answers": site(
         'respond /robots.txt "User-agent: *\n\t\tDisallow: /" 200',
         'respond /up `{"status": "ok", "by": {"name": "Caddy"}}`',
@@ -93,7 +93,7 @@ GOOD = {
         "@assets path_regexp assets \\.(css|js)$",
         'header @assets X-Kind "{re.assets.1}"',
     ),
-    "a proxy with wishes": (
+    "a proxy with options": (
         "{$NAMES} {\n\troute {\n\t\treverse_proxy /* {$UPSTREAM} {\n\t\t\tlb_try_duration 5s\n"
         "\t\t\tflush_interval -1\n\t\t\theader_up Host {upstream_hostport}\n"
         "\t\t\theader_down -Server\n\t\t\ttransport http {\n\t\t\t\tkeepalive 2s\n"
@@ -106,7 +106,7 @@ GOOD = {
 }
 
 ATTACKS: dict[str, tuple[str, int]] = {
-    # Where requests go.
+    # Destinations of requests.
     "the instance's metadata": (
         site(
             "handle /meta/* {",
@@ -131,7 +131,7 @@ ATTACKS: dict[str, tuple[str, int]] = {
         "{$NAMES} {\n\treverse_proxy {\n\t\tto {$UPSTREAM}\n\t\tto 10.0.0.1\n\t}\n}\n",
         4,
     ),
-    "an upstream that the visitor names": (handle("reverse_proxy {header.X-Where}"), 4),
+    "an upstream from a visitor's header": (handle("reverse_proxy {header.X-Where}"), 4),
     "an upstream of a query": (handle("reverse_proxy {http.request.uri.query.to}:80"), 4),
     "an upstream of an import's argument": (handle("reverse_proxy {args.0}"), 4),
     "the other slot": (handle("reverse_proxy 127.0.0.1:8001"), 4),
@@ -196,13 +196,13 @@ ATTACKS: dict[str, tuple[str, int]] = {
         + "}\n}\n}\n}\n}\n",
         7,
     ),
-    "the slot's variable set anew": (site("vars daybook_slot 169.254.169.254:80"), 3),
+    "the slot's variable set again": (site("vars daybook_slot 169.254.169.254:80"), 3),
     "the slot's variable set by the host's matcher": (site("skip_log @daybook_second"), 3),
     "the slot's variable mapped": (
         site("map {host} {vars.daybook_slot} {", "\tdefault 169.254.169.254:80", "}"),
         3,
     ),
-    "the host's matcher defined anew": (site("@daybook_second path /x"), 3),
+    "the host's matcher defined again": (site("@daybook_second path /x"), 3),
     # Files of the host.
     "the root of the host": (site("handle /f/* {", "\troot * /", "\tfile_server browse", "}"), 4),
     "a file server": (site("file_server /f/* {", "\troot /var/lib/caddy", "}"), 3),
@@ -246,8 +246,8 @@ ATTACKS: dict[str, tuple[str, int]] = {
     ),
     "the environment of Caddy, escaped": (site("respond {env.HOME\\}x}"), 3),
     "the environment of Caddy in JSON": (site('respond `{"a": "{env.HOME}"}`'), 3),
-    "the environment of who adapts": (site("respond {$HOME}"), 3),
-    "the environment of who adapts, with a block": (
+    "the environment of the adapter": (site("respond {$HOME}"), 3),
+    "the environment of the adapter, with a block": (
         site("{$X:respond}", "respond {$Y:a}"),
         3,
     ),
@@ -308,7 +308,7 @@ ATTACKS: dict[str, tuple[str, int]] = {
     ),
     "a log that goes to the network": (site("log {", "\toutput net 10.0.0.1:514", "}"), 4),
     "a log that is thrown away": (site("log {", "\toutput discard", "}"), 4),
-    # Visitors who are led away.
+    # Redirects to other sites.
     "a redirect to a foreign site": (site("redir https://evil.example{uri}"), 3),
     "a redirect without a scheme": (site("redir * //evil.example"), 3),
     "a redirect with backslashes": (site("redir * `/\\evil.example`"), 3),
@@ -319,7 +319,7 @@ ATTACKS: dict[str, tuple[str, int]] = {
         site("handle_path /a* {", "\tredir https://WWW.NAME{uri}", "}"),
         4,
     ),
-    "a redirect to what the visitor says": (site("redir {header.X-To}"), 3),
+    "a redirect to a value from the visitor": (site("redir {header.X-To}"), 3),
     "a redirect to a query": (site("redir https://{query.to}"), 3),
     "a redirect to a path that is a host": (site("redir {uri}"), 3),
     "a redirect to a slash and a path": (site("redir * /{path}"), 3),
@@ -347,7 +347,7 @@ ATTACKS: dict[str, tuple[str, int]] = {
         "{$NAMES} {\n\treverse_proxy {$UPSTREAM} {\n\t\theader_down Location //evil\n\t}\n}\n",
         3,
     ),
-    # What cannot be read plainly.
+    # Ambiguous text.
     "a block that is closed too often": (site("}") + ":8088 {\n\trespond x\n", 4),
     "a block that is not closed": ("{$NAMES} {\n\treverse_proxy {$UPSTREAM}\n\thandle {\n}\n", 1),
     "a brace in quotes": (site('respond "}"', ":8088 {"), 3),
@@ -355,8 +355,8 @@ ATTACKS: dict[str, tuple[str, int]] = {
     "a NUL": (site("respond a\0b"), 3),
     "a carriage return": (site("respond a\rimport /etc/shadow"), 3),
     "a separator of lines": (site("respond a\u2028import /etc/shadow"), 3),
-    "text that is turned around": (site("respond \u202eabc"), 3),
-    "a space that is none": (site("respond\u00a0import"), 3),
+    "reversed text": (site("respond \u202eabc"), 3),
+    "a no-break space": (site("respond\u00a0import"), 3),
     "a quote that is not closed": (site('respond "abc'), 3),
     "a word after a quote": (site('respond "a"import'), 3),
     "a hundred thousand characters": (site(f"respond {'x' * 100_000}"), 1),
@@ -374,16 +374,16 @@ LATE = {
     "a hash that takes hours by a placeholder": site(
         "basicauth {", f"\tann $2{{host}}$31${SALTED}", "}"
     ),
-    "a log whose lines end as the image says": site(
+    "a log with line endings from the image": site(
         "log {", "\tformat json {", '\t\tline_ending "\n<0>"', "\t}", "}"
     ),
-    "a log whose lines begin as the image says": site(
+    "a log with line prefixes from the image": site(
         "log {", "\tformat console {", '\t\ttime_format "<0>All hands"', "\t}", "}"
     ),
 }
-"""Attacks that are seen in what Caddy makes of them, not in the words."""
+"""Attacks that only the JSON shows, not the words."""
 
 
 def named(text: str, name: str) -> str:
-    """Return a file with the environment's name in it."""
+    """Return a file with the environment's domain."""
     return text.replace("WWW.NAME", name)

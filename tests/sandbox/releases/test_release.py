@@ -1,4 +1,4 @@
-"""Releases on a real host: the good ones, and what happens to the bad ones."""
+"""Releases of working and failing images on a real host."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module", autouse=True)
 def first(host):
-    """Release the first image; every test begins and ends with one that serves."""
+    """Release the first image; a version serves before and after every test."""
     return host.deploy("one")
 
 
-def test_first_release_serves_with_its_secret_and_its_worker(host, first):
+def test_the_first_release_serves_with_its_secret_and_worker(host, first):
     assert host.serving == {"version": "one", "token": "kept-2f8c41a7"}
     id = host.status["current"]
     assert {"web-blue": id, "worker": id, "store": ""} == host.running
-    assert "migrate     python3 migrate.py" in first.said
+    assert "migrate     python3 migrate.py" in first.output
 
 
-def test_secrets_are_in_no_file_that_others_read_and_in_no_record(host):
-    found = host.sh("grep -rl kept-2f8c41a7 /srv /etc || true").split()
-    assert [path.rpartition("/")[2] for path in found] == ["environment.json"]
-    assert host.sh(f"stat -c %a {found[0]}") == "600"
+def test_secrets_are_only_in_files_that_root_reads(host):
+    paths = host.sh("grep -rl kept-2f8c41a7 /srv /etc || true").split()
+    assert [path.rpartition("/")[2] for path in paths] == ["environment.json"]
+    assert host.sh(f"stat -c %a {paths[0]}") == "600"
 
 
-def test_a_release_and_the_way_back_change_slots_and_lose_no_request(host):
-    kept = Kept(host)
-    assert kept.version() == "one"
+def test_a_release_and_a_rollback_change_slots_and_lose_no_request(host):
+    connection = KeptConnection(host)
+    assert connection.version() == "one"
     with Visitors(host) as visitors:
         host.deploy("two")
-        assert host.serving["version"] == kept.version() == "two"
+        assert host.serving["version"] == connection.version() == "two"
         done = host.release("rollback")
-        assert done.code == 0, done.said
-        assert kept.version() == "one"
-    assert visitors.bad == []
+        assert done.code == 0, done.output
+        assert connection.version() == "one"
+    assert visitors.failures == []
     assert visitors.count > 100
     assert host.serving["version"] == "one"
     newest, oldest = host.list[0], host.list[-1]
@@ -54,30 +54,30 @@ def test_a_release_and_the_way_back_change_slots_and_lose_no_request(host):
     assert set(host.running.values()) == {"", oldest["id"]}
 
 
-def test_the_same_again_changes_nothing(host):
+def test_releasing_the_same_image_again_changes_nothing(host):
     before = host.list
-    assert "Nothing to do" in host.deploy("one").said
+    assert "No changes" in host.deploy("one").output
     assert host.list == before
 
 
 @pytest.mark.parametrize(
-    ("image", "code", "says"),
+    ("image", "code", "message"),
     [
-        ("missing", 3, "cannot be pulled"),
+        ("missing", 3, "Cannot pull the image"),
         ("fixed", 3, "two copies could not run side by side"),
         ("site", 3, "Caddyfile line 2: reverse_proxies is not allowed"),
         ("stuck", 6, "column exists already"),
         ("exits", 6, "there is no database"),
-        ("sick", 6, "does not become healthy"),
-        ("lies", 6, "/version says another, the image says lies"),
-        ("hides", 7, "Through Caddy /up answers with HTTP 500"),
+        ("sick", 6, "did not become healthy"),
+        ("lies", 6, "/version returned another; the image's version is lies"),
+        ("hides", 7, "Through Caddy, /up returned HTTP 500"),
     ],
 )
-def test_a_bad_image_never_takes_the_place_of_a_good_one(host, image, code, says):
+def test_a_failing_image_never_replaces_a_working_one(host, image, code, message):
     before, running = host.status["current"], host.running
     done = host.release("deploy", image)
-    assert done.code == code, done.said
-    assert says in done.said
+    assert done.code == code, done.output
+    assert message in done.output
     assert done.next
     assert host.serving["version"] == "one"
     assert host.status["current"] == before
@@ -85,22 +85,22 @@ def test_a_bad_image_never_takes_the_place_of_a_good_one(host, image, code, says
     assert host.running == running
     if code != 3:
         assert host.list[0]["result"] == "failed"
-        assert says in host.list[0]["error"]
+        assert message in host.list[0]["error"]
 
 
-def test_a_refused_compose_file_is_told_with_its_line(host):
-    said = host.release("deploy", "fixed").said
-    assert "compose.yaml line 14: two copies could not run side by side; write 127.0.0.1:" in said
+def test_a_refused_compose_file_is_reported_with_its_line(host):
+    output = host.release("deploy", "fixed").output
+    assert "compose.yaml line 14: two copies could not run side by side; write 127.0.0.1:" in output
 
 
-def test_progress_for_a_program_is_one_object_a_line_and_a_result(host):
-    lines = [json.loads(line) for line in host.deploy("two", "--json").said.splitlines()]
+def test_json_progress_has_one_object_per_line_and_a_result(host):
+    lines = [json.loads(line) for line in host.deploy("two", "--json").output.splitlines()]
     assert lines[-1]["result"]["version"] == "two"
     assert lines[-1]["result"]["secrets"] == {"TOKEN": 1}
     steps = [line["step"] for line in lines[:-1] if line["state"] == "done"]
     assert steps.index("check") < steps.index("switch") < steps.index("outside")
     failed = host.release("deploy", "lies", "--json")
-    *_, last = (json.loads(line) for line in failed.said.splitlines() if line.startswith("{"))
+    *_, last = (json.loads(line) for line in failed.output.splitlines() if line.startswith("{"))
     assert last["error"]["code"] == failed.code == 6
 
 
@@ -117,19 +117,19 @@ def test_secrets_versions_are_released_and_rolled_back(host, aws):
     assert host.release("rollback").code == 0
     assert host.serving["token"] == "kept-2f8c41a7"
     unknown = host.release("deploy", "one", "--secrets", "OTHER=1")
-    assert (unknown.code, "OTHER" in unknown.said) == (3, True)
+    assert (unknown.code, "OTHER" in unknown.output) == (3, True)
     gone = host.release("deploy", "one", "--secrets", "TOKEN=9")
-    assert gone.code == 3, gone.said
+    assert gone.code == 3, gone.output
 
 
-def test_of_two_at_once_the_second_is_refused(host):
+def test_a_second_concurrent_release_is_refused(host):
     before = host.serving["version"]
-    with host.held("check", "deploy", "lies"):
+    with host.paused_at("check", "deploy", "lies"):
         done = host.release("deploy", "two")
-        assert (done.code, "by bob" in done.said, done.next) == (
+        assert (done.code, "by bob" in done.output, done.next) == (
             8,
             True,
-            "Next: wait for it: sudo release status; or end it: sudo release stop",
+            "Next: wait until it ends: sudo release status; or end it: sudo release stop",
         )
         assert host.status["deploying"]["by"] == "bob"
         assert host.status["interrupted"] is None
@@ -139,7 +139,7 @@ def test_of_two_at_once_the_second_is_refused(host):
     assert host.serving["version"] == before
 
 
-def test_maintenance_sends_visitors_away_and_a_release_goes_on_behind_it(host):
+def test_a_release_works_during_maintenance(host):
     name = {"one": "two", "two": "one"}[host.serving["version"]]
     assert host.release("maintenance", "on").code == 0
     assert host.visit().status_code == 503
@@ -149,8 +149,10 @@ def test_maintenance_sends_visitors_away_and_a_release_goes_on_behind_it(host):
     assert host.serving["version"] == name
 
 
-def test_a_pruned_image_is_pulled_again_for_the_way_back(host):
-    other = next(each for each in host.list if each["result"] in ("replaced", "rolled back"))
+def test_a_rollback_pulls_a_pruned_image_again(host):
+    other = next(
+        release for release in host.list if release["result"] in ("replaced", "rolled back")
+    )
     host.sh(
         f"docker ps -aq --filter status=exited | xargs -r docker rm; docker rmi {other['image']}"
     )
@@ -158,16 +160,16 @@ def test_a_pruned_image_is_pulled_again_for_the_way_back(host):
     assert host.serving["version"] == other["version"]
 
 
-def test_prune_keeps_what_served(host):
-    served = {each["image"] for each in host.list if each["result"] != "failed"}
+def test_prune_keeps_the_images_that_served(host):
+    served = {release["image"] for release in host.list if release["result"] != "failed"}
     host.sh(f"docker pull -q {host.images['sick']}")
     assert host.release("prune").code == 0
-    here = {each["image"] for each in host.list if each["image_here"]}
+    here = {release["image"] for release in host.list if release["image_here"]}
     assert here == served
 
 
-class Kept:
-    """A visitor with one connection, which nobody may close."""
+class KeptConnection:
+    """A visitor with one connection that must stay open."""
 
     def __init__(self, host) -> None:
         self.connection = http.client.HTTPConnection(host.machine.private_ip, timeout=10)
@@ -180,12 +182,12 @@ class Kept:
 
 
 class Visitors:
-    """Some visitors with connections that stay open; what they could not do is in `bad`."""
+    """Visitors with open connections. failures: their failed requests."""
 
     def __init__(self, host) -> None:
         self.url = f"http://{host.machine.private_ip}"
         self.headers = {"Host": NAME}
-        self.bad: list[str] = []
+        self.failures: list[str] = []
         self.count = 0
         self.ended = threading.Event()
         self.threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(4)]
@@ -214,7 +216,7 @@ class Visitors:
                         answer = client.get("/up")
                     self.count += 1
                     if answer.status_code != 200 or (number == 1 and answer.text != digest):
-                        self.bad.append(f"{answer.request.url}: {answer.status_code}")
+                        self.failures.append(f"{answer.request.url}: {answer.status_code}")
                 except httpx.HTTPError as err:
-                    self.bad.append(f"{number}: {err!r}")
+                    self.failures.append(f"{number}: {err!r}")
                 time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Images whose Caddyfile reaches for more than their application, against the host's real Caddy."""
+"""Images with Caddyfiles that attack the host, checked by its real Caddy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RELEASED = (
     "a second port",
     "the environment of Caddy",
 )
-SEES = (
+PROBES = (
     "id -u; cat /etc/shadow /etc/passwd; ls /srv /etc /root /home /run /proc; env;"
     "ls -d /var/lib/* /usr/local /opt; echo x > /x; bash -c 'echo > /dev/tcp/169.254.169.254/80';"
     "bash -c 'echo > /dev/tcp/127.0.0.1/2019'; bash -c 'echo > /dev/tcp/127.0.0.1/80';"
@@ -39,62 +39,62 @@ SEES = (
 
 @pytest.fixture(scope="module", autouse=True)
 def first(host) -> None:
-    """Let a good image serve."""
+    """Release a working image."""
     host.deploy("one")
 
 
 @pytest.fixture(scope="module")
 def check(host) -> Callable[..., list[dict[str, Any]]]:
-    """Return what checks Caddyfiles on the host, as a release does."""
+    """Return a function that checks Caddyfiles on the host, as a release does."""
     host.write("/root/adapt.py", (Path(__file__).with_name("adapt.py")).read_text())
 
-    def call(texts: list[str], *how: str) -> list[dict[str, Any]]:
-        given = json.dumps([NAMES, [named(text, NAME) for text in texts]])
-        host.write("/root/texts", base64.b64encode(gzip.compress(given.encode())).decode())
-        return json.loads(host.sh(f"python3 /root/adapt.py /root/texts {' '.join(how)}"))
+    def call(texts: list[str], *options: str) -> list[dict[str, Any]]:
+        request = json.dumps([NAMES, [named(text, NAME) for text in texts]])
+        host.write("/root/texts", base64.b64encode(gzip.compress(request.encode())).decode())
+        return json.loads(host.sh(f"python3 /root/adapt.py /root/texts {' '.join(options)}"))
 
     return call
 
 
 @pytest.fixture
 def untouched(host) -> Iterator[None]:
-    """See that what serves, and Caddy, are the same after a test as before."""
-    look = (
+    """Assert that a test changes neither the current release nor Caddy."""
+    command = (
         "cat /etc/caddy/sites/*; ls /etc/caddy /etc/caddy/slots /run; ss -ltnH | sort;"
         "systemctl show -p MainPID -p ExecReload caddy | sed 's/start_time.*//'"
     )
-    before = host.sh(look), host.running, host.status
+    before = host.sh(command), host.running, host.status
     yield
-    assert (host.sh(look), host.running, host.status) == before
+    assert (host.sh(command), host.running, host.status) == before
     assert host.serving["version"] == "one"
 
 
 @pytest.mark.parametrize("name", RELEASED)
-@pytest.mark.attack("F2", "an image is released whose Caddyfile reaches for the host")
+@pytest.mark.attack("F2", "an image with a Caddyfile that attacks the host is released")
 def test_an_attack_is_refused_and_the_old_version_serves(host, workshop, compose, untouched, name):
     text, line = ATTACKS[name]
     tag = "attack" + re.sub(r"\W", "-", name)
     host.images[tag] = workshop.push(tag, {"daybook.compose": compose, "daybook.caddyfile": text})
     done = host.release("deploy", tag)
-    assert done.code == 3, done.said
-    assert f"Caddyfile line {line}: " in done.said
-    assert not re.search(SECRET_LINE, done.said)
+    assert done.code == 3, done.output
+    assert f"Caddyfile line {line}: " in done.output
+    assert not re.search(SECRET_LINE, done.output)
     assert done.next
     for path in ("/meta/latest/meta-data/", "/f/etc/passwd", "/x/config/", "/x"):
         assert host.visit(path).text == "well\n"
 
 
-@pytest.mark.attack("F2", "an image's Caddyfile label is a bomb, or no text")
-def test_a_label_that_is_a_bomb_or_no_text_is_refused(host, workshop, compose, untouched):
+@pytest.mark.attack("F2", "the Caddyfile in a label is a decompression bomb or binary data")
+def test_a_decompression_bomb_and_binary_data_are_refused(host, workshop, compose, untouched):
     for tag, text in (("bomb", "#" * 50_000_000), ("binary", "\0\1")):
         host.images[tag] = workshop.push(
             tag, {"daybook.compose": compose, "daybook.caddyfile": text}
         )
         done = host.release("deploy", tag)
-        assert done.code == 3, done.said
+        assert done.code == 3, done.output
 
 
-@pytest.mark.attack("F2", "an image's Caddyfile does what no site may, in any of a hundred ways")
+@pytest.mark.attack("F2", "an image's Caddyfile uses one of a hundred attacks")
 def test_each_attack_is_refused_with_its_line(check):
     results = check([text for text, _ in ATTACKS.values()])
     for (name, (_, line)), result in zip(ATTACKS.items(), results, strict=True):
@@ -103,31 +103,31 @@ def test_each_attack_is_refused_with_its_line(check):
         assert not re.search(SECRET_LINE, result["refused"]), name
 
 
-@pytest.mark.attack("F2", "a hash that takes hours, or a log with lines of the image's own")
-def test_each_attack_that_the_words_do_not_show_is_refused(check):
+@pytest.mark.attack("F2", "a hash that takes hours, or a log with injected lines")
+def test_each_attack_that_only_the_json_shows_is_refused(check):
     for name, result in zip(LATE, check(list(LATE.values())), strict=True):
         assert "Caddyfile line " in str(result["refused"]), (name, result["refused"])
 
 
-@pytest.mark.attack("F2", "an attack that the check of the words would have let pass")
-def test_what_the_words_hide_is_seen_in_what_caddy_makes_of_them(check):
-    """The second check stands alone, but for what is outside of the site's block."""
+@pytest.mark.attack("F2", "an attack that the check of the words does not detect")
+def test_the_check_of_the_json_detects_the_attacks_alone(check):
+    """The check of the JSON is sufficient on its own, except outside the site's block."""
     outside = ("at the top", "second", "name twice", "global", "no application", "in a comment")
     outside += ("name beside", "port of the application", "nothing", "redirect by script")
     alone = {k: text for k, (text, _) in ATTACKS.items() if not any(word in k for word in outside)}
     results = check(list(alone.values()), "unread")
-    passed = [name for name, found in zip(alone, results, strict=True) if not found["refused"]]
-    # There it is an argument to Caddy, and imports nothing.
+    passed = [name for name, result in zip(alone, results, strict=True) if not result["refused"]]
+    # Caddy reads this one as an argument and imports nothing.
     assert passed == ["import after a word of two lines"]
 
 
-def test_each_good_caddyfile_is_taken(check):
+def test_each_valid_caddyfile_is_accepted(check):
     for name, result in zip(GOOD, check(list(GOOD.values())), strict=True):
         assert result["refused"] is None, (name, result["refused"])
         assert violations(result["config"]) == [], name
 
 
-def test_a_good_caddyfile_serves(host, workshop, compose):
+def test_a_valid_caddyfile_serves(host, workshop, compose):
     text = (
         "{$NAMES} {\n\theader X-Ours yes\n\theader -Server\n\trespond /robots.txt `hello`\n"
         "\tredir /old https://{host}/new 308\n\thandle_path /app/* {\n"
@@ -149,14 +149,16 @@ def test_a_good_caddyfile_serves(host, workshop, compose):
     assert "X-Ours" not in host.visit("/version").headers
 
 
-@pytest.mark.attack("F2", "an image's labels clear the terminal, fake a line or command the job")
-def test_labels_are_printed_as_short_lines_that_steer_nothing(host, workshop, compose):
+@pytest.mark.attack(
+    "F2", "an image's labels clear the terminal, inject a line or run a workflow command"
+)
+def test_labels_are_printed_as_short_lines_without_control_characters(host, workshop, compose):
     version = "\x1b[2J\x1b[31mred\nDONE\r\u202e::error::x ##[set-output name=a]b" + "x" * 5000
     host.images["labels"] = workshop.push(
         "labels", {"daybook.compose": compose}, version=version, revision=f"\n{version}"
     )
-    texts = [host.deploy("labels").said]
-    texts += [host.release(*words).said for words in (["list"], ["show"], ["status"])]
+    texts = [host.deploy("labels").output]
+    texts += [host.release(*words).output for words in (["list"], ["show"], ["status"])]
     for text in texts:
         lines = text.splitlines()
         assert all(map(str.isprintable, (line.replace("\t", "") for line in lines))), text
@@ -169,50 +171,50 @@ def test_labels_are_printed_as_short_lines_that_steer_nothing(host, workshop, co
     host.deploy("one")
 
 
-@pytest.mark.attack("F2", "a rollback to a release whose Caddyfile was never checked")
-def test_a_release_from_before_these_checks_is_checked_when_it_is_gone_back_to(host):
+@pytest.mark.attack("F2", "a rollback to a release with an unchecked Caddyfile")
+def test_a_rollback_checks_the_caddyfile_of_an_old_release(host):
     host.deploy("two")
-    old = next(each["id"] for each in host.list if each["version"] == "one")
+    old = next(release["id"] for release in host.list if release["version"] == "one")
     path = f"/srv/{json.loads(host.sh('cat /etc/daybook/release.json'))['app']}/releases/{old}"
     kept = host.sh(f"cat {path}/site.template") + "\n"
     host.write(f"{path}/site.template", FOREIGN % "reverse_proxy /m/* 169.254.169.254")
     done = host.release("rollback", old)
-    assert (done.code, "Caddyfile line 3: " in done.said) == (3, True), done.said
+    assert (done.code, "Caddyfile line 3: " in done.output) == (3, True), done.output
     assert host.serving["version"] == "two"
     host.write(f"{path}/site.template", kept)
     assert host.release("rollback", old).code == 0
     assert host.serving["version"] == "one"
 
 
-@pytest.mark.attack("F2", "the process that adapts a Caddyfile looks for the host's files")
-def test_the_process_that_adapts_has_no_rights_no_network_and_sees_no_files(host):
+@pytest.mark.attack("F2", "the process that adapts a Caddyfile reads files of the host")
+def test_the_process_that_adapts_has_no_privileges_network_or_files(host):
     host.write(
-        "/root/sees.py",
+        "/root/probe.py",
         "import sys, pathlib, subprocess, tempfile\n"
         "sys.path.insert(0, '/usr/local/sbin/release')\n"
         "from daybook_release import site\n"
         "folder = pathlib.Path(tempfile.mkdtemp(dir='/run'))\n"
         "folder.chmod(0o755)\n"
         "(folder / 'Caddyfile').write_text('one line\\n')\n"
-        "command = site.confined(folder)\n"
+        "command = site.confined_adapt(folder)\n"
         "at = command.index('--')\n"
         "tools = '--property=BindReadOnlyPaths=/usr/bin /usr/bin:/bin'\n"
         "command = [*command[:at], tools, '--', '/usr/bin/sh', '-c', sys.argv[1]]\n"
         "print(subprocess.run(command, capture_output=True, text=True))\n",
     )
-    said = host.sh(f'python3 /root/sees.py "{SEES}"')
-    out = re.search(r"stdout='(.*?)', stderr=", said)[1].replace("\\n", "\n").split("\n")
+    output = host.sh(f'python3 /root/probe.py "{PROBES}"')
+    out = re.search(r"stdout='(.*?)', stderr=", output)[1].replace("\\n", "\n").split("\n")
     assert int(out[0]) > 60_000  # A dynamic user.
     shown = "\n".join(out[1:])
     assert "HOME=/nonexistent" in shown
     assert out[-2] == "1"
     for secret in ("root:", "release.json", "environment.json", "docker.sock", "caddy/", "passwd"):
-        assert secret not in shown, said
+        assert secret not in shown, output
     assert shown.count("/var/lib/") == 0
-    assert "Read-only file system" in said or "Permission denied" in said
+    assert "Read-only file system" in output or "Permission denied" in output
     for address in ("169.254.169.254/80", "127.0.0.1/2019", "127.0.0.1/80"):
-        assert f"/dev/tcp/{address}: Address family not supported by protocol" in said
-    # Of processes it sees its own at most; the last line is the Caddyfile's count.
+        assert f"/dev/tcp/{address}: Address family not supported by protocol" in output
+    # It sees at most its own processes; the last line is the count of the Caddyfile.
     *processes, _ = re.findall(r"^\d+$", shown, re.MULTILINE)
     assert "1" not in processes
 
@@ -271,14 +273,14 @@ FRAGMENTS = st.lists(
 ).map(lambda parts: FOREIGN % "\n\t".join(x for part in parts for x in part))
 
 
-@pytest.mark.attack("F2", "Caddyfiles made at random are released")
+@pytest.mark.attack("F2", "random Caddyfiles are released")
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(texts=st.lists(FRAGMENTS, min_size=30, max_size=30))
-def test_whatever_is_taken_reaches_nothing_but_the_application(check, texts):
+def test_an_accepted_caddyfile_reaches_only_the_application(check, texts):
     for text, result in zip(texts, check(texts), strict=True):
         if result["refused"] is None:
             assert violations(result["config"]) == [], text
-    # The same without the check of the words: what Caddy makes of them is enough to tell.
+    # The same without the check of the words: the JSON alone must be sufficient.
     texts = [text for text in texts if "import" not in text and " html" not in text]
     for text, result in zip(texts, check(texts, "unread"), strict=True):
         if result["refused"] is None:
@@ -286,7 +288,7 @@ def test_whatever_is_taken_reaches_nothing_but_the_application(check, texts):
 
 
 def violations(config: Any) -> list[str]:
-    """Return what a configuration does that no image's may, found without Daybook's checks."""
+    """Return the violations in a configuration, found independently of Daybook's checks."""
     return [*_top(config), *_inside(config, "")]
 
 
@@ -300,18 +302,18 @@ def _top(config: Any) -> Iterator[str]:
     if set(config) - {"apps", "logging"} or set(config["apps"]) != {"http"}:
         yield "an application besides HTTP"
     servers = config["apps"]["http"]["servers"].values()
-    listen = [at for each in servers for at in each["listen"]]
+    listen = [at for server in servers for at in server["listen"]]
     if sorted(listen) != [":443", ":80"]:
         yield f"listens on {listen}"
-    for route in (route for each in servers for route in each["routes"]):
+    for route in (route for server in servers for route in server["routes"]):
         if "daybook_slot" not in str(route["handle"][0]["routes"][:2]):
             yield "the slot is not chosen first"
 
 
 def _inside(value: Any, key: str) -> Iterator[str]:
     if isinstance(value, list):
-        for each in value:
-            yield from _inside(each, key)
+        for item in value:
+            yield from _inside(item, key)
     if isinstance(value, str):
         yield from _of_text(value, key)
     if not isinstance(value, dict):
@@ -323,10 +325,10 @@ def _inside(value: Any, key: str) -> Iterator[str]:
         yield f"sets {value}"
     if not re.fullmatch(r"127\.0\.0\.1:800[01]", value.get("daybook_slot", "127.0.0.1:8000")):
         yield f"leads to {value}"
-    for name, each in value.items():
+    for name, item in value.items():
         if name in (*KEYS, "lookup_srv"):
-            yield f"{name} {each}"
-        yield from _inside(each, name)
+            yield f"{name} {item}"
+        yield from _inside(item, name)
 
 
 def _of_text(value: str, key: str) -> Iterator[str]:
@@ -340,20 +342,20 @@ def _of_text(value: str, key: str) -> Iterator[str]:
         yield f"logs to {value}"
     if SECRET.search(value):
         yield f"reads {value}"
-    if key.lower().lstrip(">?+") == "location" and leads_away(value):
+    if key.lower().lstrip(">?+") == "location" and leaves_site(value):
         yield f"leads to {value}"
 
 
-def leads_away(location: str) -> bool:
-    """Tell where a browser might go, with what a visitor can put into placeholders."""
+def leaves_site(location: str) -> bool:
+    """Tell whether a browser could leave the site with placeholders that a visitor controls."""
     for hostile in ("//evil.test/", "/.evil.test", "https://evil.test"):
         filled = location.replace("{http.request.host}", NAME)
         path = hostile if hostile.startswith("/") else "/x"
         filled = re.sub(r"\{http\.request\.(orig_)?uri(\.path)?\}", path, filled)
         filled = re.sub(r"\{[^}]*\}", hostile, filled)
-        found = re.match(r"(?:[a-zA-Z]+:)?[\\/]{2,}([^/?#\\]*)", re.sub(r"\s", "", filled))
-        if found and found[1].lower() not in (NAME, "shop.test"):
+        match = re.match(r"(?:[a-zA-Z]+:)?[\\/]{2,}([^/?#\\]*)", re.sub(r"\s", "", filled))
+        if match and match[1].lower() not in (NAME, "shop.test"):
             return True
-        if not found and re.match(r"[a-zA-Z]+:", filled):
+        if not match and re.match(r"[a-zA-Z]+:", filled):
             return True
     return False

@@ -1,4 +1,4 @@
-"""Images whose compose files try to get something of the host's, released for real."""
+"""Images with compose files that request access to the host, released on a real host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import yaml
 from compose_attacks import ORDINARY, attacked
 from compose_strategies import APP as SHOP
-from compose_strategies import IMAGE, filled_in, final, texts
+from compose_strategies import IMAGE, render, rendered_values, texts
 from confinement import gains
 from hypothesis import HealthCheck, Phase, given, settings
 
@@ -46,8 +46,8 @@ env = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "DOCKER_CONFIG": "/nonex
 for path in sorted(pathlib.Path("/root/made").iterdir()):
     text = path.read_text(encoding="utf-8")
     done = subprocess.run(command, input=text, env=env, capture_output=True, text=True)
-    said = json.loads(done.stdout) if done.returncode == 0 else done.stderr[-300:]
-    print(json.dumps([done.returncode, said]))
+    output = json.loads(done.stdout) if done.returncode == 0 else done.stderr[-300:]
+    print(json.dumps([done.returncode, output]))
 """
 LOGS = """\
 #!/bin/sh
@@ -60,31 +60,31 @@ PLUGIN = "/usr/local/lib/docker/cli-plugins/docker-compose"
 
 @pytest.fixture(scope="module", autouse=True)
 def first(host):
-    """Every test begins and ends with one version that serves."""
+    """The first version serves before and after every test."""
     host.deploy("one")
     yield
     assert host.serving["version"] == "one"
 
 
-@pytest.mark.attack("F8", "an image's compose file is released that reads or takes what is root's")
+@pytest.mark.attack("F8", "an image is released with a compose file that reads files of root")
 @pytest.mark.parametrize("name", RELEASED)
-def test_an_image_that_asks_for_what_is_the_host_s_is_refused(host, workshop, name):
+def test_an_image_that_requests_access_to_the_host_is_refused(host, workshop, name):
     text = yaml.safe_dump(attacked(*RELEASED[name]), sort_keys=False)
     image = workshop.push(f"attack-{name}", {"daybook.compose": text})
     things = "docker ps -a --format {{.Names}}; docker volume ls -q; docker network ls -q"
     before, shadow = host.sh(things), host.sh("grep -v '^$' /etc/shadow").split()
     done = host.release("deploy", image)
-    assert done.code == 3, done.said
-    assert "compose.yaml line " in done.said
-    assert "Traceback" not in done.said
-    assert not [line for line in shadow if line in done.said]
+    assert done.code == 3, done.output
+    assert "compose.yaml line " in done.output
+    assert "Traceback" not in done.output
+    assert not [line for line in shadow if line in done.output]
     assert host.sh(things) == before
     assert host.status["interrupted"] is None
 
 
-@pytest.mark.attack("F7", "Compose itself makes something else of a file that was allowed")
-def test_what_compose_reads_gains_nothing_either(host):
-    allowed: dict[str, dict] = {text: filled_in(text) for text in ORDINARY.values()}
+@pytest.mark.attack("F7", "Compose interprets an allowed file differently")
+def test_the_output_of_compose_gains_nothing(host):
+    allowed: dict[str, dict] = {text: render(text) for text in ORDINARY.values()}
 
     @settings(
         max_examples=300,
@@ -95,7 +95,7 @@ def test_what_compose_reads_gains_nothing_either(host):
     )
     @given(texts())
     def collect(text: str) -> None:
-        made = filled_in(text)
+        made = render(text)
         if made is not None and len(allowed) < 60:
             allowed[text] = made
 
@@ -105,19 +105,19 @@ def test_what_compose_reads_gains_nothing_either(host):
         host.write(f"/root/made/{number:03}.json", document.as_json(made))
     host.write("/root/read.py", READ)
     lines = host.sh("python3 /root/read.py", timeout_s=500).splitlines()
-    taken = 0
+    accepted = 0
     for text, line in zip(allowed, lines, strict=True):
         code, printed = json.loads(line)
         if code == 0:
-            taken += 1
+            accepted += 1
             assert gains(printed, app=SHOP, image=IMAGE) == [], text
-            assert rules.problems(printed, final(text)) == [], text
+            assert rules.problems(printed, rendered_values(text)) == [], text
         else:
             assert text not in ORDINARY.values(), printed
-    assert taken > 20
+    assert accepted > 20
 
 
-@pytest.mark.attack("F8", "a secret's value reaches the environment of Compose")
+@pytest.mark.attack("F8", "a secret reaches the environment of Compose")
 def test_compose_gets_no_secret_as_a_variable_or_argument(host):
     host.write(PLUGIN, LOGS)
     host.sh(f"chmod 755 {PLUGIN}; rm -f /root/compose.log")
@@ -134,11 +134,13 @@ def test_compose_gets_no_secret_as_a_variable_or_argument(host):
     assert not {name for name in names if name.startswith(("AWS_", "TOKEN", "APP_", "LD_"))}
 
 
-def test_a_container_has_nothing_of_the_host_s(host):
-    """Seen from Docker, whatever the files say."""
-    found = json.loads(host.sh("docker inspect $(docker ps -q --filter label=daybook.release)"))
-    assert found
-    for container in found:
+def test_containers_have_no_access_to_the_host(host):
+    """Checked with `docker inspect`, independently of the files."""
+    containers = json.loads(
+        host.sh("docker inspect $(docker ps -q --filter label=daybook.release)")
+    )
+    assert containers
+    for container in containers:
         config = container["HostConfig"]
         assert not config["Privileged"]
         assert not config["Binds"]
@@ -149,8 +151,8 @@ def test_a_container_has_nothing_of_the_host_s(host):
         assert {mount["Type"] for mount in container["Mounts"]} <= {"volume", "tmpfs"}
 
 
-class Going:
-    """A release that does not end by itself: its migration takes for ever."""
+class EndlessRelease:
+    """A release with a migration that never ends."""
 
     def __init__(self, host, before: str = "") -> None:
         self.host = host
@@ -175,7 +177,7 @@ class Going:
         return deploying.get("phase") == "migrate" and bool(self.host.sh(one_off))
 
     def ended(self) -> tuple[int, str]:
-        """Wait for its end; return its exit code and what it said."""
+        """Wait for its end; return its exit code and output."""
         ended = "cat /root/going.code 2>/dev/null || true"
         self.host.eventually(lambda: bool(self.host.sh(ended)), within_s=180)
         return int(self.host.sh("cat /root/going.code")), self.host.sh("cat /root/going.out")
@@ -188,45 +190,45 @@ def assert_undone(host) -> None:
     assert host.sh("docker ps -aq --filter label=com.docker.compose.oneoff=True") == ""
 
 
-@pytest.mark.attack("F9", "a migration without end keeps every other release waiting")
-def test_stop_ends_a_release_which_undoes_itself(host):
-    going = Going(host)
+@pytest.mark.attack("F9", "an endless migration blocks every other release")
+def test_stop_ends_a_release_and_undoes_it(host):
+    running = EndlessRelease(host)
     busy = host.release("deploy", "two")
     assert busy.code == 8
-    assert "by bob" in busy.said
+    assert "by bob" in busy.output
     assert "sudo release stop" in busy.next
-    assert "sudo release stop" in host.release("status").said
+    assert "sudo release stop" in host.release("status").output
     done = host.release("stop")
-    assert done.code == 0, done.said
-    assert "deploy was ended" in done.said
-    assert "version one answers" in done.said
-    code, said = going.ended()
-    assert (code, "Interrupted by SIGTERM" in said) == (130, True)
+    assert done.code == 0, done.output
+    assert "deploy was ended" in done.output
+    assert "version one answers" in done.output
+    code, output = running.ended()
+    assert (code, "Interrupted by SIGTERM" in output) == (130, True)
     assert_undone(host)
 
 
 def test_stop_without_a_release_changes_nothing(host):
     done = host.release("stop")
-    assert (done.code, "nothing runs" in done.said) == (0, True)
+    assert (done.code, "nothing runs" in done.output) == (0, True)
 
 
-@pytest.mark.attack("F9", "a killed release's commands keep the lock for ever")
-def test_stop_ends_what_a_kill_left_running(host):
-    Going(host)
+@pytest.mark.attack("F9", "the commands of a killed release hold the lock forever")
+def test_stop_ends_the_processes_of_a_killed_release(host):
+    EndlessRelease(host)
     pid = host.status["deploying"]["pid"]
     host.sh(f"kill -KILL {pid}")
     busy = host.release("deploy", "two")
-    assert busy.code == 8, busy.said
+    assert busy.code == 8, busy.output
     done = host.release("stop")
-    assert done.code == 0, done.said
-    assert "next: sudo release repair" in done.said
+    assert done.code == 0, done.output
+    assert "next: sudo release repair" in done.output
     assert host.release("repair").code == 0
     assert_undone(host)
 
 
-@pytest.mark.attack("F9", "a release that goes on for hours")
-def test_a_release_that_takes_too_long_is_undone(host):
-    code, said = Going(host, before="limits.RELEASE_S = 60").ended()
-    assert code == 6, said
-    assert "longer than the limit" in said
+@pytest.mark.attack("F9", "a release runs for hours")
+def test_a_release_is_undone_at_its_time_limit(host):
+    code, output = EndlessRelease(host, before="limits.RELEASE_S = 60").ended()
+    assert code == 6, output
+    assert "exceeded its limit" in output
     assert_undone(host)

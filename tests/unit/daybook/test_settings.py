@@ -104,8 +104,8 @@ def test_says_where_there_is_no_project(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("token: lets the shop send mail", "a secret's name has up to 64 of A to Z"),
-        ("APP_VERSION: what is released", "APP_VERSION is set by every release"),
+        ("token: lets the shop send mail", "a secret's name has up to 64 characters"),
+        ("APP_VERSION: what is released", "every release sets APP_VERSION"),
         ("TOKEN: tok_9f83hunter2", "expected what it is for, in two words or more"),
         ("TOKEN:", "expected text, got nothing"),
     ],

@@ -1,4 +1,4 @@
-"""A compose file's YAML as plain data."""
+"""Reading a compose file's YAML as plain data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from daybook_release import document, limits
         ("|\n  a\n  b\n", "a\nb\n"),
     ],
 )
-def test_scalars_mean_what_they_mean_to_compose(text, value):
+def test_scalars_have_the_values_that_compose_reads(text, value):
     got = document.read(f"x: {text}").tree["x"]
     assert (got, type(got)) == (value, type(value))
 
@@ -59,7 +59,7 @@ e: [*a, *b]
     assert tree["e"] == [{"one": 1, "two": 2}, {"two": 22, "three": 3}]
 
 
-def test_each_value_has_its_line_and_else_the_line_around_it():
+def test_a_value_has_its_line_or_that_of_the_enclosing_value():
     read = document.read("a:\n  b:\n    - x\n    - y\nc: 1\n")
     assert read.line_of(("a", "b", 1)) == 4
     assert read.line_of(("a", "b", 1, "nothing")) == 4
@@ -68,15 +68,15 @@ def test_each_value_has_its_line_and_else_the_line_around_it():
 
 
 def message_of(text: str) -> str:
-    """Return why a text is refused, or nothing."""
+    """Return why a text is refused; "" if it is read."""
     try:
         document.read(text)
-    except document.Unreadable as err:
+    except document.InvalidComposeFile as err:
         return str(err)
     return ""
 
 
-@pytest.mark.attack("F9", "a compose file that takes long to read")
+@pytest.mark.attack("F9", "reading a compose file takes very long")
 @pytest.mark.parametrize(
     "text",
     [
@@ -101,7 +101,7 @@ def message_of(text: str) -> str:
     ],
     ids=lambda text: text[:20],
 )
-def test_no_text_takes_long(text):
+def test_no_text_takes_long_to_read(text):
     began = time.process_time()
     assert message_of(text).isprintable()
     assert time.process_time() - began < 10
@@ -124,14 +124,14 @@ TREES = st.recursive(
 
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), TREES, max_size=4))
-def test_json_is_the_same_data_to_every_reader(tree):
+def test_json_is_the_same_data_for_every_parser(tree):
     text = document.as_json(tree)
     assert json.loads(text) == tree
     assert yaml.safe_load(text) == tree
     assert not {letter for letter in text if "\x7f" <= letter <= "\uffff"}
 
 
-@pytest.mark.attack("F9", "a compose file on which the YAML parser itself fails")
+@pytest.mark.attack("F9", "a compose file makes the YAML parser fail")
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -141,7 +141,7 @@ def test_json_is_the_same_data_to_every_reader(tree):
         (f"%YAML {'1' * 5000}.1\n---\na: 1\n", 1),
     ],
 )
-def test_a_number_that_the_parser_cannot_hold_is_refused_where_it_stands(text, line):
+def test_a_number_too_large_for_the_parser_is_refused_with_its_line(text, line):
     assert message_of(text) == (
         f"compose.yaml line {line}: this is not YAML: a number is too large; correct the syntax"
     )
@@ -161,7 +161,7 @@ def test_any_text_is_read_or_refused(text):
     assert message_of(text).isprintable()
 
 
-def test_the_file_s_limit_counts_bytes():
+def test_the_size_limit_counts_bytes():
     document.read("a: " + "x" * (limits.FILE_BYTES - 3))
-    with pytest.raises(document.Unreadable, match="65,536 bytes"):
+    with pytest.raises(document.InvalidComposeFile, match="65,536 bytes"):
         document.read("a: " + "ä" * (limits.FILE_BYTES // 2))

@@ -1,4 +1,4 @@
-"""The compose file that a host runs."""
+"""The compose model that a host runs."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ MODEL = {
 }
 
 
-def made(slot: str = "green") -> dict:
+def generated(slot: str = "green") -> dict:
     names = ("APP_IMAGE", "TOKEN")
-    return generate.generated(MODEL, app="hello", release="r1", slot=slot, port=8001, names=names)
+    return generate.generate(MODEL, app="hello", release="r1", slot=slot, port=8001, names=names)
 
 
-def test_services_are_of_three_kinds_and_those_with_a_profile_are_for_people():
-    assert generate.kinds(MODEL) == generate.Kinds("web", ("worker",), ("db",))
+def test_services_have_three_kinds_and_those_with_a_profile_are_omitted():
+    assert generate.service_kinds(MODEL) == generate.ServiceKinds("web", ("worker",), ("db",))
 
 
-def test_the_web_service_gets_its_slot_and_its_port():
-    web = made()["services"]["web-green"]
+def test_the_web_service_gets_the_name_and_port_of_its_slot():
+    web = generated()["services"]["web-green"]
     assert web == {
         "image": "${APP_IMAGE}",
         "environment": {"APP_IMAGE": None, "TOKEN": None, "MODE": "fast"},
@@ -71,8 +71,8 @@ def port(published: int, target: int, address: str = "127.0.0.1", protocol: str 
     }
 
 
-def test_what_has_a_short_form_is_written_out():
-    assert made()["services"]["db"] == {
+def test_short_forms_are_expanded():
+    assert generated()["services"]["db"] == {
         "image": "postgres:17",
         "volumes": [
             {"type": "volume", "source": "data", "target": "/x", "read_only": True},
@@ -85,9 +85,9 @@ def test_what_has_a_short_form_is_written_out():
     }
 
 
-@pytest.mark.attack("F9", "a fork bomb takes the host's process numbers")
+@pytest.mark.attack("F9", "a fork bomb uses up the process ids of the host")
 @pytest.mark.parametrize(
-    ("service", "most"),
+    ("service", "limit"),
     [
         ({}, 1024),
         ({"pids_limit": "200"}, 200),
@@ -99,27 +99,31 @@ def test_what_has_a_short_form_is_written_out():
         ({"pids_limit": 300, "deploy": {"resources": {"limits": {"pids": 300}}}}, 300),
     ],
 )
-def test_every_container_has_a_limit_of_processes_on_which_both_keys_agree(service, most):
-    """Compose refuses a file with resources.limits and another number, or none, of pids in it."""
+def test_every_container_has_one_process_limit_in_both_keys(service, limit):
+    """Compose refuses a file if resources.limits has no pids or another number than pids_limit."""
     model = document.read(GOOD).tree
     model["services"]["worker"] |= service
     assert rules.problems(model) == []
-    made = generate.generated(model, app="x", release="r1", slot="blue", port=8000, names=("A",))
-    worker = made["services"]["worker"]
-    bounds = (worker.get("deploy", {}).get("resources") or {}).get("limits")
-    assert worker["pids_limit"] == most
-    assert bounds is None or bounds["pids"] == most
+    generated = generate.generate(
+        model, app="x", release="r1", slot="blue", port=8000, names=("A",)
+    )
+    worker = generated["services"]["worker"]
+    resource_limits = (worker.get("deploy", {}).get("resources") or {}).get("limits")
+    assert worker["pids_limit"] == limit
+    assert resource_limits is None or resource_limits["pids"] == limit
 
 
-def test_everything_else_stays_as_the_developers_wrote_it():
-    result = made()
+def test_other_keys_are_unchanged():
+    result = generated()
     assert result["services"]["worker"]["depends_on"] == ["web-green", "db"]
     assert (result["name"], result["volumes"]) == ("hello", {"data": {}})
     assert "x-release" not in result
 
 
-def test_the_difference_shows_what_was_changed_and_only_that():
-    changed = [line for line in generate.difference(MODEL, made()).splitlines() if line[0] in "+-"]
+def test_the_difference_shows_only_changes():
+    changed = [
+        line for line in generate.difference(MODEL, generated()).splitlines() if line[0] in "+-"
+    ]
     assert '-    ports: ["127.0.0.1:${APP_PORT:-8000}:80"]' in changed
     assert any(line.startswith("+    ports: ") and '"8001"' in line for line in changed)
     assert not [line for line in changed if "postgres" in line]

@@ -1,4 +1,4 @@
-"""What a secret may be called."""
+"""Names that a secret can have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from daybook_release import names
 
 
-@pytest.mark.attack("F8", "a secret's name is a variable that root's programs read")
+@pytest.mark.attack("F8", "a secret has the name of a variable that programs of root read")
 @pytest.mark.parametrize(
     "name",
     [
@@ -93,9 +93,9 @@ from daybook_release import names
         "APP_HOST",
     ],
 )
-def test_what_programs_of_the_host_act_upon_is_refused(name):
+def test_a_variable_that_programs_on_the_host_read_is_refused(name):
     assert name in names.problem_of(name)
-    assert name in names.OWN or "when that is no secret" in names.problem_of(name)
+    assert name in names.OWN or "if the value is not secret" in names.problem_of(name)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_what_programs_of_the_host_act_upon_is_refused(name):
         "HONEYCOMB_KEY",
     ],
 )
-def test_what_applications_call_their_secrets_is_allowed(name):
+def test_common_names_of_secrets_are_allowed(name):
     assert names.problem_of(name) == ""
 
 
@@ -137,5 +137,5 @@ def test_what_applications_call_their_secrets_is_allowed(name):
     "name",
     ["", "token", "TOKEN\n", "TOKEN=x", "--X", "1X", "_X", "TÖKEN", "T\u0661", "T" * 65, "A B"],
 )
-def test_what_is_no_name_is_refused(name):
+def test_a_malformed_name_is_refused(name):
     assert "such as DATABASE_URL" in names.problem_of(name)

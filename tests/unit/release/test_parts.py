@@ -1,4 +1,4 @@
-"""The small parts of the release program, and that it runs on a bare host."""
+"""The small parts of the release program, and its dependencies."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ import pytest
 
 from daybook_release import parameters, prepare, settings, site
 from daybook_release.docker import Docker
-from daybook_release.errors import Failed, Refused, ReleaseError, Usage
-from daybook_release.host import LAST_BYTES, WHOLE_BYTES, Answer, Host, Ran
-from daybook_release.progress import Progress
+from daybook_release.errors import Failed, Refused, ReleaseError, UsageError
+from daybook_release.progress import ProgressReporter
 from daybook_release.site import Site
+from daybook_release.system import LAST_BYTES, WHOLE_BYTES, CommandResult, HttpResponse, System
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "lib/daybook_release").glob("*.py"))
@@ -42,22 +42,22 @@ SETTINGS = {
 }
 
 
-class Scripted(Host):
-    """A host whose commands end as told, and are remembered."""
+class RecordingSystem(System):
+    """A system that records commands and returns prepared results."""
 
-    def __init__(self, *ends: Ran) -> None:
+    def __init__(self, *results: CommandResult) -> None:
         super().__init__()
-        self.ends, self.commands, self.environments, self.texts = list(ends), [], [], []
+        self.results, self.commands, self.environments, self.texts = list(results), [], [], []
 
-    def run(self, command, *, env=None, text=None, **how):
+    def run(self, command, *, env=None, text=None, **options):
         self.commands.append(list(command))
         self.environments.append(dict(env or {}))
         self.texts.append(text)
-        return self.ends.pop(0)
+        return self.results.pop(0)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_it_needs_the_standard_library_and_yaml_alone(path):
+def test_it_imports_only_the_standard_library_and_yaml(path):
     nodes = list(ast.walk(ast.parse(path.read_text())))
     names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
     names |= {n.module for n in nodes if isinstance(n, ast.ImportFrom)}
@@ -65,25 +65,25 @@ def test_it_needs_the_standard_library_and_yaml_alone(path):
     assert tops <= set(sys.stdlib_module_names) | {"daybook_release", "yaml"}
 
 
-def test_it_is_packed_into_one_file_that_runs_and_is_the_same_each_time(tmp_path):
+def test_it_is_packed_reproducibly_into_one_file_that_runs(tmp_path):
     pack = ROOT / "ansible/roles/release/files/pack.py"
-    made = [tmp_path / "one", tmp_path / "two"]
-    for path in made:
+    packed = [tmp_path / "one", tmp_path / "two"]
+    for path in packed:
         subprocess.run([sys.executable, pack, path], check=True)
-    assert made[0].read_bytes() == made[1].read_bytes()
-    command = [sys.executable, "-I", made[0], "--help"]
+    assert packed[0].read_bytes() == packed[1].read_bytes()
+    command = [sys.executable, "-I", packed[0], "--help"]
     assert "rollback" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_settings_are_read_and_named_by_their_content():
+def test_settings_are_parsed_and_identified_by_a_digest():
     text = json.dumps(SETTINGS)
-    read = settings.parse(text)
-    assert (read.name, read.scheme, read.secrets) == ("shop.test", "https", ("MAIL_TOKEN",))
+    parsed = settings.parse(text)
+    assert (parsed.name, parsed.scheme, parsed.secrets) == ("shop.test", "https", ("MAIL_TOKEN",))
     assert settings.digest(text) != settings.digest(text + " ")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"app": "shop"}', json.dumps(SETTINGS | {"new": 1})])
-def test_settings_that_are_not_what_is_expected_are_refused(text):
+def test_invalid_settings_are_refused(text):
     with pytest.raises(Refused) as refused:
         settings.parse(text)
     assert "configure" in refused.value.next
@@ -92,19 +92,19 @@ def test_settings_that_are_not_what_is_expected_are_refused(text):
 @pytest.mark.parametrize(
     ("image", "error"),
     [
-        (f"{REPOSITORY}:latest", Usage),
-        (f"{REPOSITORY}@sha256:12", Usage),
+        (f"{REPOSITORY}:latest", UsageError),
+        (f"{REPOSITORY}@sha256:12", UsageError),
         (f"elsewhere/shop@sha256:{'0' * 64}", Refused),
         (f"{REPOSITORY}@sha256:{'0' * 64}", None),
     ],
 )
-def test_an_image_is_named_by_digest_and_comes_from_the_one_repository(image, error):
-    its = settings.parse(json.dumps(SETTINGS))
+def test_an_image_has_a_digest_and_comes_from_the_host_s_repository(image, error):
+    host_settings = settings.parse(json.dumps(SETTINGS))
     if error is None:
-        prepare.check_reference(image, its)
+        prepare.check_reference(image, host_settings)
         return
     with pytest.raises(error):
-        prepare.check_reference(image, its)
+        prepare.check_reference(image, host_settings)
 
 
 def test_a_label_is_base64_of_gzip():
@@ -116,101 +116,104 @@ def test_a_label_is_base64_of_gzip():
 
 
 @pytest.fixture
-def caddy(tmp_path, monkeypatch):
-    """Return a Caddy that runs, with folders of its own, and the host that notes its reloads."""
+def running_caddy(tmp_path, monkeypatch):
+    """Return a running Caddy with temporary folders, and the system that records its reloads."""
     monkeypatch.setattr(site, "SITES", tmp_path)
     monkeypatch.setattr(site, "SLOTS", tmp_path / "slots")
-    host = Scripted()
-    it = site.Caddy(host, "shop")
-    monkeypatch.setattr(it, "is_running", lambda: True)
-    return it, host
+    system = RecordingSystem()
+    caddy = site.Caddy(system, "shop")
+    monkeypatch.setattr(caddy, "is_running", lambda: True)
+    return caddy, system
 
 
-def test_another_slot_needs_no_reload(caddy):
-    it, host = caddy
-    host.ends = [Ran(0, "", "")]
+def test_switching_the_slot_needs_no_reload(running_caddy):
+    caddy, system = running_caddy
+    system.results = [CommandResult(0, "", "")]
     for is_second in (True, False, True):
-        it.switch(Site("text", "shop.8001", is_second))
+        caddy.switch(Site("text", "shop.8001", is_second))
         assert (site.SLOTS / "shop.8001").exists() == is_second
-        assert it.serves(Site("text", "shop.8001", is_second))
-        assert not it.serves(Site("text", "shop.8001", not is_second))
-    assert [command[:2] for command in host.commands] == [["caddy", "reload"]]
+        assert caddy.serves(Site("text", "shop.8001", is_second))
+        assert not caddy.serves(Site("text", "shop.8001", not is_second))
+    assert [command[:2] for command in system.commands] == [["caddy", "reload"]]
 
 
-def test_caddy_sees_the_slot_whatever_the_umask_of_who_calls(caddy):
-    it, host = caddy
-    host.ends = [Ran(0, "", "")]
+def test_caddy_can_read_the_slot_with_any_umask(running_caddy):
+    caddy, system = running_caddy
+    system.results = [CommandResult(0, "", "")]
     before = os.umask(0o077)
     try:
-        it.switch(Site("text", "shop.8001", is_second=True))
+        caddy.switch(Site("text", "shop.8001", is_second=True))
     finally:
         os.umask(before)
     assert stat.S_IMODE(site.SLOTS.stat().st_mode) == 0o755
     assert stat.S_IMODE((site.SLOTS / "shop.8001").stat().st_mode) == 0o644
 
 
-def test_a_site_that_caddy_refuses_leaves_text_and_slot_as_they_were(caddy):
-    it, host = caddy
-    host.ends = [Ran(0, "", ""), Ran(1, "", "Error: no such directive")]
-    it.switch(Site("good", "shop.8001"))
+def test_a_site_that_caddy_rejects_leaves_text_and_slot_unchanged(running_caddy):
+    caddy, system = running_caddy
+    system.results = [CommandResult(0, "", ""), CommandResult(1, "", "Error: no such directive")]
+    caddy.switch(Site("good", "shop.8001"))
     with pytest.raises(Failed, match="no such directive"):
-        it.switch(Site("bad", "shop.8001", is_second=True))
-    assert it.serves(Site("good", "shop.8001"))
+        caddy.switch(Site("bad", "shop.8001", is_second=True))
+    assert caddy.serves(Site("good", "shop.8001"))
 
 
-def test_a_caddy_that_does_not_run_is_led_nowhere(caddy, monkeypatch):
-    it, _ = caddy
-    monkeypatch.setattr(it, "is_running", lambda: False)
-    with pytest.raises(Failed, match="Caddy does not run"):
-        it.switch(Site("text", "shop.8001", is_second=True))
+def test_a_stopped_caddy_is_not_switched(running_caddy, monkeypatch):
+    caddy, _ = running_caddy
+    monkeypatch.setattr(caddy, "is_running", lambda: False)
+    with pytest.raises(Failed, match="Caddy is not running"):
+        caddy.switch(Site("text", "shop.8001", is_second=True))
     assert not site.SLOTS.exists()
 
 
-def test_maintenance_leaves_the_slot_alone(caddy):
-    it, host = caddy
-    host.ends = [Ran(0, "", "")] * 2
-    it.switch(Site("text", "shop.8001", is_second=True))
-    it.switch(Site("closed"))
+def test_maintenance_does_not_change_the_slot(running_caddy):
+    caddy, system = running_caddy
+    system.results = [CommandResult(0, "", "")] * 2
+    caddy.switch(Site("text", "shop.8001", is_second=True))
+    caddy.switch(Site("closed"))
     assert (site.SLOTS / "shop.8001").exists()
 
 
-def test_secrets_are_fetched_ten_at_a_time_each_at_its_version():
+def test_secrets_are_fetched_in_batches_with_pinned_versions():
     names = [f"S{number:02}" for number in range(12)]
-    found = [
+    stored = [
         {"Name": f"/shop/staging/{name}", "Value": name.lower(), "Version": 2} for name in names
     ]
-    answers = (found[:10], found[10:])
-    ends = [Ran(0, json.dumps({"Parameters": p, "InvalidParameters": []}), "") for p in answers]
-    host = Scripted(*ends)
-    wanted = dict.fromkeys(names) | {"S01": 7}
-    values, versions = parameters.fetch(host, "us-east-1", "/shop/staging/", wanted)
-    assert [len(command[command.index("--names") + 1 :]) for command in host.commands] == [10, 2]
-    assert "/shop/staging/S01:7" in host.commands[0]
+    batches = (stored[:10], stored[10:])
+    results = [
+        CommandResult(0, json.dumps({"Parameters": p, "InvalidParameters": []}), "")
+        for p in batches
+    ]
+    system = RecordingSystem(*results)
+    pinned_versions = dict.fromkeys(names) | {"S01": 7}
+    values, versions = parameters.fetch(system, "us-east-1", "/shop/staging/", pinned_versions)
+    assert [len(command[command.index("--names") + 1 :]) for command in system.commands] == [10, 2]
+    assert "/shop/staging/S01:7" in system.commands[0]
     assert values["S11"] == "s11"
     assert set(versions.values()) == {2}
 
 
-def test_a_secret_without_value_is_named():
+def test_a_secret_without_a_value_is_reported():
     answer = {"Parameters": [], "InvalidParameters": ["/shop/staging/MAIL_TOKEN:3"]}
-    host = Scripted(Ran(0, json.dumps(answer), ""))
+    system = RecordingSystem(CommandResult(0, json.dumps(answer), ""))
     with pytest.raises(Refused, match="No value is set for MAIL_TOKEN:3") as refused:
-        parameters.fetch(host, "us-east-1", "/shop/staging/", {"MAIL_TOKEN": 3})
+        parameters.fetch(system, "us-east-1", "/shop/staging/", {"MAIL_TOKEN": 3})
     assert refused.value.next == "daybook secrets set MAIL_TOKEN"
 
 
-@pytest.mark.attack("F8", "a secret's value becomes a variable of a program that root runs")
-def test_secrets_reach_compose_on_its_standard_input_alone():
-    host = Scripted(Ran(0, "", ""))
-    made = {"services": {"web-blue": {"environment": {"LD_PRELOAD": "hush\u2028"}}}}
-    Docker(host, "shop").up(made, ["web-blue"])
-    assert host.commands == [
+@pytest.mark.attack("F8", "a secret becomes an environment variable of a program that root runs")
+def test_compose_gets_secrets_only_on_standard_input():
+    system = RecordingSystem(CommandResult(0, "", ""))
+    packed = {"services": {"web-blue": {"environment": {"LD_PRELOAD": "hush\u2028"}}}}
+    Docker(system, "shop").up(packed, ["web-blue"])
+    assert system.commands == [
         [
             *("docker", "compose", "--project-name", "shop", "--project-directory", "/"),
             *("--env-file", "/dev/null", "--file", "-"),
             *("up", "--detach", "--no-build", "--no-deps", "--pull", "never", "--", "web-blue"),
         ]
     ]
-    assert host.environments == [
+    assert system.environments == [
         {
             "DOCKER_HOST": "unix:///var/run/docker.sock",
             "DOCKER_CONFIG": "/nonexistent",
@@ -218,129 +221,133 @@ def test_secrets_reach_compose_on_its_standard_input_alone():
             "COMPOSE_IGNORE_ORPHANS": "1",
         }
     ]
-    assert json.loads(host.texts[0]) == made
+    assert json.loads(system.texts[0]) == packed
 
 
-def test_a_full_disk_is_told_with_what_makes_room():
-    host = Scripted(Ran(1, "", "write /x: no space left on device"))
+def test_a_full_disk_is_reported_with_the_remedy():
+    system = RecordingSystem(CommandResult(1, "", "write /x: no space left on device"))
     with pytest.raises(Refused) as refused:
-        Docker(host, "shop").pull(f"{REPOSITORY}@sha256:{'0' * 64}")
+        Docker(system, "shop").pull(f"{REPOSITORY}@sha256:{'0' * 64}")
     assert refused.value.next == "sudo release prune"
 
 
-def test_a_command_that_takes_too_long_is_ended():
-    done = Host().run(["sleep", "30"], timeout_s=0.2)
-    assert done.code == 124
-    assert "no end within" in done.err
+def test_a_command_is_ended_at_its_timeout():
+    result = System().run(["sleep", "30"], timeout_s=0.2)
+    assert result.code == 124
+    assert "timed out after" in result.err
 
 
 ENDLESS = "yes é 2>/dev/null & yes ü >&2"
 
 
-@pytest.mark.attack("F9", "a container prints without end into the memory of root's program")
-@pytest.mark.parametrize("is_whole", [False, True])
-def test_a_command_that_prints_without_end_takes_no_memory(is_whole):
+@pytest.mark.attack("F9", "endless output of a container fills the memory of root's program")
+@pytest.mark.parametrize("whole_output", [False, True])
+def test_endless_output_does_not_fill_the_memory(whole_output):
     script = f"""
 import resource
-from daybook_release.host import Host
+from daybook_release.system import System
 def memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-Host().run(["true"])
+System().run(["true"])
 before = memory()
-done = Host().run(["sh", "-c", {ENDLESS!r}], timeout_s=2, is_whole={is_whole})
-print(memory() - before, done.code, len(done.out), len(done.err), done.last_words)
+result = System().run(["sh", "-c", {ENDLESS!r}], timeout_s=2, whole_output={whole_output})
+print(memory() - before, result.code, len(result.out), len(result.err), result.output_tail)
 """
     command = [sys.executable, "-c", script]
     env = os.environ | {"PYTHONPATH": str(ROOT / "lib")}
     printed = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
     grown, code, out, err, words = printed.split(" ", 4)
-    assert int(grown) < (64 if is_whole else 16)
-    assert (code, int(err) <= 65 * 1024 or is_whole) == ("124", True)
-    assert int(out) <= (WHOLE_BYTES if is_whole else LAST_BYTES)
-    assert ("more than 8192 KiB of output" if is_whole else "no end within 2 s") in words
+    assert int(grown) < (64 if whole_output else 16)
+    assert (code, int(err) <= 65 * 1024 or whole_output) == ("124", True)
+    assert int(out) <= (WHOLE_BYTES if whole_output else LAST_BYTES)
+    assert ("printed more than 8192 KiB" if whole_output else "timed out after 2 s") in words
 
 
-def test_of_a_long_output_the_end_is_kept():
-    done = Host().run(["sh", "-c", "seq 100000; seq 200000 >&2; exit 3"])
-    assert done.code == 3
-    assert done.out.endswith("\n99999\n100000\n")
-    assert len(done.out) == len(done.err) == LAST_BYTES
-    assert done.last_words == "199998 · 199999 · 200000"
+def test_the_end_of_long_output_is_kept():
+    result = System().run(["sh", "-c", "seq 100000; seq 200000 >&2; exit 3"])
+    assert result.code == 3
+    assert result.out.endswith("\n99999\n100000\n")
+    assert len(result.out) == len(result.err) == LAST_BYTES
+    assert result.output_tail == "199998 · 199999 · 200000"
 
 
-def test_an_output_that_is_needed_whole_is_whole():
+def test_whole_output_is_complete():
     numbers = "".join(f"{number}\n" for number in range(1, 300_001))
-    assert Host().run(["seq", "300000"], is_whole=True).out == numbers
-    assert Host().run(["cat"], text=numbers * 2, is_whole=True).out == numbers * 2
+    assert System().run(["seq", "300000"], whole_output=True).out == numbers
+    assert System().run(["cat"], text=numbers * 2, whole_output=True).out == numbers * 2
 
 
-def test_an_input_that_nobody_reads_is_let_go():
-    assert Host().run(["true"], text="x" * 10**6).code == 0
-    assert Host().run(["sleep", "30"], text="x" * 10**6, timeout_s=0.2).code == 124
+def test_unread_input_does_not_block_a_command():
+    assert System().run(["true"], text="x" * 10**6).code == 0
+    assert System().run(["sleep", "30"], text="x" * 10**6, timeout_s=0.2).code == 124
 
 
-def test_a_child_that_keeps_the_output_open_is_ended_too():
+def test_a_child_that_keeps_the_output_open_is_ended():
     began = time.monotonic()
-    done = Host().run(["sh", "-c", "trap '' TERM; sleep 60 & exec >&- 2>&-; sleep 60"], timeout_s=1)
-    assert done.code == 124
+    result = System().run(
+        ["sh", "-c", "trap '' TERM; sleep 60 & exec >&- 2>&-; sleep 60"], timeout_s=1
+    )
+    assert result.code == 124
     assert time.monotonic() - began < 20
 
 
-@pytest.mark.attack("F8", "a variable of who calls sudo reaches a program that root runs")
-def test_commands_get_no_variable_but_those_they_need(monkeypatch, tmp_path):
+@pytest.mark.attack("F8", "a variable of the sudo caller reaches a program that root runs")
+def test_commands_get_only_the_variables_that_they_need(monkeypatch, tmp_path):
     for name in ("DATABASE_URL", "LD_BIND_NOW", "DOCKER_HOST", "AWS_REGION"):
-        monkeypatch.setenv(name, "somebody's own")
+        monkeypatch.setenv(name, "the caller's")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    variables = dict(line.split("=", 1) for line in Host().run(["env"]).out.splitlines())
+    variables = dict(line.split("=", 1) for line in System().run(["env"]).out.splitlines())
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     assert variables == {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
-    assert "AWS_REGION=somebody's own" in Host().run(["env"], asks_aws=True).out
+    assert "AWS_REGION=the caller's" in System().run(["env"], with_aws_env=True).out
 
 
-@pytest.mark.attack("F9", "a killed release's commands keep the lock for ever")
-def test_what_keeps_the_lock_has_an_end_of_its_own():
+@pytest.mark.attack("F9", "the commands of a killed release hold the lock forever")
+def test_a_command_that_inherits_the_lock_has_its_own_timeout():
     command = ["sh", "-c", "tr '\\0' ' ' < /proc/$PPID/cmdline"]
-    assert "timeout" not in Host().run(command).out
-    held = Host(held=[1]).run(command, timeout_s=5)
-    assert held.out.startswith("timeout --kill-after=10 15 sh -c")
+    assert "timeout" not in System().run(command).out
+    inherited_fds = System(inherited_fds=[1]).run(command, timeout_s=5)
+    assert inherited_fds.out.startswith("timeout --kill-after=10 15 sh -c")
 
 
 def test_a_command_reads_its_input():
-    assert Host().run(["cat"], text="ä\n").out == "ä\n"
+    assert System().run(["cat"], text="ä\n").out == "ä\n"
 
 
-def test_nobody_listening_is_an_answer_too(port):
-    answer = Host().ask(port, "/", "shop.test")
+def test_a_refused_connection_is_a_response_with_status_0(port):
+    answer = System().http_get(port, "/", "shop.test")
     assert (answer.status, "refused" in str(answer)) == (0, True)
-    assert str(Answer(500)) == "HTTP 500"
+    assert str(HttpResponse(500)) == "HTTP 500"
 
 
-def _drips(client: socket.socket) -> None:
+def _sends_slowly(client: socket.socket) -> None:
     client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n")
     while True:
         client.sendall(b"x")
         time.sleep(0.1)
 
 
-def _goes_on(client: socket.socket) -> None:
+def _continues_forever(client: socket.socket) -> None:
     while True:
         client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
 
 
-def _has_many_lines(client: socket.socket) -> None:
+def _sends_endless_headers(client: socket.socket) -> None:
     client.sendall(b"HTTP/1.1 200 OK\r\n")
     while True:
         client.sendall(b"X: y")
         time.sleep(0.1)
 
 
-def _says_nothing(client: socket.socket) -> None:
+def _never_responds(client: socket.socket) -> None:
     client.recv(1)
 
 
-@pytest.mark.attack("F9", "an application answers without end, and a release waits for it")
-@pytest.mark.parametrize("answer", [_drips, _goes_on, _has_many_lines, _says_nothing])
-def test_an_answer_has_one_deadline(monkeypatch, answer):
-    monkeypatch.setattr("daybook_release.host.ASK_S", 1.0)
+@pytest.mark.attack("F9", "an application sends an endless response, and a release waits for it")
+@pytest.mark.parametrize(
+    "answer", [_sends_slowly, _continues_forever, _sends_endless_headers, _never_responds]
+)
+def test_a_response_has_one_deadline(monkeypatch, answer):
+    monkeypatch.setattr("daybook_release.system.HTTP_S", 1.0)
 
     def serve() -> None:
         client, _ = server.accept()
@@ -351,12 +358,15 @@ def test_an_answer_has_one_deadline(monkeypatch, answer):
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=serve, daemon=True).start()
         began = time.monotonic()
-        got = Host().ask(server.getsockname()[1], "/up", "shop.test")
+        response = System().http_get(server.getsockname()[1], "/up", "shop.test")
     assert time.monotonic() - began < 3
-    assert (got.status, got.body) in ((0, "no whole answer within 1 s"), (0, "timed out"))
+    assert (response.status, response.body) in (
+        (0, "no complete response within 1 s"),
+        (0, "timed out"),
+    )
 
 
-def test_an_answer_in_time_is_whole():
+def test_a_long_response_is_truncated():
     def serve() -> None:
         client, _ = server.accept()
         with client:
@@ -365,31 +375,31 @@ def test_an_answer_in_time_is_whole():
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=serve, daemon=True).start()
-        answer = Host().ask(server.getsockname()[1], "/up", "shop.test")
+        answer = System().http_get(server.getsockname()[1], "/up", "shop.test")
     assert (answer.status, answer.body) == (503, "x" * 65536)
 
 
-def test_progress_for_a_program_is_json(capsys):
-    progress = Progress(as_json=True)
+def test_progress_can_be_json(capsys):
+    progress = ProgressReporter(as_json=True)
     with progress.step("pull", "x"):
         pass
     with pytest.raises(Failed), progress.step("start"):
         raise Failed("no")
-    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(each["step"], each["state"]) for each in said] == [
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(event["step"], event["state"]) for event in events] == [
         ("pull", "begun"),
         ("pull", "done"),
         ("start", "begun"),
         ("start", "failed"),
     ]
-    assert said[-1]["text"] == "no"
+    assert events[-1]["text"] == "no"
 
 
-def test_a_reader_that_went_away_does_not_end_a_release(tmp_path):
+def test_a_disconnected_reader_does_not_end_a_release(tmp_path):
     script = (
-        "from daybook_release.progress import Progress\n"
+        "from daybook_release.progress import ProgressReporter\n"
         "input()\n"
-        "progress = Progress()\n"
+        "progress = ProgressReporter()\n"
         "for number in range(3):\n"
         "    with progress.step('start'): progress.line('still here')\n"
         f"open({str(tmp_path / 'end')!r}, 'w').close()\n"
@@ -404,13 +414,13 @@ def test_a_reader_that_went_away_does_not_end_a_release(tmp_path):
     assert (tmp_path / "end").exists()
 
 
-def test_each_error_has_an_exit_code_of_the_design():
+def test_each_error_has_its_exit_code():
     codes = {cls.__name__: cls.exit_code for cls in ReleaseError.__subclasses__()}
     assert codes == {
-        "Usage": 2,
+        "UsageError": 2,
         "Refused": 3,
         "Failed": 6,
-        "WentBack": 7,
+        "Reverted": 7,
         "Locked": 8,
         "Interrupted": 130,
     }

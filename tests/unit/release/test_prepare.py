@@ -1,4 +1,4 @@
-"""What an image brings is refused before any program reads it."""
+"""An invalid image is refused before any program reads its files."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ import yaml
 from compose_attacks import ATTACKS, GOOD, TEXTS, attacked
 
 from daybook_release import document, prepare, settings
-from daybook_release.docker import Docker, Image
+from daybook_release.docker import Docker, LocalImage
 from daybook_release.errors import Refused
-from daybook_release.host import Host, Ran
-from daybook_release.store import Release, Store
+from daybook_release.store import Release, ReleaseStore
+from daybook_release.system import CommandResult, System
 
 REPOSITORY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/shop"
-SETTINGS = settings.Settings(
+SETTINGS = settings.HostSettings(
     "shop", "staging", "shop-1", REPOSITORY, "us-east-1", ("shop.test",), 8000, "/shop/staging/"
 )
 CORPUS = {
     **TEXTS,
-    **{what: yaml.safe_dump(attacked(path, value)) for what, path, value in ATTACKS},
+    **{name: yaml.safe_dump(attacked(path, value)) for name, path, value in ATTACKS},
 }
 
 
-class Counting(Host):
-    """A host on which nothing can be run, and which notes what was tried."""
+class RecordingSystem(System):
+    """A system that records calls and returns prepared results."""
 
-    def __init__(self, *ends: Ran) -> None:
+    def __init__(self, *ends: CommandResult) -> None:
         super().__init__()
-        self.ends, self.tried, self.texts = list(ends), [], []
+        self.ends, self.calls, self.texts = list(ends), [], []
 
     def run(self, command, *, text=None, **how):
-        self.tried.append(list(command))
+        self.calls.append(list(command))
         self.texts.append(text)
         return self.ends.pop(0)
 
     def engine(self, method, path, **how):
-        self.tried.append([method, path])
+        self.calls.append([method, path])
         raise AssertionError(path)
 
 
 @pytest.fixture
-def ground(tmp_path):
-    host = Counting()
+def context(tmp_path):
+    system = RecordingSystem()
     return SimpleNamespace(
-        host=host,
-        store=Store(tmp_path, tmp_path / "lock"),
-        docker=Docker(host, "shop"),
+        system=system,
+        store=ReleaseStore(tmp_path, tmp_path / "lock"),
+        docker=Docker(system, "shop"),
         settings=SETTINGS,
         settings_text="{}",
         settings_of=lambda release: SETTINGS,
@@ -58,30 +58,30 @@ def ground(tmp_path):
     )
 
 
-def image(text: str) -> Image:
+def image(text: str) -> LocalImage:
     packed = base64.b64encode(gzip.compress(text.encode(errors="surrogatepass"))).decode()
-    return Image({prepare.COMPOSE: packed}, 1)
+    return LocalImage({prepare.COMPOSE: packed}, 1)
 
 
-@pytest.mark.attack("F8", "a compose file is read by a program of root's before it is refused")
+@pytest.mark.attack("F8", "a program of root reads a compose file before it is refused")
 @pytest.mark.parametrize("text", CORPUS.values(), ids=CORPUS)
-def test_nothing_is_run_for_a_file_that_is_refused(ground, text):
+def test_no_command_runs_for_a_refused_file(context, text):
     with pytest.raises(Refused) as refused:
-        prepare.keep_files(ground, "1-a", image(text))
+        prepare.store_files(context, "1-a", image(text))
     assert refused.value.exit_code == 3
     assert refused.value.next
-    assert ground.host.tried == []
-    assert not (ground.store.folder("1-a") / "model.json").exists()
+    assert context.system.calls == []
+    assert not (context.store.folder("1-a") / "model.json").exists()
 
 
-def test_a_good_file_is_kept_as_data(ground):
-    prepare.keep_files(ground, "1-a", image(GOOD))
-    kept = json.loads(ground.store.text("1-a", "model.json"))
-    assert kept == document.read(GOOD).tree
-    assert ground.host.tried == []
+def test_a_valid_file_is_stored_as_data(context):
+    prepare.store_files(context, "1-a", image(GOOD))
+    stored = json.loads(context.store.text("1-a", "model.json"))
+    assert stored == document.read(GOOD).tree
+    assert context.system.calls == []
 
 
-@pytest.mark.attack("F7", "Compose makes something else of a file that was allowed")
+@pytest.mark.attack("F7", "Compose interprets an allowed file differently")
 @pytest.mark.parametrize(
     "printed",
     [
@@ -90,29 +90,31 @@ def test_a_good_file_is_kept_as_data(ground):
         {"services": {"web-blue": {}, "more": {"image": "x:1"}}},
     ],
 )
-def test_what_compose_prints_is_judged_before_anything_starts(ground, printed):
-    ground.host.ends = [Ran(0, json.dumps(printed), "")]
+def test_the_output_of_compose_is_checked_before_a_start(context, printed):
+    context.system.ends = [CommandResult(0, json.dumps(printed), "")]
     release = Release("1-a", "x@sha256:0f", "v1", "", "ann", "", "", "", slot="blue", port=8000)
-    with pytest.raises(Refused, match="What Compose makes of"):
-        prepare.check_as_compose_reads(ground, release, {"services": {"web-blue": {}}})
-    assert ground.host.tried[0][-3:] == ["config", "--format", "json"]
+    with pytest.raises(Refused, match="as Compose interprets it"):
+        prepare.check_compose_output(context, release, {"services": {"web-blue": {}}})
+    assert context.system.calls[0][-3:] == ["config", "--format", "json"]
 
 
-@pytest.mark.attack("F8", "a secret's name is a variable that root's programs read")
-def test_a_host_does_not_even_fetch_a_secret_with_such_a_name(ground):
-    its = settings.parse(
+@pytest.mark.attack("F8", "a secret has the name of a variable that programs of root read")
+def test_a_secret_with_a_reserved_name_is_not_fetched(context):
+    host_settings = settings.parse(
         json.dumps({**SETTINGS.__dict__, "secrets": ["TOKEN", "LD_PRELOAD", "DOCKER_HOST"]})
     )
     with pytest.raises(Refused, match=r"LD_PRELOAD.*DOCKER_HOST"):
-        prepare.fetch_secrets(ground, its, {})
-    assert ground.host.tried == []
+        prepare.fetch_secrets(context, host_settings, {})
+    assert context.system.calls == []
 
 
 @pytest.mark.parametrize("value", ["a\0b", "half \ud83d"])
-def test_a_value_that_no_variable_can_hold_is_refused_without_being_told(ground, value):
+def test_an_invalid_value_is_refused_without_printing_it(context, value):
     answer = {"Name": "/shop/staging/TOKEN", "Value": value, "Version": 1}
-    ground.host.ends = [Ran(0, json.dumps({"Parameters": [answer], "InvalidParameters": []}), "")]
-    its = settings.parse(json.dumps({**SETTINGS.__dict__, "secrets": ["TOKEN"]}))
+    context.system.ends = [
+        CommandResult(0, json.dumps({"Parameters": [answer], "InvalidParameters": []}), "")
+    ]
+    host_settings = settings.parse(json.dumps({**SETTINGS.__dict__, "secrets": ["TOKEN"]}))
     with pytest.raises(Refused, match="TOKEN") as refused:
-        prepare.fetch_secrets(ground, its, {})
+        prepare.fetch_secrets(context, host_settings, {})
     assert value not in str(refused.value)

@@ -1,4 +1,4 @@
-"""What a compose file must be to be released, and that nothing else gets past the rules."""
+"""Rules for compose files: valid files pass, and all others are refused."""
 
 from __future__ import annotations
 
@@ -20,58 +20,60 @@ def model() -> dict:
 
 
 def problems(text: str, secrets: tuple[str, ...] = ()) -> list[str]:
-    """Return why a text cannot be released, as the host does before it starts any program."""
+    """Return the problems of a text, checked as on a host before any program runs."""
     try:
-        read = document.read(text)
-    except document.Unreadable as err:
+        compose = document.read(text)
+    except document.InvalidComposeFile as err:
         return [str(err)]
-    found = rules.problems(read.tree) + rules.unknown(read.tree, {*names.OWN, *secrets})
-    return [problem.line(read) for problem in found]
+    found_problems = rules.problems(compose.tree) + rules.unknown(
+        compose.tree, {*names.OWN, *secrets}
+    )
+    return [problem.line(compose) for problem in found_problems]
 
 
 def lines(model: dict) -> list[str]:
     return [problem.line(document.read(GOOD)) for problem in rules.problems(model)]
 
 
-def test_a_good_file_has_no_problem():
+def test_a_valid_file_has_no_problems():
     assert problems(GOOD) == []
 
 
 @pytest.mark.parametrize("text", ORDINARY.values(), ids=ORDINARY)
-def test_what_teams_write_can_be_released(text):
+def test_ordinary_files_can_be_released(text):
     assert problems(text, ORDINARY_SECRETS) == []
 
 
 @pytest.mark.parametrize("path", ["app/compose.yaml", "benchmarks/release_app/compose.yaml"])
-def test_our_own_applications_can_be_released(path):
+def test_the_example_applications_can_be_released(path):
     assert problems((ROOT / path).read_text()) == []
 
 
-@pytest.mark.attack("F7", "a compose file asks for something of the host's")
+@pytest.mark.attack("F7", "a compose file requests access to the host")
 @pytest.mark.parametrize(
-    ("path", "value"), [each[1:] for each in ATTACKS], ids=[each[0] for each in ATTACKS]
+    ("path", "value"), [attack[1:] for attack in ATTACKS], ids=[attack[0] for attack in ATTACKS]
 )
-def test_what_reaches_beyond_its_container_is_refused(path, value):
+def test_access_beyond_the_container_is_refused(path, value):
     text = yaml.safe_dump(attacked(path, value), sort_keys=False)
-    told = problems(text)
-    assert told
-    for line in told:
+    messages = problems(text)
+    assert messages
+    for line in messages:
         assert line.startswith("compose.yaml line ")
         assert "; " in line
         assert line.isprintable()
         assert len(line) < 400
 
 
-@pytest.mark.attack("F8", "a compose file's YAML is read differently, or without end")
+@pytest.mark.attack("F8", "a compose file's YAML is ambiguous or unbounded")
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_a_text_that_plays_with_yaml_is_refused(text):
-    told = problems(text)
-    assert told
-    assert all(line.startswith("compose.yaml line ") and line.isprintable() for line in told)
+def test_ambiguous_or_unbounded_yaml_is_refused(text):
+    messages = problems(text)
+    assert messages
+    assert all(line.startswith("compose.yaml line ") and line.isprintable() for line in messages)
 
 
-@pytest.mark.attack("F8", "a refused compose file is quoted in the log")
-def test_a_message_quotes_no_value_and_no_odd_key():
+@pytest.mark.attack("F8", "the log quotes a refused compose file")
+def test_a_message_quotes_no_value_and_no_unusual_key():
     marked = "kept-from-the-log"
     for path, value in (
         (("include",), [f"/etc/{marked}"]),
@@ -82,26 +84,26 @@ def test_a_message_quotes_no_value_and_no_odd_key():
         (("services", "worker", "image"), f"127.0.0.1/{marked}:1"),
         (("services", "worker", "networks"), [f"/{marked}"]),
     ):
-        told = problems(yaml.safe_dump(attacked(path, value), sort_keys=False))
-        assert told
-        assert marked not in "\n".join(told)
+        messages = problems(yaml.safe_dump(attacked(path, value), sort_keys=False))
+        assert messages
+        assert marked not in "\n".join(messages)
 
 
-def test_wishes_have_defaults(model):
-    assert rules.wishes(model) == rules.Wishes(
+def test_release_options_have_defaults(model):
+    assert rules.release_options(model) == rules.ReleaseOptions(
         "web", health="/up", migrate=("python3", "migrate.py"), drain_s=90
     )
     del model["x-release"]
-    assert rules.wishes(model) == rules.Wishes("web", health="/", drain_s=30)
+    assert rules.release_options(model) == rules.ReleaseOptions("web", health="/", drain_s=30)
 
 
 def test_the_web_service_is_the_one_with_a_port_and_a_health_check(model):
     model["services"]["front"] = model["services"].pop("web")
-    assert rules.wishes(model).web == "front"
+    assert rules.release_options(model).web == "front"
     assert lines(model) == []
 
 
-def test_a_fixed_port_is_told_with_its_line_and_the_fix(model):
+def test_a_fixed_port_is_reported_with_its_line_and_fix(model):
     model["services"]["web"]["ports"] = ["127.0.0.1:8000:8000"]
     assert lines(model) == [
         "compose.yaml line 7: two copies could not run side by side; "
@@ -121,10 +123,10 @@ def test_a_fixed_port_is_told_with_its_line_and_the_fix(model):
         ("db", "volumes", ["/etc:/etc"], 17),
     ],
 )
-def test_one_mistake_is_one_line_where_it_stands(model, service, key, value, line):
+def test_one_mistake_is_reported_once_with_its_line(model, service, key, value, line):
     model["services"][service][key] = value
-    [told] = lines(model)
-    assert told.startswith(f"compose.yaml line {line}: ")
+    [message] = lines(model)
+    assert message.startswith(f"compose.yaml line {line}: ")
 
 
 def test_a_variable_without_value_or_default_is_refused(model):
@@ -137,8 +139,10 @@ def test_a_variable_without_value_or_default_is_refused(model):
         "HOME": None,
         "MAIL_TOKEN": None,
     }
-    found = rules.unknown(model, {"APP_IMAGE", "MAIL_TOKEN"})
-    assert [p.says for p in found] == [f"{n} has no value" for n in ("DATABASE_URL", "B", "HOME")]
+    unset = rules.unknown(model, {"APP_IMAGE", "MAIL_TOKEN"})
+    assert [p.message for p in unset] == [
+        f"{n} has no value" for n in ("DATABASE_URL", "B", "HOME")
+    ]
 
 
 PRINTED = {
@@ -169,14 +173,16 @@ PRINTED = {
     "networks": {"default": {"name": "shop_default", "ipam": {}}},
     "volumes": {"data": {"name": "shop_data"}},
 }
-FINAL = rules.Final("shop", "registry/shop@sha256:0f", "web-blue", 8001, taken=(8000, 8001))
+FINAL = rules.RenderedValues(
+    "shop", "registry/shop@sha256:0f", "web-blue", 8001, taken=(8000, 8001)
+)
 
 
-def test_what_compose_prints_is_held_to_the_same_rules():
+def test_a_valid_rendered_model_has_no_problems():
     assert rules.problems(PRINTED, FINAL) == []
 
 
-@pytest.mark.attack("F7", "Compose makes something else of a file that was allowed")
+@pytest.mark.attack("F7", "Compose interprets an allowed file differently")
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -200,12 +206,12 @@ def test_what_compose_prints_is_held_to_the_same_rules():
         (("configs",), {"x": {"file": "/etc/shadow"}}),
     ],
 )
-def test_what_compose_prints_may_not_say_more(path, value):
+def test_a_changed_rendered_model_is_refused(path, value):
     printed = copy.deepcopy(PRINTED)
-    place = printed
+    node = printed
     for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
+        node = node[key]
+    node[path[-1]] = value
     assert rules.problems(printed, FINAL)
 
 
@@ -239,14 +245,14 @@ def test_durations(text, seconds):
         "123456789012.dkr.ecr.us-east-1.amazonaws.com/shop@sha256:" + "0" * 64,
     ],
 )
-def test_an_accessory_is_pinned(image):
+def test_a_pinned_image_is_allowed(image):
     assert rules.PINNED.fullmatch(image)
 
 
-def test_patience_is_what_docker_itself_may_take():
+def test_the_health_timeout_is_the_longest_time_that_docker_needs():
     check = {"test": "x", "start_period": "20s", "interval": "10s", "timeout": "5s", "retries": 4}
-    assert rules.patience_s({"healthcheck": check}) == 20 + 4 * 15
-    assert rules.patience_s({}) == 180 < limits.HEALTH_S
+    assert rules.health_timeout_s({"healthcheck": check}) == 20 + 4 * 15
+    assert rules.health_timeout_s({}) == 180 < limits.HEALTH_S
 
 
 @pytest.mark.parametrize(
@@ -263,15 +269,15 @@ def test_patience_is_what_docker_itself_may_take():
         ("db", "ulimits", {"nproc": -1}),
     ],
 )
-def test_what_stays_within_the_bounds_is_allowed(model, service, key, value):
+def test_values_within_the_limits_are_allowed(model, service, key, value):
     model["services"][service][key] = value
     assert lines(model) == []
 
 
-def test_a_worker_may_have_copies_and_the_highest_number_counts():
+def test_the_highest_number_of_copies_counts():
     assert rules.copies({"scale": 2, "deploy": {"replicas": 5}}) == 5
     assert rules.copies({}) == 1
 
 
-def test_the_limits_stand_in_the_documentation():
+def test_the_documentation_lists_the_limits():
     assert "\n".join(limits.table()) in (ROOT / "docs/releases.md").read_text()

@@ -1,4 +1,4 @@
-"""The site that a release gives Caddy: what of an image's Caddyfile gets there, and what never."""
+"""The site that a release renders for Caddy from an image's Caddyfile."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from tests.sandbox.releases.caddyfiles import ATTACKS, GOOD, SALTED, named
 
 from daybook_release import caddyfile, caddyjson, site
 from daybook_release.errors import Refused
-from daybook_release.host import Host, Ran
+from daybook_release.system import CommandResult, System
 
 NAMES = ("https://shop.test", "www.shop.test")
 NAME = "www.shop.test"
 
 
-class Answering(Host):
-    """A host on which Caddy's check ends as told; it keeps the command and the text."""
+class RecordingSystem(System):
+    """A system that returns a prepared result of Caddy's check and records command and text."""
 
-    def __init__(self, end: Ran) -> None:
+    def __init__(self, result: CommandResult) -> None:
         super().__init__()
-        self.end = end
+        self.result = result
 
     def run(self, command, **options):
         self.command = list(command)
         folder = next(word for word in command if "RootDirectory=" in word).rpartition("=")[2]
         with open(f"{folder}/Caddyfile", encoding="utf-8") as file:
             self.text = file.read()
-        return self.end
+        return self.result
 
 
-def render(template: str) -> site.Rendered:
+def render(template: str) -> site.RenderedSite:
     return site.render(named(template, NAME), NAMES, "shop", 8000)
 
 
-def adapted(*routes: dict, leads: bool = True, **server: object) -> dict:
-    """Return what Caddy makes of a site with these routes; `server` changes the server's keys."""
-    first = list(render(site.BUILT_IN).leads) if leads else []
+def adapted(*routes: dict, slot_routes: bool = True, **server: object) -> dict:
+    """Return the JSON that Caddy adapts from these routes; `server` changes the server's keys."""
+    first = list(render(site.BUILT_IN).slot_routes) if slot_routes else []
     inner = {"handler": "subroute", "routes": [*first, *routes]}
     names = [name.removeprefix("https://") for name in NAMES]
     outer = {"match": [{"host": names}], "handle": [inner], "terminal": True}
@@ -49,8 +49,8 @@ def adapted(*routes: dict, leads: bool = True, **server: object) -> dict:
     }
 
 
-def check(end: Ran, template: str = site.BUILT_IN) -> None:
-    site.Caddy(Answering(end), "shop").check(render(template))
+def check(result: CommandResult, template: str = site.BUILT_IN) -> None:
+    site.Caddy(RecordingSystem(result), "shop").check(render(template))
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def run_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_site_leads_its_names_to_the_slot_that_a_file_tells():
+def test_a_site_routes_to_the_slot_that_a_file_selects():
     text = render(site.BUILT_IN).text
     head, _, rest = text.partition("\nhttps://shop.test, www.shop.test {\n")
     assert head == site.HEAD.strip()
@@ -72,13 +72,13 @@ def test_a_site_leads_its_names_to_the_slot_that_a_file_tells():
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_good_caddyfile_is_taken(name):
+def test_a_valid_caddyfile_is_rendered(name):
     assert render(GOOD[name]).text.count("reverse_proxy") >= 1
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-@pytest.mark.attack("F2", "an image's Caddyfile reaches beyond the application")
-def test_an_attack_is_refused_with_its_line_before_caddy_sees_it(name):
+@pytest.mark.attack("F2", "an image's Caddyfile gains access beyond the application")
+def test_an_attack_is_refused_with_its_line_before_caddy_reads_it(name):
     template, line = ATTACKS[name]
     with pytest.raises(Refused) as refused:
         render(template)
@@ -96,11 +96,11 @@ WORDS = st.one_of(
 
 
 @given(words=st.lists(WORDS, min_size=1, max_size=5))
-def test_words_are_written_so_that_they_are_read_as_the_same(words):
+def test_written_words_are_read_as_the_same_words(words):
     statement = caddyfile.Statement(tuple(caddyfile.Word(w, 1, True) for w in words), 1)
     has_both = any("`" in word and ('"' in word or word.endswith("\\")) for word in words)
     if has_both or {"{", "}"} & set(words):
-        return  # Refused before anything is written.
+        return  # Refused before it is written.
     again = caddyfile.read("".join(text for _, text in caddyfile.write([statement], depth=0)))
     assert len(again) == 1
     read = [word.text for word in again[0].words]
@@ -108,7 +108,7 @@ def test_words_are_written_so_that_they_are_read_as_the_same(words):
 
 
 @given(text=st.text('ab{}"`\\#$@/ \t\n', max_size=60))
-def test_what_is_taken_is_written_with_the_same_blocks(text):
+def test_an_allowed_file_is_written_with_the_same_blocks(text):
     text = f"{{$NAMES}} {{\nreverse_proxy {{$UPSTREAM}}\nheader a {{\n{text}\n}}\n}}\n"
     if caddyfile.check(text, ["shop.test"]):
         return
@@ -129,8 +129,8 @@ FILLED = {"{host}": "shop.test", "{scheme}": "https", ORIGINAL: "//evil.test"}
 
 
 @given(location=LOCATIONS, is_rewritten=st.booleans(), slash=st.sampled_from(["/", "//evil.test/"]))
-def test_a_redirect_that_is_allowed_stays_whatever_the_visitor_sends(location, is_rewritten, slash):
-    if caddyfile.leads_outside(location, {"shop.test"}, is_rewritten=is_rewritten):
+def test_an_allowed_redirect_never_leaves_the_site(location, is_rewritten, slash):
+    if caddyfile.leaves_site(location, {"shop.test"}, is_rewritten=is_rewritten):
         return
     path = ".evil.test/" if is_rewritten else slash
     filled = FILLED | {"{uri}": path, "{path}": path, "{query}": "//evil.test", "{header.X}": path}
@@ -140,10 +140,10 @@ def test_a_redirect_that_is_allowed_stays_whatever_the_visitor_sends(location, i
 
 
 def host_in_browser(location: str) -> str:
-    """Return where a browser on shop.test goes. https://url.spec.whatwg.org/#url-parsing"""
+    """Return the host that a browser on shop.test opens. https://url.spec.whatwg.org/#url-parsing"""
     location = re.sub(r"[\t\n\r]", "", location).strip().replace("\\", "/")
-    found = re.match(r"(?:https?:)?//+([^/?#]*)", location)
-    return found[1].rpartition("@")[2].partition(":")[0] if found else "shop.test"
+    match = re.match(r"(?:https?:)?//+([^/?#]*)", location)
+    return match[1].rpartition("@")[2].partition(":")[0] if match else "shop.test"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def host_in_browser(location: str) -> str:
         "{$HOME}",
     ],
 )
-def test_placeholders_of_the_host_are_found(text):
+def test_placeholders_of_the_host_are_detected(text):
     assert caddyfile.unknown_placeholder(text)
 
 
@@ -183,7 +183,7 @@ def test_placeholders_of_the_host_are_found(text):
         "$2a$14$abc",
     ],
 )
-def test_what_is_no_placeholder_of_the_host_stays(text):
+def test_other_text_is_not_taken_for_a_placeholder(text):
     assert not caddyfile.unknown_placeholder(text)
 
 
@@ -192,7 +192,7 @@ PIECES = ("/v2", "{uri}", "{path}", "{header.X}", "{re.x.1}", "{query}", "?", "#
 
 
 def rewritten(uri: str) -> str:
-    """Return what Caddy 2.6 makes of a rewrite when the visitor sends placeholders everywhere.
+    """Return the result of a rewrite in Caddy 2.6 if the visitor sends placeholders everywhere.
 
     https://github.com/caddyserver/caddy/blob/v2.6.2/modules/caddyhttp/rewrite/rewrite.go
     """
@@ -204,12 +204,12 @@ def rewritten(uri: str) -> str:
 
 def expanded(text: str) -> str:
     values = {"{env.HOME}": SECRET}
-    return re.sub(r"\{[^{}]*\}", lambda found: values.get(found[0], ASKS), text)
+    return re.sub(r"\{[^{}]*\}", lambda match: values.get(match[0], ASKS), text)
 
 
-@pytest.mark.attack("F2", "a visitor sends a placeholder of the host, and Caddy fills it in")
+@pytest.mark.attack("F2", "Caddy expands a placeholder of the host that a visitor sends")
 @given(uri=st.lists(st.sampled_from(PIECES), max_size=6).map("".join))
-def test_what_a_visitor_sends_is_not_expanded(uri):
+def test_data_from_a_visitor_is_not_expanded(uri):
     assert caddyfile.is_expanded_twice(uri) or SECRET not in rewritten(uri)
 
 
@@ -228,14 +228,16 @@ def base64_of(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def with_password(password: object, algorithm: str, **more: object) -> list[caddyjson.Finding]:
+def with_password(password: object, algorithm: str, **more: object) -> list[caddyjson.Violation]:
     basic = {
         "accounts": [{"username": "ann", "password": password, **more}],
         "hash": {"algorithm": algorithm},
         "hash_cache": {},
     }
     handler = {"handler": "authentication", "providers": {"http_basic": basic}}
-    return caddyjson.findings(adapted({"handle": [handler]}), NAMES, render(site.BUILT_IN).leads)
+    return caddyjson.violations(
+        adapted({"handle": [handler]}), NAMES, render(site.BUILT_IN).slot_routes
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,12 +250,12 @@ def with_password(password: object, algorithm: str, **more: object) -> list[cadd
         (base64_of(bytes(32)), "scrypt", base64_of(b"salt")),
     ],
 )
-def test_a_hash_that_caddy_makes_is_allowed(password, algorithm, salt):
+def test_a_hash_from_caddy_is_allowed(password, algorithm, salt):
     assert with_password(password, algorithm, salt=salt) == []
     assert with_password(password, algorithm) == []
 
 
-@pytest.mark.attack("F2", "a password's hash takes hours for each request")
+@pytest.mark.attack("F2", "checking a password hash takes hours for each request")
 @pytest.mark.parametrize(
     ("password", "algorithm"),
     [
@@ -280,7 +282,7 @@ def test_a_hash_that_caddy_makes_is_allowed(password, algorithm, salt):
         (["$2a$"], "bcrypt"),
     ],
 )
-def test_a_hash_that_could_cost_more_is_refused(password, algorithm):
+def test_a_costlier_hash_is_refused(password, algorithm):
     assert with_password(password, algorithm)
 
 
@@ -289,13 +291,13 @@ def test_a_salt_is_base64(salt):
     assert with_password(base64_of(bytes(32)), "scrypt", salt=salt)
 
 
-def with_format(**encoder: object) -> list[caddyjson.Finding]:
+def with_format(**encoder: object) -> list[caddyjson.Violation]:
     log = {"writer": {"output": "stderr"}, "encoder": encoder, "include": ["http.log.access.log0"]}
     config = adapted() | {"logging": {"logs": {"log0": log}}}
-    return caddyjson.findings(config, NAMES, render(site.BUILT_IN).leads)
+    return caddyjson.violations(config, NAMES, render(site.BUILT_IN).slot_routes)
 
 
-@pytest.mark.attack("F2", "a log's format writes lines of its own into the journal")
+@pytest.mark.attack("F2", "a log's format writes additional lines to the journal")
 @pytest.mark.parametrize("kind", ["console", "json"])
 @pytest.mark.parametrize(
     ("key", "value"),
@@ -313,12 +315,12 @@ def with_format(**encoder: object) -> list[caddyjson.Finding]:
         ("newest_key", "x"),
     ],
 )
-def test_no_format_says_how_a_line_begins_or_ends(kind, key, value):
+def test_no_format_sets_the_start_or_end_of_a_line(kind, key, value):
     assert with_format(format=kind, **{key: value})
     assert with_format(format="filter", wrap={"format": kind, key: value})
 
 
-def test_formats_that_caddy_knows_by_name_are_allowed():
+def test_named_formats_are_allowed():
     named = {"time_format": "rfc3339", "time_local": True, "level_format": "upper"}
     named |= {"duration_format": "string", "time_key": "@timestamp", "message_key": "msg"}
     assert with_format(format="console", **named) == []
@@ -370,20 +372,20 @@ ROUTES = {
 
 
 @pytest.mark.parametrize("name", ROUTES)
-@pytest.mark.attack("F2", "Caddy makes something else of a Caddyfile than its words say")
-def test_a_handler_that_is_not_allowed_is_found_in_what_caddy_made(name):
+@pytest.mark.attack("F2", "Caddy adapts a Caddyfile to other JSON than its words suggest")
+def test_a_disallowed_handler_is_found_in_the_json(name):
     config = adapted({"handle": [ROUTES[name]]})
-    assert caddyjson.findings(config, NAMES, render(site.BUILT_IN).leads)
+    assert caddyjson.violations(config, NAMES, render(site.BUILT_IN).slot_routes)
     with pytest.raises(Refused, match="Caddyfile line"):
-        check(Ran(0, json.dumps(config), ""))
+        check(CommandResult(0, json.dumps(config), ""))
 
 
 @pytest.mark.parametrize("kind", ["file", "expression", "vars", "vars_regexp", "host", "remote_ip"])
-def test_a_matcher_that_is_not_allowed_is_found_in_what_caddy_made(kind):
+def test_a_disallowed_matcher_is_found_in_the_json(kind):
     values = {"host": ["evil.test"], "remote_ip": {"ranges": ["::/0"], "forwarded": True}}
     matcher = {"not": [{kind: values.get(kind, {})}]}
     config = adapted({"match": [matcher], "handle": []})
-    assert caddyjson.findings(config, NAMES, render(site.BUILT_IN).leads)
+    assert caddyjson.violations(config, NAMES, render(site.BUILT_IN).slot_routes)
 
 
 CONFIGS = {
@@ -405,7 +407,7 @@ CONFIGS = {
     "a socket": adapted(listen=["unix//run/x"]),
     "policies": adapted(tls_connection_policies=[{}]),
     "other names": adapted(routes=[{"handle": [{"handler": "static_response"}]}]),
-    "no choice of the slot": adapted(leads=False),
+    "no choice of the slot": adapted(slot_routes=False),
     "errors for all names": adapted(errors={"routes": [{"handle": []}]}),
     "a log to a file": adapted()
     | {"logging": {"logs": {"log0": {"writer": {"output": "file", "filename": "/etc/x"}}}}},
@@ -420,51 +422,51 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_configuration_that_is_not_ours_is_refused(name):
+def test_an_unexpected_configuration_is_refused(name):
     with pytest.raises(Refused):
-        check(Ran(0, json.dumps(CONFIGS[name]), ""))
+        check(CommandResult(0, json.dumps(CONFIGS[name]), ""))
 
 
-def test_a_configuration_that_is_ours_passes():
-    check(Ran(0, json.dumps(adapted()), ""))
+def test_the_expected_configuration_passes():
+    check(CommandResult(0, json.dumps(adapted()), ""))
 
 
-def test_caddy_reads_the_site_without_rights_and_sees_nothing_else(run_folder):
-    host = Answering(Ran(0, json.dumps(adapted()), ""))
+def test_the_check_of_caddy_is_confined(run_folder):
+    system = RecordingSystem(CommandResult(0, json.dumps(adapted()), ""))
     rendered = render(site.BUILT_IN)
-    site.Caddy(host, "shop").check(rendered)
-    assert host.command[0] == "systemd-run"
-    for wanted in ("DynamicUser=yes", "PrivateNetwork=yes", "NoNewPrivileges=yes"):
-        assert f"--property={wanted}" in host.command
-    assert host.command[host.command.index("--") + 1] == "/usr/bin/caddy"
-    assert host.text == rendered.text
+    site.Caddy(system, "shop").check(rendered)
+    assert system.command[0] == "systemd-run"
+    for setting in ("DynamicUser=yes", "PrivateNetwork=yes", "NoNewPrivileges=yes"):
+        assert f"--property={setting}" in system.command
+    assert system.command[system.command.index("--") + 1] == "/usr/bin/caddy"
+    assert system.text == rendered.text
     assert list(run_folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "end",
+    "result",
     [
-        Ran(1, "", "Failed to start transient service unit: Access denied"),
-        Ran(226, "", ""),
-        Ran(124, "", "no end within 60 s"),
-        Ran(127, "", "systemd-run: not found"),
-        Ran(0, "", ""),
-        Ran(0, "no JSON", ""),
-        Ran(0, "[" * 100_000, ""),
+        CommandResult(1, "", "Failed to start transient service unit: Access denied"),
+        CommandResult(226, "", ""),
+        CommandResult(124, "", "timed out after 60 s"),
+        CommandResult(127, "", "systemd-run: not found"),
+        CommandResult(0, "", ""),
+        CommandResult(0, "no JSON", ""),
+        CommandResult(0, "[" * 100_000, ""),
     ],
 )
-def test_without_a_check_nothing_is_released(end):
-    with pytest.raises(Refused, match="cannot be checked"):
-        check(end)
+def test_a_failed_check_refuses_the_release(result):
+    with pytest.raises(Refused, match="Cannot check"):
+        check(result)
 
 
-def test_a_complaint_of_caddy_has_the_line_of_the_image_and_quotes_nothing():
-    says = "Error: parsing caddyfile tokens for 'header': /Caddyfile:11 - Error during parsing: "
-    says += "Wrong argument count or unexpected line ending after 'sesame\x1b[2J'"
+def test_an_error_of_caddy_has_its_line_and_quotes_nothing():
+    message = "Error: parsing caddyfile tokens for 'header': /Caddyfile:11 - Error during parsing: "
+    message += "Wrong argument count or unexpected line ending after 'sesame\x1b[2J'"
     template = "# first\n\n{$NAMES} {\n\treverse_proxy {$UPSTREAM}\n\n\theader a b c d sesame\n}\n"
     text = render(template).text.splitlines()
     line = text.index("\theader a b c d sesame") + 1
     with pytest.raises(Refused) as refused:
-        check(Ran(1, "", says.replace(":11", f":{line}")), template)
-    assert "Caddyfile line 6: Caddy does not accept it: Wrong argument count" in str(refused.value)
+        check(CommandResult(1, "", message.replace(":11", f":{line}")), template)
+    assert "Caddyfile line 6: Caddy rejected it: Wrong argument count" in str(refused.value)
     assert "sesame" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""Variables of a compose file, filled in without Compose."""
+"""Variables of a compose file, substituted without Compose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ VALUES = {"A": "one", "EMPTY": "", "COST": "$A ${A} $$"}
 
 
 @pytest.mark.parametrize(
-    ("text", "filled"),
+    ("text", "expected"),
     [
         ("plain", "plain"),
         ("$A-${A}", "one-one"),
@@ -27,21 +27,21 @@ VALUES = {"A": "one", "EMPTY": "", "COST": "$A ${A} $$"}
         ("${NO:-}", ""),
     ],
 )
-def test_the_grammar_is_compose_s(text, filled):
-    assert variables.fill(text, VALUES) == filled
+def test_variables_have_the_grammar_of_compose(text, expected):
+    assert variables.fill(text, VALUES) == expected
 
 
 @pytest.mark.parametrize("text", ["$", "${", "${A", "$1", "${1}", "${A!b}", "x$ y", "${A:-${B}"])
-def test_what_is_malformed_is_refused(text):
+def test_a_malformed_variable_is_refused(text):
     with pytest.raises(ValueError, match="malformed"):
         variables.parse(text)
 
 
-def test_what_is_required_is_known():
+def test_required_variables_are_found():
     assert variables.required("$A ${B} ${C:-x} ${D?} ${E:-${F}} $$G ${H:+$I}") == set("ABDFI")
 
 
-def test_a_rendered_file_has_nothing_left_to_fill_in():
+def test_a_rendered_model_has_no_variables():
     tree = {
         "services": {
             "web": {

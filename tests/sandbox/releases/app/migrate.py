@@ -1,4 +1,4 @@
-"""Say which version migrates, and fail where MODE says so."""
+"""Print the version that migrates, and fail in the way that MODE selects."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Everything by which the program touches the host: processes, Docker's engine, HTTP, the clock."""
+"""All access to the host: processes, Docker's engine, HTTP and the clock."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ from daybook_release.printable import printable
 
 ENGINE = "/var/run/docker.sock"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ASK_S = 5.0
+HTTP_S = 5.0
 LAST_BYTES = 64 * 1024
-"""Kept of a command's output, of which a person is shown the end."""
+"""How much of a command's output is kept; messages show its last lines."""
 WHOLE_BYTES = 8 * 1024**2
-"""The most that a command may say whose output is read as a whole, and kept of a long log."""
-PIECE_BYTES = 64 * 1024
-KILLED_S = 5.0
-LISTENING = "127.0.0.1"
+"""The limit for output that must be complete, and how much of a long log is kept."""
+CHUNK_BYTES = 64 * 1024
+KILL_GRACE_S = 5.0
+LOOPBACK = "127.0.0.1"
 ESTABLISHED = "01"
 
 
 @dataclass(frozen=True)
-class Ran:
-    """How a command ended, and what it said."""
+class CommandResult:
+    """The exit code and output of a command."""
 
     code: int
     out: str
     err: str
 
     @property
-    def is_good(self) -> bool:
+    def is_success(self) -> bool:
         return self.code == 0
 
     @property
-    def last_words(self) -> str:
-        """Return the end of what it said, for a person."""
+    def output_tail(self) -> str:
+        """Return the last three lines, printable and joined."""
         lines = (self.err.strip() or self.out.strip()).splitlines()
         return " · ".join(printable(line) for line in lines[-3:])
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What an HTTP server said; status 0 when there was none, and why."""
+class HttpResponse:
+    """The response of an HTTP server. status: 0 when there was none; body is then the reason."""
 
     status: int
     body: str = ""
@@ -63,12 +63,15 @@ class Answer:
 
 
 @dataclass
-class Host:
-    """The one seam. held: descriptors that commands keep open, so that a lock outlives a kill."""
+class System:
+    """The only access to the host; tests replace it.
 
-    held: list[int] = field(default_factory=list)
+    inherited_fds: descriptors that commands inherit, so that the lock outlives a killed release.
+    """
+
+    inherited_fds: list[int] = field(default_factory=list)
     now: Callable[[], float] = time.time
-    ticks: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
     def run(
@@ -77,47 +80,48 @@ class Host:
         *,
         env: Mapping[str, str] | None = None,
         text: str | None = None,
-        asks_aws: bool = False,
+        with_aws_env: bool = False,
         timeout_s: float = 300,
         keep_bytes: int = LAST_BYTES,
-        is_whole: bool = False,
-    ) -> Ran:
-        """Run a command to its end; code 124 when it took too long or said too much.
+        whole_output: bool = False,
+    ) -> CommandResult:
+        """Run a command; the exit code is 124 when it timed out or printed too much.
 
-        text: its standard input. asks_aws: it gets the AWS_ variables of this process.
-        keep_bytes: of its output, the last ones. is_whole: all of it is needed, and WHOLE_BYTES are
-        the most. What keeps the lock has an end even when this process is killed.
+        text: its standard input. with_aws_env: pass the AWS_ variables of this process.
+        keep_bytes: how much of the output's end is kept. whole_output: keep all of it, up to
+        WHOLE_BYTES. A command that inherits the lock has a timeout of its own, which also works
+        after this process is killed.
         """
-        keep_bytes = WHOLE_BYTES if is_whole else keep_bytes
-        if self.held:
+        keep_bytes = WHOLE_BYTES if whole_output else keep_bytes
+        if self.inherited_fds:
             command = ["timeout", "--kill-after=10", f"{timeout_s + 10:.0f}", *command]
         process = subprocess.Popen(
             command,
-            env=_environment(asks_aws) | dict(env or {}),
+            env=_environment(with_aws_env) | dict(env or {}),
             stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
-            pass_fds=self.held,
+            pass_fds=self.inherited_fds,
         )
-        with process, _Talk(process, text or "", keep_bytes) as talk:
-            deadline, complaint = time.monotonic() + timeout_s, ""
+        with process, _Pipes(process, text or "", keep_bytes) as pipes:
+            deadline, reason = time.monotonic() + timeout_s, ""
             try:
-                if not talk.go_on(deadline, until_cut=is_whole):
-                    complaint = f"no end within {timeout_s:.0f} s"
-                if is_whole and talk.is_cut:
-                    complaint = f"more than {keep_bytes // 1024} KiB of output"
+                if not pipes.pump(deadline, until_truncated=whole_output):
+                    reason = f"timed out after {timeout_s:.0f} s"
+                if whole_output and pipes.is_truncated:
+                    reason = f"printed more than {keep_bytes // 1024} KiB"
             except BaseException:
-                _end(process, talk)
+                _terminate(process, pipes)
                 raise
-            if complaint:
-                _end(process, talk)
-                return Ran(124, talk.out, f"{talk.err}\n{complaint}")
-        return Ran(process.returncode, talk.out, talk.err)
+            if reason:
+                _terminate(process, pipes)
+                return CommandResult(124, pipes.out, f"{pipes.err}\n{reason}")
+        return CommandResult(process.returncode, pipes.out, pipes.err)
 
     def engine(self, method: str, path: str, *, timeout_s: float = 30) -> Any:
-        """Ask Docker's engine; OSError when it does not answer, LookupError when it refuses.
+        """Call Docker's engine; raise OSError if it does not answer, LookupError if it refuses.
 
         https://docs.docker.com/reference/api/engine/
         """
@@ -133,63 +137,64 @@ class Host:
             raise ConnectionError(f"Docker's engine: {err!r}") from err
         finally:
             connection.close()
-        said = json.loads(body) if body[:1] in (b"{", b"[") else None
+        data = json.loads(body) if body[:1] in (b"{", b"[") else None
         if response.status >= 400:
-            raise LookupError((said or {}).get("message", f"HTTP {response.status}"))
-        return said
+            raise LookupError((data or {}).get("message", f"HTTP {response.status}"))
+        return data
 
-    def ask(self, port: int, path: str, name: str, *, forwarded: str = "") -> Answer:
-        """Ask a server on this host by a visitor's name; on 443 over TLS.
+    def http_get(self, port: int, path: str, name: str, *, forwarded: str = "") -> HttpResponse:
+        """Request a path from a server on this host, over TLS on port 443.
 
-        forwarded: the scheme to claim that a visitor used, as Caddy does.
+        name: the Host header. forwarded: the visitor's scheme in X-Forwarded-Proto, as Caddy sends
+        it.
         """
         try:
-            return _ask(port, path, name, forwarded)
+            return _http_get(port, path, name, forwarded)
         except (OSError, http.client.HTTPException) as err:
-            return Answer(0, printable(err) or type(err).__name__)
+            return HttpResponse(0, printable(err) or type(err).__name__)
 
-    def connections_to(self, port: int) -> int:
-        """Count the connections that are open to a port of 127.0.0.1."""
+    def open_connections(self, port: int) -> int:
+        """Count the established connections to a port of 127.0.0.1."""
         with open("/proc/net/tcp", encoding="ascii") as lines:
             rows = [line.split() for line in lines]
         return sum(row[2:4] == [f"0100007F:{port:04X}", ESTABLISHED] for row in rows)
 
 
-def _environment(asks_aws: bool) -> dict[str, str]:
-    """Return what every command gets: nothing of who started this, nothing of the application."""
-    kept = {k: v for k, v in os.environ.items() if asks_aws and k.startswith("AWS_")}
+def _environment(with_aws_env: bool) -> dict[str, str]:
+    """Return a clean environment: no variable of the caller, none of the application."""
+    kept = {k: v for k, v in os.environ.items() if with_aws_env and k.startswith("AWS_")}
     return kept | {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 
 
-def _ask(port: int, path: str, name: str, forwarded: str) -> Answer:
-    connection = http.client.HTTPConnection(LISTENING, port)
+def _http_get(port: int, path: str, name: str, forwarded: str) -> HttpResponse:
+    connection = http.client.HTTPConnection(LOOPBACK, port)
     headers = {"Host": name, "Connection": "close"}
     headers |= {"X-Forwarded-Proto": forwarded} if forwarded else {}
-    raw = socket.create_connection((LISTENING, port), ASK_S)
-    with contextlib.closing(connection), _within(ASK_S, raw):
+    raw = socket.create_connection((LOOPBACK, port), HTTP_S)
+    with contextlib.closing(connection), _deadline(HTTP_S, raw):
         connection.sock = raw
         if port == 443:
-            # Whether the certificate is good is a visitor's question, not the release's.
+            # A release checks the application, not the certificate.
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             connection.sock = context.wrap_socket(raw, server_hostname=name)
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
-        return Answer(response.status, response.read(65536).decode(errors="replace"))
+        return HttpResponse(response.status, response.read(65536).decode(errors="replace"))
 
 
 @contextlib.contextmanager
-def _within(patience_s: float, connection: socket.socket) -> Iterator[None]:
-    """Shut a connection when its time is over, though bytes still arrive; TimeoutError then."""
+def _deadline(timeout_s: float, connection: socket.socket) -> Iterator[None]:
+    """Shut a connection at a deadline even if bytes still arrive, and raise TimeoutError."""
     is_late = threading.Event()
 
     def shut() -> None:
         is_late.set()
         with contextlib.suppress(OSError):
-            same.shutdown(socket.SHUT_RDWR)
+            duplicate.shutdown(socket.SHUT_RDWR)
 
-    with connection.dup() as same:  # TLS takes the first descriptor over.
-        timer = threading.Timer(patience_s, shut)
+    with connection.dup() as duplicate:  # TLS takes over the first descriptor.
+        timer = threading.Timer(timeout_s, shut)
         timer.start()
         try:
             yield
@@ -200,20 +205,20 @@ def _within(patience_s: float, connection: socket.socket) -> Iterator[None]:
             timer.cancel()
             timer.join()
     if is_late.is_set():
-        raise TimeoutError(f"no whole answer within {patience_s:.0f} s")
+        raise TimeoutError(f"no complete response within {timeout_s:.0f} s")
 
 
-class _Talk:
-    """Give a command its input and keep the last bytes of what it says.
+class _Pipes:
+    """Feed a command its input and keep the last bytes of its output.
 
-    `communicate` would keep all of it: a container may print without end.
+    `communicate` would keep all of the output, and a container may print without end.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], text: str, keep_bytes: int) -> None:
         self.process, self.keep_bytes = process, keep_bytes
         self.input = memoryview(text.encode())
         self.kept = {process.stdout: bytearray(), process.stderr: bytearray()}
-        self.is_cut = False
+        self.is_truncated = False
         self.open = selectors.DefaultSelector()
         for pipe in self.kept:
             self.open.register(pipe, selectors.EVENT_READ)
@@ -221,7 +226,7 @@ class _Talk:
             os.set_blocking(process.stdin.fileno(), False)
             self.open.register(process.stdin, selectors.EVENT_WRITE)
 
-    def __enter__(self) -> _Talk:
+    def __enter__(self) -> _Pipes:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -235,11 +240,11 @@ class _Talk:
     def err(self) -> str:
         return self.kept[self.process.stderr].decode(errors="replace")
 
-    def go_on(self, deadline: float, *, until_cut: bool = False) -> bool:
-        """Talk until the command has ended; False at the deadline, or when output was cut."""
+    def pump(self, deadline: float, *, until_truncated: bool = False) -> bool:
+        """Copy data until the command exits; False at the deadline or if output was truncated."""
         while self.open.get_map():
             left_s = deadline - time.monotonic()
-            if left_s <= 0 or (until_cut and self.is_cut):
+            if left_s <= 0 or (until_truncated and self.is_truncated):
                 return False
             for key, _ in self.open.select(left_s):
                 if key.fileobj is self.process.stdin:
@@ -261,12 +266,12 @@ class _Talk:
             self._close(self.process.stdin)
 
     def _read(self, pipe: IO[bytes]) -> None:
-        kept, piece = self.kept[pipe], os.read(pipe.fileno(), PIECE_BYTES)
-        kept += piece
-        if not piece:
+        kept, chunk = self.kept[pipe], os.read(pipe.fileno(), CHUNK_BYTES)
+        kept += chunk
+        if not chunk:
             self._close(pipe)
         if len(kept) > self.keep_bytes:
-            self.is_cut = self.is_cut or pipe is self.process.stdout
+            self.is_truncated = self.is_truncated or pipe is self.process.stdout
             del kept[: -self.keep_bytes]
 
     def _close(self, pipe: IO[bytes]) -> None:
@@ -274,10 +279,10 @@ class _Talk:
         pipe.close()
 
 
-def _end(process: subprocess.Popen[bytes], talk: _Talk) -> None:
-    """End a command and what it started: kindly, then not."""
+def _terminate(process: subprocess.Popen[bytes], pipes: _Pipes) -> None:
+    """End a command and its children: first by SIGTERM, then by SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        if talk.go_on(time.monotonic() + KILLED_S):
+        if pipes.pump(time.monotonic() + KILL_GRACE_S):
             return
