@@ -290,7 +290,7 @@ class Run:
                 raise
             raise error from err
 
-    def _end(self, closed: seal.Closed) -> None:
+    def _end(self, closed: seal.CloseResult) -> None:
         """What is recorded is over: nothing more may be changed, whoever drives the kernel."""
         is_waiting = closed.status == "waiting" and not self.recorder.is_interactive
         over = SettingsError(

@@ -17,7 +17,7 @@ from daybook.checks import Check, CheckResult
 from daybook.environment import Environment
 from daybook.errors import DaybookError, PreflightFailed
 from daybook.record import provenance, signing
-from daybook.record.statement import Party, is_nobody
+from daybook.record.statement import Party, is_app
 from daybook.signers import RECORD, Signers
 from daybook.target import Target
 
@@ -211,7 +211,7 @@ def _require_person(claims: Mapping[str, str]) -> None:
 
     https://docs.github.com/en/actions/reference/security/oidc: there is no claim for who re-runs.
     """
-    if is_nobody(claims["actor"]):
+    if is_app(claims["actor"]):
         raise PreflightFailed(
             "With approvals: 1, a workflow must be started by a person.",
             expected="an actor who is a person",

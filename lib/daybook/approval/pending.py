@@ -241,7 +241,7 @@ def _is_over(folder: Path) -> bool:
     except (OSError, VerifyFailed):
         return False  # It cannot be read: its plan stays until it is too old.
     is_alive = provenance.is_alive(entries.header.get("kernel", {}))
-    return not is_alive and summary.left_behind(entries) != "waiting"
+    return not is_alive and summary.abandoned_status(entries) != "waiting"
 
 
 def _is_closed(path: Path) -> bool:

@@ -15,6 +15,7 @@ from daybook.errors import SettingsError
 from daybook.hosts import states
 from daybook.hosts.states import HostState
 from daybook.steps import rollback
+from daybook.ui import formats
 from daybook_release.printable import printable
 
 _RESULTS = {
@@ -124,7 +125,7 @@ def _rows(serving: HostState) -> Iterator[tuple[object, ...]]:
         result = _RESULTS.get(each.result, ui.busy)(each.result or "going on")
         when = each.at[:16].replace("T", " ")
         took = ui.duration(each.seconds) if each.seconds else ""
-        by = each.by.partition(" <")[0]
+        by = formats.name_of(each.by)
         run = each.run.rpartition("-")[2]
         version = printable(each.version, VERSION_CHARS)
         yield (result, each.id, version, when, took, by, run, serving.host.name, each.error)
@@ -133,7 +134,7 @@ def _rows(serving: HostState) -> Iterator[tuple[object, ...]]:
 def _known(serving: HostState) -> tuple[str, str, str]:
     now = serving.current
     return (
-        (now.digest[:19], now.at[:16].replace("T", " "), now.by.partition(" <")[0])
+        (now.digest[:19], now.at[:16].replace("T", " "), formats.name_of(now.by))
         if now
         else ("", "", "")
     )

@@ -41,13 +41,13 @@ def prepare(
             observed=", ".join(other),
             next="leave them out, or begin a new run",
         )
-    if search.current(entries) != "waiting" and before.get("approve") != AUTO:
+    if search.open_status(entries) != "waiting" and before.get("approve") != AUTO:
         before["approve"] = ""  # That plan was used; what is left is another one.
     return folder.name, before | given
 
 
 def _require_open_end(folder: Path, entries: journal.Entries, step: str) -> None:
-    status = search.current(entries)
+    status = search.open_status(entries)
     begun = entries.header.get("step")
     if not begun:
         raise SettingsError(

@@ -26,12 +26,10 @@ WAIT = "DAYBOOK_WAIT"
 
 def holder_of(run: Run, reason: str = "") -> Holder:
     """Return what a lock is to say of a run."""
-    who = provenance.operator(run.root)
-    named = f"{who['name']} <{who['email']}>" if who["email"] else ""
     return Holder(
         run=run.id,
         step=run.step,
-        operator=f"{who['user']} {named}".strip(),
+        operator=provenance.person(run.root),
         host=socket.gethostname(),
         target=run.target.title,
         since=now(),

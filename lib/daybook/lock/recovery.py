@@ -59,7 +59,7 @@ def left_by(root: Path, id: str, before: LockState | None, *, but: str) -> Left 
     for log in sorted((root / "runs").glob(f"*/*/attachments/{terraform.state_lock.LOG}")):
         folder = log.parents[1]
         if folder.name != but and id in terraform.state_lock.attempts(log):
-            return Left(folder.name) if seal.is_over(folder) else None
+            return Left(folder.name) if seal.has_ended(folder) else None
     for request in before.holder.state_locks if before else ():
         if request.id == id:
             if liveness.is_over(request.life):

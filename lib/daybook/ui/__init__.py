@@ -1,5 +1,6 @@
 """What a reader sees: results, statuses, progress; for notebooks, terminals and records."""
 
+from daybook.ui.formats import duration
 from daybook.ui.progress import Progress, in_kernel
 from daybook.ui.views import (
     FAILED,
@@ -15,7 +16,6 @@ from daybook.ui.views import (
     Table,
     bad,
     busy,
-    duration,
     escape,
     good,
     plain,

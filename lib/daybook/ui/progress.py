@@ -8,7 +8,8 @@ import time
 import uuid
 from dataclasses import dataclass, field, replace
 
-from daybook.ui.views import FAILED, RUNNING, Kind, Status, Table, duration, good, plain, text, warn
+from daybook.ui.formats import duration
+from daybook.ui.views import FAILED, RUNNING, Kind, Status, Table, good, plain, text, warn
 
 REDRAW_S = 0.25
 TICK_S = 1.0
