@@ -82,9 +82,9 @@ class Operator(Part):
     name: Text = None
     email: Text = None
     sudo_user: Text = None
-    key: Annotated[
-        str | None, WithJsonSchema({"type": "string", "pattern": "^SHA256:"})
-    ] = Field(None, description="The fingerprint of the SSH key.")
+    key: Annotated[str | None, WithJsonSchema({"type": "string", "pattern": "^SHA256:"})] = Field(
+        None, description="The fingerprint of the SSH key."
+    )
 
 
 class Host(Part):

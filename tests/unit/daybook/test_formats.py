@@ -61,7 +61,8 @@ def test_persons(operator, person, name):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "-"), ([], "-"), (0, "0"), (False, "False"), ({"a": [1]}, '{"a": [1]}')]
+    ("value", "text"),
+    [(None, "-"), ([], "-"), (0, "0"), (False, "False"), ({"a": [1]}, '{"a": [1]}')],
 )
 def test_values(value, text):
     assert formats.value(value) == text

@@ -7,7 +7,7 @@ import re
 import nbformat
 import pytest
 
-from daybook.record import journal, plaintext, render, seal
+from daybook.record import journal, plaintext, seal
 
 HOSTILE = (
     "<script>alert(1)</script><img src='http://evil/x.png' onerror='alert(1)'>"
