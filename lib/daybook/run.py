@@ -312,7 +312,7 @@ class Run:
                 raise
             raise error from err
 
-    def _end(self, closed: seal.Closed) -> None:
+    def _end(self, closed: seal.CloseResult) -> None:
         """Stop the run after its record is closed, in every front end, and run `at_end`."""
         is_waiting = closed.status == "waiting" and not self.recorder.is_interactive
         ended = SettingsError(

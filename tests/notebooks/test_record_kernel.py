@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,9 +12,9 @@ import nbformat
 import psutil
 import pytest
 
-from daybook.record import journal, seal, verification
+from daybook.record import journal, model, seal, verification
 
-SCHEMA = json.loads((Path(seal.__file__).parent / "schemas/record.json").read_text())
+SCHEMA = model.json_schema()
 FRONT_ENDS = {
     "papermill": ("papermill", "--no-progress-bar", "notebooks/demo.ipynb", "out.ipynb"),
     "execute": ("jupyter-execute", "notebooks/demo.ipynb", "--output=out.ipynb"),
@@ -72,7 +71,7 @@ def test_a_failed_cell_ends_the_run_and_the_rest_did_not_run(workshop):
     assert said["error"]["ename"] == "ZeroDivisionError"
     assert statuses(folder) == ["ok", "ok", "error", "not-run", "not-run"]
     page = (folder / "report.html").read_text()
-    assert page.index("What failed") < page.index("ZeroDivisionError") < page.index("Facts")
+    assert page.index("Failed cell") < page.index("ZeroDivisionError") < page.index("Facts")
     assert "after" not in texts(folder)
 
 
@@ -166,7 +165,7 @@ def test_a_run_left_failed_in_jupyterlab_stays_failed(workshop, front):
     front.execute("1 / 0")
     front.manager.shutdown_kernel()
     said = whole(workshop.folder())
-    assert (said["status"], said["reason"]) == ("failed", "its kernel was ended")
+    assert (said["status"], said["reason"]) == ("failed", "the kernel exited")
 
 
 def test_a_second_run_in_one_kernel_ends_the_first(workshop, front):
@@ -179,7 +178,7 @@ def test_a_second_run_in_one_kernel_ends_the_first(workshop, front):
     front.execute("recorder.finish()")
     first, second = whole(workshop.folder("r1")), whole(workshop.folder("r2"))
     assert (first["status"], second["status"]) == ("interrupted", "succeeded")
-    assert first["reason"] == "another run was begun in this kernel"
+    assert first["reason"] == "another run was started in this kernel"
     assert second["previous"]["run"] == "r1"
 
 

@@ -156,7 +156,7 @@ def test_a_secret_learnt_after_it_was_printed_is_taken_out_and_reported(workshop
     assert seal.load(folder)["redacted"] == {journal.NAME: 1}
     for path in seal.files_of(folder):
         assert TOKEN not in path.read_text()
-    assert "Secrets were taken out" in (folder / "report.html").read_text()
+    assert "Secrets were redacted" in (folder / "report.html").read_text()
 
 
 def test_common_and_short_values_do_not_blacken_the_page(workshop):

@@ -17,7 +17,7 @@ from daybook.checks import AGAIN, Check, CheckResult
 from daybook.environment import Environment
 from daybook.errors import DaybookError, PreflightFailed
 from daybook.record import provenance, signing
-from daybook.record.statement import Party, is_nobody
+from daybook.record.statement import Party, is_app
 from daybook.signers import RECORD, Signers
 from daybook.target import Target
 
@@ -222,7 +222,7 @@ def _require_person(claims: Mapping[str, str]) -> None:
     No claim names the person who re-runs a job:
     https://docs.github.com/en/actions/reference/security/oidc
     """
-    if is_nobody(claims["actor"]):
+    if is_app(claims["actor"]):
         raise PreflightFailed(
             "With approvals: 1, a workflow must be started by a person.",
             expected="a person as the actor",

@@ -244,7 +244,7 @@ def _has_ended(folder: Path) -> bool:
     except (OSError, VerifyFailed):
         return False  # The record is unreadable: its plan stays until it expires.
     is_alive = provenance.is_alive(entries.header.get("kernel", {}))
-    return not is_alive and summary.left_behind(entries) != "waiting"
+    return not is_alive and summary.abandoned_status(entries) != "waiting"
 
 
 def _is_closed(path: Path) -> bool:

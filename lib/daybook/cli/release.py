@@ -15,6 +15,7 @@ from daybook.errors import SettingsError
 from daybook.hosts import states
 from daybook.hosts.states import HostState
 from daybook.steps import rollback
+from daybook.ui import formats
 from daybook_release.printable import printable
 
 _RESULTS = {
@@ -124,7 +125,7 @@ def _rows(state: HostState) -> Iterator[tuple[object, ...]]:
         result = _RESULTS.get(release.result, ui.busy)(release.result or "in progress")
         when = release.at[:16].replace("T", " ")
         took = ui.duration(release.seconds) if release.seconds else ""
-        by = release.by.partition(" <")[0]
+        by = formats.name_of(release.by)
         run = release.run.rpartition("-")[2]
         version = printable(release.version, VERSION_CHARS)
         yield (result, release.id, version, when, took, by, run, state.host.name, release.error)
@@ -134,7 +135,7 @@ def _image(state: HostState) -> tuple[str, str, str]:
     """Return the image, the time and the operator of the current release."""
     release = state.current
     return (
-        (release.digest[:19], release.at[:16].replace("T", " "), release.by.partition(" <")[0])
+        (release.digest[:19], release.at[:16].replace("T", " "), formats.name_of(release.by))
         if release
         else ("", "", "")
     )

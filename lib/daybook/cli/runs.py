@@ -1,4 +1,4 @@
-"""`daybook runs`: find, read, compare and check the records of what was done."""
+"""`daybook runs`: list, show, compare and verify the records of runs."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from daybook.record.search import Archive, Filters, Row
 
 @click.group()
 def runs() -> None:
-    """Find, read, compare and check the records of what was done."""
+    """List, show, compare and verify the records of runs."""
 
 
 def _as_json(command: Callable) -> Callable:
-    return click.option("--json", "as_json", is_flag=True, help="For a program.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def _filtered(command: Callable) -> Callable:
-    """Add the options that say which runs are meant; they arrive as one `filters`."""
+    """Add the options that filter runs; the command receives them as `filters`."""
 
     @functools.wraps(command)
-    def call(**given: Any) -> Any:
-        chosen = {name: given.pop(name) or "" for name in Filters.__dataclass_fields__}
-        return command(filters=Filters(**chosen), **given)
+    def call(**options: Any) -> Any:
+        values = {name: options.pop(name) or "" for name in Filters.__dataclass_fields__}
+        return command(filters=Filters(**values), **options)
 
     states = click.Choice((*journal.STATUSES, seal.BROKEN))
     options = [
@@ -48,9 +48,9 @@ def _filtered(command: Callable) -> Callable:
         click.option("-s", "--step", type=arguments.STEP),
         click.option("--status", type=states),
         click.option(
-            "--operator", type=arguments.OPERATOR, help="A part of a name, an address or a user."
+            "--operator", type=arguments.OPERATOR, help="Part of a name, email or user name."
         ),
-        click.option("--since", metavar="TIME", help="2026-11-23, or 7d for seven days ago."),
+        click.option("--since", metavar="TIME", help="2026-11-23, or 7d for 7 days ago."),
         click.option("--until", metavar="TIME"),
         click.option("-n", "--limit", type=arguments.LIMIT, default=50, show_default=True),
     ]
@@ -63,7 +63,7 @@ def _filtered(command: Callable) -> Callable:
 @_filtered
 @_as_json
 def list_(filters: Filters, limit: int, as_json: bool) -> None:
-    """List runs, the newest first."""
+    """List runs, newest first."""
     _show(Archive(settings.find_root()).list(filters, limit), as_json)
 
 
@@ -72,26 +72,26 @@ def list_(filters: Filters, limit: int, as_json: bool) -> None:
 @_filtered
 @_as_json
 def search(text: tuple[str, ...], filters: Filters, limit: int, as_json: bool) -> None:
-    """Search all that runs said: facts, checks, errors, and what their cells put out."""
-    found = Archive(settings.find_root()).search(" ".join(text), filters, limit)
-    _show(found, as_json)
+    """Search the facts, checks, errors and cell outputs of runs."""
+    rows = Archive(settings.find_root()).search(" ".join(text), filters, limit)
+    _show(rows, as_json)
 
 
 @runs.command()
 @click.argument("run", type=arguments.RUN, required=False)
 @_as_json
 def show(run: str | None, as_json: bool) -> None:
-    """Show one run's facts; the newest run where none is named."""
+    """Show the facts of a run; the newest run by default."""
     folder = Archive(settings.find_root()).find(run)
-    said = _load(folder)
+    record = _load(folder)
     if as_json:
-        _print_json(said)
+        _print_json(record)
         return
-    _echo(tables.facts(said))
-    for table in tables.sections(said):
+    _echo(tables.facts(record))
+    for table in tables.sections(record):
         _echo(table)
-    if said["error"]:
-        click.secho(f"{said['error']['ename']}: {said['error']['evalue']}", fg="red")
+    if record["error"]:
+        click.secho(f"{record['error']['ename']}: {record['error']['evalue']}", fg="red")
     click.echo(f"Report: {folder / 'report.html'}")
 
 
@@ -99,7 +99,7 @@ def show(run: str | None, as_json: bool) -> None:
 @click.argument("run", type=arguments.RUN, required=False)
 @_as_json
 def open_(run: str | None, as_json: bool) -> None:
-    """Open a run's report in the browser."""
+    """Open the report of a run in the browser."""
     root = settings.find_root()
     page = Archive(root).find(run) / "report.html"
     if not page.exists():
@@ -107,7 +107,7 @@ def open_(run: str | None, as_json: bool) -> None:
             "This run has no report yet.",
             expected="a closed run",
             observed=f"{page.parent.name} is not closed",
-            next="daybook runs settle, when its kernel is gone",
+            next="if its kernel has exited, run daybook runs close",
         )
     if as_json:
         _print_json({"report": str(page)})
@@ -121,91 +121,102 @@ def open_(run: str | None, as_json: bool) -> None:
 @click.argument("after", type=arguments.RUN)
 @_as_json
 def diff(before: str, after: str, as_json: bool) -> None:
-    """Put two runs side by side, and say whether the notebook has changed."""
+    """Compare two runs, and show whether the notebook has changed."""
     root = settings.find_root()
     index = Archive(root)
-    both = compare.compare(root, _load(index.find(before)), _load(index.find(after)))
+    comparison = compare.compare(root, _load(index.find(before)), _load(index.find(after)))
     if as_json:
-        _print_json(asdict(both))
+        _print_json(asdict(comparison))
         return
-    _echo(tables.differences(both))
-    click.echo(f"Template: {both.template}")
+    _echo(tables.differences(comparison))
+    click.echo(f"Template: {comparison.template}")
 
 
 @runs.command()
 @click.argument("run", type=arguments.RUN, required=False)
-@click.option("--all", "all_", is_flag=True, help="Every run, and whether one is missing.")
+@click.option(
+    "--all", "all_", is_flag=True, help="Verify every run, and that no record is missing."
+)
 @_as_json
 def verify(run: str | None, all_: bool, as_json: bool) -> None:
-    """Check that records are what was sealed, by whom, and that what was applied was approved.
+    """Verify that records are unchanged, who signed them, and that applied plans were approved.
 
-    Exit code 7 when a record is not, or something was not.
+    Exits with 7 if a record was changed or shows an unapproved change.
     """
     root = settings.find_root()
-    found = (
+    verdicts = (
         list(verification.verify_all(root))
         if all_
         else [verification.verify(Archive(root).find(run))]
     )
     if as_json:
-        _print_json([asdict(verdict) for verdict in found])
+        _print_json([asdict(verdict) for verdict in verdicts])
     else:
-        _echo(tables.verdicts(found))
-    broken = [verdict.run for verdict in found if verdict.is_broken]
+        _echo(tables.verdicts(verdicts))
+    broken = [verdict.run for verdict in verdicts if verdict.is_broken]
     if broken:
         raise VerifyFailed(
-            f"{len(broken)} of {len(found)} records are broken, or show an unapproved change.",
-            expected="each record as it was sealed, and an approval of each change",
+            f"{len(broken)} of {len(verdicts)} records are broken, or show an unapproved change.",
+            expected="unchanged records, and an approval of each change",
             observed=", ".join(broken[:5]),
-            next="compare with the bucket's copy: a power cut or a failing disk may have damaged "
-            "a file, or somebody changed it",
+            next="compare with the bucket's copy: the files were changed, or damaged by a power "
+            "failure or a failing disk",
         )
 
 
 @runs.command()
 @_as_json
-def settle(as_json: bool) -> None:
-    """Close runs whose kernel is gone, each with its true status."""
-    closed = seal.close_abandoned(settings.find_root())
-    broken = [one for one in closed if one.status == seal.BROKEN]
+def close(as_json: bool) -> None:
+    """Close runs with an exited kernel, each with its true status."""
+    results = seal.close_abandoned(settings.find_root())
+    broken = [result for result in results if result.status == seal.BROKEN]
     if as_json:
-        _print_json([{"run": one.folder.name, "status": one.status} for one in closed])
+        _print_json([{"run": result.folder.name, "status": result.status} for result in results])
     else:
-        for one in closed:
-            click.echo(f"{printable(one.folder.name)}: {one.status}")
-        if not closed:
-            click.echo("No run was left open.")
+        for result in results:
+            click.echo(f"{printable(result.folder.name)}: {result.status}")
+        if not results:
+            click.echo("There are no abandoned runs.")
     if broken:
         raise VerifyFailed(
-            f"{len(broken)} of {len(closed)} runs could not be closed.",
+            f"{len(broken)} of {len(results)} runs could not be closed.",
             details=[
-                f"{one.folder.parent.name}/{one.folder.name}: {one.unsigned}" for one in broken
+                f"{result.folder.parent.name}/{result.folder.name}: {result.unsigned}"
+                for result in broken
             ],
-            expected="a run's folder as it was written",
-            changed="The others are closed.",
-            next="restore what is broken, or move its folder out of runs/; then settle again",
+            expected="folders of runs as Daybook wrote them",
+            changed="The other runs are closed.",
+            next="restore the broken files, or move the folders out of runs/; then run it again",
         )
+
+
+@runs.command("settle", hidden=True)
+@_as_json
+@click.pass_context
+def old_close(context: click.Context, as_json: bool) -> None:
+    """Run `close` under its former name."""
+    context.invoke(close, as_json=as_json)
 
 
 @runs.command()
 @click.option("-e", "--env", "environment", required=True)
 @_as_json
 def push(environment: str, as_json: bool) -> None:
-    """Upload an environment's closed records that the account's bucket does not have yet."""
+    """Upload the closed records of an environment that are not in the account's bucket yet."""
     root = settings.find_root()
-    chosen = Environment.load(root, environment)
-    bucket, account = chosen.records_bucket, chosen.target.account
-    pushed = upload.push_pending(root, bucket, chosen.client("s3"), account, environment)
+    loaded = Environment.load(root, environment)
+    bucket, account = loaded.records_bucket, loaded.target.account
+    pushed = upload.push_pending(root, bucket, loaded.client("s3"), account, environment)
     if as_json:
         _print_json(asdict(pushed))
     else:
-        click.echo(f"{len(pushed.done)} records are in {bucket} now.")
-    for run, why in pushed.failed.items():
+        click.echo(f"Uploaded {len(pushed.done)} records to {bucket}.")
+    for run, problem in pushed.failed.items():
         raise CommandFailed(
             f"{run} could not be uploaded.",
-            observed=why,
+            observed=problem,
             changed=f"{len(pushed.done)} records were uploaded.",
-            next="daybook runs push, when the bucket can be reached",
+            next=f"daybook runs push -e {environment}, once the bucket can be reached",
         )
 
 
@@ -214,7 +225,7 @@ def push(environment: str, as_json: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @_as_json
 def export(names: tuple[str, ...], output: Path, as_json: bool) -> None:
-    """Pack runs (all where none is named), to be kept or checked elsewhere."""
+    """Pack runs (all by default) into an archive, to keep or verify them elsewhere."""
     arguments.require_writable(output)
     root = settings.find_root()
     index = Archive(root)
@@ -230,34 +241,33 @@ def export(names: tuple[str, ...], output: Path, as_json: bool) -> None:
     if as_json:
         _print_json({"output": str(output), "runs": [folder.name for folder in folders]})
     else:
-        click.echo(f"{len(folders)} runs are in {output}.")
+        click.echo(f"Packed {len(folders)} runs into {output}.")
 
 
-def _show(found: list[Row], as_json: bool) -> None:
+def _show(rows: list[Row], as_json: bool) -> None:
     if as_json:
-        _print_json(records.as_json(found))
+        _print_json(records.as_json(rows))
     else:
-        _echo(tables.rows(found))
+        _echo(tables.rows(rows))
 
 
 def _echo(view: ui.Shown) -> None:
-    """Print as wide as the terminal is."""
+    """Print a view in the width of the terminal."""
     click.echo(ui.text(view, max(100, shutil.get_terminal_size().columns)))
 
 
 def _load(folder: Path) -> dict[str, Any]:
-    """Return a run's record; of an open one, what its journal says by now."""
-    said = seal.load(folder)
-    if said is None:
-        path = folder / journal.NAME
-        try:
-            entries = journal.read(path) if path.exists() else journal.Entries(())
-            if not entries.header and not journal.is_unbegun(path):
-                raise ValueError("line 1 is no header")
-        except (NoFile, ValueError) as err:
-            raise seal.broken(folder, journal.NAME, err) from err
-        said = summary.summarise(entries) | {"status": records.current(entries)}
-    return said
+    """Return the record of a run; for an open run, a summary of its journal."""
+    if record := seal.load(folder):
+        return record
+    path = folder / journal.NAME
+    try:
+        entries = journal.read(path) if path.exists() else journal.Entries(())
+        if not entries.header and not journal.is_empty(path):
+            raise ValueError("line 1 is not a header")
+    except (NoFile, ValueError) as err:
+        raise seal.broken(folder, journal.NAME, err) from err
+    return summary.summarise(entries) | {"status": records.open_status(entries)}
 
 
 def _print_json(value: Any) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from daybook import ui
-from daybook.record import render, verification
+from daybook.record import verification
 from daybook.record.compare import Comparison
 from daybook.record.search import Row
 from daybook.record.verification import Verdict
+from daybook.ui import formats
 
 _STATES = {
     verification.INTACT: ui.good, verification.UNSIGNED: ui.warn,
@@ -19,60 +20,60 @@ _STATES = {
     "succeeded": ui.good, "failed": ui.bad, "interrupted": ui.bad, "waiting": ui.warn,
     "running": ui.busy,
 }  # fmt: skip
-_SECTIONS = {
+SECTIONS = {
     "checks": ("is_ok", "name", "expected", "observed"),
     "changes": ("time", "action", "what", "host"),
     "phases": ("name", "state", "seconds"),
     "tools": ("args", "returncode", "seconds"),
 }
+"""Lists of a record that `runs show` prints as tables, and the fields in their columns."""
 
 
-def rows(found: Sequence[Row]) -> ui.Table:
-    """Return runs, one a line; a run is known by the end of its id."""
-    is_search = any(row.found for row in found)
-    columns = ("", "run", "step", "environment", "started", "operator", "took")
+def rows(runs: Sequence[Row]) -> ui.Table:
+    """Return one row per run, identified by the end of its id."""
+    is_search = any(run.found for run in runs)
+    columns = ("", "run", "step", "environment", "started", "operator", "duration")
     cells = [
         (
-            _status(row.status),
-            row.run.rpartition("-")[2],
-            row.step,
-            row.environment + (" · REHEARSAL" if row.target == "sandbox" else ""),
-            render.moment(row.start)[:16],
-            row.operator.split(" <")[0],
-            render.duration(row.seconds),
-            *([" ".join(row.found.split())] if is_search else []),
+            _status(run.status),
+            run.run.rpartition("-")[2],
+            run.step,
+            run.environment + (" · REHEARSAL" if run.target == "sandbox" else ""),
+            formats.timestamp(run.start)[:16],
+            formats.name_of(run.operator),
+            formats.duration(run.seconds),
+            *([" ".join(run.found.split())] if is_search else []),
         )
-        for row in found
+        for run in runs
     ]
-    columns = (*columns, "found") if is_search else columns
-    return ui.Table(f"{len(found)} runs", columns, cells)
+    columns = (*columns, "match") if is_search else columns
+    return ui.Table(f"{len(runs)} runs", columns, cells)
 
 
-def facts(said: Mapping[str, Any]) -> ui.Table:
-    """Return who, where, from what and with which outcome."""
-    who, git = said["operator"], said["git"]
-    where = "REHEARSAL" if said["target"] == "sandbox" else f"AWS {said['account']}"
+def facts(record: Mapping[str, Any]) -> ui.Table:
+    """Return the status, target, operator, times, commit, parameters and outputs of a run."""
+    operator, git = record["operator"], record["git"]
+    target = "REHEARSAL" if record["target"] == "sandbox" else f"AWS {record['account']}"
+    start, duration = formats.timestamp(record["start"]), formats.duration(record["seconds"])
+    commit, uncommitted = git.get("commit", "")[:12], len(git.get("dirty", []))
     rows = [
-        ("status", _status(said["status"])),
-        ("where", f"{where}, {said['region']}, {said['caller_arn'] or 'identity not asked'}"),
-        ("who", f"{who.get('name') or who.get('user')} {who.get('key', 'without a key')}"),
-        ("when", f"{render.moment(said['start'])}, {render.duration(said['seconds'])}"),
-        (
-            "commit",
-            f"{git.get('commit', '')[:12]}, {len(git.get('dirty', []))} files not committed",
-        ),
-        *((name, render.words(value)) for name, value in said["parameters"].items()),
-        ("plan", (said["plan"] or {}).get("digest", "-")),
-        *(("approved", f"{given['digest']} {given['how']}") for given in said["approvals"]),
-        *((name, render.words(value)) for name, value in said["outputs"].items()),
+        ("status", _status(record["status"])),
+        ("target", f"{target}, {record['region']}, {record['caller_arn'] or 'unknown identity'}"),
+        ("operator", f"{formats.person(operator)} {operator.get('key', 'without a key')}"),
+        ("time", f"{start}, {duration}"),
+        ("commit", f"{commit}, {uncommitted} uncommitted files"),
+        *((name, formats.value(value)) for name, value in record["parameters"].items()),
+        ("plan", (record["plan"] or {}).get("digest", "-")),
+        *(("approved", f"{given['digest']} {given['how']}") for given in record["approvals"]),
+        *((name, formats.value(value)) for name, value in record["outputs"].items()),
     ]
-    return ui.Table(f"{said['step']} {said['environment']} · {said['run']}", ("", ""), rows)
+    return ui.Table(f"{record['step']} {record['environment']} · {record['run']}", ("", ""), rows)
 
 
-def sections(said: Mapping[str, Any]) -> Iterator[ui.Table]:
-    """Give the tables of what a run asked, changed and started; empty ones are left out."""
+def sections(record: Mapping[str, Any]) -> Iterator[ui.Table]:
+    """Yield the tables of checks, changes, phases and tools that are not empty."""
     return (
-        _section(name, columns, said[name]) for name, columns in _SECTIONS.items() if said[name]
+        _section(name, columns, record[name]) for name, columns in SECTIONS.items() if record[name]
     )
 
 
@@ -84,39 +85,40 @@ def _section(title: str, columns: Sequence[str], entries: Sequence[Mapping[str, 
 def _cell(column: str, entry: Mapping[str, Any]) -> Any:
     value = entry.get(column)
     if column == "is_ok":
-        return {True: ui.good("ok"), False: ui.bad("failed")}.get(value, ui.quiet("not asked"))
+        return {True: ui.good("ok"), False: ui.bad("failed")}.get(value, ui.quiet("not checked"))
     if column == "seconds":
-        return render.duration(value)
+        return formats.duration(value)
     if column == "time":
         return str(value)[11:19]
     if column == "args":
         return shlex.join(value)
     if column == "observed" and entry.get("is_ok") is False and entry.get("fix"):
         return f"{value}: {entry['fix']}"
-    return render.words(value)
+    return formats.value(value)
 
 
 def _status(word: str) -> ui.Status:
     return _STATES.get(word, ui.quiet)(word)
 
 
-def differences(both: Comparison) -> ui.Table:
-    """Return two runs side by side, how long their phases took included."""
+def differences(comparison: Comparison) -> ui.Table:
+    """Return the differing values of two runs and the durations of their phases."""
     rows = [
-        (d.section, d.name, render.words(d.before), render.words(d.after)) for d in both.differences
+        (value.section, value.name, formats.value(value.before), formats.value(value.after))
+        for value in comparison.differences
     ]
     rows += [
-        ("duration", name, render.duration(first), render.duration(second))
-        for name, first, second in both.seconds
+        ("duration", name, formats.duration(before), formats.duration(after))
+        for name, before, after in comparison.seconds
     ]
-    return ui.Table("What differs", ("", "", both.before, both.after), rows)
+    return ui.Table("Differences", ("", "", comparison.before, comparison.after), rows)
 
 
-def verdicts(found: Sequence[Verdict]) -> ui.Table:
-    """Return what became of records: by whom, or what is wrong."""
-    columns = ("", "environment", "run", "signed by, or what is wrong")
+def verdicts(verdicts: Sequence[Verdict]) -> ui.Table:
+    """Return the state of records, each with its signer or its problems."""
+    columns = ("", "environment", "run", "signer or problems")
     rows = [
-        (_status(v.state), v.environment, v.run, "\n".join(v.problems) or v.signer or "nobody")
-        for v in found
+        (_status(v.state), v.environment, v.run, "\n".join(v.problems) or v.signer or "unsigned")
+        for v in verdicts
     ]
-    return ui.Table(f"{len(found)} records", columns, rows)
+    return ui.Table(f"{len(verdicts)} records", columns, rows)

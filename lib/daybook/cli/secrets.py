@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +21,7 @@ from daybook.record import provenance
 from daybook.run import Run
 from daybook.secrets import LIMIT_BYTES, Store, Version, problem_of
 from daybook.settings.types import MAX_SECRETS
+from daybook.ui import formats
 
 IMPORT_BYTES = 2 * MAX_SECRETS * LIMIT_BYTES
 """How many bytes `import` reads: every secret at its maximum length, and comments."""
@@ -292,7 +292,11 @@ def _compare(first: str | None, second: str | None) -> ui.Status:
 
 
 def _cells(version: Version | None) -> tuple[str, str, str]:
-    return (str(version.number), _age(version), version.who) if version else ("", "", "")
+    return (
+        (str(version.number), formats.age(version.changed), version.who)
+        if version
+        else ("", "", "")
+    )
 
 
 def _use(version: Version) -> str:
@@ -300,16 +304,7 @@ def _use(version: Version) -> str:
 
 
 def _brief(version: Version | None) -> str:
-    return f"version {version.number}, {_age(version)}" if version else "no value"
-
-
-def _age(version: Version) -> str:
-    """Say how old a value is: `12 s`, `5 min`, `3 h`, `40 days`."""
-    seconds = max(0.0, (datetime.now(UTC) - version.changed).total_seconds())
-    for unit, size, below in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
-        if seconds < size * below:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86400:.0f} days"
+    return f"version {version.number}, {formats.age(version.changed)}" if version else "no value"
 
 
 def _facts(name: str, declared: Mapping[str, str], version: Version | None) -> dict[str, Any]:

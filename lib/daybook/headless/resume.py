@@ -41,13 +41,13 @@ def prepare(
             observed=", ".join(fixed),
             next="omit them, or start a new run",
         )
-    if search.current(entries) != "waiting" and parameters.get("approve") != AUTO:
+    if search.open_status(entries) != "waiting" and parameters.get("approve") != AUTO:
         parameters["approve"] = ""  # The approved plan was used; the remaining changes are another.
     return folder.name, parameters | given
 
 
 def _require_resumable(folder: Path, entries: journal.Entries, step: str) -> None:
-    status = search.current(entries)
+    status = search.open_status(entries)
     own_step = entries.header.get("step")
     if not own_step:
         raise SettingsError(

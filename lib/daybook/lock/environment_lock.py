@@ -26,12 +26,10 @@ WAIT = "DAYBOOK_WAIT"
 
 def holder_of(run: Run, reason: str = "") -> Holder:
     """Return a run as the holder of a lock."""
-    operator = provenance.operator(run.root)
-    person = f"{operator['name']} <{operator['email']}>" if operator["email"] else ""
     return Holder(
         run=run.id,
         step=run.step,
-        operator=f"{operator['user']} {person}".strip(),
+        operator=provenance.person(run.root),
         host=socket.gethostname(),
         target=run.target.title,
         since=now(),

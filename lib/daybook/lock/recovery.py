@@ -60,7 +60,7 @@ def ended_owner(root: Path, id: str, previous: LockState | None, *, but: str) ->
     for log in sorted((root / "runs").glob(f"*/*/attachments/{terraform.state_lock.LOG}")):
         folder = log.parents[1]
         if folder.name != but and id in terraform.state_lock.attempts(log):
-            return Owner(folder.name) if seal.is_over(folder) else None
+            return Owner(folder.name) if seal.has_ended(folder) else None
     for request in previous.holder.state_locks if previous else ():
         if request.id == id:
             if liveness.is_over(request.life):

@@ -1,4 +1,4 @@
-"""Put two runs side by side."""
+"""Compare two runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN = ("status", "step", "environment", "target", "account", "operator", "rea
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not the same. A side that does not have it is None."""
+    """A value that differs; None if a run does not have it."""
 
     section: str
     name: str
@@ -25,7 +25,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs. seconds: how long each phase took, (name, before, after)."""
+    """The differences of two runs. seconds: the durations of each phase, (name, before, after).
+
+    template: whether the notebook has changed, in words.
+    """
 
     before: str
     after: str
@@ -35,7 +38,7 @@ class Comparison:
 
 
 def compare(root: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
-    """Return what differs between two records, and whether the template has changed."""
+    """Return the differences between two records, and whether the template has changed."""
     return Comparison(
         before["run"],
         after["run"],
@@ -63,20 +66,20 @@ def _differing(
             yield Difference(section, name, before.get(name), after.get(name))
 
 
-def _checks(said: Mapping[str, Any]) -> dict[str, str]:
-    marks = {True: "ok", False: "failed", None: "not asked"}
-    return {c["name"]: f"{marks[c.get('is_ok')]}: {c['observed']}" for c in said["checks"]}
+def _checks(record: Mapping[str, Any]) -> dict[str, str]:
+    marks = {True: "ok", False: "failed", None: "not checked"}
+    return {c["name"]: f"{marks[c.get('is_ok')]}: {c['observed']}" for c in record["checks"]}
 
 
-def _plan(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plan as {what: action}, from lines such as `create aws_eip.host`."""
-    plan = said.get("plan") or {}
+def _plan(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan as {address: action}, from lines such as `create aws_eip.host`."""
+    plan = record.get("plan") or {}
     planned = (str(change).partition(" ") for change in plan.get("changes") or ())
-    return {"digest": plan.get("digest"), **{what: action for action, _, what in planned}}
+    return {"digest": plan.get("digest"), **{address: action for action, _, address in planned}}
 
 
-def _changes(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(c.get("what") or c.get("address")): c.get("action") for c in said["changes"]}
+def _changes(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(c.get("what") or c.get("address")): c.get("action") for c in record["changes"]}
 
 
 def _durations(
@@ -89,12 +92,12 @@ def _durations(
 
 
 def _template(root: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Say in words whether the notebook is still the one that was run."""
+    """Return in words whether both runs used the same notebook, and whether it changed since."""
     first, second = before["template"], after["template"]
     if first["path"] != second["path"]:
         return f"different notebooks: {first['path']} and {second['path']}"
     path = root / (second["path"] or "")
     now = seal.digest(path) if path.is_file() else None
     between = "the same" if first["sha256"] == second["sha256"] else "changed between the runs"
-    since = "the same" if second["sha256"] == now else "changed since" if now else "gone since"
+    since = "the same" if second["sha256"] == now else "changed since" if now else "removed since"
     return f"{between}, {since}" if between != since else "the same in both runs and now"

@@ -1,8 +1,8 @@
-"""Whether a record shows that what was applied had been displayed and approved, by whoever had to.
+"""Verify that each plan a record shows as applied was displayed and approved before, as required.
 
-A journal says in its header how it was written. Those before FORMAT 2 are held to what their
-version wrote: the oldest have no `displayed` and no `apply` entries, and there the plan in force
-when the apply phase changed something must be the one that was approved.
+A journal without `format` in its header is judged by the rules of its version: the oldest have no
+`displayed` and `apply` entries, so the last plan before a change in the apply phase must be the
+approved one.
 """
 
 from __future__ import annotations
@@ -22,42 +22,43 @@ Entry = Mapping[str, Any]
 NOT_NEEDED = "not needed"
 AUTOMATIC = "by auto, in the sandbox"
 BY_DIGEST = "by its digest"
-"""How a plan was approved, as records say it."""
+"""The ways to approve a plan, as stored in records."""
 _DECLINED = "declined"
-_PLACE = ("environment", "step", "account", "region", "target")
+_TARGET_FIELDS = ("environment", "step", "account", "region", "target")
 _COMMANDS = re.compile(r"lock-break|secrets-[a-z]+")
-"""Runs of a command, which has neither a plan nor phases."""
-_BESIDES = {("plan", "removed"), ("verify", "retired"), ("apply", "deregistered")}
-"""What a step changes without a plan of it: a lock that a killed run left, a secret's version that
-no host has any more, a runner of hosts that are gone."""
+"""The steps of commands, which have neither a plan nor phases."""
+_UNPLANNED = {("plan", "removed"), ("verify", "retired"), ("apply", "deregistered")}
+"""Changes, by phase and action, that need no plan: removing the lock of a killed run, retiring a
+secret's version that no host uses, deregistering a runner of removed hosts."""
 _FIRST_BUCKET = "create aws_s3_bucket.state"
-"""In the plan of an account's first bootstrap: before it nobody else can see a plan."""
+"""In the plan of an account's first bootstrap, which cannot be published for approval yet."""
 
 
 @dataclass
-class _Seen:
-    """What a journal has told so far."""
+class _Progress:
+    """The state of a run after the entries read so far.
+
+    changes: those of the current plan. is_applying: whether the open apply phase has been judged.
+    is_used: whether the approval, which is for one apply, was used.
+    """
 
     plan: str = ""
     displayed: set[tuple[str, str]] = field(default_factory=set)
-    has_displayed: bool = False
+    is_displayed: bool = False
     approval: Entry | None = None
     phase: str = ""
     is_applying: bool = False
-    """Whether the apply phase that is open has been judged."""
     changes: tuple[str, ...] = ()
-    """What the plan would change."""
     is_used: bool = False
-    """Whether the approval was used: it is for one apply."""
 
 
 def problems(
     entries: Entries, signers: Callable[[], Signers], required: Callable[[], int] = lambda: 0
 ) -> Iterator[str]:
-    """Give what was applied without having been displayed and approved, by digest.
+    """Yield each plan that was applied without being displayed and approved, by digest.
 
-    signers: returns whose signatures count; asked where a second person had to approve. required:
-    returns how many had to by the settings of the record's commit, whatever the record says.
+    signers: returns the accepted keys; called if a second person had to approve. required: returns
+    the number of approvals that the settings of the record's commit require.
     """
     if _is_old(entries.header):
         yield from _problems_of_old(entries, signers)
@@ -72,165 +73,167 @@ def _is_old(header: Entry) -> bool:
 def _problems(
     entries: Entries, signers: Callable[[], Signers], required: Callable[[], int]
 ) -> Iterator[str]:
-    seen, is_command = _Seen(), bool(_COMMANDS.fullmatch(str(entries.header.get("step"))))
+    progress, is_command = _Progress(), bool(_COMMANDS.fullmatch(str(entries.header.get("step"))))
     for entry in entries.lines:
         kind = entry["kind"]
         if kind == "phase":
-            seen.phase = str(entry.get("name")) if entry.get("state") == "started" else ""
-            seen.is_applying = False
+            progress.phase = str(entry.get("name")) if entry.get("state") == "started" else ""
+            progress.is_applying = False
         elif kind == "plan":
-            seen.plan, seen.changes = _digest(entry), _changes(entry)
-            seen.approval, seen.has_displayed = None, False
+            progress.plan, progress.changes = _digest(entry), _changes(entry)
+            progress.approval, progress.is_displayed = None, False
         elif kind == "displayed":
-            seen.has_displayed |= _digest(entry) == seen.plan
-            seen.displayed.add((_digest(entry), str(entry.get("summary"))))
+            progress.is_displayed |= _digest(entry) == progress.plan
+            progress.displayed.add((_digest(entry), str(entry.get("summary"))))
         elif kind == "approval":
-            seen.approval = entry
-            yield from _badly_approved(seen, entries.header)
+            progress.approval = entry
+            yield from _approval_problems(progress, entries.header)
         elif kind == "apply":
-            yield from _applied(seen, entry, entries.header, signers, required)
+            yield from _apply_problems(progress, entry, entries.header, signers, required)
         elif kind == "change" and not is_command:
-            yield from _changed(seen, entry)
+            yield from _change_problems(progress, entry)
 
 
-def _badly_approved(seen: _Seen, header: Entry) -> Iterator[str]:
-    """Judge an approval by itself: of what was displayed, and in a way that there is."""
-    how, digest = str(seen.approval.get("how")), _digest(seen.approval) or "nothing"
+def _approval_problems(progress: _Progress, header: Entry) -> Iterator[str]:
+    """Check that an approval is of the displayed plan and was given in a valid way."""
+    how, digest = str(progress.approval.get("how")), _digest(progress.approval) or "nothing"
     if how.startswith(_DECLINED):
         return
-    if not seen.has_displayed:
+    if not progress.is_displayed:
         yield f"approval: {digest} was approved before it was displayed"
     by_hand = f"by typing {header.get('environment')}"
     plain = how.partition(" and by ")[0]
     if how == AUTOMATIC:
         if header.get("target") != "sandbox":
-            yield f"approval: {digest} was approved by auto, which is for the sandbox alone"
+            yield f"approval: {digest} was approved by auto, which is valid only in the sandbox"
     elif how == NOT_NEEDED:
-        if seen.changes:
-            yield f"approval: {digest} needed one: it has changes"
+        if progress.changes:
+            yield f"approval: {digest} has changes, so it needed an approval"
     elif plain not in (BY_DIGEST, by_hand):
-        yield f"approval: {digest} was approved in no way that there is"
+        yield f"approval: {digest} was approved in an unknown way"
 
 
-def _applied(
-    seen: _Seen,
+def _apply_problems(
+    progress: _Progress,
     entry: Entry,
     header: Entry,
     signers: Callable[[], Signers],
     required: Callable[[], int],
 ) -> Iterator[str]:
-    if seen.phase != "apply":
-        yield f"approval: {_digest(entry)} was applied outside of its phase"
-    if seen.is_used:
-        yield f"approval: {_digest(entry)} was applied after its approval had been used"
-    seen.is_applying = seen.is_used = True
-    yield from _unapproved(seen, _digest(entry))
-    yield from _undisplayed(seen, entry)
-    how = str((seen.approval or {}).get("how"))
+    if progress.phase != "apply":
+        yield f"approval: {_digest(entry)} was applied outside the apply phase"
+    if progress.is_used:
+        yield f"approval: {_digest(entry)} was applied, but its approval was already used"
+    progress.is_applying = progress.is_used = True
+    yield from _unapproved(progress, _digest(entry))
+    yield from _undisplayed(progress, entry)
+    how = str((progress.approval or {}).get("how"))
     if how in (NOT_NEEDED, AUTOMATIC):
         return
-    is_first = header.get("step") == "bootstrap" and _FIRST_BUCKET in seen.changes
+    is_first = header.get("step") == "bootstrap" and _FIRST_BUCKET in progress.changes
     if (entry.get("needs") or entry.get("needs") is None or required()) and not is_first:
-        yield from _unsigned(seen, entry, header, signers())
+        yield from _unsigned(progress, entry, header, signers())
 
 
-def _changed(seen: _Seen, entry: Entry) -> Iterator[str]:
-    """Judge one change: of a plan that is being applied, or one of the few besides."""
-    if (seen.phase, entry.get("action")) in _BESIDES:
+def _change_problems(progress: _Progress, entry: Entry) -> Iterator[str]:
+    """Check that a change belongs to a plan that is being applied or needs no plan."""
+    if (progress.phase, entry.get("action")) in _UNPLANNED:
         return
-    if seen.phase != "apply":
-        yield f"approval: something was changed outside of apply, in {seen.phase or 'no phase'}"
-    elif not seen.is_applying:
-        seen.is_applying = True
-        yield f"approval: {seen.plan or 'a plan'} was applied without an apply entry"
-    elif str((seen.approval or {}).get("how")) == NOT_NEEDED:
-        yield f"approval: {seen.plan} had no changes, and something was changed"
+    if progress.phase != "apply":
+        phase = f"in {progress.phase}" if progress.phase else "in no phase"
+        yield f"approval: a change was made outside the apply phase, {phase}"
+    elif not progress.is_applying:
+        progress.is_applying = True
+        yield f"approval: {progress.plan or 'a plan'} was applied without an apply entry"
+    elif str((progress.approval or {}).get("how")) == NOT_NEEDED:
+        yield f"approval: {progress.plan} had no changes, but a change was made"
 
 
 def _changes(entry: Entry) -> tuple[str, ...]:
-    found = entry.get("changes")
-    return tuple(map(str, found)) if isinstance(found, list) else ()
+    changes = entry.get("changes")
+    return tuple(map(str, changes)) if isinstance(changes, list) else ()
 
 
 def _problems_of_old(entries: Entries, signers: Callable[[], Signers]) -> Iterator[str]:
-    seen = _Seen()
+    progress = _Progress()
     for entry in entries.lines:
         kind = entry["kind"]
         if kind == "phase":
-            yield from _old_end(seen, entry)
-            seen.phase = str(entry.get("name")) if entry.get("state") == "started" else ""
-            seen.is_applying = False
+            yield from _old_phase_problems(progress, entry)
+            progress.phase = str(entry.get("name")) if entry.get("state") == "started" else ""
+            progress.is_applying = False
         elif kind == "plan":
-            seen.plan, seen.approval = _digest(entry), None
+            progress.plan, progress.approval = _digest(entry), None
         elif kind == "displayed":
-            seen.has_displayed = True
-            seen.displayed.add((_digest(entry), str(entry.get("summary"))))
+            progress.is_displayed = True
+            progress.displayed.add((_digest(entry), str(entry.get("summary"))))
         elif kind == "approval":
-            seen.approval = entry
+            progress.approval = entry
         elif kind == "apply":
-            seen.is_applying = True
-            yield from _unapproved(seen, _digest(entry))
-            yield from _undisplayed(seen, entry)
+            progress.is_applying = True
+            yield from _unapproved(progress, _digest(entry))
+            yield from _undisplayed(progress, entry)
             if entry.get("needs"):
-                yield from _unsigned(seen, entry, entries.header, signers())
-        elif kind == "change" and seen.phase == "apply":
-            yield from _unannounced(seen)
+                yield from _unsigned(progress, entry, entries.header, signers())
+        elif kind == "change" and progress.phase == "apply":
+            yield from _old_apply_problems(progress)
 
 
-def _old_end(seen: _Seen, entry: Entry) -> Iterator[str]:
-    """Judge an apply phase that ended well, in a journal that had no entry for its beginning."""
+def _old_phase_problems(progress: _Progress, entry: Entry) -> Iterator[str]:
+    """Check a successful apply phase of a journal without an `apply` entry."""
     if entry.get("state") == "ended" and entry.get("name") == "apply":
-        yield from _unannounced(seen)
+        yield from _old_apply_problems(progress)
 
 
-def _unannounced(seen: _Seen) -> Iterator[str]:
-    if seen.is_applying:
+def _old_apply_problems(progress: _Progress) -> Iterator[str]:
+    if progress.is_applying:
         return
-    seen.is_applying = True
-    if seen.has_displayed:
-        yield f"approval: {seen.plan or 'a plan'} was applied without an apply entry"
-    yield from _unapproved(seen, seen.plan)
+    progress.is_applying = True
+    if progress.is_displayed:
+        yield f"approval: {progress.plan or 'a plan'} was applied without an apply entry"
+    yield from _unapproved(progress, progress.plan)
 
 
-def _unapproved(seen: _Seen, digest: str) -> Iterator[str]:
-    approval = seen.approval
+def _unapproved(progress: _Progress, digest: str) -> Iterator[str]:
+    approval = progress.approval
     if approval is None:
-        yield f"approval: {digest or 'a plan'} was applied, and nobody had approved it"
+        yield f"approval: {digest or 'a plan'} was applied without an approval"
     elif str(approval.get("how", "")).startswith(_DECLINED):
         yield f"approval: {digest} was applied after it was declined"
-    elif not digest or _digest(approval) != digest or digest != seen.plan:
+    elif not digest or _digest(approval) != digest or digest != progress.plan:
         approved = _digest(approval) or "nothing"
-        yield f"approval: {digest or 'a plan'} was applied; {approved} was approved"
+        yield f"approval: {digest or 'a plan'} was applied, but {approved} was approved"
 
 
-def _undisplayed(seen: _Seen, entry: Entry) -> Iterator[str]:
-    if (_digest(entry), str(entry.get("summary"))) not in seen.displayed:
-        yield f"approval: {_digest(entry)} was applied, and had not been displayed as it was"
+def _undisplayed(progress: _Progress, entry: Entry) -> Iterator[str]:
+    if (_digest(entry), str(entry.get("summary"))) not in progress.displayed:
+        yield f"approval: {_digest(entry)} was applied, but had not been displayed in this form"
 
 
-def _unsigned(seen: _Seen, entry: Entry, header: Entry, allowed: Signers) -> Iterator[str]:
-    """Give what is wrong with the signatures of an apply that needed a second person."""
+def _unsigned(progress: _Progress, entry: Entry, header: Entry, allowed: Signers) -> Iterator[str]:
+    """Check the signatures of an apply that needed the approval of a second person."""
     when, about = _time(entry), _about(entry, header)
     planner, applier = (
         statement.check(Signed.of(entry.get(decision)), about, {decision}, allowed, when)
         for decision in (PLANNED, APPLYING)
     )
     if _is_old(header):
-        planner, applier = map(_as_before, (planner, applier))
-    for who, party in (("who planned", planner), ("who applied", applier)):
+        planner, applier = map(_without_app, (planner, applier))
+    for action, party in (("planned", planner), ("applied", applier)):
         if party.problem:
-            yield f"approval: {who} is not proven: {party.problem}"
-    given = (seen.approval or {}).get("by")
-    signed = [Signed.of(each) for each in given] if isinstance(given, list) else []
-    approvers = [statement.check(each, about, {APPROVED}, allowed, when) for each in signed]
-    refused = [_refusal(approver, (planner, applier), allowed) for approver in approvers]
-    if not refused or all(refused):
-        yield f"approval: by no second person: {'; '.join(refused) or 'no signature'}"
+            yield f"approval: it is not proven by whom the plan was {action}: {party.problem}"
+    signatures = (progress.approval or {}).get("by")
+    signed = [Signed.of(value) for value in signatures] if isinstance(signatures, list) else []
+    approvers = [statement.check(value, about, {APPROVED}, allowed, when) for value in signed]
+    refusals = [_refusal(approver, (planner, applier), allowed) for approver in approvers]
+    if not refusals or all(refusals):
+        reasons = "; ".join(refusals) or "no signature"
+        yield f"approval: not approved by a second person: {reasons}"
 
 
-def _as_before(party: Party) -> Party:
-    """Return a party as older versions took it: a workflow that an app started had no actor."""
-    return replace(party, actor="") if statement.is_nobody(party.actor) else party
+def _without_app(party: Party) -> Party:
+    """Return a party as older versions treated it: without an actor if that is an app."""
+    return replace(party, actor="") if statement.is_app(party.actor) else party
 
 
 def _refusal(approver: Party, operators: tuple[Party, ...], allowed: Signers) -> str:
@@ -238,20 +241,20 @@ def _refusal(approver: Party, operators: tuple[Party, ...], allowed: Signers) ->
 
 
 def _about(entry: Entry, header: Entry) -> dict[str, str]:
-    place = {name: str(header.get(name)) for name in _PLACE}
+    target = {name: str(header.get(name)) for name in _TARGET_FIELDS}
     git = header.get("git")
     commit = str(git.get("commit", "")) if isinstance(git, Mapping) else ""
     run = {"run": str(entry.get("made_by")), "made": str(entry.get("made")), "commit": commit}
-    return place | run | {"digest": _digest(entry), "summary": str(entry.get("summary"))}
+    return target | run | {"digest": _digest(entry), "summary": str(entry.get("summary"))}
 
 
 def _time(entry: Entry) -> datetime | None:
-    """Return when an entry was written; None, which stands for now, where it does not say."""
+    """Return the time of an entry, None (now) if it is invalid."""
     try:
-        found = datetime.fromisoformat(str(entry.get("time")))
+        time = datetime.fromisoformat(str(entry.get("time")))
     except ValueError:
         return None
-    return found if found.tzinfo else None
+    return time if time.tzinfo else None
 
 
 def _digest(entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""Who last changed something: what the records say, and what CloudTrail says."""
+"""Find the last change of a resource, in the records and in CloudTrail."""
 
 from __future__ import annotations
 
@@ -12,49 +12,50 @@ from daybook.private_files import NoFile
 from daybook.record import journal
 from daybook.record.search import Archive, Filters
 from daybook.target import Target
+from daybook.ui import formats
 
 
-def by_records(root: Path, env: str, target: str, what: Collection[str]) -> dict[str, str]:
-    """Return for each thing the last run that changed it: {"aws_vpc.this": "Ann in 2026…"}.
+def by_records(root: Path, env: str, target: str, addresses: Collection[str]) -> dict[str, str]:
+    """Return the last run that changed each resource: {"aws_vpc.this": "Ann in 2026…"}.
 
-    target: `aws` or `sandbox`, so that a rehearsal is not taken for the real thing.
+    target: `aws` or `sandbox`; rehearsals are not mixed with changes in AWS.
     """
-    wanted, found = set(what), {}
+    last: dict[str, str] = {}
     archive = Archive(root)
     try:
         for row in archive.list(Filters(environment=env), limit=-1):
-            if wanted <= found.keys():
+            if last.keys() >= set(addresses):
                 break
-            if row.target != target:  # That of a broken run is not known.
+            if row.target != target:  # The target of a broken run is unknown.
                 continue
             try:
                 entries = journal.read(root / "runs" / env / row.run / journal.NAME)
             except (FileNotFoundError, NoFile):
                 continue
-            said = f"{row.operator.partition(' <')[0]} in {row.run}"
             for change in entries.of("change"):
-                if change.get("what") in wanted:
-                    found.setdefault(change["what"], said)
+                if change.get("what") in addresses:
+                    operator = formats.name_of(row.operator)
+                    last.setdefault(change["what"], f"{operator} in {row.run}")
     finally:
         archive.close()
-    return found
+    return last
 
 
 def by_trail(target: Target, ids: Iterable[str]) -> dict[str, str]:
-    """Return for each AWS id the last change that CloudTrail knows: {"sg-0a": "Auth… by ann …"}.
+    """Return the last change of each AWS id in CloudTrail: {"sg-0a": "Authorize… by ann at …"}.
 
-    Its event history needs no setting up, holds 90 days, and lags a quarter of an hour. Where it
-    may not be asked, nothing is known.
+    The event history needs no setup, covers 90 days, and is delayed by about 15 minutes. Without
+    permission to read it, the result is incomplete.
     https://docs.aws.amazon.com/awscloudtrail/latest/userguide/view-cloudtrail-events.html
     """
-    found = {}
+    last: dict[str, str] = {}
     with suppress(*aws.FAILURES):
         trail = aws.client(target, "cloudtrail")
-        for each in dict.fromkeys(ids):
-            key = {"AttributeKey": "ResourceName", "AttributeValue": each}
+        for id in dict.fromkeys(ids):
+            key = {"AttributeKey": "ResourceName", "AttributeValue": id}
             for event in trail.lookup_events(LookupAttributes=[key])["Events"]:
                 if event.get("ReadOnly") != "true":
-                    when = event["EventTime"].astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
-                    found[each] = f"{event['EventName']} by {event.get('Username', '?')} at {when}"
+                    time = event["EventTime"].astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+                    last[id] = f"{event['EventName']} by {event.get('Username', '?')} at {time}"
                     break
-    return found
+    return last

@@ -1,4 +1,4 @@
-"""journal.jsonl: what happened, one line an event, each with the hash of the line before.
+"""journal.jsonl: the events of a run, one per line, each with the hash of the line before.
 
     journal = Journal.create(folder, {"step": "provision", "environment": "staging"})
     journal.write("phase", name="plan", state="started")
@@ -7,8 +7,8 @@
 Kinds: header · phase (name, state) · check (checks) · plan (digest, changes) · displayed (digest,
 summary) · approval (digest, how, by) · apply (digest, written before the first change) · change ·
 outputs (values) · versions · cell_start · output · cell_end · tool_start · tool_end · status ·
-note · end. Every line but an `output` is on the disk when `write` returns. shapes.py says what each
-kind is made of; a line that is made of anything else ends the journal for its readers, like a cut.
+note · end. Except for an `output`, a line is on the disk when `write` returns. model.py defines the
+fields of each kind. For a reader the journal ends before the first line that does not match them.
 """
 
 from __future__ import annotations
@@ -27,33 +27,34 @@ from typing import Any
 
 from daybook import private_files
 from daybook.errors import CommandFailed
-from daybook.record import shapes
+from daybook.record import model
 from daybook.record.redact import Redactor
 
 NAME = "journal.jsonl"
 FORMAT = 2
-"""The format of the journals that this version writes; the header names it."""
+"""The format that this version writes, as named in the header."""
 FIRST = "0" * 64
-"""What the first line has in place of the hash of the line before."""
+"""The previous hash of the first line."""
 STATUSES = ("running", "waiting", "succeeded", "failed", "interrupted")
 MAX_BYTES = 128 << 20
 OUTPUT_BYTES = 96 << 20
-"""From this size on a journal takes no outputs: what is larger than MAX_BYTES nobody reads."""
+"""The journal drops outputs beyond this size: a journal larger than MAX_BYTES cannot be read."""
 _RESERVE = ".reserve"
 _RESERVE_BYTES = 256 * 1024
-_BEGINNINGS = {("phase", "started"), ("tool_start", None)}
+_STARTS = {("phase", "started"), ("tool_start", None)}
 
 
 def now() -> str:
-    """Return the time as every record writes it: `2026-11-23T18:45:00.123Z`."""
+    """Return the current time in the format of records: `2026-11-23T18:45:00.123Z`."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Journal:
-    """Append events to one run's journal, from any thread; secrets are taken out on the way.
+    """Append events to a run's journal, from any thread, with secrets redacted.
 
-    When the disk is full, space kept back for it takes the last lines: how the run ended. From
-    then on outputs are dropped, and to begin a phase or a tool raises CommandFailed.
+    When the disk is full, a reserved file is deleted to make room for the last lines, which say
+    how the run ended. From then on outputs are dropped, and starting a phase or a tool raises
+    CommandFailed.
     """
 
     def __init__(self, path: Path, redactor: Redactor, *, seq: int = 0, prev: str = FIRST) -> None:
@@ -83,7 +84,7 @@ class Journal:
 
     @classmethod
     def resume(cls, path: Path, redactor: Redactor | None = None) -> Journal:
-        """Go on with a journal whose writer is gone; a cut last line becomes a note."""
+        """Append to a journal whose writer has exited; an incomplete last line becomes a note."""
         entries = read(path)
         raw = private_files.read(path, MAX_BYTES)
         whole = raw[: len(raw) - len(entries.cut)]
@@ -96,11 +97,11 @@ class Journal:
         return journal
 
     def write(self, kind: str, **data: Any) -> None:
-        """Add one event; it is on the disk when this returns, unless it is an `output`."""
+        """Append one event; unless it is an `output`, it is on the disk when this returns."""
         with self._lock:
             if self.is_closed or (self.stopped and kind == "output"):
                 return
-            if self.stopped and (kind, data.get("state")) in _BEGINNINGS:
+            if self.stopped and (kind, data.get("state")) in _STARTS:
                 raise self._cannot_write()
             try:
                 self._append(kind, data)
@@ -109,17 +110,17 @@ class Journal:
                     raise self._cannot_write() from err
                 self.stop(err)
                 if kind != "output":
-                    self._last_words(kind, data)
+                    self._append_to_reserve(kind, data)
 
     def stop(self, err: OSError) -> None:
-        """Take no more outputs: the disk is full, here or for an attachment."""
+        """Drop further outputs, because the journal or an attachment cannot be written."""
         with self._lock:
             if not self.stopped:
                 self.stopped = err.strerror or str(err)
                 self.path.with_name(_RESERVE).unlink(missing_ok=True)
 
     def close(self, status: str, reason: str = "") -> None:
-        """Write the end line; nothing can be added after it."""
+        """Write the end line; later events are dropped."""
         with self._lock:
             if self.is_closed:
                 return
@@ -129,7 +130,7 @@ class Journal:
                 self.release()
 
     def release(self) -> None:
-        """Let go of the file without an end line."""
+        """Close the file without an end line."""
         with self._lock:
             if not self.is_closed:
                 self.is_closed = True
@@ -140,7 +141,7 @@ class Journal:
         entry = {"seq": self._seq, "time": now(), "kind": kind}
         entry |= self.redactor.clean_value(data)
         line = encode(entry | {"prev": self._prev})
-        if _entry(line + b"\n") is None:  # It would end the journal for its readers.
+        if _decode(line + b"\n") is None:  # Readers would take this line for the journal's end.
             note = {"what": "no entry", "text": line.decode(), "prev": self._prev}
             line = encode({"seq": self._seq, "time": now(), "kind": "note"} | note)
         if kind == "output" and self._size + len(line) > OUTPUT_BYTES:
@@ -155,8 +156,8 @@ class Journal:
             raise
         self._seq, self._prev, self._size = self._seq + 1, _hash(line), self._size + len(line) + 1
 
-    def _last_words(self, kind: str, data: Mapping[str, Any]) -> None:
-        if (kind, data.get("state")) in _BEGINNINGS:
+    def _append_to_reserve(self, kind: str, data: Mapping[str, Any]) -> None:
+        if (kind, data.get("state")) in _STARTS:
             raise self._cannot_write()
         try:
             self._append("note", {"what": "stopped", "reason": self.stopped})
@@ -167,41 +168,41 @@ class Journal:
     def _cannot_write(self) -> CommandFailed:
         return CommandFailed(
             "The run's journal cannot be written.",
-            expected="room on the disk for what happens",
+            expected="free disk space",
             observed=f"{self.path.name}: {self.stopped}",
-            changed="Nothing more was started.",
-            next="make room, then run the step again",
+            changed="Nothing further was started.",
+            next="free some disk space, then run the step again",
         )
 
 
 @dataclass(frozen=True)
 class Entries:
-    """What a journal holds. cut: the bytes of a last line that was not finished."""
+    """The entries of a journal. cut: the bytes after the last complete one."""
 
     lines: tuple[dict[str, Any], ...]
     cut: bytes = b""
 
     def of(self, *kinds: str) -> Iterator[dict[str, Any]]:
-        """Give the entries of these kinds, in order."""
+        """Yield the entries of these kinds, in order."""
         return (line for line in self.lines if line["kind"] in kinds)
 
     @property
     def header(self) -> dict[str, Any]:
-        """Return the header, or {} when not even that was written."""
+        """Return the header, or {} if it is missing."""
         return self.lines[0] if self.lines and self.lines[0]["kind"] == "header" else {}
 
     @property
     def end(self) -> dict[str, Any] | None:
-        """Return the end line of a closed journal."""
+        """Return the end line of a closed journal, None for an open one."""
         return self.lines[-1] if self.lines and self.lines[-1]["kind"] == "end" else None
 
 
 def read(path: Path) -> Entries:
-    """Read a journal as far as it goes; a line that is no entry ends it like a cut."""
+    """Read a journal up to the first line that is not a valid entry."""
     lines, position = [], 0
     raw = private_files.read(path, MAX_BYTES)
     for line in raw.splitlines(keepends=True):
-        entry = _entry(line)
+        entry = _decode(line)
         if entry is None:
             break
         lines.append(entry)
@@ -210,17 +211,17 @@ def read(path: Path) -> Entries:
 
 
 def verify(path: Path) -> tuple[str, ...]:
-    """Return what is wrong with a closed journal, by line; nothing when it is whole."""
+    """Return the problems of a closed journal, by line; () if it is intact."""
     raw = private_files.read(path, MAX_BYTES)
     if not raw:
         return ("line 1: missing",)
     prev, kind = FIRST, ""
     for number, line in enumerate(raw.splitlines(keepends=True), start=1):
-        entry = _entry(line)
+        entry = _decode(line)
         if entry is None:
-            return (f"line {number}: not a whole entry",)
+            return (f"line {number}: not a complete entry",)
         if entry.get("prev") != prev:
-            return (f"line {number}: does not follow from line {number - 1}",)
+            return (f"line {number}: does not follow line {number - 1}",)
         if entry["seq"] != number - 1 or (number == 1) != (entry["kind"] == "header"):
             return (f"line {number}: out of order",)
         if kind == "end":
@@ -230,9 +231,9 @@ def verify(path: Path) -> tuple[str, ...]:
 
 
 def rewrite(path: Path, redactor: Redactor) -> bool:
-    """Take secrets out of lines already written and chain them anew; True if there were any.
+    """Redact secrets in lines already written and rebuild the chain; return whether any was found.
 
-    For a value that became known only after it had been printed, while the run is still open.
+    Needed for a value that was registered after it had been printed, while the run is open.
     """
     entries = read(path)
     before = entries.lines
@@ -250,7 +251,7 @@ def rewrite(path: Path, redactor: Redactor) -> bool:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing, for its owner alone, also when the power is cut."""
+    """Write a file atomically and durably, readable by its owner only."""
     scratch = path.with_name(f".{path.name}.new")
     try:
         private_files.write(scratch, content)
@@ -260,25 +261,26 @@ def replace(path: Path, content: bytes) -> None:
     private_files.sync_folder(path.parent)
 
 
-def is_unbegun(path: Path) -> bool:
-    """Tell whether a run was killed before the first line of its journal."""
+def is_empty(path: Path) -> bool:
+    """Tell whether a journal has no complete line: its run was killed before it started."""
     return not path.exists() or b"\n" not in private_files.read(path, MAX_BYTES)
 
 
 def encode(entry: Mapping[str, Any]) -> bytes:
-    """Return JSON on one line; a broken surrogate becomes an escape that JSON knows."""
+    """Return JSON on one line; a lone surrogate becomes a JSON escape."""
     text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"), default=str)
     return text.encode("utf-8", "backslashreplace")
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
+def _decode(line: bytes) -> dict[str, Any] | None:
+    """Return the entry of a line, None if it is incomplete or not an entry."""
     if not line.endswith(b"\n"):
         return None
     try:
-        entry = shapes.decode(line)
+        entry = model.decode(line)
     except ValueError:
         return None
-    return entry if shapes.is_entry(entry) else None
+    return entry if model.is_entry(entry) else None
 
 
 def _hash(line: bytes) -> str:
@@ -292,7 +294,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _reserve(path: Path) -> None:
-    """Take up the room that the last lines need when there is no other left."""
+    """Reserve the disk space that the last lines need when the disk is full."""
     with open(path, "wb", opener=private_files.opener) as file:
         file.write(b"\0" * _RESERVE_BYTES)
         file.flush()

@@ -1,4 +1,4 @@
-"""What one execution of a cell puts out, and how much of it a record keeps on its page."""
+"""Record the outputs of cells, and move what exceeds the limits of the report to attachments."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from daybook.record.redact import Stream
 
 CELL_LIMIT = 500_000
 RUN_LIMIT = 5_000_000
-"""Characters of a cell, and of a run, that the page shows; the rest goes to an attachment."""
+"""Characters of a cell and of a run in the report; the rest goes to attachments."""
 PART_LIMIT = 256_000
-"""Characters of one representation of one display that the page shows."""
-_ROW = 65_536
-_TAIL = 4_096
+"""Characters of one MIME type of a display in the report."""
+_ENTRY_CHARS = 65_536
+_TAIL_CHARS = 4_096
 _UPDATE_S = 1.0
 _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/svg+xml": ".svg"}
 
 
 class Outputs:
-    """What the cells of one run share: the journal, the numbers, the room left."""
+    """The state that the cells of a run share: journal, numbering, remaining characters."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.attachments = journal.path.parent / "attachments"
-        self.room = RUN_LIMIT
-        self.loose = Cell(0, self)
+        self.remaining = RUN_LIMIT
+        self.unattributed = Cell(0, self)
         self._cells, self._files = itertools.count(1), itertools.count(1)
 
     def next_cell(self) -> int:
@@ -39,7 +39,7 @@ class Outputs:
         return next(self._cells)
 
     def attach(self, mime: str, value: str) -> dict[str, Any]:
-        """Put an output that is too large for the page into a file; return what to say of it."""
+        """Write an output that is too large for the report to a file; return its journal facts."""
         if self.journal.stopped:
             return {"file": "no attachment", "mime": mime, "bytes": 0, "lost_bytes": len(value)}
         private_files.make_folder(self.attachments)
@@ -51,7 +51,7 @@ class Outputs:
 
 
 class Cell:
-    """One execution: its streams, its displays, and its overflow. Not thread-safe."""
+    """One execution of a cell: its streams, displays and overflow. Not thread-safe."""
 
     def __init__(self, number: int, outputs: Outputs) -> None:
         self.number = number
@@ -59,19 +59,19 @@ class Cell:
         self.is_ended = False
         self._outputs = outputs
         self._streams: dict[str, Stream] = {}
-        self._room = CELL_LIMIT
-        self._overflow: Overflow | None = None
+        self._remaining = CELL_LIMIT
+        self._overflow: OverflowLog | None = None
         self._written: dict[str, float] = {}
         self._pending: dict[str, dict[str, Any]] = {}
 
     def stream(self, name: str, text: str) -> str:
-        """Journal a piece of stdout or stderr; return what may be shown of it by now."""
+        """Journal a piece of stdout or stderr; return the part that can be displayed already."""
         cleaner = self._streams.setdefault(name, self._outputs.journal.redactor.stream())
         clean = cleaner.feed(text)
-        return self._take(name, clean + cleaner.flush() if self.is_ended else clean)
+        return self._write_stream(name, clean + cleaner.flush() if self.is_ended else clean)
 
     def output(self, kind: str, content: dict[str, Any]) -> None:
-        """Journal a display, a result or an error; updates of one display once a second."""
+        """Journal a display, result or error; updates of a display at most once per second."""
         if kind in ("display_data", "execute_result"):
             self._display(kind, content)
         elif kind == "update_display_data":
@@ -80,34 +80,35 @@ class Cell:
             self._write(kind, **content)
 
     def end(self) -> list[tuple[str, str]]:
-        """Close the streams; return the last pieces to show, as (stream, text)."""
+        """End the streams; return the last pieces to display, as (stream, text)."""
         self.is_ended = True
-        rest = [
-            (name, self._take(name, cleaner.flush())) for name, cleaner in self._streams.items()
+        pieces = [
+            (name, self._write_stream(name, cleaner.flush()))
+            for name, cleaner in self._streams.items()
         ]
         for content in self._pending.values():
             self._display("update_display_data", content)
         self._pending.clear()
         if self._overflow:
-            rest.append(("stdout", self._overflow.last_words()))
+            pieces.append(("stdout", self._overflow.tail()))
             self._write("attachment", **self._overflow.facts())
-        return [(name, text) for name, text in rest if text]
+        return [(name, text) for name, text in pieces if text]
 
-    def _take(self, name: str, text: str) -> str:
-        """Keep what there is room for in the journal, and the rest in an attachment."""
-        room = max(0, min(self._room, self._outputs.room))
-        shown, rest = text[:room], text[room:]
-        self._room -= len(shown)
-        self._outputs.room -= len(shown)
-        for at in range(0, len(shown), _ROW):
-            self._write("stream", name=name, text=shown[at : at + _ROW])
+    def _write_stream(self, name: str, text: str) -> str:
+        """Write text to the journal up to the limit, and the rest to an attachment."""
+        remaining = max(0, min(self._remaining, self._outputs.remaining))
+        shown, rest = text[:remaining], text[remaining:]
+        self._remaining -= len(shown)
+        self._outputs.remaining -= len(shown)
+        for start in range(0, len(shown), _ENTRY_CHARS):
+            self._write("stream", name=name, text=shown[start : start + _ENTRY_CHARS])
         if not rest:
             return shown
         if self._overflow is None:
             name = f"cell-{self.number:02}.log"
-            self._overflow = Overflow(self._outputs.journal, self._outputs.attachments, name)
+            self._overflow = OverflowLog(self._outputs.journal, self._outputs.attachments, name)
             self._write("attachment", **self._overflow.facts())
-            shown += f"\n… the output goes on in {self._overflow.name}\n"
+            shown += f"\n… the output continues in {self._overflow.name}\n"
         self._overflow.add(rest)
         return shown
 
@@ -124,11 +125,11 @@ class Cell:
         display_id = content.get("transient", {}).get("display_id")
         data = dict(content.get("data", {}))
         for mime, value in tuple(data.items()):
-            if isinstance(value, str) and len(value) > min(PART_LIMIT, self._outputs.room):
+            if isinstance(value, str) and len(value) > min(PART_LIMIT, self._outputs.remaining):
                 del data[mime]
                 self._write("attachment", **self._outputs.attach(mime, value))
             else:
-                self._outputs.room -= len(value) if isinstance(value, str) else 0
+                self._outputs.remaining -= len(value) if isinstance(value, str) else 0
         metadata = content.get("metadata", {})
         identity = {"display_id": display_id} if display_id else {}
         self._write(kind, data=data, metadata=metadata, **identity)
@@ -137,8 +138,8 @@ class Cell:
         self._outputs.journal.write("output", cell=self.number, type=kind, **data)
 
 
-class Overflow:
-    """The attachment that takes what a cell prints beyond its limit."""
+class OverflowLog:
+    """The attachment for the output of a cell beyond its limit."""
 
     def __init__(self, journal: Journal, folder: Path, name: str) -> None:
         private_files.make_folder(folder)
@@ -149,12 +150,12 @@ class Overflow:
         self._tail = ""
 
     def add(self, text: str) -> None:
-        """Append; what a full disk refuses is counted, and the kernel goes on.
+        """Append text; bytes that do not fit on the disk are counted as lost.
 
-        The room that the journal gave up when the disk was full is for its own last lines.
+        Once the journal has stopped, nothing is written: the reserved space is for its last lines.
         """
         data = text.encode("utf-8", "replace")
-        self._tail = (self._tail + text)[-_TAIL:]
+        self._tail = (self._tail + text)[-_TAIL_CHARS:]
         try:
             written = 0 if self._journal.stopped else self._file.write(data)
         except OSError as err:
@@ -163,11 +164,11 @@ class Overflow:
         self._bytes += written
         self._lost += len(data) - written
 
-    def last_words(self) -> str:
-        """Return the last lines, for the page; a thread of the cell may still add some."""
-        return f"… {self._bytes:,} bytes are in {self.name}; they end with:\n{self._tail}"
+    def tail(self) -> str:
+        """Return the last lines for the report; a thread of the cell may still add more."""
+        return f"… {self._bytes:,} bytes are in {self.name}; the last lines:\n{self._tail}"
 
     def facts(self) -> dict[str, Any]:
-        """Return what the journal says of it."""
+        """Return the fields of its journal entry."""
         lost = {"lost_bytes": self._lost} if self._lost else {}
         return {"file": self.name, "mime": "text/plain", "bytes": self._bytes, **lost}

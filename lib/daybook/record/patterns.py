@@ -1,4 +1,4 @@
-"""Secrets that give themselves away by their shape, though nobody registered them."""
+"""Formats of secrets that are redacted without being registered."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ _TOKENS = (
     ("jwt", "eyJ", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
 )
 
-STARTS = (
+PREFIXES = (
     "akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox", "hooks.slack.com",
     "sk_live_", "rk_live_", "sk_test_", "rk_test_", "whsec_", "eyj", "-----begin", "://",
     "ls0tls1crudjti",
     "authorization", "bearer", "secret_access_key", "secretaccesskey", "session_token",
 )  # fmt: skip
-"""What a shaped secret begins with, in lower case: where a stream has to hold its breath."""
-LONGEST_START = max(map(len, STARTS))
+"""The first characters of these secrets, in lower case; a stream holds back text from there."""
+LONGEST_PREFIX = max(map(len, PREFIXES))
 
 
 def _aws(text: str) -> Iterator[Span]:
-    for found in _AWS_ID.finditer(text):
-        yield *found.span(), "aws-access-key-id"
-        start = max(0, found.start() - _AWS_WINDOW)
-        for near in _FORTY.finditer(text, start, found.end() + _AWS_WINDOW):
+    for match in _AWS_ID.finditer(text):
+        yield *match.span(), "aws-access-key-id"
+        start = max(0, match.start() - _AWS_WINDOW)
+        for near in _FORTY.finditer(text, start, match.end() + _AWS_WINDOW):
             if not _HEX.fullmatch(near.group()):
                 yield *near.span(), "aws-secret-access-key"
 
@@ -63,9 +63,9 @@ def _groups(pattern: re.Pattern[str], name: str) -> Callable[[str], Iterator[Spa
     group = pattern.groups
 
     def find(text: str) -> Iterator[Span]:
-        for found in pattern.finditer(text):
-            if not _PLACEHOLDER.match(found.group(group)):
-                yield *found.span(group), name
+        for match in pattern.finditer(text):
+            if not _PLACEHOLDER.match(match.group(group)):
+                yield *match.span(group), name
 
     return find
 
@@ -85,15 +85,15 @@ _IN_ANY_CASE: tuple[tuple[tuple[str, ...], Finder], ...] = (
 
 
 def find(text: str) -> list[Span]:
-    """Return (start, end, name) of everything in `text` that has the shape of a secret.
+    """Return (start, end, name) of each secret in `text`.
 
-    A regular expression runs only where its cheap trigger occurs at all.
+    For speed, a regular expression is used only if one of its triggers occurs.
     """
     lowered = text.lower()
     return [
         span
-        for finders, where in ((_EXACT, text), (_IN_ANY_CASE, lowered))
+        for finders, searched in ((_EXACT, text), (_IN_ANY_CASE, lowered))
         for triggers, finder in finders
-        if any(trigger in where for trigger in triggers)
+        if any(trigger in searched for trigger in triggers)
         for span in finder(text)
     ]

@@ -1,4 +1,4 @@
-"""Terminal text as HTML: colours, lines written over, and long texts folded."""
+"""Render terminal text as HTML: colours, overwritten lines, folded long texts."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _FOLD_CHARS = 6_000
 
 
 def folded(text: str, kind: str) -> str:
-    """Show a text with its colours; of a long one its end, and the whole on request."""
-    text = _settled(text)
+    """Return a text with its colours; a long one is folded, with its last lines shown."""
+    text = _without_overwritten(text)
     lines = text.count("\n") + 1
     shown = f'<pre class="{kind}">{coloured(text)}</pre>'
     if lines <= _FOLD_LINES and len(text) <= _FOLD_CHARS:
         return shown
     end = "\n".join(text[-_FOLD_CHARS:].splitlines()[-8:])
-    title = f"{lines:,} lines, {len(text):,} characters; they end with"
+    title = f"{lines:,} lines, {len(text):,} characters, ending with"
     return (
         f"<details><summary>{title}</summary>{shown}</details>"
         f'<pre class="{kind} end">{coloured(end)}</pre>'
     )
 
 
-def _settled(text: str) -> str:
-    """Keep of a line that was written over with carriage returns what was last to be seen."""
+def _without_overwritten(text: str) -> str:
+    """Keep the last state of each line that was overwritten with carriage returns."""
     text = text.replace("\r\n", "\n")
     if "\r" not in text:
         return text
@@ -35,14 +35,14 @@ def _settled(text: str) -> str:
 
 
 def coloured(text: str) -> str:
-    """Turn ANSI colours into spans and drop every other control sequence."""
+    """Convert ANSI colours to spans and drop all other control sequences."""
     pieces, position, is_open = [], 0, False
-    for found in _CONTROL.finditer(text):
-        pieces.append(html.escape(text[position : found.start()], quote=False))
-        position = found.end()
-        if found[2] == "m":
+    for match in _CONTROL.finditer(text):
+        pieces.append(html.escape(text[position : match.start()], quote=False))
+        position = match.end()
+        if match[2] == "m":
             pieces.append("</span>" if is_open else "")
-            classes = _classes(found[1])
+            classes = _classes(match[1])
             is_open = bool(classes)
             pieces.append(f'<span class="{classes}">' if classes else "")
     pieces.append(html.escape(text[position:], quote=False))

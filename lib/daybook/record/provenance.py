@@ -1,4 +1,4 @@
-"""Who runs this, from which commit, with which versions: what a record's header says."""
+"""Collect the operator, host, commit and versions for the header of a record."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import psutil
 
 from daybook import git as git_of
 from daybook import reviews
+from daybook.ui import formats
 
 _PACKAGES = ("daybook", "ansible-core", "boto3", "ipykernel", "papermill", "jupyterlab")
 _COMMANDS = {
@@ -32,7 +33,7 @@ _CI_URLS = ("BUILD_URL", "CI_JOB_URL", "CIRCLE_BUILD_URL")
 
 
 def header(root: Path) -> dict[str, Any]:
-    """Return operator, host, CI, git, kernel and versions, ready for a journal's header."""
+    """Return operator, host, CI, git, kernel and versions for a journal's header."""
     return {
         "operator": operator(root),
         "host": {"name": socket.gethostname(), "system": platform.platform(terse=True)},
@@ -45,24 +46,22 @@ def header(root: Path) -> dict[str, Any]:
 
 def operator(root: Path) -> dict[str, str]:
     """Return the OS user and the git identity."""
-    said = _git(root, "config", "--get-regexp", r"^user\.(name|email)$").splitlines()
-    identity = dict(line.partition(" ")[::2] for line in said)
+    lines = _git(root, "config", "--get-regexp", r"^user\.(name|email)$").splitlines()
+    config = dict(line.partition(" ")[::2] for line in lines)
     sudo = {"sudo_user": os.environ["SUDO_USER"]} if os.environ.get("SUDO_USER") else {}
-    known = {name: identity.get(f"user.{name}", "") for name in ("name", "email")}
-    return {"user": getpass.getuser(), **known, **sudo}
+    identity = {name: config.get(f"user.{name}", "") for name in ("name", "email")}
+    return {"user": getpass.getuser(), **identity, **sudo}
 
 
 def person(root: Path) -> str:
-    """Return who runs this in one line: `Ann Lee <ann@example.com>`, or the login name."""
-    who = operator(root)
-    named = " ".join(filter(None, (who["name"], who["email"] and f"<{who['email']}>")))
-    return named or who["user"]
+    """Return the operator as `Ann Lee <ann@example.com>`, or the user name."""
+    return formats.person(operator(root))
 
 
 def git(root: Path) -> dict[str, Any]:
-    """Return commit, branch and how files differ from it, a hundred at most.
+    """Return commit, branch and at most 100 files that differ from the commit.
 
-    By their bytes, and as the preflight sees them: neither variables nor git's index have a say.
+    Files are compared by content, as in the preflight; git's variables and index are ignored.
     """
     commit = git_of.head(root)
     changed = reviews.files_changed(root, commit) if commit else []
@@ -70,13 +69,13 @@ def git(root: Path) -> dict[str, Any]:
 
 
 def kernel() -> dict[str, Any]:
-    """Return what tells later whether this process is still the same one."""
+    """Return the facts that identify this process later."""
     process = psutil.Process()
     return {"pid": process.pid, "started": process.create_time(), "host": socket.gethostname()}
 
 
 def is_alive(kernel: Mapping[str, Any]) -> bool:
-    """Tell whether the kernel of a header still runs; True for one on another host."""
+    """Tell whether the kernel of a header is running; True for a kernel on another host."""
     if kernel.get("host", socket.gethostname()) != socket.gethostname():
         return True
     try:
@@ -88,7 +87,7 @@ def is_alive(kernel: Mapping[str, Any]) -> bool:
 
 
 def ci_url(environ: Mapping[str, str]) -> str | None:
-    """Return the address of the CI job that this runs in."""
+    """Return the URL of the CI job that runs this process, None outside CI."""
     if "GITHUB_RUN_ID" in environ:
         server, repository = environ.get("GITHUB_SERVER_URL"), environ.get("GITHUB_REPOSITORY")
         return f"{server}/{repository}/actions/runs/{environ['GITHUB_RUN_ID']}"
@@ -96,19 +95,19 @@ def ci_url(environ: Mapping[str, str]) -> str | None:
 
 
 def versions(root: Path) -> dict[str, str]:
-    """Return the versions of Python, packages that matter here, tools on PATH, and providers."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python, relevant packages, tools on PATH, and providers."""
+    versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     with ThreadPoolExecutor() as pool:
-        said = pool.map(_version, _COMMANDS.values())
-    found |= {name: version for name, version in zip(_COMMANDS, said, strict=True) if version}
+        tools = zip(_COMMANDS, pool.map(_version, _COMMANDS.values()), strict=True)
+    versions |= {name: version for name, version in tools if version}
     for lock in sorted(root.glob("terraform/*/.terraform.lock.hcl")):
-        found |= dict(_PROVIDER.findall(lock.read_text(encoding="utf-8")))
-    return found
+        versions |= dict(_PROVIDER.findall(lock.read_text(encoding="utf-8")))
+    return versions
 
 
 def _version(args: tuple[str, ...]) -> str:
@@ -116,12 +115,12 @@ def _version(args: tuple[str, ...]) -> str:
         return ""
     env = {**os.environ, "CHECKPOINT_DISABLE": "1"}
     done = subprocess.run(args, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
-    found = re.search(r"[0-9]+\.[\w.]+", done.stdout + done.stderr)
-    return found.group() if found else ""
+    match = re.search(r"[0-9]+\.[\w.]+", done.stdout + done.stderr)
+    return match.group() if match else ""
 
 
 def _git(root: Path, *args: str) -> str:
-    """Ask git; "" where there is no repository or no git."""
+    """Return the output of git, "" without git or a repository."""
     if not shutil.which("git"):
         return ""
     command = ["git", "-C", str(root), *args]

@@ -1,11 +1,11 @@
-"""Take secrets out of text: the values that were registered, and what has a secret's shape.
+"""Redact secrets in text: registered values, and tokens of a known format.
 
     redactor = Redactor()
     redactor.add("DB_PASSWORD", "correct horse")
     redactor.clean("pw=correct%20horse")     # 'pw=[redacted:DB_PASSWORD]'
 
-A value is also found base64-, URL-, JSON-, HTML- or shell-encoded, broken over lines, between
-colour codes, and over two pieces of a stream.
+Registered values are also found if they are base64-, URL-, JSON-, HTML- or shell-encoded, broken
+across lines, interrupted by colour codes, or split between two pieces of a stream.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ _KEY_HOLD = 32768
 
 
 class Redactor:
-    """Know secret values by name and clean text, messages and streams of them."""
+    """Register secret values by name, and redact them in text, messages and streams."""
 
     def __init__(self) -> None:
         self._needles: tuple[tuple[str, str], ...] = ()
         self._prefixes: frozenset[str] = frozenset()
-        self.found: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
     def add(self, name: str, value: str | bytes | None) -> bool:
-        """Register a secret; False when it is too short or too common to be taken out safely."""
+        """Register a secret; return False if it is too short or too common to be redacted."""
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
         text = text.strip()
         if not _is_distinctive(text):
@@ -68,13 +68,10 @@ class Redactor:
         return True
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
-        """Register the values of variables whose names say that they are credentials.
-
-        The path of a file that holds some is not one.
-        """
+        """Register the values of variables with the name of a credential, except file paths."""
         for name, value in environ.items():
-            is_named_so = _SECRET_NAME.search(name) and not _NOT_SECRET.search(name)
-            if is_named_so and not (os.path.isabs(value) and os.path.exists(value)):
+            is_credential = _SECRET_NAME.search(name) and not _NOT_SECRET.search(name)
+            if is_credential and not (os.path.isabs(value) and os.path.exists(value)):
                 self.add(name, value)
 
     def clean(self, text: str) -> str:
@@ -99,7 +96,7 @@ class Redactor:
     clean_message = clean_value
 
     def stream(self) -> Stream:
-        """Return a cleaner for text that arrives in pieces."""
+        """Return a redactor for text that arrives in pieces."""
         return Stream(self)
 
     def _clean_strings(self, items: Iterable[str]) -> list[str]:
@@ -111,7 +108,7 @@ class Redactor:
     def _replace(self, text: str, spans: list[Span]) -> str:
         pieces, position = [], 0
         for start, end, name in spans:
-            self.found[name] += 1
+            self.counts[name] += 1
             pieces += [text[position:start], f"[redacted:{name}]"]
             position = end
         return "".join(pieces) + text[position:]
@@ -123,32 +120,33 @@ class Redactor:
     def _known(self, text: str) -> Iterator[Span]:
         for squeezed, gap in _views(text):
             hits = [
-                (at, at + len(needle), name)
+                (start, start + len(needle), name)
                 for needle, name in self._needles
                 if needle in squeezed
-                for at in _occurrences(squeezed, needle)
+                for start in _occurrences(squeezed, needle)
             ]
             if hits:
-                origin = _origin(found.span() for found in gap.finditer(text))
+                origin = _origin(match.span() for match in gap.finditer(text))
                 yield from ((origin(start), origin(end - 1) + 1, name) for start, end, name in hits)
 
     def _held_from(self, text: str) -> int:
-        """Return where a tail begins that may be the first part of a secret."""
-        held = min(self._value_begins(text), _shape_begins(text))
-        whole = _HALF_GAP.sub("", text)
-        if whole != text and (begun := self._value_begins(whole)) < len(whole):
-            held = min(held, begun)
+        """Return the start of a tail that may be the first part of a secret."""
+        held = min(self._start_of_value(text), _start_of_token(text))
+        complete = _HALF_GAP.sub("", text)
+        if complete != text and (start := self._start_of_value(complete)) < len(complete):
+            held = min(held, start)
         if held == len(text):
             return held
-        inside = [start for start, end, _ in self._spans(text) if start < held < end]
-        return min([held, *inside])
+        overlapping = [start for start, end, _ in self._spans(text) if start < held < end]
+        return min([held, *overlapping])
 
-    def _value_begins(self, text: str) -> int:
+    def _start_of_value(self, text: str) -> int:
+        """Return the start of a tail that may be the first part of a registered value."""
         if not self._prefixes:
             return len(text)
         offset = max(0, len(text) - 4 * _CHUNK)
         tail = text[offset:]
-        gaps = [found.span() for found in _GAP.finditer(tail)]
+        gaps = [match.span() for match in _GAP.finditer(tail)]
         squeezed = _GAP.sub("", tail)
         for size in range(min(len(squeezed), 2 * _CHUNK), 0, -1):
             if squeezed[-size:] in self._prefixes:
@@ -160,21 +158,21 @@ class Redactor:
 
 
 class Stream:
-    """Clean text that comes in pieces, keeping back a tail that could begin a secret."""
+    """Redact text that arrives in pieces; a tail that could start a secret is held back."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._held = ""
 
     def feed(self, text: str) -> str:
-        """Return what can be shown by now."""
+        """Add a piece; return the text that can be displayed already."""
         text = self._held + text
         cut = self._redactor._held_from(text)
         self._held = text[cut:]
         return self._redactor.clean(text[:cut])
 
     def flush(self) -> str:
-        """Return the rest: nothing more will come."""
+        """Return the rest of the text."""
         held, self._held = self._held, ""
         return self._redactor.clean(held)
 
@@ -189,9 +187,9 @@ def _is_distinctive(value: str) -> bool:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """Give each text under which a value may show: the whole, and a long one's pieces.
+    """Yield the forms in which a value may appear; for a long value, those of its pieces.
 
-    A key's lines are only looked for as they are: an encoded key has a shape of its own.
+    The lines of a key are searched for unencoded only: `patterns` finds an encoded key.
     """
     if len(value) <= 2 * _CHUNK:
         yield from _encodings(value)
@@ -199,8 +197,8 @@ def _forms(value: str) -> Iterator[str]:
             return
     is_key = "-----BEGIN" in value
     for line in value.splitlines():
-        for at in range(0, len(line), _CHUNK):
-            piece = line[at : at + _CHUNK]
+        for start in range(0, len(line), _CHUNK):
+            piece = line[start : start + _CHUNK]
             if len(piece) >= 16 and len(set(piece)) >= 8 and "-----" not in piece:
                 yield from [piece] if is_key else _encodings(piece)
 
@@ -224,7 +222,7 @@ def _encodings(value: str) -> Iterator[str]:
 
 
 def _base64_cores(raw: bytes, encode: Any) -> Iterator[str]:
-    """Give the characters that stay the same wherever in a longer text the value stands."""
+    """Yield the base64 characters of a value that do not depend on the text around it."""
     for shift, skip in ((0, 0), (1, 2), (2, 3)):
         core = encode(b"\0" * shift + raw).decode()[skip : (shift + len(raw)) * 8 // 6]
         if len(core) >= 6:
@@ -236,7 +234,7 @@ def _squeeze(text: str) -> str:
 
 
 def _views(text: str) -> Iterator[tuple[str, re.Pattern[str]]]:
-    """Give the text without what may stand between two parts of a secret, and what that was."""
+    """Yield the text without gaps that can split a secret, and the pattern of these gaps."""
     if not any(mark in text for mark in _GAP_MARKS):
         yield text, _NO_GAP
         return
@@ -246,7 +244,7 @@ def _views(text: str) -> Iterator[tuple[str, re.Pattern[str]]]:
 
 
 def _origin(gaps: Iterable[tuple[int, int]]) -> Callable[[int], int]:
-    """Return the function from a position in the squeezed text to that in the original."""
+    """Return a function that maps positions in the squeezed text to the original text."""
     starts, shifts, removed = [], [], 0
     for start, end in gaps:
         starts.append(start - removed)
@@ -261,10 +259,10 @@ def _origin(gaps: Iterable[tuple[int, int]]) -> Callable[[int], int]:
 
 
 def _occurrences(text: str, needle: str) -> Iterator[int]:
-    at = text.find(needle)
-    while at >= 0:
-        yield at
-        at = text.find(needle, at + len(needle))
+    start = text.find(needle)
+    while start >= 0:
+        yield start
+        start = text.find(needle, start + len(needle))
 
 
 def _merge(spans: list[Span]) -> list[Span]:
@@ -278,18 +276,20 @@ def _merge(spans: list[Span]) -> list[Span]:
     return merged
 
 
-def _shape_begins(text: str) -> int:
-    """Return where, on the unfinished last line, a secret known by its shape may have begun."""
+def _start_of_token(text: str) -> int:
+    """Return the position on the unfinished last line where a token may start."""
     line = max(text.rfind("\n"), text.rfind("\r")) + 1
     floor = max(line, len(text) - _HOLD)
     lowered = text[floor:].lower()
-    begun = [floor + at for start in patterns.STARTS if (at := lowered.find(start)) >= 0]
+    starts = [
+        floor + position for prefix in patterns.PREFIXES if (position := lowered.find(prefix)) >= 0
+    ]
     key = text.rfind("-----BEGIN ", max(0, len(text) - _KEY_HOLD))
     if key >= 0 and "PRIVATE KEY" in text[key : key + 60] and "-----END " not in text[key:]:
-        begun.append(key)
-    for size in range(min(len(lowered), patterns.LONGEST_START), 0, -1):
+        starts.append(key)
+    for size in range(min(len(lowered), patterns.LONGEST_PREFIX), 0, -1):
         is_word = lowered[-size] in ":-" or not lowered[-size - 1 : -size].isalnum()
-        if is_word and any(start.startswith(lowered[-size:]) for start in patterns.STARTS):
-            begun.append(len(text) - size)
+        if is_word and any(prefix.startswith(lowered[-size:]) for prefix in patterns.PREFIXES):
+            starts.append(len(text) - size)
             break
-    return min(begun, default=len(text))
+    return min(starts, default=len(text))

@@ -1,8 +1,9 @@
-"""Tell a run cell by cell: what the template has, what was run of it, and what came out."""
+"""Reconstruct the cells of a run, with their executions and outputs, from journal and template."""
 
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,11 +16,11 @@ Output = dict[str, Any]
 
 @dataclass(frozen=True)
 class CellExecution:
-    """One cell of the page.
+    """One cell of the report.
 
-    status: ok, error, cut (begun, and then the kernel was gone), not-run, unseen (before the
-    record began), or text. number: which execution of the run it is, from 1. attempt: which
-    execution of this cell.
+    status: ok, error, cut (the kernel exited meanwhile), not-run, unseen (ran before recording
+    started), or text. number: counts the executions of the run, from 1. attempt: counts those of
+    this cell.
     """
 
     kind: str
@@ -38,33 +39,33 @@ class CellExecution:
 
 
 def replay(template: Mapping[str, Any], entries: Entries) -> list[CellExecution]:
-    """Return the template's cells in order, each with its executions; other cells where they ran.
+    """Return the template's cells in order, each with its executions, and other executed cells.
 
-    template: a notebook as JSON; {} when there was none.
+    template: a notebook as JSON, {} if there is none.
     """
     cells = template.get("cells", [])
-    executions = _placed(_executions(entries), entries.header.get("template", {}).get("cells", []))
-    executions = _counted(executions)
-    run = {int(told.place) for told in executions if told.place == int(told.place)}
-    first = min(run, default=len(cells)) if executions else -1
-    rest = [
-        _unrun(cell, place, "unseen" if place < first else "not-run")
+    keys = entries.header.get("template", {}).get("cells", [])
+    executions = _with_attempts(_with_places(_executions(entries), keys))
+    executed = {int(execution.place) for execution in executions if execution.place % 1 == 0}
+    first = min(executed, default=len(cells)) if executions else -1
+    others = [
+        _not_executed(cell, place, "unseen" if place < first else "not-run")
         for place, cell in enumerate(cells)
-        if place not in run
+        if place not in executed
     ]
-    named = [_named(told, cells) for told in executions]
-    return sorted(rest + named, key=lambda told: (told.place, told.number))
+    identified = [_identify(execution, cells) for execution in executions]
+    return sorted(others + identified, key=lambda execution: (execution.place, execution.number))
 
 
 def _executions(entries: Entries) -> list[CellExecution]:
     ends = {line["cell"]: line for line in entries.of("cell_end")}
     outputs = collect(entries.of("output"))
-    told = []
+    executions = []
     for start in entries.of("cell_start"):
         number, end = start["cell"], ends.get(start["cell"], {})
         if end.get("status") == "left":
             continue
-        told.append(
+        executions.append(
             CellExecution(
                 kind="code",
                 source=start["source"],
@@ -78,62 +79,66 @@ def _executions(entries: Entries) -> list[CellExecution]:
                 outputs=tuple(outputs.get(number, ())),
             )
         )
-    return told
+    return executions
 
 
-def _placed(
+def _with_places(
     executions: Iterable[CellExecution], keys: Sequence[Mapping[str, Any]]
 ) -> list[CellExecution]:
-    """Find each execution's cell in the template, by id where the front-end told it, or by hash.
+    """Set the index of each execution's cell in the template, found by id or else by hash.
 
-    A cell that is not of the template stands half a place after the one that ran before it.
+    A cell that is not in the template gets the index of the previous one plus 0.5.
     """
     placed, last = [], -1
-    for told in executions:
-        places = [key["place"] for key in keys if told.cell_id and key["id"] == told.cell_id]
-        places = places or [key["place"] for key in keys if key["sha256"] == told.sha256]
+    for execution in executions:
+        places = [
+            key["place"] for key in keys if execution.cell_id and key["id"] == execution.cell_id
+        ]
+        places = places or [key["place"] for key in keys if key["sha256"] == execution.sha256]
         if places:
             last = next((place for place in places if place > last), places[0])
-        placed.append(replace(told, place=float(last) if places else last + 0.5))
+        placed.append(replace(execution, place=float(last) if places else last + 0.5))
     return placed
 
 
-def _counted(executions: Iterable[CellExecution]) -> list[CellExecution]:
-    seen: dict[tuple[float, str], int] = {}
+def _with_attempts(executions: Iterable[CellExecution]) -> list[CellExecution]:
+    """Number the executions of each cell."""
+    counts: Counter[tuple[float, str]] = Counter()
     counted = []
-    for told in executions:
-        key = (told.place, told.sha256 if told.place % 1 else "")
-        seen[key] = seen.get(key, 0) + 1
-        counted.append(replace(told, attempt=seen[key]))
+    for execution in executions:
+        key = (execution.place, execution.sha256 if execution.place % 1 else "")
+        counts[key] += 1
+        counted.append(replace(execution, attempt=counts[key]))
     return counted
 
 
-def _unrun(cell: Mapping[str, Any], place: int, status: str) -> CellExecution:
+def _not_executed(cell: Mapping[str, Any], place: int, status: str) -> CellExecution:
     is_code = cell["cell_type"] == "code"
-    told = CellExecution(
+    execution = CellExecution(
         cell["cell_type"], source_of(cell), status if is_code else "text", float(place)
     )
-    return _identified(told, cell)
+    return _with_identity(execution, cell)
 
 
-def _named(told: CellExecution, cells: Sequence[Mapping[str, Any]]) -> CellExecution:
-    is_of_template = told.place % 1 == 0 and told.place < len(cells)
-    return _identified(told, cells[int(told.place)]) if is_of_template else told
+def _identify(execution: CellExecution, cells: Sequence[Mapping[str, Any]]) -> CellExecution:
+    """Add id and tags of the template's cell, if the execution is of one."""
+    is_in_template = execution.place % 1 == 0 and execution.place < len(cells)
+    return _with_identity(execution, cells[int(execution.place)]) if is_in_template else execution
 
 
-def _identified(told: CellExecution, cell: Mapping[str, Any]) -> CellExecution:
+def _with_identity(execution: CellExecution, cell: Mapping[str, Any]) -> CellExecution:
     tags = tuple(cell.get("metadata", {}).get("tags", ()))
-    return replace(told, cell_id=cell.get("id", ""), tags=tags)
+    return replace(execution, cell_id=cell.get("id", ""), tags=tags)
 
 
 def source_of(cell: Mapping[str, Any]) -> str:
-    """Return a cell's source, which nbformat may keep as lines."""
+    """Return a cell's source as one string; nbformat may store lines."""
     source = cell.get("source", "")
     return source if isinstance(source, str) else "".join(source)
 
 
 def collect(entries: Iterable[Mapping[str, Any]]) -> dict[int, list[Output]]:
-    """Put `output` entries together as a notebook shows them, by execution number."""
+    """Merge `output` entries into the outputs of a notebook, by execution number."""
     cells: dict[int, list[Output]] = {}
     displays: dict[str, list[Output]] = {}
     clearing: set[int] = set()
@@ -185,12 +190,12 @@ def _display(entry: Mapping[str, Any]) -> Output:
 
 
 def _add_attachment(outputs: list[Output], entry: Mapping[str, Any]) -> None:
-    """Link to a file of the record; what is known at the cell's end replaces what was before."""
+    """Add a link to an attachment; a later entry for the same file replaces an earlier one."""
     file, size = entry["file"], entry.get("bytes", 0)
-    how_much = f"{size:,} bytes" if size else "more output"
-    lost = f", {entry['lost_bytes']:,} bytes lost: no room" if entry.get("lost_bytes") else ""
-    link = f'<p class="attachment"><a href="{html.escape(file)}">{how_much} in {html.escape(file)}'
-    data = {"text/html": f"{link}</a>{lost}</p>", "text/plain": f"{how_much} in {file}{lost}"}
+    amount = f"{size:,} bytes" if size else "more output"
+    lost = f", {entry['lost_bytes']:,} bytes lost: disk full" if entry.get("lost_bytes") else ""
+    link = f'<p class="attachment"><a href="{html.escape(file)}">{amount} in {html.escape(file)}'
+    data = {"text/html": f"{link}</a>{lost}</p>", "text/plain": f"{amount} in {file}{lost}"}
     shown = {"output_type": "display_data", "data": data, "metadata": {"attachment": file}}
     for output in outputs:
         if output.get("metadata", {}).get("attachment") == file:

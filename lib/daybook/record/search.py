@@ -1,4 +1,4 @@
-"""Find runs again: an index of all records, which can be deleted and is made anew from them."""
+"""List, search and find runs in an index of all records; a deleted index is rebuilt."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ from daybook.private_files import NoFile
 from daybook.record import journal, provenance, seal, summary
 from daybook.record.journal import Entries
 from daybook.settings.types import shown
+from daybook.ui import formats
 
 INDEX = ".index.sqlite"
-_VERSION = 1
+_VERSION = 2
 _DAMAGED = (
     *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR),
     *(sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH),
 )
-"""What SQLite says of an index that is not as it was made."""
-_TEXT_LIMIT = 60_000
+"""SQLite's error codes for a damaged or outdated index."""
+_MAX_CHARS = 60_000
 _AGO = re.compile(r"([0-9]{1,6})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SCHEMA = """
 CREATE TABLE runs(
   id INTEGER PRIMARY KEY, run TEXT UNIQUE, environment TEXT, step TEXT, status TEXT, operator TEXT,
   target TEXT, start TEXT, seconds REAL, sealed INTEGER);
-CREATE INDEX runs_by_place ON runs(environment, step, id);
+CREATE INDEX runs_by_environment ON runs(environment, step, id);
 CREATE INDEX runs_open ON runs(sealed) WHERE NOT sealed;
-CREATE VIRTUAL TABLE words USING fts5(said, tokenize = "unicode61 remove_diacritics 2");
+CREATE VIRTUAL TABLE words USING fts5(content, tokenize = "unicode61 remove_diacritics 2");
 CREATE TABLE homes(environment TEXT PRIMARY KEY, changed INTEGER);
 """
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run in a list. found: where a search met it, the words between « and »."""
+    """One run in a list. found: an excerpt with the matching words of a search in « and »."""
 
     run: str
     environment: str
@@ -57,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Filters:
-    """Which runs are meant; empty means all. since, until: a date, a time, or `7d` ago."""
+    """Filters for runs; empty ones match all. since, until: a date, a time, or `7d` ago."""
 
     environment: str = ""
     step: str = ""
@@ -66,25 +67,25 @@ class Filters:
     since: str = ""
     until: str = ""
 
-    def where(self) -> tuple[str, list[Any]]:
+    def condition(self) -> tuple[str, list[Any]]:
         """Return an SQL condition and its values."""
         terms, values = ["1"], []
         for name in ("environment", "step", "status"):
-            if wanted := getattr(self, name):
+            if value := getattr(self, name):
                 terms.append(f"runs.{name} = ?")
-                values.append(wanted)
+                values.append(value)
         if self.operator:
             terms.append("runs.operator LIKE ?")
             values.append(f"%{self.operator}%")
-        for name, sign in (("since", ">="), ("until", "<")):
-            if wanted := getattr(self, name):
-                terms.append(f"runs.id {sign} ?")
-                values.append(_order(moment(wanted)))
+        for name, operator in (("since", ">="), ("until", "<")):
+            if value := getattr(self, name):
+                terms.append(f"runs.id {operator} ?")
+                values.append(_microseconds(parse_time(value)))
         return " AND ".join(terms), values
 
 
 class Archive:
-    """All runs of a project; each question first takes in what is new in runs/."""
+    """The index of all runs of a project; each query first adds new runs."""
 
     def __init__(self, root: Path) -> None:
         self.home = root / "runs"
@@ -95,63 +96,66 @@ class Archive:
         self._db.close()
 
     def list(self, filters: Filters = Filters(), limit: int = 50) -> list[Row]:
-        """Return runs, the newest first."""
-        where, values = filters.where()
-        query = f"SELECT {_COLUMNS} FROM runs WHERE {where} ORDER BY id DESC LIMIT ?"
-        return [Row(*row) for row in self._ask(query, [*values, limit])]
+        """Return runs, newest first."""
+        condition, values = filters.condition()
+        query = f"SELECT {_COLUMNS} FROM runs WHERE {condition} ORDER BY id DESC LIMIT ?"
+        return [Row(*row) for row in self._query(query, [*values, limit])]
 
     def search(self, text: str, filters: Filters = Filters(), limit: int = 50) -> list[Row]:
-        """Return runs that hold all these words, the last one as a beginning; newest first."""
-        where, values = filters.where()
+        """Return runs that contain all these words, newest first; the last word may be a prefix."""
+        condition, values = filters.condition()
         query = f"""SELECT {_COLUMNS}, snippet(words, 0, '«', '»', '…', 12) FROM words
-            JOIN runs ON runs.id = words.rowid WHERE words MATCH ? AND {where}
+            JOIN runs ON runs.id = words.rowid WHERE words MATCH ? AND {condition}
             ORDER BY words.rowid DESC LIMIT ?"""
-        return [Row(*row) for row in self._ask(query, [_match(text), *values, limit])]
+        return [Row(*row) for row in self._query(query, [_fts_query(text), *values, limit])]
 
     def find(self, text: str | None = None) -> Path:
-        """Return the folder of the run meant by an id, its beginning or its end; None: the newest.
+        """Return the folder of a run, by its id or the first or last part of it; None: the newest.
 
-        SettingsError when there is none, or more than one.
+        SettingsError unless exactly one run matches.
         """
         if text is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", text):
             raise SettingsError(
-                f"{shown(text)} is no run's id.",
-                expected="one run's id, its beginning or its end",
+                f"{shown(text)} is not the id of a run.",
+                expected="the id of a run, or the first or last part of it",
                 next="daybook runs list",
             )
-        fits = r"run LIKE ? ESCAPE '\' OR run LIKE ? ESCAPE '\'"
-        query = f"SELECT environment, run FROM runs WHERE {fits} ORDER BY id DESC LIMIT 6"
-        part = (text or "").replace("_", r"\_")  # LIKE takes _ for any character.
-        found = self._ask(query, [f"{part}%", f"%{part}"])
-        exact = [pair for pair in found if pair[1] == text]
-        if not found or (text and len(found) > 1 and not exact):
+        matches = r"run LIKE ? ESCAPE '\' OR run LIKE ? ESCAPE '\'"
+        query = f"SELECT environment, run FROM runs WHERE {matches} ORDER BY id DESC LIMIT 6"
+        part = (text or "").replace("_", r"\_")  # In LIKE, _ matches any character.
+        pairs = self._query(query, [f"{part}%", f"%{part}"])
+        exact = [pair for pair in pairs if pair[1] == text]
+        if not pairs or (text and len(pairs) > 1 and not exact):
+            message = "No run exists yet."
+            if text:
+                message = f"{text} matches {'more than one run' if pairs else 'no run'}."
             raise SettingsError(
-                f"There is no run {text}." if text else "There are no runs yet.",
-                expected="one run's id, its beginning or its end",
-                observed=", ".join(run for _, run in found) or "none that fits",
+                message,
+                expected="the id of one run, or the first or last part of it",
+                observed=", ".join(run for _, run in pairs) or "no match",
                 next="daybook runs list",
             )
-        environment, run = (exact or found)[0]
+        environment, run = (exact or pairs)[0]
         return self.home / environment / run
 
-    def _ask(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Take in what is new and ask; an index that is damaged is made anew, once."""
+    def _query(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Add new runs and query the index; a damaged index is rebuilt once."""
         try:
-            return self._asked(query, values)
+            return self._query_once(query, values)
         except sqlite3.DatabaseError as err:
             if not _is_damaged(err):
                 raise _unusable(self.home / INDEX, err) from err
         self._db.close()
         (self.home / INDEX).unlink(missing_ok=True)
         self._db = _open(self.home / INDEX)
-        return self._asked(query, values)
+        return self._query_once(query, values)
 
-    def _asked(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def _query_once(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         self.refresh()
         return self._db.execute(query, values).fetchall()
 
     def refresh(self) -> int:
-        """Take in new runs and what became of open ones; return how many were read."""
+        """Add new runs and update open ones; return the number of runs that were read."""
         with self._db:
             read = sum(self._refresh_home(home) for home in self._changed_homes())
             is_open = "SELECT environment, run FROM runs WHERE NOT sealed"
@@ -160,24 +164,24 @@ class Archive:
         return read
 
     def _changed_homes(self) -> Iterator[Path]:
-        """Give the environments in which a folder came or went since the last look."""
-        seen = dict(self._db.execute("SELECT environment, changed FROM homes"))
+        """Yield the environments with added or removed folders since the last refresh."""
+        known = dict(self._db.execute("SELECT environment, changed FROM homes"))
         homes = {name: self.home / name for name in _names(self.home)}
         homes = {name: path for name, path in homes.items() if path.is_dir()}
-        for name in seen.keys() - homes.keys():
+        for name in known.keys() - homes.keys():
             self._remove(run for (run,) in self._runs_of(name))
             self._db.execute("DELETE FROM homes WHERE environment = ?", [name])
         for name, path in homes.items():
             changed = path.stat().st_mtime_ns
-            if seen.get(name) != changed:
+            if known.get(name) != changed:
                 yield path
                 self._db.execute("INSERT OR REPLACE INTO homes VALUES (?, ?)", [name, changed])
 
     def _refresh_home(self, home: Path) -> int:
-        here = _names(home)
+        existing = _names(home)
         known = {run for (run,) in self._runs_of(home.name)}
-        self._remove(known - here)
-        return sum(self._add(home / run) for run in sorted(here - known))
+        self._remove(known - existing)
+        return sum(self._add(home / run) for run in sorted(existing - known))
 
     def _runs_of(self, environment: str) -> Iterable[tuple[str]]:
         return self._db.execute("SELECT run FROM runs WHERE environment = ?", [environment])
@@ -189,27 +193,27 @@ class Archive:
                 entries = journal.read(folder / journal.NAME)
             if not entries.lines and not _is_run(folder):
                 return 0
-            said = seal.load(folder)
-            if said is None:
+            record = seal.load(folder)
+            if record is None:
                 is_sealed = False
-                said = _unsealed(folder, entries)
+                record = _unsealed(folder, entries)
         except NotADirectoryError:
             return 0
         except (NoFile, PermissionError, VerifyFailed):
-            is_sealed = False  # Looked at again each time: it may be restored.
-            said = summary.summarise(Entries(())) | {"status": seal.BROKEN}
-        if not said["start"]:
-            said |= {"step": seal.step_of(folder.name), "start": _time_of(folder)}
+            is_sealed = False  # Read again on each refresh, because it may be restored.
+            record = summary.summarise(Entries(())) | {"status": seal.BROKEN}
+        if not record["start"]:
+            record |= {"step": seal.step_of(folder.name), "start": _start_of(folder)}
         self._remove([folder.name])
-        identity = self._free_id(_order(said["start"]))
+        identity = self._free_id(_microseconds(record["start"]))
         row = (
-            *(folder.name, folder.parent.name, said["step"], said["status"], _operator(said)),
-            *(said["target"], said["start"], said["seconds"], is_sealed),
+            *(folder.name, folder.parent.name, record["step"], record["status"]),
+            *(_operator(record), record["target"], record["start"], record["seconds"], is_sealed),
         )
         marks = ", ".join("?" * (len(row) + 1))
         self._db.execute(f"INSERT INTO runs VALUES ({marks})", [identity, *map(_storable, row)])
-        text = _storable(_words(said, entries))
-        self._db.execute("INSERT INTO words(rowid, said) VALUES (?, ?)", [identity, text])
+        text = _storable(_searchable_text(record, entries))
+        self._db.execute("INSERT INTO words(rowid, content) VALUES (?, ?)", [identity, text])
         return 1
 
     def _free_id(self, identity: int) -> int:
@@ -228,63 +232,63 @@ class Archive:
 _COLUMNS = ", ".join(f"runs.{name}" for name in list(Row.__dataclass_fields__)[:-1])
 
 
-def moment(text: str) -> str:
-    """Return the time that an operator means by `7d`, `12h`, `2026-11-23` or a full time."""
+def parse_time(text: str) -> str:
+    """Return the ISO time for `7d` or `12h` ago, `2026-11-23`, or a full time."""
     try:
         if ago := _AGO.fullmatch(text):
-            then = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            time = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         else:
-            then = datetime.fromisoformat(text)
-        if not 1970 < then.year < 9999:
+            time = datetime.fromisoformat(text)
+        if not 1970 < time.year < 9999:
             raise ValueError
-        return (then if then.tzinfo else then.astimezone()).isoformat()
+        return (time if time.tzinfo else time.astimezone()).isoformat()
     except (ValueError, OverflowError):
         raise SettingsError(
-            f"{shown(text)} is no time.",
+            f"{shown(text)} is not a time.",
             expected="2026-11-23, 2026-11-23T18:45 or 7d, after 1970",
-            next="give --since or --until such a time",
+            next="correct the value of --since or --until",
         ) from None
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return rows for a program; `found` only where there was a search."""
+    """Return rows as JSON objects, with `found` only after a search."""
     return [{k: v for k, v in asdict(row).items() if k != "found" or v} for row in rows]
 
 
-def current(entries: Entries) -> str:
-    """Return the status of a run that is not closed: of its last cell while its kernel lives."""
+def open_status(entries: Entries) -> str:
+    """Return the status of an open run: while its kernel is running, that of the last cell."""
     if entries.end or not provenance.is_alive(entries.header.get("kernel", {})):
-        return summary.left_behind(entries)
+        return summary.abandoned_status(entries)
     states = list(entries.of("status", "cell_start"))
     return states[-1]["status"] if states and states[-1]["kind"] == "status" else "running"
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Open the index; one of another version, or a broken one, is made anew."""
+    """Open the index; one that is damaged or of another version is rebuilt."""
     try:
-        return _prepared(path)
+        return _connect(path)
     except sqlite3.DatabaseError as err:
         if not _is_damaged(err):
             raise _unusable(path, err) from err
         path.unlink()
-        return _prepared(path)
+        return _connect(path)
 
 
 def _is_damaged(err: sqlite3.DatabaseError) -> bool:
-    """Tell whether an index has to be made anew: not one that is locked, or on a full disk."""
+    """Tell whether an index must be rebuilt, rather than being locked or on a full disk."""
     return getattr(err, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _DAMAGED
 
 
 def _unusable(path: Path, err: sqlite3.DatabaseError) -> CommandFailed:
     return CommandFailed(
         "The index of runs cannot be used.",
-        expected="a file that nobody else holds, on a disk with room",
+        expected="an index that no other process locks, and free disk space",
         observed=str(err),
-        next=f"run the same command again; if it fails again, remove {path}: it is made anew",
+        next=f"run the same command again; if it fails again, remove {path}: it will be rebuilt",
     )
 
 
-def _prepared(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     path.touch(0o600)
     db = sqlite3.connect(path, timeout=30)
     db.execute("PRAGMA synchronous = OFF")
@@ -298,64 +302,64 @@ def _prepared(path: Path) -> sqlite3.Connection:
 
 
 def _names(folder: Path) -> set[str]:
-    """Return what is in a folder; names that are hidden or no text are of no run."""
+    """Return the names in a folder, without hidden and unprintable ones, which are not runs."""
     names = (path.name for path in folder.iterdir())
     return {name for name in names if name.isprintable() and not name.startswith(".")}
 
 
 def _is_run(folder: Path) -> bool:
-    """Tell whether a folder without a readable journal is a run all the same."""
+    """Tell whether a folder without a readable journal is a run."""
     return bool(seal.step_of(folder.name)) or (folder / journal.NAME).is_file()
 
 
 def _unsealed(folder: Path, entries: Entries) -> dict[str, Any]:
-    is_broken = not entries.header and not journal.is_unbegun(folder / journal.NAME)
-    status = seal.BROKEN if is_broken else current(entries)
+    is_broken = not entries.header and not journal.is_empty(folder / journal.NAME)
+    status = seal.BROKEN if is_broken else open_status(entries)
     return summary.summarise(entries) | {"status": status}
 
 
-def _time_of(folder: Path) -> str:
-    """Return when a run began that does not say so itself: by its name, or by its folder."""
+def _start_of(folder: Path) -> str:
+    """Return the start of a run without a readable journal: from its id, or from its folder."""
     try:
-        found = datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        time = datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
-        found = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-    return found.isoformat()
+        time = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+    return time.isoformat()
 
 
 def _storable(value: Any) -> Any:
-    """Return what SQLite can keep: a text without halves of surrogate pairs."""
+    """Return a value for SQLite, with lone surrogates in text replaced."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
-def _order(time: str) -> int:
-    """Return a time as the number by which runs are ordered: microseconds since 1970."""
+def _microseconds(time: str) -> int:
+    """Return a time in microseconds since 1970; runs are ordered by it."""
     return int(datetime.fromisoformat(time).timestamp() * 1_000_000)
 
 
-def _operator(said: dict[str, Any]) -> str:
+def _operator(record: dict[str, Any]) -> str:
     """Return `Ann Example <ann@example.com> ann`, as far as it is known."""
-    who = said["operator"]
-    address = f"<{who['email']}>" if who.get("email") else ""
-    return " ".join(filter(None, (who.get("name"), address, who.get("user"))))
+    operator = record["operator"]
+    names = (formats.person(operator), operator.get("user") or "")
+    return " ".join(filter(None, dict.fromkeys(names)))
 
 
-def _match(text: str) -> str:
+def _fts_query(text: str) -> str:
     words = ['"' + word.replace('"', '""') + '"' for word in text.split()]
     return " ".join(words) + "*" if words else '""'
 
 
-def _words(said: dict[str, Any], entries: Entries) -> str:
-    """Return what a search looks through: facts first, then what the cells put out."""
+def _searchable_text(record: dict[str, Any], entries: Entries) -> str:
+    """Return the text that is indexed: facts of the record, then outputs of its cells."""
     facts = ("run", "account", "operator", "parameters", "plan", "checks", "changes", "outputs")
-    told = [json.dumps(said[name], ensure_ascii=False, default=str) for name in facts]
-    told += [json.dumps(said[name], ensure_ascii=False) for name in ("tools", "error")]
-    size = sum(map(len, told))
+    texts = [json.dumps(record[name], ensure_ascii=False, default=str) for name in facts]
+    texts += [json.dumps(record[name], ensure_ascii=False) for name in ("tools", "error")]
+    size = sum(map(len, texts))
     for output in entries.of("output"):
         text = output.get("text") or output.get("evalue") or ""
         text = text or (output.get("data") or {}).get("text/plain", "")
-        told.append("".join(map(str, text)) if isinstance(text, list) else str(text))
-        size += len(told[-1])
-        if size > _TEXT_LIMIT:
+        texts.append("".join(map(str, text)) if isinstance(text, list) else str(text))
+        size += len(texts[-1])
+        if size > _MAX_CHARS:
             break
-    return "\n".join(told)[:_TEXT_LIMIT]
+    return "\n".join(texts)[:_MAX_CHARS]

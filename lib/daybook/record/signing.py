@@ -21,7 +21,7 @@ from daybook.signers import RECORD, Signers, fingerprint, fingerprint_of
 
 __all__ = ["RECORD", "REHEARSAL", "Signer", "check", "fingerprint", "public_key", "sign"]
 REHEARSAL = "daybook-rehearsal"
-"""What is signed with the sandbox's own key: never taken for a real record."""
+"""The namespace of the sandbox's key, whose signatures never count for a real record."""
 _MAGIC = b"SSHSIG"
 _ED25519 = b"ssh-ed25519"
 _HASHES = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
@@ -30,7 +30,10 @@ _ARMOR = re.compile(r"-----(?:BEGIN|END) SSH SIGNATURE-----|\s")
 
 @dataclass(frozen=True)
 class Signer:
-    """Who signed. name: "" for a key that may not. is_good: just these bytes."""
+    """The result of checking a signature. name: "" if the key is not accepted.
+
+    is_good: whether the signature matches the data.
+    """
 
     name: str
     fingerprint: str
@@ -38,23 +41,23 @@ class Signer:
 
 
 def sign(data: bytes, key: Path, namespace: str) -> tuple[str, str]:
-    """Return (signature, ""), or ("", why there is none).
+    """Return (signature, ""), or ("", reason) if the data cannot be signed.
 
     key: the private key's path; the private half may be in the agent alone.
     """
     public = key.with_name(f"{key.name}.pub")
     usable = key if key.exists() else public
     if not usable.exists():
-        return "", f"there is no SSH key {key.name}"
+        return "", f"SSH key {key.name} does not exist"
     done = _keygen("-Y", "sign", "-q", "-f", str(usable), "-n", namespace, stdin=data)
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        return "", said[-1] if said else f"ssh-keygen ended with {done.returncode}"
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        return "", lines[-1] if lines else f"ssh-keygen exited with {done.returncode}"
     return done.stdout.decode(), ""
 
 
 def public_key(key: Path) -> str:
-    """Return `type base64` of a key pair, "" when its public half cannot be read."""
+    """Return `type base64` of a key pair, "" if its public half cannot be read."""
     public = key.with_name(f"{key.name}.pub")
     if public.exists():
         return " ".join(public.read_text(encoding="utf-8", errors="replace").split()[:2])
@@ -65,10 +68,10 @@ def public_key(key: Path) -> str:
 def check(
     data: bytes, signature: str, allowed: Signers, namespace: str, when: datetime | None = None
 ) -> Signer:
-    """Find out who signed these bytes.
+    """Check a signature and return the signer.
 
-    when: the time of signing, for signers with dates; now, if None. An ed25519 key is checked here
-    (11,000 a second), any other by ssh-keygen (180 a second).
+    when: the time of signing, for signers with dates; None for now. Ed25519 signatures are checked
+    in this process (11,000 per second), others by ssh-keygen (180 per second).
     """
     try:
         key, used, algorithm, blob = _parse(signature)
@@ -116,10 +119,10 @@ def _is_good_for_keygen(data: bytes, signature: str, namespace: str) -> bool:
 
 
 def _keygen(*args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run ssh-keygen where no terminal and no window can be asked for a passphrase.
+    """Run ssh-keygen so that it cannot prompt for a passphrase.
 
-    Where it is missing, nothing can be signed, with a shell's exit code and why on stderr; to
-    check a signature raises CommandFailed: no answer is not the answer no.
+    If ssh-keygen is missing, signing fails with a shell's exit code and the reason on stderr, but
+    checking a signature raises CommandFailed: the signature may be good.
     """
     env = {**os.environ, "SSH_ASKPASS_REQUIRE": "never"}
     command = ["ssh-keygen", *args]
@@ -132,8 +135,8 @@ def _keygen(*args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes
             return subprocess.CompletedProcess(command, 127, b"", b"ssh-keygen is not on PATH")
         raise CommandFailed(
             "The signature cannot be checked.",
-            expected="a program named ssh-keygen",
-            observed="none on PATH",
+            expected="ssh-keygen on PATH",
+            observed="not found",
             next="apt install openssh-client, then run the same command again",
         ) from err
 
@@ -143,11 +146,12 @@ def _string(value: bytes) -> bytes:
 
 
 def _strings(raw: bytes) -> list[bytes]:
-    found, at = [], 0
-    while at < len(raw):
-        (size,) = struct.unpack_from(">I", raw, at)
-        if at + 4 + size > len(raw):
-            raise ValueError("cut short")
-        found.append(raw[at + 4 : at + 4 + size])
-        at += 4 + size
-    return found
+    strings, start = [], 0
+    while start < len(raw):
+        (size,) = struct.unpack_from(">I", raw, start)
+        end = start + 4 + size
+        if end > len(raw):
+            raise ValueError("incomplete")
+        strings.append(raw[start + 4 : end])
+        start = end
+    return strings

@@ -1,4 +1,4 @@
-"""What record.json says: all that a journal tells of a run, in one place."""
+"""Summarize a journal as the content of record.json; model.Summary defines the fields."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from daybook.record import model
 from daybook.record.journal import Entries
-
-SCHEMA = "daybook-record/1"
-_FROM_HEADER = {
-    "run": "", "step": "", "environment": "", "target": "", "account": "", "region": "",
-    "caller_arn": None, "operator": {}, "host": {}, "ci": None, "git": {}, "parameters": {},
-}  # fmt: skip
 
 
 def summarise(entries: Entries) -> dict[str, Any]:
-    """Return the record without its files and its link; the same journal gives the same again."""
+    """Return the record without its files, link and signature; the result is deterministic."""
     header = entries.header
     lines = entries.lines
     return {
-        "schema": SCHEMA,
-        **{name: header.get(name, default) for name, default in _FROM_HEADER.items()},
+        "schema": model.SCHEMA,
+        **_origin(header),
         "template": {name: header.get("template", {}).get(name) for name in ("path", "sha256")},
         "versions": _merged(entries, "versions", header.get("versions", {})),
         "plan": _plan(entries),
@@ -42,26 +37,34 @@ def summarise(entries: Entries) -> dict[str, Any]:
     }
 
 
+def _origin(header: Mapping[str, Any]) -> dict[str, Any]:
+    fields = model.Origin.model_fields.items()
+    return {
+        name: header.get(name, field.get_default(call_default_factory=True))
+        for name, field in fields
+    }
+
+
 def status(entries: Entries) -> str:
-    """Return how a run ended; `running` for a journal without an end."""
+    """Return the final status of a run; `running` for a journal without an end."""
     return (entries.end or {}).get("status", "running")
 
 
-def left_behind(entries: Entries) -> str:
-    """Return the true status of a run whose kernel went without a word.
+def abandoned_status(entries: Entries) -> str:
+    """Return the status of a run whose kernel exited without closing it.
 
-    A cell that had ended with an error decides; a run that was in the middle was interrupted.
+    If the last cell failed, the status is that of its error; otherwise the run was interrupted.
     """
     if entries.end:
         return status(entries)
-    known = "interrupted"
+    last = "interrupted"
     for line in entries.of("status", "cell_start"):
-        known = line["status"] if line["kind"] == "status" else "interrupted"
-    return known
+        last = line["status"] if line["kind"] == "status" else "interrupted"
+    return last
 
 
 def error(entries: Entries) -> dict[str, Any] | None:
-    """Return the error of the last cell that was run, if it ended with one."""
+    """Return the error of the last executed cell, None if it succeeded."""
     ended = [line for line in entries.of("cell_end") if not line.get("recovered")]
     if not ended or ended[-1]["status"] == "ok":
         return None
@@ -73,7 +76,7 @@ def _payload(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checks(line: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One entry may hold one check or all of a phase's."""
+    """Return the checks of an entry, which holds one check or all checks of a phase."""
     return line["checks"] if "checks" in line else [_payload(line)]
 
 
@@ -132,11 +135,11 @@ def _tools(entries: Entries) -> list[dict[str, Any]]:
 
 
 def _redacted(entries: Entries) -> dict[str, int]:
-    """Return what the last scan found, by file: secrets that had passed the door unknown."""
+    """Return the number of secrets that the last scan redacted, by file."""
     notes = [line for line in entries.of("note") if line.get("what") == "redacted"]
     return notes[-1]["files"] if notes else {}
 
 
 def _seconds(start: str, end: str) -> float:
-    between = datetime.fromisoformat(end) - datetime.fromisoformat(start)
-    return round(between.total_seconds(), 3)
+    elapsed = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    return round(elapsed.total_seconds(), 3)

@@ -1,7 +1,7 @@
-"""The one door through which a kernel's output leaves: journal it, and take secrets out.
+"""Intercept all output of a kernel, to redact secrets in it and to journal it.
 
-ipykernel sends every message, to whichever front-end, through its session. That method is
-replaced here; IPython's cell events tell which cell a message belongs to.
+ipykernel sends every message to every front-end through its session's `send`, which is replaced
+here. IPython's cell events tell to which cell a message belongs.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from daybook.record.journal import Journal
 from daybook.record.outputs import Cell, Outputs
 from daybook.record.redact import Redactor
 
-Ended = dict[str, Any]
+CellEnd = dict[str, Any]
 """A `cell_end` entry: cell, status, and ename, evalue, traceback after an error."""
 
 
 class Tee:
-    """Record one kernel from the running cell on."""
+    """Record the output of a kernel, starting with the running cell."""
 
     def __init__(
         self, kernel: Any, shell: Any, journal: Journal, *, template: Sequence[str] = ()
     ) -> None:
-        """template: the hashes of the template's code cells, to tell its cells from others."""
+        """template: the hashes of the template's code cells."""
         self.journal = journal
-        self.on_cell_end: list[Callable[[Ended], None]] = []
+        self.on_cell_end: list[Callable[[CellEnd], None]] = []
         self._kernel, self._shell = kernel, shell
         self._redactor: Redactor = journal.redactor
         self._outputs = Outputs(journal)
@@ -40,39 +40,39 @@ class Tee:
         self._cells: dict[str, Cell] = {}
         self._tracebacks: dict[str, str] = {}
         self._lock = threading.RLock()
-        self._is_retired = False
+        self._has_stopped = False
         self._send = kernel.session.send
 
     def install(self) -> None:
-        """Open the door; the cell that is running now is the first one recorded."""
+        """Replace the session's `send`; the running cell is the first one recorded."""
         self._recover_earlier_cells()
         parent = self._kernel.get_parent()
-        self._begin(parent, parent["content"].get("code", ""))
-        self._kernel.session.send = self._door
+        self._start_cell(parent, parent["content"].get("code", ""))
+        self._kernel.session.send = self._send_redacted
         self._shell.events.register("pre_run_cell", self._before_cell)
         self._shell.events.register("post_run_cell", self._after_cell)
 
-    def retire(self) -> None:
-        """Record nothing more; secrets are still taken out."""
-        if not self._is_retired:
-            self._is_retired = True
+    def stop_recording(self) -> None:
+        """Record nothing further; secrets are still redacted."""
+        if not self._has_stopped:
+            self._has_stopped = True
             self._shell.events.unregister("pre_run_cell", self._before_cell)
             self._shell.events.unregister("post_run_cell", self._after_cell)
 
-    def leave(self) -> None:
-        """Say of the cell that is running now that it belongs to another run."""
+    def leave_running_cell(self) -> None:
+        """End the running cell in this journal: it now belongs to another run."""
         for cell in self._cells.values():
-            if not cell.is_ended and not self._is_retired:
+            if not cell.is_ended and not self._has_stopped:
                 self.journal.write("cell_end", cell=cell.number, status="left")
 
     def uninstall(self) -> None:
-        """Give the kernel its own door back."""
-        self.retire()
-        if self._kernel.session.send == self._door:
+        """Restore the session's own `send`."""
+        self.stop_recording()
+        if self._kernel.session.send == self._send_redacted:
             self._kernel.session.send = self._send
 
     def _recover_earlier_cells(self) -> None:
-        """Record the template's cells that ran before, as far as IPython remembers them."""
+        """Record the template's cells that ran earlier and are in IPython's history."""
         current = self._kernel.get_parent()["content"].get("code", "")
         history = list(self._shell.user_ns.get("In", []))[1:]
         earlier = history[:-1] if history and history[-1] == current else history
@@ -82,7 +82,7 @@ class Tee:
                 self.journal.write("cell_start", cell=number, **_source(source), recovered=True)
                 self.journal.write("cell_end", cell=number, status="ok", recovered=True)
 
-    def _begin(self, parent: dict[str, Any], source: str, cell_id: str | None = None) -> None:
+    def _start_cell(self, parent: dict[str, Any], source: str, cell_id: str | None = None) -> None:
         msg_id = parent["header"]["msg_id"]
         with self._lock:
             if msg_id in self._cells:
@@ -96,7 +96,7 @@ class Tee:
             )
 
     def _before_cell(self, info: Any) -> None:
-        self._begin(self._kernel.get_parent(), info.raw_cell, getattr(info, "cell_id", None))
+        self._start_cell(self._kernel.get_parent(), info.raw_cell, getattr(info, "cell_id", None))
 
     def _after_cell(self, result: Any) -> None:
         error = result.error_in_exec or result.error_before_exec
@@ -104,17 +104,17 @@ class Tee:
             msg_id = self._kernel.get_parent()["header"]["msg_id"]
             self._tracebacks[msg_id] = "".join(traceback.format_exception(error))
 
-    def _door(self, stream, msg_or_type, content=None, parent=None, *args, **options):
-        """Stand in for `Session.send`: a message is clean before it is kept or passed on."""
+    def _send_redacted(self, stream, msg_or_type, content=None, parent=None, *args, **options):
+        """Redact and journal a message, then send it; replaces `Session.send`."""
         whole = msg_or_type if isinstance(msg_or_type, dict) else None
         kind = whole["header"]["msg_type"] if whole else msg_or_type
         if kind == "status":
             return self._send(stream, msg_or_type, content, parent, *args, **options)
         body = self._redactor_for(kind)(whole["content"] if whole else content or {})
         cell = self._cell_of(whole["parent_header"] if whole else parent)
-        if kind == "execute_reply" and cell and not self._is_retired:
-            self._end(cell, body, parent)
-        elif not self._keep(kind, cell, body):
+        if kind == "execute_reply" and cell and not self._has_stopped:
+            self._end_cell(cell, body, parent)
+        elif not self._write_output(kind, cell, body):
             return None
         if options.get("metadata"):
             options["metadata"] = self._redactor.clean_value(options["metadata"])
@@ -127,15 +127,15 @@ class Tee:
         return self._send(stream, message, None, parent, *args, **options)
 
     def _redactor_for(self, kind: str) -> Callable[[Any], Any]:
-        """A stream is cleaned in its cell, where what came before it is known."""
+        """Return the redaction for a kind of message; a Cell redacts its own streams."""
         return dict if kind == "stream" else self._redactor.clean_value
 
-    def _keep(self, kind: str, cell: Cell | None, body: dict[str, Any]) -> bool:
-        """Journal a message; False when nothing of it is to be passed on by now."""
-        if self._is_retired:
+    def _write_output(self, kind: str, cell: Cell | None, body: dict[str, Any]) -> bool:
+        """Journal a message; return whether any part of it can be sent already."""
+        if self._has_stopped:
             body.update(self._redactor.clean_value(body))
             return True
-        cell = cell or self._outputs.loose
+        cell = cell or self._outputs.unattributed
         if kind == "stream":
             with self._lock:
                 body["text"] = cell.stream(body["name"], body["text"])
@@ -148,32 +148,32 @@ class Tee:
         header = (parent or {}).get("header", parent) or {}
         return self._cells.get(header.get("msg_id", ""))
 
-    def _end(self, cell: Cell, reply: dict[str, Any], parent: Any) -> None:
-        """Write the cell's end, and do what waits for it, before its reply leaves."""
+    def _end_cell(self, cell: Cell, reply: dict[str, Any], parent: Any) -> None:
+        """Journal the end of a cell and call the hooks, before its reply is sent."""
         if cell.is_ended or reply.get("status") == "aborted":
             return
         with self._lock:
-            rest = cell.end()
-        for name, text in rest:
+            pieces = cell.end()
+        for name, text in pieces:
             content = {"name": name, "text": text}
             self._send(self._kernel.iopub_socket, "stream", content, parent)
-        ended: Ended = {"cell": cell.number, "status": reply.get("status", "error")}
-        ended["seconds"] = round(time.monotonic() - cell.started, 3)
-        if ended["status"] == "error":
-            ended |= {"ename": reply.get("ename", ""), "evalue": reply.get("evalue", "")}
+        end: CellEnd = {"cell": cell.number, "status": reply.get("status", "error")}
+        end["seconds"] = round(time.monotonic() - cell.started, 3)
+        if end["status"] == "error":
+            end |= {"ename": reply.get("ename", ""), "evalue": reply.get("evalue", "")}
             msg_id = (parent or {}).get("header", {}).get("msg_id", "")
-            ended["traceback"] = self._tracebacks.pop(msg_id, "")
+            end["traceback"] = self._tracebacks.pop(msg_id, "")
         with suppress(CommandFailed):
-            self.journal.write("cell_end", **ended)
+            self.journal.write("cell_end", **end)
         for hook in tuple(self.on_cell_end):
             try:
-                hook(ended)
+                hook(end)
             except Exception:
                 traceback.print_exc(file=sys.__stderr__)
 
 
 def sha256(source: str) -> str:
-    """Return the hash by which a cell's source is known: of the text as it was sent to run."""
+    """Return the hash that identifies a cell by its source, as sent to the kernel."""
     return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Keep closed records where a lost laptop does not lose them: a versioned, locked bucket."""
+"""Upload closed records to the account's bucket, which is versioned and locked."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ _MARKS = ".pushed"
 
 @dataclass(frozen=True)
 class Pushed:
-    """What an upload did. failed: why, by run; they are tried again by the next one."""
+    """The result of an upload. failed: the reason by run; the next upload tries again."""
 
     done: tuple[str, ...] = ()
     failed: dict[str, str] = field(default_factory=dict)
 
 
 def pending(root: Path, bucket: str, account: str, environment: str = "*") -> Iterator[Path]:
-    """Give an account's closed records that its bucket was not given yet, the oldest first.
+    """Yield the closed records of an account that are not in its bucket yet, oldest first.
 
-    A rehearsal's account is the sandbox's, so none of them reaches a real bucket.
+    The account of a rehearsal is the sandbox's, so its record is never uploaded to AWS.
     """
     for folder in sorted(seal.runs_of(root, environment)):
         if not _mark(folder, bucket).exists():
-            with suppress(VerifyFailed):  # A broken one is for `verify` to tell.
-                closed = seal.load(folder)
-                if closed and closed["account"] == account:
+            with suppress(VerifyFailed):  # `runs verify` reports broken records.
+                record = seal.load(folder)
+                if record and record["account"] == account:
                     yield folder
 
 
 def push_pending(root: Path, bucket: str, s3: Any, account: str, environment: str = "*") -> Pushed:
-    """Upload what waits. A failure never ends a run: it is told, and tried again next time.
+    """Upload all pending records; stop at the first failure, which is returned, not raised.
 
-    s3: a boto3 client. After the first failure the rest waits: the network is gone for all.
+    s3: a boto3 client.
     """
     done: list[str] = []
     for folder in pending(root, bucket, account, environment):
@@ -55,7 +55,7 @@ def push_pending(root: Path, bucket: str, s3: Any, account: str, environment: st
 
 
 def push(folder: Path, bucket: str, s3: Any) -> None:
-    """Upload one closed record; record.json goes last, so that its presence means complete."""
+    """Upload one closed record, record.json last: if it exists, the record is complete."""
     last = [folder / seal.SIGNATURE, folder / seal.NAME]
     for path in [*seal.files_of(folder), *(path for path in last if path.exists())]:
         key = path.relative_to(folder.parent.parent).as_posix()

@@ -1,4 +1,4 @@
-"""Find out whether records are what was sealed, by whom, and whether one is missing."""
+"""Verify that records are as they were sealed, by whom, and that none is missing."""
 
 from __future__ import annotations
 
@@ -18,31 +18,16 @@ from daybook.signers import Signers
 
 INTACT, UNSIGNED, BROKEN, OPEN = "intact", "unsigned", "broken", "open"
 UNAPPROVED = "unapproved"
-"""Sealed as it was written, and what it says was applied is not what was approved."""
+"""Unchanged since it was sealed, but the applied plan is not the approved plan."""
 _LOST = (
-    f"the {seal.HEAD} that was here could not be read: a record before it may be missing; "
+    f"{seal.HEAD} could not be read: an earlier record may be missing; "
     "compare with the bucket's copy, then remove this file"
-)
-_SAME_AS_JOURNAL = (
-    *(
-        "run",
-        "step",
-        "environment",
-        "target",
-        "account",
-        "region",
-        "caller_arn",
-        "operator",
-        "host",
-    ),
-    *("ci", "git", "parameters", "template", "versions", "plan", "approvals", "checks", "changes"),
-    *("outputs", "start", "end", "status"),
 )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one record. signer: who sealed it, where a signers file knows the key."""
+    """The result of verifying one record. signer: the name of the key, "" if it is not accepted."""
 
     environment: str
     run: str
@@ -52,41 +37,45 @@ class Verdict:
 
     @property
     def is_broken(self) -> bool:
-        """True when something was changed after the record was closed, or never approved."""
+        """True if the record was changed after it was closed, or shows an unapproved change."""
         return self.state in (BROKEN, UNAPPROVED)
 
 
 def verify(folder: Path) -> Verdict:
-    """Check one run's folder: journal, fields, files, signature, and the link to the one before."""
-    return _judge(folder, _link_problems(folder))
+    """Verify one run: journal, fields, files, signature, and the link to the previous record."""
+    return _verify(folder, _link_problems(folder))
 
 
 def verify_all(root: Path, environment: str = "*") -> Iterator[Verdict]:
-    """Check every run, and of each environment that none was removed, added or exchanged."""
+    """Verify every run, and that no record of an environment was removed, added or replaced."""
     for home in sorted((root / "runs").glob(environment)):
-        known = {*seal.runs_of(root, home.name), *seal.unbegun(root, home.name)}
         if not home.is_dir():
             continue
-        folders = sorted(known)
+        folders = sorted({*seal.runs_of(root, home.name), *seal.empty_runs(root, home.name)})
         chain = _Chain.of(home, folders)
         for folder in folders:
-            yield _judge(folder, chain.problems(folder.name))
-        for run, problem in chain.gone():
+            yield _verify(folder, chain.problems(folder.name))
+        for run, problem in chain.missing():
             yield Verdict(home.name, run, BROKEN, problems=(problem,))
 
 
-def _judge(folder: Path, links: Iterable[str]) -> Verdict:
+def _verify(folder: Path, link_problems: Iterable[str]) -> Verdict:
     environment, run = folder.parent.name, folder.name
     try:
         raw = private_files.read(folder / seal.NAME, seal.MAX_BYTES)
-        said = seal.decode(raw)
+        record = seal.decode(raw)
     except FileNotFoundError:
-        return _judge_open(folder)
+        return _verify_open(folder)
     except (NoFile, ValueError) as err:
         problem = f"{seal.NAME}: {seal.reason(err)}"
         return Verdict(environment, run, BROKEN, problems=(problem,))
-    signer, problems = _seal_problems(folder, raw, said)
-    problems = (*_journal_problems(folder, said), *_file_problems(folder, said), *problems, *links)
+    signer, signature_problems = _check_signature(folder, raw, record)
+    problems = (
+        *_journal_problems(folder, record),
+        *_file_problems(folder, record),
+        *signature_problems,
+        *link_problems,
+    )
     if problems:
         return Verdict(environment, run, BROKEN, signer, problems)
     entries = journal.read(folder / journal.NAME)
@@ -98,14 +87,15 @@ def _judge(folder: Path, links: Iterable[str]) -> Verdict:
 
 
 def _required(root: Path, header: Mapping[str, Any]) -> int:
-    """Return how many approvals the settings of a record's commit ask for; 0 where nobody knows.
+    """Return the number of approvals that the settings of a record's commit require.
 
-    A rehearsal goes by the files as they were, which need not be the commit's.
+    0 if the commit or its settings are unknown, and for a rehearsal, which may use uncommitted
+    settings.
     """
-    said = header.get("git")
-    if header.get("target") == "sandbox" or not isinstance(said, dict) or not git.head(root):
+    checkout = header.get("git")
+    if header.get("target") == "sandbox" or not isinstance(checkout, dict) or not git.head(root):
         return 0
-    commit, env = str(said.get("commit")), str(header.get("environment"))
+    commit, env = str(checkout.get("commit")), str(header.get("environment"))
     try:
         text = git.read(root, commit, f"environments/{env}.yml").decode()
         return settings.parse(text, env).approvals
@@ -113,109 +103,104 @@ def _required(root: Path, header: Mapping[str, Any]) -> int:
         return 0
 
 
-def _judge_open(folder: Path) -> Verdict:
+def _verify_open(folder: Path) -> Verdict:
     verdict = functools.partial(Verdict, folder.parent.name, folder.name)
     path = folder / journal.NAME
     try:
-        if journal.is_unbegun(path):
-            never = ("killed before its first line: daybook runs settle",)
-            return verdict(OPEN, problems=never)
+        if journal.is_empty(path):
+            problem = "killed before its first journal line: daybook runs close"
+            return verdict(OPEN, problems=(problem,))
         entries = journal.read(path)
     except NoFile as err:
         return verdict(BROKEN, problems=(f"{journal.NAME}: {seal.reason(err)}",))
     if (folder / seal.SIGNATURE).exists():
-        return verdict(BROKEN, problems=("record.json: gone, its signature is there",))
+        return verdict(BROKEN, problems=(f"{seal.NAME}: missing, but its signature exists",))
     if not entries.header:
-        return verdict(BROKEN, problems=(f"{journal.NAME} line 1: not a whole entry",))
-    reason = () if not entries.end else ("ended, not sealed yet: daybook runs settle",)
-    return verdict(OPEN, problems=reason)
+        return verdict(BROKEN, problems=(f"{journal.NAME} line 1: not a complete entry",))
+    problems = () if not entries.end else ("ended but not sealed: daybook runs close",)
+    return verdict(OPEN, problems=problems)
 
 
-def _journal_problems(folder: Path, said: Mapping[str, Any]) -> Iterator[str]:
+def _journal_problems(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
+    """Compare the record with the journal, from which all but its last fields are derived."""
     path = folder / journal.NAME
     if not path.exists():
         yield f"{journal.NAME}: missing"
         return
     try:
-        found = journal.verify(path)
+        problems = journal.verify(path)
     except NoFile as err:
         yield f"{journal.NAME}: {seal.reason(err)}"
         return
-    yield from (f"{journal.NAME} {problem}" for problem in found)
-    if found or seal.digest(path) != _sealed(said, journal.NAME):
-        return  # A changed journal, which _file_problems tells, says nothing to compare with.
-    told = summary.summarise(journal.read(path))
-    for name in _SAME_AS_JOURNAL:
-        if said.get(name) != told[name]:
-            yield f"{seal.NAME}: {name} is not what the journal says"
-    for name, here in (("run", folder.name), ("environment", folder.parent.name)):
-        if said.get(name) != here:
-            yield f"{seal.NAME}: {name} is {said.get(name)!r}, the folder says {here!r}"
+    yield from (f"{journal.NAME} {problem}" for problem in problems)
+    if problems or seal.digest(path) != _sealed_digest(record, journal.NAME):
+        return  # _file_problems reports the changed journal; the record is not compared with it.
+    for name, value in summary.summarise(journal.read(path)).items():
+        if record[name] != value:
+            yield f"{seal.NAME}: {name} differs from the journal"
+    for name, actual in (("run", folder.name), ("environment", folder.parent.name)):
+        if record[name] != actual:
+            yield f"{seal.NAME}: {name} is {record[name]!r}, but the folder is {actual!r}"
 
 
-def _file_problems(folder: Path, said: Mapping[str, Any]) -> Iterator[str]:
-    here = {path.relative_to(folder).as_posix(): path for path in seal.files_of(folder)}
-    for name in said["files"]:
-        if name not in here:
+def _file_problems(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
+    paths = {path.relative_to(folder).as_posix(): path for path in seal.files_of(folder)}
+    for name in record["files"]:
+        if name not in paths:
             yield f"{name}: missing"
-        elif seal.digest(here[name]) != _sealed(said, name):
+        elif seal.digest(paths[name]) != _sealed_digest(record, name):
             yield f"{name}: changed"
-    yield from (f"{name}: not part of the record" for name in here.keys() - said["files"].keys())
+    yield from (f"{name}: not part of the record" for name in paths.keys() - record["files"].keys())
 
 
-def _sealed(said: Mapping[str, Any], name: str) -> str | None:
-    """Return a file's hash as the record has it; None where an edit left no hash."""
-    facts = said["files"].get(name)
-    return facts.get("sha256") if isinstance(facts, dict) else None
+def _sealed_digest(record: Mapping[str, Any], name: str) -> str | None:
+    """Return the hash of a file in the record, None if the record does not list the file."""
+    return record["files"].get(name, {}).get("sha256")
 
 
-def _seal_problems(folder: Path, raw: bytes, said: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """Return who signed, and what is wrong with it."""
+def _check_signature(folder: Path, raw: bytes, record: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the signer's name and the problems of the signature."""
     path = folder / seal.SIGNATURE
     if not path.is_file():
-        is_signed = bool(said.get("signed"))
-        return "", [f"{seal.SIGNATURE}: missing"] if is_signed else []
-    is_rehearsal = said.get("target") == "sandbox"
+        return "", [f"{seal.SIGNATURE}: missing"] if record.get("signed") else []
+    is_rehearsal = record["target"] == "sandbox"
     namespace = signing.REHEARSAL if is_rehearsal else signing.RECORD
     signature = private_files.read(path, seal.MAX_BYTES).decode("utf-8", "replace")
     allowed = _signers(folder.parents[2], is_rehearsal=is_rehearsal)
-    found = signing.check(raw, signature, allowed, namespace, _time(said.get("end")))
-    if not found.is_good:
+    signer = signing.check(raw, signature, allowed, namespace, _time(record["end"]))
+    if not signer.is_good:
         return "", [f"{seal.NAME}: changed after it was signed"]
-    if not found.name:
-        return "", [f"{seal.SIGNATURE}: by a stranger, {found.fingerprint}"]
-    return found.name, []
+    if not signer.name:
+        return "", [f"{seal.SIGNATURE}: by an unknown key, {signer.fingerprint}"]
+    return signer.name, []
 
 
 def _signers(root: Path, *, is_rehearsal: bool) -> Signers:
     return signers.load(root, f"runs/{seal.REHEARSAL_SIGNERS}" if is_rehearsal else signers.FILE)
 
 
-def _time(text: object) -> datetime | None:
-    """Read a record's time; None, which stands for now, where an edit left none."""
-    try:
-        found = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return found if found.tzinfo else None
+def _time(text: str) -> datetime | None:
+    """Return the time of a record, None (now) if the journal had no entries."""
+    return datetime.fromisoformat(text) if text else None
 
 
 def _link_problems(folder: Path) -> Iterator[str]:
-    """Check the link to the record before; verify_all sees the whole chain."""
-    previous = seal.link_of(folder)
-    if previous:
-        before = folder.parent / previous["run"] / seal.NAME
-        if not before.is_file():
-            yield f"link: the record before, {previous['run']}, is gone"
-        elif seal.digest(before) != previous["sha256"]:
-            yield f"link: the record before, {previous['run']}, was changed"
+    """Check the link to the previous record; `verify_all` checks the whole chain instead."""
+    link = seal.link_of(folder)
+    if link:
+        previous = folder.parent / link["run"] / seal.NAME
+        if not previous.is_file():
+            yield f"link: the previous record, {link['run']}, is missing"
+        elif seal.digest(previous) != link["sha256"]:
+            yield f"link: the previous record, {link['run']}, was changed"
 
 
 @dataclass(frozen=True)
 class _Chain:
-    """One environment's closed records and how they follow each other.
+    """The closed records of one environment and their links.
 
-    broken: what can no longer be told, because a head could not be read.
+    broken: the heads that could not be read, each with its problem. reached: the records to which
+    the links lead from the newest one.
     """
 
     hashes: Mapping[str, str]
@@ -237,7 +222,7 @@ class _Chain:
         try:
             newest = seal.head_of(home)
             if links and newest is None:
-                broken.append((seal.HEAD, "gone: the newest record may be missing"))
+                broken.append((seal.HEAD, "missing: the newest record may be missing too"))
         except ValueError as err:
             broken.append((seal.HEAD, f"{err}: the newest record may be missing"))
         if (home / seal.LOST_HEAD).exists():
@@ -247,35 +232,35 @@ class _Chain:
         return cls(hashes, links, newest, followers, reached, tuple(broken))
 
     def problems(self, run: str) -> Iterator[str]:
-        """Give what is wrong with the place of one record among the others."""
+        """Yield the problems of a record's links to and from other records."""
         if run not in self.links:
             return
         link = self.links[run]
-        before = link["run"] if link else None
-        if before and before not in self.hashes:
-            yield f"link: the record before, {before}, is gone"
-        elif before and self.hashes[before] != link["sha256"]:
-            yield f"link: the record before, {before}, was changed"
-        if self.followers[before] > 1:
-            yield f"link: another record also follows {before or 'nothing'}"
+        previous = link["run"] if link else None
+        if previous and previous not in self.hashes:
+            yield f"link: the previous record, {previous}, is missing"
+        elif previous and self.hashes[previous] != link["sha256"]:
+            yield f"link: the previous record, {previous}, was changed"
+        if self.followers[previous] > 1:
+            yield f"link: another record also follows {previous or 'nothing'}"
         if self.head and self.head["run"] == run and self.head["sha256"] != self.hashes[run]:
-            yield "link: not the record that was closed last here"
+            yield f"link: not the newest record that {seal.HEAD} names"
         if run not in self.reached:
             yield "link: the newest record does not lead back to this one"
 
-    def gone(self) -> Iterator[tuple[str, str]]:
-        """Give records that must have been and are not there."""
+    def missing(self) -> Iterator[tuple[str, str]]:
+        """Yield each missing record or head with its problem."""
         yield from self.broken
         if self.head and self.head["run"] not in self.hashes:
-            yield self.head["run"], "the newest record of this environment is gone"
+            yield self.head["run"], "the newest record of this environment is missing"
 
 
 def _walk(head: Mapping[str, Any] | None, links: Mapping[str, Any]) -> Iterator[str]:
-    """Follow the chain from the newest record; past a gap, all count as reached."""
+    """Follow the links from the newest record; after a gap, all records count as reached."""
     run = head["run"] if head else ""
-    seen = set()
-    while run in links and run not in seen:
-        seen.add(run)
+    visited = set()
+    while run in links and run not in visited:
+        visited.add(run)
         yield run
         run = (links[run] or {"run": None})["run"]
     if run is not None:

@@ -1,5 +1,6 @@
 """Results, statuses and progress, for notebooks, terminals and records."""
 
+from daybook.ui.formats import duration
 from daybook.ui.progress import Progress, in_kernel, show, show_command
 from daybook.ui.views import (
     FAILED,
@@ -16,7 +17,6 @@ from daybook.ui.views import (
     Table,
     bad,
     busy,
-    duration,
     escape,
     good,
     plain,

@@ -8,6 +8,7 @@ import time
 import uuid
 from dataclasses import dataclass, field, replace
 
+from daybook.ui.formats import duration
 from daybook.ui.views import (
     FAILED,
     RUNNING,
@@ -17,7 +18,6 @@ from daybook.ui.views import (
     Stack,
     Status,
     Table,
-    duration,
     good,
     plain,
     text,

@@ -223,14 +223,6 @@ def escape(value: object) -> str:
     return html.escape(plain(value))
 
 
-def duration(seconds: float) -> str:
-    """Format a duration: `0.4 s`, `12 s`, `2 min 05 s`."""
-    if seconds < 1:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
 def _html_cell(cell: object) -> str:
     if isinstance(cell, Status):
         inner = _html_status(cell, str(cell))

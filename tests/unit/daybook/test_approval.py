@@ -209,7 +209,7 @@ def test_a_statement_changed_after_signing_is_invalid(plan, keys, allowed):
     content = json.dumps(answer.content | {"decision": "approved"}, sort_keys=True)
     judged = judge([replace(answer, statement=content)], plan, allowed)
     assert not judged.approved
-    assert "the signature is not of this statement" in judged.ignored[0]
+    assert "the signature does not match the statement" in judged.ignored[0]
     planning = statement.sign(plan.about, PLANNED, keys["bob"], allowed)[0]
     assert not judge([planning], plan, allowed).approved, "a planning statement is not an approval"
 
@@ -225,13 +225,13 @@ def test_invalid_objects_in_the_bucket_are_ignored(plan, keys, allowed):
 
 
 def test_a_missing_key_is_named(plan, tmp_path, allowed):
-    with pytest.raises(ApprovalRefused, match="there is no SSH key nobody"):
+    with pytest.raises(ApprovalRefused, match="SSH key nobody does not exist"):
         store.sign(plan, tmp_path / "nobody", allowed, is_declined=False)
 
 
 WORKFLOWS = {
     "another person": ("carol-y", "bob", ""),
-    "an app started it": ("renovate[bot]", "bob", "renovate[bot], which is no person"),
+    "an app started it": ("renovate[bot]", "bob", "renovate[bot], which is not a person"),
     "who started it": ("Bob-X", "bob", "bob@example.com started the workflow"),
     "a person without a login": ("carol-y", "eve", "no github:LOGIN for eve@example.com"),
 }
@@ -263,15 +263,15 @@ def test_a_workflow_key_never_approves(plan, keys, allowed):
     answer = statement.sign(plan.about, APPROVED, keys["hello-workflows"], both, workflow=job)[0]
     judged = judge([answer], plan, both)
     assert not judged.approved
-    assert "is a workflow's key, and a person must approve" in judged.ignored[0]
+    assert "is the key of a workflow, but a person must approve" in judged.ignored[0]
 
 
 @pytest.mark.attack("F3", "a workflow's key without a workflow, or a person's with one")
 def test_a_workflow_key_requires_a_workflow(plan, keys, allowed):
-    with pytest.raises(ApprovalRefused, match="hello-workflows is a workflow's key"):
+    with pytest.raises(ApprovalRefused, match="hello-workflows is the key of a workflow"):
         statement.sign(plan.about, PLANNED, keys["hello-workflows"], allowed)
     job = JOB | {"actor": "bob-x"}
-    with pytest.raises(ApprovalRefused, match="is no workflow's key"):
+    with pytest.raises(ApprovalRefused, match="is not the key of a workflow"):
         statement.sign(plan.about, PLANNED, keys["ann"], allowed, workflow=job)
 
 

@@ -23,11 +23,11 @@ from daybook.headless.terminal import Terminal
 from daybook.record import (
     compare,
     journal,
+    model,
     render,
     replay,
     seal,
     search,
-    shapes,
     summary,
     verification,
 )
@@ -113,9 +113,9 @@ def test_verify(call, closed_run):
 
 def test_settle_closes_what_was_left(call, open_run):
     open_run("r1", kernel={"pid": 2**22 + 1, "started": 1.0})
-    assert "r1: interrupted" in call("settle")
-    assert "No run was left open" in call("settle")
-    assert json.loads(call("settle", "--json")) == []
+    assert "r1: interrupted" in call("close")
+    assert "no abandoned runs" in call("close")
+    assert json.loads(call("close", "--json")) == json.loads(call("settle", "--json")) == []
 
 
 def test_export(call, closed_run, tmp_path):
@@ -143,7 +143,7 @@ COMMANDS = {
     "verify": ("verify", BAD),
     "verify all": ("verify", "--all"),
     "export": ("export", "-o", "packed.tgz"),
-    "settle": ("settle",),
+    "close": ("close",),
 }
 
 
@@ -290,7 +290,7 @@ def test_settling_deletes_no_journal(call, open_run, tmp_path):
     _file("journal.jsonl", b"\0\n")(folder)
     [closed] = seal.close_abandoned(tmp_path)
     assert (closed.status, folder.exists()) == (seal.BROKEN, True)
-    assert verification.verify(folder).problems == ("journal.jsonl line 1: not a whole entry",)
+    assert verification.verify(folder).problems == ("journal.jsonl line 1: not a complete entry",)
     with pytest.raises(VerifyFailed, match="is broken"):
         call("show", BAD)
 
@@ -355,22 +355,25 @@ def test_a_wrong_type_ends_a_journal_or_harms_nobody_that_reads_it(open_run, tmp
 
     entries = _whole_run(tmp_path, open_run)
     good = summary.summarise(journal.Entries(tuple(entries))) | {"files": {}, "previous": None}
-    assert shapes.fits(good, shapes.RECORD)
+    assert model.is_valid(good, model.Record)
     survived = 0
     for at, entry in enumerate(entries):
         for mutant in _mutants(entry):
-            if not shapes.is_entry(mutant):
+            if not model.is_entry(mutant):
                 continue
             survived += 1
-            found = journal.Entries((*entries[:at], mutant, *entries[at + 1 :]))
-            said = summary.summarise(found)
-            summary.left_behind(found), search.current(found), search._words(said, found)
-            list(runs_tables.sections(said)), runs_tables.facts(said)
-            compare.compare(tmp_path, good, said)
-            render.notebook({}, found, said)
-            [render._output(each) for told in replay.replay({}, found) for each in told.outputs]
+            changed = journal.Entries((*entries[:at], mutant, *entries[at + 1 :]))
+            record = summary.summarise(changed)
+            assert model.is_valid(record | {"files": {}, "previous": None}, model.Record)
+            summary.abandoned_status(changed), search.open_status(changed)
+            search._searchable_text(record, changed)
+            list(runs_tables.sections(record)), runs_tables.facts(record)
+            compare.compare(tmp_path, good, record)
+            render.notebook({}, changed, record)
+            outputs = [output for cell in replay.replay({}, changed) for output in cell.outputs]
+            list(map(render._output, outputs))
             if survived % 25 == 0:
-                render.report({}, found, said)
+                render.report({}, changed, record)
     assert survived > 500
 
 
@@ -381,10 +384,10 @@ def test_a_record_of_wrong_types_is_none_or_harms_nobody(open_run, tmp_path):
     entries = journal.Entries(tuple(_whole_run(tmp_path, open_run)))
     good = summary.summarise(entries) | {"files": {}, "previous": None}
     for mutant in _mutants(good):
-        if shapes.fits(mutant, shapes.RECORD):
+        if model.is_valid(mutant, model.Record):
             list(runs_tables.sections(mutant)), runs_tables.facts(mutant)
             compare.compare(tmp_path, good, mutant)
-            search._words(mutant, entries), search._operator(mutant)
+            search._searchable_text(mutant, entries), search._operator(mutant)
 
 
 @pytest.mark.attack("F13", "a run's own entry of an unknown form hides all that comes after it")

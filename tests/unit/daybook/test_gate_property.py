@@ -87,7 +87,7 @@ class Operators(RuleBasedStateMachine):
         shutil.copytree(CHECKOUT / "environments", self.root / "environments")
         self.patch = pytest.MonkeyPatch()
         self.patch.setenv("DAYBOOK_ROOT", str(self.root))
-        self.patch.setattr(recorder, "_current", None)
+        self.patch.setattr(recorder, "_active", None)
         self.world = World()
         self.steps: list[Count] = []
         self.gates: list[tuple[Count, gate.Gate]] = []
@@ -144,7 +144,7 @@ class Operators(RuleBasedStateMachine):
 
     def open_tab(self, approve: str, *, is_new_kernel: bool) -> None:
         if is_new_kernel:
-            recorder._current = None
+            recorder._active = None
         if approve:
             self.approved.add(approve)
         step = Count(ENV, approve=approve)
@@ -156,7 +156,7 @@ class Operators(RuleBasedStateMachine):
     @rule(is_done=OFTEN)
     def restart_the_kernel(self, is_done):
         if is_done:
-            self.step.run.recorder.abandon("its kernel was ended")
+            self.step.run.recorder.abandon("the kernel exited")
             self.open_tab("", is_new_kernel=True)
 
     @rule(before=st.lists(st.sampled_from(["", "", "plan", "world, plan"]), min_size=1, max_size=6))

@@ -140,7 +140,7 @@ def test_a_file_that_is_no_journal(tmp_path):
     path.write_text(json.dumps([1]) + "\n")
     assert journal.read(path).lines == ()
     assert journal.read(path).header == {}
-    assert journal.verify(path) == ("line 1: not a whole entry",)
+    assert journal.verify(path) == ("line 1: not a complete entry",)
 
 
 class FullDisk:

@@ -48,10 +48,10 @@ def test_beyond_the_limit_the_rest_is_attached_and_its_end_shown(outputs):
 
 
 def test_all_cells_share_the_room_of_the_run(outputs):
-    outputs.room = 10
+    outputs.remaining = 10
     first, second = cells.Cell(1, outputs), cells.Cell(2, outputs)
     assert first.stream("stdout", "12345678\n") == "12345678\n"
-    assert second.stream("stdout", "abc\n").startswith("a\n… the output goes on")
+    assert second.stream("stdout", "abc\n").startswith("a\n… the output continues")
 
 
 def test_a_large_picture_is_attached(outputs):
@@ -73,7 +73,7 @@ def test_of_many_updates_the_first_and_the_last_are_kept(outputs):
 
 
 def test_on_a_full_disk_attachments_stop_and_say_what_is_lost(outputs):
-    outputs.room = 0
+    outputs.remaining = 0
     one = cells.Cell(1, outputs)
     one.stream("stdout", "kept\n")
     outputs.journal.stop(OSError(errno.ENOSPC, "No space left on device"))

@@ -128,9 +128,9 @@ def test_a_run_that_never_began_is_listed_verified_and_settled(never_begun, tmp_
     assert row.start.startswith("2026-11-23T18:45:01")
     [verdict] = verification.verify_all(tmp_path)
     assert (verdict.run, verdict.state) == (NEVER, verification.OPEN)
-    assert "settle" in verdict.problems[0]
+    assert "daybook runs close" in verdict.problems[0]
     [closed] = seal.close_abandoned(tmp_path)
-    assert (closed.folder.name, closed.status) == (NEVER, seal.UNBEGUN)
+    assert (closed.folder.name, closed.status) == (NEVER, seal.NOT_STARTED)
     assert not never_begun.exists()
     assert index.list() == []
     assert list(verification.verify_all(tmp_path)) == []

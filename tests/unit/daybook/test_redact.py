@@ -95,7 +95,7 @@ def test_a_value_over_two_items_of_a_list_is_found(redactor):
 
 def test_what_was_found_is_counted(redactor):
     redactor.clean(f"{SECRET} and {SECRET}")
-    assert redactor.found == {"DB": 2}
+    assert redactor.counts == {"DB": 2}
 
 
 @given(st.lists(st.integers(0, 60), max_size=8), st.sampled_from(sorted(FORMS)))

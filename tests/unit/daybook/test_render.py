@@ -7,7 +7,7 @@ import re
 import nbformat
 import pytest
 
-from daybook.record import journal, plaintext, render, seal
+from daybook.record import journal, plaintext, seal
 
 HOSTILE = (
     "<script>alert(1)</script><img src='http://evil/x.png' onerror='alert(1)'>"
@@ -45,7 +45,7 @@ def test_nothing_that_acts_is_left(page):
 
 def test_status_and_who_at_the_top_and_the_failed_cell_first(page):
     body = page[page.index("<body>") :]
-    order = ["failed", "AWS 123456789012", "Ann", "What failed", "half &lt;way&gt;", "Facts"]
+    order = ["failed", "AWS 123456789012", "Ann", "Failed cell", "half &lt;way&gt;", "Facts"]
     places = [body.index(words) for words in [*order, "Timeline", "one to create"]]
     assert places == sorted(places)
 
@@ -62,14 +62,6 @@ def test_colours_become_spans_and_markup_is_escaped():
 
 def test_of_a_line_written_over_the_last_state_is_shown():
     assert ">90%\ndone<" in plaintext.folded("10%\r50%\r90%\ndone", "stdout")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, "-"), (0.44, "0.4 s"), (12.3, "12 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
-)
-def test_durations_are_read_at_a_glance(seconds, text):
-    assert render.duration(seconds) == text
 
 
 def test_the_page_of_an_empty_journal(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from daybook.errors import SettingsError
 from daybook.record import journal
-from daybook.record.search import INDEX, Archive, Filters, moment
+from daybook.record.search import INDEX, Archive, Filters, parse_time
 
 
 @pytest.fixture
@@ -88,15 +88,15 @@ def test_a_run_is_found_by_its_beginning_or_end(archive, closed_run):
     assert archive.find("aaaaaa") == one
     assert archive.find("20261102") == two
     assert archive.find() == two
-    with pytest.raises(SettingsError, match="no run 2026") as failed:
+    with pytest.raises(SettingsError, match="2026 matches more than one run") as failed:
         archive.find("2026")
     assert "aaaaaa" in failed.value.observed
 
 
 @pytest.mark.parametrize("text", ["yesterday", "7y", ""])
 def test_what_is_no_time_is_refused(text):
-    with pytest.raises(SettingsError, match="no time"):
-        moment(text)
+    with pytest.raises(SettingsError, match="is not a time"):
+        parse_time(text)
 
 
 def journal_host() -> str:

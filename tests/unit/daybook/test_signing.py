@@ -79,7 +79,10 @@ def test_a_signer_who_had_left_by_then(any_key):
 
 
 def test_no_key_and_a_locked_key_say_why(tmp_path):
-    assert signing.sign(DATA, tmp_path / "none", signing.RECORD) == ("", "there is no SSH key none")
+    assert signing.sign(DATA, tmp_path / "none", signing.RECORD) == (
+        "",
+        "SSH key none does not exist",
+    )
     locked = tmp_path / "locked"
     keygen("-q", "-t", "ed25519", "-N", "a long passphrase", "-f", locked)
     signature, why = signing.sign(DATA, locked, signing.RECORD)

@@ -85,13 +85,6 @@ def test_colours_reach_a_terminal_that_has_them():
     assert "\x1b[32m✓" in console.file.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.04, "0.0 s"), (0.4, "0.4 s"), (12.4, "12 s"), (125, "2 min 05 s")]
-)
-def test_durations_are_said_in_units(seconds, said):
-    assert ui.duration(seconds) == said
-
-
 def test_progress_prints_lines_outside_a_kernel(capsys):
     with ui.Progress("Apply", total=2) as progress:
         progress.row("a", ui.busy("creating"))

@@ -1,4 +1,4 @@
-"""What verify finds: every edit, cut, exchange, removal and strange signature."""
+"""Verification detects every edit, truncation, swap, removal and unknown signature."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daybook import signers
-from daybook.record import journal, seal, signing, statement, verification
+from daybook.record import journal, model, seal, signing, statement, verification
 
-SCHEMA = json.loads((Path(seal.__file__).parent / "schemas/record.json").read_text())
+SCHEMA = model.json_schema()
 
 
 def verdicts(root: Path) -> dict[str, verification.Verdict]:
@@ -24,7 +24,7 @@ def verdicts(root: Path) -> dict[str, verification.Verdict]:
 
 
 def edit(path: Path, before: str, after: str) -> None:
-    """Change a text in a read-only file, as root or its owner can."""
+    """Change the text of a read-only file, as root or its owner can."""
     text = path.read_text()
     assert before in text
     path.chmod(0o644)
@@ -37,7 +37,7 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def test_a_closed_record_is_intact_by_its_signer(closed_run):
+def test_a_closed_record_is_intact_and_names_its_signer(closed_run):
     folder = closed_run()
     assert verification.verify(folder) == verification.Verdict(
         "staging", "r1", "intact", "ann@example.com"
@@ -45,7 +45,7 @@ def test_a_closed_record_is_intact_by_its_signer(closed_run):
     jsonschema.validate(seal.load(folder), SCHEMA)
 
 
-def test_a_record_is_read_only_and_leaves_nothing_beside_it(closed_run):
+def test_a_closed_record_is_read_only_and_has_no_other_files(closed_run):
     folder = closed_run()
     assert {path.name for path in folder.iterdir()} == {
         *("journal.jsonl", "notebook.ipynb", "report.html", "record.json", "record.json.sig"),
@@ -68,12 +68,15 @@ EDITS = {
     "a parameter": ("record.json", '"size": 1', '"size": 2'),
     "the status": ("record.json", '"succeeded"', '"failed"'),
     "the operator": ("record.json", '"ann@example.com"', '"bob@example.com"'),
+    "the duration of a cell": ("record.json", '"seconds": 0.5', '"seconds": 1.5'),
+    "the state of a phase": ("record.json", '"ended"', '"failed"'),
+    "the reason": ("record.json", '"reason": ""', '"reason": "a timeout"'),
 }
 
 
 @pytest.mark.parametrize("sign", [True, False], ids=["signed", "unsigned"])
 @pytest.mark.parametrize("name", EDITS)
-def test_an_edit_is_found(closed_run, name, sign):
+def test_an_edit_is_detected(closed_run, name, sign):
     folder = closed_run(sign=sign)
     file, before, after = EDITS[name]
     edit(folder / file, before, after)
@@ -82,91 +85,91 @@ def test_an_edit_is_found(closed_run, name, sign):
     assert any(file in problem for problem in verdict.problems)
 
 
-def test_a_removed_cell_is_found_and_the_line_named(closed_run):
+def test_a_removed_cell_is_detected_by_line(closed_run):
     folder = closed_run()
     path = folder / journal.NAME
     lines = path.read_text().splitlines(keepends=True)
     path.chmod(0o644)
     path.write_text("".join(line for line in lines if '"cell_start"' not in line))
-    assert (
-        "journal.jsonl line 5: does not follow from line 4" in verification.verify(folder).problems
-    )
+    assert "journal.jsonl line 5: does not follow line 4" in verification.verify(folder).problems
 
 
-def test_a_cut_tail_is_found(closed_run):
+def test_a_truncated_journal_is_detected(closed_run):
     folder = closed_run()
     path = folder / journal.NAME
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-3])
-    assert any("not a whole entry" in problem for problem in verification.verify(folder).problems)
+    assert any(
+        "not a complete entry" in problem for problem in verification.verify(folder).problems
+    )
 
 
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150
 )
 @given(data=st.data())
-def test_no_change_of_any_file_goes_unnoticed(closed_run, tmp_path, data):
+def test_any_change_of_any_file_is_detected(closed_run, tmp_path, data):
     folder = tmp_path / "runs/staging/r1"
     folder = folder if folder.exists() else closed_run()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     path = data.draw(st.sampled_from(files))
-    whole = path.read_bytes()
-    start = data.draw(st.integers(0, len(whole) - 1))
+    original = path.read_bytes()
+    start = data.draw(st.integers(0, len(original) - 1))
     length = data.draw(st.integers(0, 40))
     new = data.draw(st.binary(max_size=40))
-    changed = whole[:start] + new + whole[start + length :]
+    changed = original[:start] + new + original[start + length :]
     path.chmod(0o644)
     path.write_bytes(changed)
     try:
         verdict = verification.verify(folder)
     finally:
-        path.write_bytes(whole)
-    # White space in a signature's armour may mean nothing, or break it.
-    if path.suffix != ".sig" or b"".join(changed.split()) != b"".join(whole.split()):
-        assert verdict.is_broken != (changed == whole), verdict
+        path.write_bytes(original)
+    # White space in the armour of a signature may be insignificant or break the signature.
+    if path.suffix != ".sig" or b"".join(changed.split()) != b"".join(original.split()):
+        assert verdict.is_broken != (changed == original), verdict
     assert verification.verify(folder).state == verification.INTACT
 
 
-def test_a_swapped_added_or_missing_file_is_found(closed_run):
-    one, two = closed_run("r1"), closed_run("r2")
-    (two / "report.html").chmod(0o644)
-    (two / "report.html").write_bytes((one / "report.html").read_bytes())
-    one.chmod(0o755)
-    (one / "extra.txt").write_text("x")
-    (one / "notebook.ipynb").unlink()
-    assert set(verification.verify(one).problems) == {
+def test_a_swapped_added_or_missing_file_is_detected(closed_run):
+    first, second = closed_run("r1"), closed_run("r2")
+    (second / "report.html").chmod(0o644)
+    (second / "report.html").write_bytes((first / "report.html").read_bytes())
+    first.chmod(0o755)
+    (first / "extra.txt").write_text("x")
+    (first / "notebook.ipynb").unlink()
+    assert set(verification.verify(first).problems) == {
         "notebook.ipynb: missing",
         "extra.txt: not part of the record",
     }
-    assert verification.verify(two).problems == ("report.html: changed",)
+    assert verification.verify(second).problems == ("report.html: changed",)
 
 
-def test_a_copied_record_is_found(closed_run):
+def test_a_copied_record_is_detected(closed_run):
     folder = closed_run("r1")
     shutil.copytree(folder, folder.with_name("r9"))
     assert verdicts(folder.parents[2])["r9"].is_broken
 
 
-def test_a_signature_by_a_stranger(closed_run, tmp_path):
+def test_a_signature_by_an_unknown_key_is_broken(closed_run, tmp_path):
     folder = closed_run()
-    stranger = tmp_path / "stranger"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", stranger], check=True)
+    unknown = tmp_path / "unknown"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", unknown], check=True)
     content = (folder / seal.NAME).read_bytes()
     (folder / seal.SIGNATURE).chmod(0o644)
-    (folder / seal.SIGNATURE).write_text(signing.sign(content, stranger, signing.RECORD)[0])
+    (folder / seal.SIGNATURE).write_text(signing.sign(content, unknown, signing.RECORD)[0])
     assert any(
-        "by a stranger, SHA256:" in problem for problem in verification.verify(folder).problems
+        "by an unknown key, SHA256:" in problem for problem in verification.verify(folder).problems
     )
 
 
-def test_a_missing_signature_is_not_taken_for_an_unsigned_record(closed_run):
+def test_a_record_with_a_missing_signature_is_not_unsigned(closed_run):
     folder = closed_run()
     folder.chmod(0o755)
     (folder / seal.SIGNATURE).unlink()
     assert verification.verify(folder).problems == ("record.json.sig: missing",)
 
 
-def test_a_rehearsal_s_key_counts_for_rehearsals_alone(closed_run, key):
+def test_the_key_of_rehearsals_counts_for_rehearsals_only(closed_run, key):
     folder = closed_run(target="sandbox")
     assert verification.verify(folder).signer == "sandbox"
     real = closed_run("r2")
@@ -176,41 +179,41 @@ def test_a_rehearsal_s_key_counts_for_rehearsals_alone(closed_run, key):
     assert verification.verify(real).is_broken
 
 
-@pytest.mark.parametrize("gone", ["r1", "r2", "r3"])
-def test_a_removed_record_shows(closed_run, gone):
+@pytest.mark.parametrize("removed", ["r1", "r2", "r3"])
+def test_a_removed_record_is_detected(closed_run, removed):
     folders = {run: closed_run(run) for run in ("r1", "r2", "r3")}
     root = folders["r1"].parents[2]
     assert {verdict.state for verdict in verdicts(root).values()} == {"intact"}
-    remove(folders[gone])
+    remove(folders[removed])
     broken = [verdict for verdict in verdicts(root).values() if verdict.is_broken]
     assert len(broken) == 1
-    assert any("gone" in problem for problem in broken[0].problems)
+    assert any("missing" in problem for problem in broken[0].problems)
 
 
-def test_a_record_put_in_the_place_of_another_shows(closed_run):
+def test_a_replaced_record_is_detected(closed_run):
     folders = [closed_run(run) for run in ("r1", "r2", "r3")]
     head = folders[0].parent / seal.HEAD
-    kept = head.read_text()
+    original = head.read_text()
     remove(folders[1])
-    head.write_text(json.dumps(json.loads(kept)["previous"] | {"previous": None}))
+    head.write_text(json.dumps(json.loads(original)["previous"] | {"previous": None}))
     closed_run("r2", parameters={"size": 9})
-    head.write_text(kept)
+    head.write_text(original)
     problems = verdicts(folders[0].parents[2])["r3"].problems
-    assert problems == ("link: the record before, r2, was changed",)
+    assert problems == ("link: the previous record, r2, was changed",)
 
 
-def test_a_lost_head_shows(closed_run):
+def test_a_missing_head_is_detected(closed_run):
     folder = closed_run()
     (folder.parent / seal.HEAD).unlink()
     assert verdicts(folder.parents[2])[seal.HEAD].is_broken
 
 
-def test_a_run_that_is_not_closed_is_open(open_run):
+def test_an_unclosed_run_is_open(open_run):
     folder = open_run().path.parent
     assert verification.verify(folder).state == "open"
 
 
-def test_a_removed_record_json_is_not_an_open_run(closed_run):
+def test_a_run_with_a_removed_record_json_is_not_open(closed_run):
     folder = closed_run()
     folder.chmod(0o755)
     (folder / seal.NAME).unlink()
@@ -252,7 +255,7 @@ def apply(digest: str, summary: str = "s", **more) -> tuple:
 
 @pytest.fixture
 def verify(open_run, closed_run, key, tmp_path):
-    """Return what makes a signed record of these entries, and verifies it."""
+    """Return a function that makes a signed record of these entries and verifies it."""
 
     def run(*parts: list, lines: list[str] = (), **header: object) -> verification.Verdict:
         closed_run("before")
@@ -266,15 +269,13 @@ def verify(open_run, closed_run, key, tmp_path):
     return run
 
 
-@pytest.mark.attack(
-    "A1", "a record of an older version, in which an old gate approved a newer plan"
-)
+@pytest.mark.attack("A1", "a record of an older version in which an old gate approved a newer plan")
 @pytest.mark.parametrize("state", ["ended", "failed"])
-def test_an_old_record_of_an_unapproved_plan_is_found(verify, state):
-    """As record 20261127T123152Z-provision-96629f, which passed for intact."""
+def test_an_unapproved_plan_in_an_old_record_is_detected(verify, state):
+    """As in record 20261127T123152Z-provision-96629f, which was reported as intact."""
     changes = applied(state=state)
     verdict = verify(planned(OLD), planned(NEW), approved(OLD), changes)
-    problem = f"approval: {NEW} was applied; {OLD} was approved"
+    problem = f"approval: {NEW} was applied, but {OLD} was approved"
     assert (verdict.state, verdict.problems) == ("unapproved", (problem,))
     assert verdict.signer == "ann@example.com"
     assert verdict.is_broken
@@ -288,12 +289,12 @@ OLD_AND_GOOD = {
     "nothing to do": [planned(NEW), approved(NEW, "not needed"), applied(changes=0)],
     "declined": [planned(NEW), approved(NEW, "declined: no")],
     "refused at apply": [planned(NEW), approved(NEW), applied(state="failed", changes=0)],
-    "looked only": [planned(NEW)],
+    "planned only": [planned(NEW)],
 }
 
 
 @pytest.mark.parametrize("name", OLD_AND_GOOD)
-def test_other_records_of_an_older_version_stay_intact(verify, name):
+def test_valid_records_of_an_older_version_are_intact(verify, name):
     assert verify(*OLD_AND_GOOD[name]).problems == ()
 
 
@@ -301,50 +302,50 @@ NEW_AND_GOOD = [planned(NEW), displayed(NEW), approved(NEW)]
 UNAPPROVED = {
     "without an approval": (
         [planned(NEW), displayed(NEW), applied(apply(NEW))],
-        "nobody had approved",
+        "was applied without an approval",
     ),
     "approved before it was planned again": (
         [*NEW_AND_GOOD, planned(NEW), displayed(NEW), applied(apply(NEW))],
-        "nobody had approved",
+        "was applied without an approval",
     ),
     "after a decline": (
         [*NEW_AND_GOOD, approved(NEW, "declined by bob"), applied(apply(NEW))],
         "after it was declined",
     ),
-    "another than was approved": (
+    "another plan than the approved one": (
         [planned(NEW), displayed(NEW), approved(OLD), applied(apply(NEW))],
         f"{OLD} was approved",
     ),
-    "another than was planned": (
+    "another plan than the current one": (
         [planned(NEW), displayed(OLD), displayed(NEW), approved(OLD), applied(apply(OLD))],
-        f"{OLD} was applied; {OLD} was approved",
+        f"{OLD} was applied, but {OLD} was approved",
     ),
     "not displayed": ([planned(NEW), approved(NEW), applied(apply(NEW))], "had not been displayed"),
     "displayed with another text": (
         [*NEW_AND_GOOD, applied(apply(NEW, "t"))],
         "not been displayed",
     ),
-    "without saying so": ([*NEW_AND_GOOD, applied()], "without an apply entry"),
+    "without an apply entry": ([*NEW_AND_GOOD, applied()], "without an apply entry"),
 }
 
 
-@pytest.mark.attack("A1", "a record of a change that was not displayed, or not approved, by digest")
+@pytest.mark.attack("A1", "a record of a change that was not displayed or approved, by digest")
 @pytest.mark.parametrize("name", UNAPPROVED)
-def test_what_was_not_approved_as_it_was_displayed_is_found(verify, name):
+def test_a_plan_not_approved_as_displayed_is_detected(verify, name):
     parts, problem = UNAPPROVED[name]
     verdict = verify(*parts)
     assert verdict.state == "unapproved"
     assert problem in "; ".join(verdict.problems)
 
 
-def test_what_was_displayed_and_approved_is_intact(verify):
+def test_a_displayed_and_approved_plan_is_intact(verify):
     assert verify(*NEW_AND_GOOD, applied(apply(NEW))).state == "intact"
 
 
-def test_a_journal_with_rubbish_in_its_facts_is_judged_all_the_same(verify):
-    rubbish = [("approval", {"digest": [], "how": 7, "by": 7}), ("plan", {"digest": {}})]
+def test_a_journal_with_fields_of_wrong_types_is_judged(verify):
+    invalid = [("approval", {"digest": [], "how": 7, "by": 7}), ("plan", {"digest": {}})]
     entry = ("apply", {"digest": None, "needs": 1, "planned": 7, "applying": [], "time": "x"})
-    assert verify(rubbish, applied(entry)).state == "unapproved"
+    assert verify(invalid, applied(entry)).state == "unapproved"
 
 
 SHOWN = [*planned(NEW), *displayed(NEW)]
@@ -364,8 +365,8 @@ NOW_AND_GOOD = {
     "by hand": [SHOWN, approved(NEW, "by typing staging"), applied(GOOD)],
     "failed": [SHOWN, approved(NEW, "by its digest"), applied(GOOD, state="failed")],
     "not needed": [SHOWN, approved(NEW, "not needed"), applied(apply(NEW), changes=0)],
-    "a lock that was left": [phase("plan", LEFT), SHOWN],
-    "a secret that is retired": [
+    "the lock of a killed run": [phase("plan", LEFT), SHOWN],
+    "a retired secret": [
         *(SHOWN, approved(NEW, "by its digest"), applied(GOOD), phase("verify", RETIRED)),
     ],
     "declined": [SHOWN, approved(NEW, "declined: no")],
@@ -378,85 +379,83 @@ NOW_AND_GOOD = {
 
 
 @pytest.mark.parametrize("name", NOW_AND_GOOD)
-def test_honest_records_of_now_are_intact(verify, name):
+def test_valid_records_of_this_version_are_intact(verify, name):
     assert verify(*NOW_AND_GOOD[name], format=2).problems == ()
 
 
 BY_DIGEST = approved(NEW, "by its digest")
 NOT_GOOD_NOW = {
-    "needs not said": ([SHOWN, BY_DIGEST, applied(apply(NEW))], "by no second person"),
-    "needs one": ([SHOWN, BY_DIGEST, applied(apply(NEW, needs=1))], "by no second person"),
-    "two apply phases": ([SHOWN, BY_DIGEST, *[applied(GOOD)] * 2], "had been used"),
-    "two apply entries": ([SHOWN, BY_DIGEST, applied(GOOD, GOOD)], "had been used"),
+    "no number of approvals": ([SHOWN, BY_DIGEST, applied(apply(NEW))], "by a second person"),
+    "needs one": ([SHOWN, BY_DIGEST, applied(apply(NEW, needs=1))], "by a second person"),
+    "two apply phases": ([SHOWN, BY_DIGEST, *[applied(GOOD)] * 2], "was already used"),
+    "two apply entries": ([SHOWN, BY_DIGEST, applied(GOOD, GOOD)], "was already used"),
     "changed again without an entry": (
         [SHOWN, BY_DIGEST, applied(GOOD), applied()],
         "without an apply entry",
     ),
-    "changed in verify": ([SHOWN, phase("verify", CHANGE)], "outside of apply, in verify"),
-    "changed in no phase": ([SHOWN, [CHANGE]], "outside of apply, in no phase"),
-    "a lock in verify": ([SHOWN, phase("verify", LEFT)], "outside of apply, in verify"),
-    "as the oldest format has it": ([planned(NEW), BY_DIGEST, applied()], "without an apply entry"),
+    "changed in verify": ([SHOWN, phase("verify", CHANGE)], "outside the apply phase, in verify"),
+    "changed in no phase": ([SHOWN, [CHANGE]], "outside the apply phase, in no phase"),
+    "a lock in verify": ([SHOWN, phase("verify", LEFT)], "outside the apply phase, in verify"),
+    "in the oldest format": ([planned(NEW), BY_DIGEST, applied()], "without an apply entry"),
     "auto on AWS": (
         [SHOWN, approved(NEW, "by auto, in the sandbox"), applied(GOOD)],
-        "for the sandbox alone",
+        "valid only in the sandbox",
     ),
-    "not needed, yet changed": (
+    "not needed, but changed": (
         [SHOWN, approved(NEW, "not needed"), applied(apply(NEW))],
-        "something was changed",
+        "a change was made",
     ),
     "not needed for changes": (
         [planned(NEW, changes=["create x"]), displayed(NEW), approved(NEW, "not needed")],
-        "it has changes",
+        "has changes, so it needed an approval",
     ),
-    "in another way": ([SHOWN, approved(NEW, "by magic"), applied(GOOD)], "no way that there is"),
+    "in another way": ([SHOWN, approved(NEW, "by magic"), applied(GOOD)], "in an unknown way"),
     "for another environment": (
         [SHOWN, approved(NEW, "by typing production"), applied(GOOD)],
-        "no way that there is",
+        "in an unknown way",
     ),
     "before it was displayed": (
         [planned(NEW), BY_DIGEST, displayed(NEW), applied(GOOD)],
         "before it was displayed",
     ),
-    "an apply entry outside": ([SHOWN, BY_DIGEST, [GOOD]], "outside of its phase"),
+    "an apply entry outside": ([SHOWN, BY_DIGEST, [GOOD]], "outside the apply phase"),
     **UNAPPROVED,
 }
 
 
-@pytest.mark.attack("F3", "a record that leaves out, repeats or reorders what had to be done")
+@pytest.mark.attack("F3", "a record that omits, repeats or reorders required entries")
 @pytest.mark.parametrize("name", NOT_GOOD_NOW)
-def test_what_no_run_of_now_writes_is_found(verify, name):
+def test_a_journal_that_this_version_cannot_write_is_detected(verify, name):
     parts, problem = NOT_GOOD_NOW[name]
     verdict = verify(*parts, format=2)
     assert verdict.state == "unapproved"
     assert problem in "; ".join(verdict.problems)
 
 
-@pytest.mark.attack("F3", "a record that says that nobody else was needed")
+@pytest.mark.attack("F3", "a record that claims that no other approval was needed")
 @pytest.mark.parametrize("target", ["aws", "sandbox"])
-def test_the_settings_of_the_commit_say_who_was_needed(verify, tmp_path, target):
+def test_the_settings_of_the_commit_give_the_number_of_approvals(verify, tmp_path, target):
     text = (
         "app: hello\naccount: '123456789012'\nzone: x.test\nnames: [x.test]\noperators: []\n"
         "cidr: 10.0.0.0/16\napprovals: 1\ngit: pushed\n"
     )
     (tmp_path / "environments").mkdir(exist_ok=True)
     (tmp_path / "environments/staging.yml").write_text(text)
-    who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.test")
-    for words in (("init",), ("add", "environments"), (*who, "commit", "-m", "One")):
+    author = ("-c", "user.name=Ann", "-c", "user.email=ann@example.test")
+    for words in (("init",), ("add", "environments"), (*author, "commit", "-m", "One")):
         subprocess.run(["git", "-C", tmp_path, *words], check=True, capture_output=True)
     head = subprocess.run(["git", "-C", tmp_path, "rev-parse", "HEAD"], capture_output=True)
-    said = {"commit": head.stdout.decode().strip(), "branch": "main", "dirty": []}
-    verdict = verify(SHOWN, BY_DIGEST, applied(GOOD), format=2, git=said, target=target)
-    assert ("by no second person" in str(verdict.problems)) == (target == "aws")
+    git = {"commit": head.stdout.decode().strip(), "branch": "main", "dirty": []}
+    verdict = verify(SHOWN, BY_DIGEST, applied(GOOD), format=2, git=git, target=target)
+    assert ("not approved by a second person" in str(verdict.problems)) == (target == "aws")
 
 
-@pytest.mark.attack("F3", "a record whose second person is the operator, or whose signature is not")
+@pytest.mark.attack("F3", "a record with the operator as second person, or with a forged signature")
 @pytest.mark.parametrize("format", [{}, {"format": 2}], ids=["before", "now"])
 @pytest.mark.parametrize(
-    "name", ["good", "alone", "nobody", "forged", "not planned", "not applied"]
+    "name", ["good", "alone", "no approver", "forged", "not planned", "not applied"]
 )
-def test_the_signatures_of_a_change_are_verified_from_its_record(
-    verify, tmp_path, key, name, format
-):
+def test_the_signatures_of_a_change_are_verified(verify, tmp_path, key, name, format):
     header = {"environment": "staging", "step": "provision", "account": "123456789012"}
     header |= {"region": "us-east-1", "target": "aws", "commit": "0" * 40}
     about = {"run": "r2", "digest": NEW, "summary": "s", "made": "2026-11-27T12:00:00Z"} | header
@@ -478,7 +477,7 @@ def test_the_signatures_of_a_change_are_verified_from_its_record(
     facts |= {"planned": signed("planned", key), "applying": signed("applying", key)}
     if name in ("not planned", "not applied"):
         del facts["planned" if name == "not planned" else "applying"]
-    by = [] if name == "nobody" else [approval]
+    by = [] if name == "no approver" else [approval]
 
     how = "by its digest and by bob@example.com"
     parts = [planned(NEW), displayed(NEW), approved(NEW, how, by=by)]

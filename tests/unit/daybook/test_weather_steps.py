@@ -167,7 +167,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Iterator[World
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAYBOOK_ROOT", str(root))
         patch.setenv("TMPDIR", str(root))
-        patch.setattr(recorder, "_current", None)
+        patch.setattr(recorder, "_active", None)
         patch.setattr(botocore.waiter, "time", SimpleNamespace(sleep=lambda _s: None))
         patch.setattr(provenance, "header", lambda _: known | {"kernel": GONE})
         it.terraform = StandIn(process.run, lambda: it.weather.calm())
