@@ -23,8 +23,8 @@ from daybook_sandbox.api import Cloud
 from daybook_sandbox.httpstream import HttpStream, header
 from daybook_sandbox.loop import GatewayService
 from daybook_sandbox.networks import Network
-from daybook_sandbox.orders import Account, Authorization, Order, Problem
-from daybook_sandbox.signed import Call, Mail
+from daybook_sandbox.orders import Account, AcmeProblem, Authorization, Order
+from daybook_sandbox.signed_requests import JwsReader, SignedRequest
 from daybook_sandbox.state import Home, Ports
 
 # The second is where clients rehearse before they try again.
@@ -37,7 +37,7 @@ PEM_CHAIN = "application/pem-certificate-chain"
 
 
 @dataclass(frozen=True)
-class Answer:
+class AcmeResponse:
     """What goes back; content: JSON, or the text of a certificate."""
 
     content: Any = None
@@ -59,7 +59,7 @@ class Acme(GatewayService):
         super().__init__("acme", ports.acme)
         self._cloud = cloud
         self._folder = home.folder
-        self._mail = Mail(self._key_of)
+        self._jws = JwsReader(self._key_of)
         self._accounts: dict[str, Account] = {}
         self._authorizations: dict[str, Authorization] = {}
         self._orders: dict[str, Order] = {}
@@ -77,39 +77,41 @@ class Acme(GatewayService):
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Answer requests until the caller goes."""
+        """AcmeResponse requests until the caller goes."""
         http = HttpStream(h11.SERVER, reader, writer)
         while request := await http.next_request():
             body = b"".join([piece async for piece in http.body()])
             try:
                 answer = await self.answer(request, body)
-            except Problem as problem:
-                answer = Answer(problem.document, problem.status, kind="application/problem+json")
+            except AcmeProblem as problem:
+                answer = AcmeResponse(
+                    problem.document, problem.status, kind="application/problem+json"
+                )
             await http.respond(answer.status, answer.body, self._headers(answer))
 
-    async def answer(self, request: h11.Request, body: bytes) -> Answer:
-        """Decide what a client hears; Problem is what it hears otherwise."""
+    async def answer(self, request: h11.Request, body: bytes) -> AcmeResponse:
+        """Decide what a client hears; AcmeProblem is what it hears otherwise."""
         base = f"https://{header(request, 'Host')}"
         path = request.target.decode()
         if path == "/directory":
-            return Answer({key: f"{base}/acme/{name}" for key, name in RESOURCES.items()})
+            return AcmeResponse({key: f"{base}/acme/{name}" for key, name in RESOURCES.items()})
         if path == "/acme/new-nonce":
             is_head = request.method == b"HEAD"
-            return Answer(status=HTTPStatus.OK if is_head else HTTPStatus.NO_CONTENT)
+            return AcmeResponse(status=HTTPStatus.OK if is_head else HTTPStatus.NO_CONTENT)
         if request.method != b"POST" or header(request, "Content-Type") != JOSE:
-            raise Problem("malformed", f"{path} takes POST of {JOSE}", HTTPStatus.NOT_FOUND)
-        call = self._mail.open(base, path, body)
+            raise AcmeProblem("malformed", f"{path} takes POST of {JOSE}", HTTPStatus.NOT_FOUND)
+        call = self._jws.open(base, path, body)
         account = self._accounts.get(call.key.thumbprint())
         if call.resource == "new-acct":
             return self._new_account(call, account)
         if account is None:
-            raise Problem("accountDoesNotExist", "No account has this key.")
+            raise AcmeProblem("accountDoesNotExist", "No account has this key.")
         return await self._do(call, account)
 
-    def _headers(self, answer: Answer) -> list[tuple[str, str]]:
+    def _headers(self, answer: AcmeResponse) -> list[tuple[str, str]]:
         location = [("Location", answer.location)] if answer.location else []
         return [
-            ("Replay-Nonce", self._mail.nonce()),
+            ("Replay-Nonce", self._jws.nonce()),
             ("Cache-Control", "no-store"),
             ("Content-Type", answer.kind),
             *location,
@@ -120,25 +122,25 @@ class Acme(GatewayService):
         id = account.rpartition("/")[2]
         known = next((one for one in self._accounts.values() if one.id == id), None)
         if known is None:
-            raise Problem("accountDoesNotExist", f"There is no account {account}.")
+            raise AcmeProblem("accountDoesNotExist", f"There is no account {account}.")
         return known.key
 
-    def _new_account(self, call: Call, account: Account | None) -> Answer:
+    def _new_account(self, call: SignedRequest, account: Account | None) -> AcmeResponse:
         if account is None and call.content.get("onlyReturnExisting"):
-            raise Problem("accountDoesNotExist", "No account has this key.")
+            raise AcmeProblem("accountDoesNotExist", "No account has this key.")
         status = HTTPStatus.OK if account else HTTPStatus.CREATED
         account = account or Account(call.key, tuple(call.content.get("contact", ())))
         self._accounts[account.thumbprint] = account
-        return Answer(account.document(), status, f"{call.base}/acme/acct/{account.id}")
+        return AcmeResponse(account.document(), status, f"{call.base}/acme/acct/{account.id}")
 
-    async def _do(self, call: Call, account: Account) -> Answer:
+    async def _do(self, call: SignedRequest, account: Account) -> AcmeResponse:
         match call.resource:
             case "new-order":
                 return self._new_order(call, account)
             case "acct":
-                return Answer(account.document())
+                return AcmeResponse(account.document())
             case "order":
-                return Answer(_own(self._orders, call, account).document(call.base))
+                return AcmeResponse(_own(self._orders, call, account).document(call.base))
             case "authz":
                 return self._authorization(call, _own(self._authorizations, call, account))
             case "chall":
@@ -146,50 +148,58 @@ class Acme(GatewayService):
             case "finalize":
                 return self._finalize(call, _own(self._orders, call, account))
             case "cert":
-                return Answer(_own(self._orders, call, account).certificate, kind=PEM_CHAIN)
-        raise Problem("malformed", f"There is no {call.resource} here.", HTTPStatus.NOT_FOUND)
+                return AcmeResponse(_own(self._orders, call, account).certificate, kind=PEM_CHAIN)
+        raise AcmeProblem("malformed", f"There is no {call.resource} here.", HTTPStatus.NOT_FOUND)
 
-    def _new_order(self, call: Call, account: Account) -> Answer:
+    def _new_order(self, call: SignedRequest, account: Account) -> AcmeResponse:
         identifiers = call.content.get("identifiers") or []
         names = [str(each.get("value", "")).lower() for each in identifiers]
         if not names or any(each.get("type") != "dns" for each in identifiers):
-            raise Problem("unsupportedIdentifier", "An order is for DNS names.")
+            raise AcmeProblem("unsupportedIdentifier", "An order is for DNS names.")
         if any("*" in name for name in names):
-            raise Problem("rejectedIdentifier", "A wildcard's proof is by DNS, which is not here.")
+            raise AcmeProblem(
+                "rejectedIdentifier", "A wildcard's proof is by DNS, which is not here."
+            )
         order = Order(account, tuple(Authorization(account, name) for name in names))
         self._authorizations |= {each.id: each for each in order.authorizations}
         self._orders[order.id] = order
         where = f"{call.base}/acme/order/{order.id}"
-        return Answer(order.document(call.base), HTTPStatus.CREATED, where)
+        return AcmeResponse(order.document(call.base), HTTPStatus.CREATED, where)
 
-    def _authorization(self, call: Call, found: Authorization) -> Answer:
+    def _authorization(self, call: SignedRequest, found: Authorization) -> AcmeResponse:
         if call.content.get("status") == "deactivated":
             found.status = "deactivated"
-        return Answer(found.document(call.base))
+        return AcmeResponse(found.document(call.base))
 
-    async def _prove(self, call: Call, found: Authorization) -> Answer:
+    async def _prove(self, call: SignedRequest, found: Authorization) -> AcmeResponse:
         if found.status == "pending":
             try:
                 await http01.prove(self._cloud, found)
                 found.settle()
-            except Problem as problem:
+            except AcmeProblem as problem:
                 found.settle(problem)
-        return Answer(found.challenge(call.base))
+        return AcmeResponse(found.challenge(call.base))
 
-    def _finalize(self, call: Call, order: Order) -> Answer:
+    def _finalize(self, call: SignedRequest, order: Order) -> AcmeResponse:
         if order.status != "ready":
-            raise Problem("orderNotReady", f"The order is {order.status}.", HTTPStatus.FORBIDDEN)
+            raise AcmeProblem(
+                "orderNotReady", f"The order is {order.status}.", HTTPStatus.FORBIDDEN
+            )
         try:
             csr = x509.load_der_x509_csr(urlsafe_b64decode(call.content["csr"].encode()))
             order.certificate = ca.certify(self._folder, csr, order.names)
         except (ValueError, KeyError, x509.ExtensionNotFound) as error:
-            raise Problem("badCSR", str(error)) from error
-        return Answer(order.document(call.base), location=f"{call.base}/acme/order/{order.id}")
+            raise AcmeProblem("badCSR", str(error)) from error
+        return AcmeResponse(
+            order.document(call.base), location=f"{call.base}/acme/order/{order.id}"
+        )
 
 
-def _own(things: Mapping[str, Any], call: Call, account: Account) -> Any:
+def _own(things: Mapping[str, Any], call: SignedRequest, account: Account) -> Any:
     """Return what a call names, if it is its account's own."""
     found = things.get(call.id)
     if found is None or found.account is not account:
-        raise Problem("malformed", f"There is no {call.resource} {call.id}.", HTTPStatus.NOT_FOUND)
+        raise AcmeProblem(
+            "malformed", f"There is no {call.resource} {call.id}.", HTTPStatus.NOT_FOUND
+        )
     return found

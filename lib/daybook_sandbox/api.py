@@ -22,13 +22,13 @@ from moto.ec2.utils import Base64EncodedString
 from moto.server import ThreadedMotoServer
 
 from daybook_sandbox import (
-    conditional,
+    atomic_writes,
+    bucket_policies,
+    cloudtrail,
     instances,
     permissions,
-    policies,
-    scheduler,
     simulator,
-    trail,
+    snapshot_lifecycle,
 )
 
 ACCOUNT = "123456789012"
@@ -166,13 +166,13 @@ def patch(machinery: Machinery) -> None:
     settings.ENABLE_AMI_VALIDATION = True
     amis.AmiBackend._load_amis = _load_amis
     elastic_ip_addresses.random_ip = functools.partial(next, _elastic_ips())
-    policies.patch()
+    bucket_policies.patch()
     permissions.patch()
-    conditional.patch()
+    atomic_writes.patch()
     instances.patch()
-    trail.patch()
+    cloudtrail.patch()
     simulator.patch()
-    scheduler.patch(ACCOUNT)
+    snapshot_lifecycle.patch(ACCOUNT)
     _patch_launch(machinery)
     _patch_change(machinery, "start", leaves="stopped", enters="pending", settled="running")
     _patch_change(machinery, "stop", leaves="running", enters="stopping", settled="stopped")

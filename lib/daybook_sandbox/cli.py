@@ -16,7 +16,7 @@ from rich.text import Text
 from daybook.errors import PreflightFailed
 from daybook.settings import find_root
 from daybook_sandbox import lifecycle
-from daybook_sandbox.lifecycle import MachineStatus, Status
+from daybook_sandbox.lifecycle import MachineStatus, SandboxStatus
 from daybook_sandbox.state import Home
 
 
@@ -114,7 +114,7 @@ def ssh_command(home: Home, machine: MachineStatus, command: Sequence[str]) -> l
     return ["ssh", "-i", str(home.ssh_key), *flags, f"admin@{machine.private_ip}", *command]
 
 
-def show(found: Status) -> None:
+def show(found: SandboxStatus) -> None:
     """Print the sandbox as tables; as plain columns where the output is not a terminal."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     services = Table("service", "where", box=None, padding=(0, 2, 0, 0))

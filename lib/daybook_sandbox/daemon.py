@@ -19,7 +19,6 @@ from moto.ec2.models.instances import Instance
 from daybook_sandbox import (
     ca,
     engine,
-    holder,
     image,
     logins,
     metadata,
@@ -36,7 +35,7 @@ from daybook_sandbox.imds import Imds
 from daybook_sandbox.machines import Context, Machines, container_name
 from daybook_sandbox.networks import Networks, Service
 from daybook_sandbox.registry import Registry
-from daybook_sandbox.relay import Relay
+from daybook_sandbox.relay import GatewayRelay
 from daybook_sandbox.state import Home, Ports, Process, State, write_private
 from daybook_sandbox.workstation import Workstation, docker_host
 
@@ -60,7 +59,7 @@ def run(home: Home, ending: threading.Event) -> None:
     """Start every part, keep networks and status true, and close the parts again."""
     client = engine.find(home)
     process = Process.of(os.getpid())
-    holder.claim(client, home, process)
+    engine_claim.claim(client, home, process)
     ports = free_ports()
     home.write(State(process))
     ca.ensure_ca(home.folder)
@@ -98,7 +97,7 @@ def make_services(
 ) -> dict[str, Service]:
     """Return the parts beside the API, by the name `status` gives them, in their order."""
     at_gateways = {
-        "AWS API": Relay("api", ports.api, ports.api),
+        "AWS API": GatewayRelay("api", ports.api, ports.api),
         "metadata": Imds(cloud, ports),
         "DNS": Dns(cloud, ports),
         "registry": Registry(cloud, ports, home, client),

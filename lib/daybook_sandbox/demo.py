@@ -13,7 +13,7 @@ from daybook.environment import Environment
 from daybook.headless import execution, parameters
 from daybook.headless.execution import Outcome
 from daybook.headless.terminal import Terminal
-from daybook_sandbox.developer import Checkout, Pushed
+from daybook_sandbox.developer import Checkout, ReleasedPush
 
 ENV = "staging"
 UP = ("bootstrap", "provision", "configure", "first-deploy")
@@ -49,7 +49,7 @@ def _step(root: Path, step: str, more: Mapping[str, object]) -> Outcome:
     return outcome
 
 
-def _show(environment: Environment, outcomes: Mapping[str, Outcome], pushed: Pushed) -> None:
+def _show(environment: Environment, outcomes: Mapping[str, Outcome], pushed: ReleasedPush) -> None:
     """Fetch the page as a visitor would, then say what there is and how to go on."""
     chosen, hosts = environment.settings, environment.inventory.hosts()
     rows = []

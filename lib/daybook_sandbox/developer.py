@@ -32,7 +32,7 @@ class Visits:
 
 
 @dataclass(frozen=True)
-class Pushed:
+class ReleasedPush:
     """A push that was released."""
 
     commit: str
@@ -63,7 +63,7 @@ class Checkout:
         it._git("remote", "add", "origin", f"{server}/{chosen.github.path}.git")
         return it
 
-    def push(self, environment: Environment) -> Pushed:
+    def push(self, environment: Environment) -> ReleasedPush:
         """Change the page, push it to GitHub, and wait until a visitor sees it."""
         chosen = environment.settings
         page = self.folder / "page.html"
@@ -83,7 +83,7 @@ class Checkout:
                 details=visits.lost[:3],
                 next=f"read {run.url}",
             )
-        return Pushed(commit, run, visits)
+        return ReleasedPush(commit, run, visits)
 
     def _git(self, *words: str) -> tuple[str, ...]:
         quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}

@@ -36,7 +36,7 @@ def host_name(cloud: Cloud) -> str:
 
 
 @dataclass(frozen=True)
-class Call:
+class RegistryRequest:
     """A request of the registry's protocol, as far as ECR's rules look at it.
 
     reference: the tag or digest, where kind is "manifests".
@@ -50,7 +50,7 @@ class Call:
     media_type: str
 
     @classmethod
-    def of(cls, request: h11.Request) -> Call:
+    def of(cls, request: h11.Request) -> RegistryRequest:
         """Read a request."""
         path = REPOSITORY_PATH.match(request.target.decode().partition("?")[0])
         return cls(
@@ -83,7 +83,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RegistryError:
     """An answer that Docker shows to its user."""
 
     status: HTTPStatus
@@ -109,7 +109,7 @@ class Ecr:
         self._authorization = f"Basic {logins.login(cloud.account)}"
         self._challenge = f'Basic realm="https://{host_name(cloud)}/",service="ecr.amazonaws.com"'
 
-    def refusal(self, call: Call, machine: Any = None) -> Refusal | None:
+    def refusal(self, call: RegistryRequest, machine: Any = None) -> RegistryError | None:
         """Return why ECR would refuse a request; None when it would not.
 
         machine: the instance that sends it, whose role is all it has; None for the operator.
@@ -117,7 +117,7 @@ class Ecr:
         is_login = hmac.compare_digest(call.authorization.encode(), self._authorization.encode())
         session = None if is_login else logins.session_of(self._cloud, call.authorization)
         if not is_login and not session:
-            return Refusal(
+            return RegistryError(
                 HTTPStatus.UNAUTHORIZED,
                 "UNAUTHORIZED",
                 "Your authorization token is not valid. Log in again.",
@@ -131,7 +131,7 @@ class Ecr:
             return _denied(session.arn, call)
         repository = self._cloud.ecr.repositories.get(call.repository)
         if repository is None:
-            return Refusal(
+            return RegistryError(
                 HTTPStatus.NOT_FOUND,
                 "NAME_UNKNOWN",
                 f"The repository with name '{call.repository}' does not exist in the registry "
@@ -139,12 +139,12 @@ class Ecr:
             )
         return self._manifest_refusal(call, repository) if call.kind == "manifests" else None
 
-    def _may(self, role: Any | None, call: Call) -> bool:
+    def _may(self, role: Any | None, call: RegistryRequest) -> bool:
         where = f"arn:aws:ecr:{self._cloud.region}:{self._cloud.account}:repository"
         asked = simulator.Call(call.action, f"{where}/{call.repository}", {})
         return bool(role) and permissions.allows(self._cloud.iam, role, asked)
 
-    def note(self, call: Call, response: h11.Response, manifest: bytes) -> None:
+    def note(self, call: RegistryRequest, response: h11.Response, manifest: bytes) -> None:
         """Remember a push that the registry took."""
         if not call.is_push or response.status_code != HTTPStatus.CREATED:
             return
@@ -158,23 +158,25 @@ class Ecr:
         if call.tag:
             _move_tag(repository, image, call.tag)
 
-    def _manifest_refusal(self, call: Call, repository: Any) -> Refusal | None:
+    def _manifest_refusal(self, call: RegistryRequest, repository: Any) -> RegistryError | None:
         image = _find(repository, call.reference)
         if call.is_push and call.tag and image and repository.is_tag_immutable():
-            return Refusal(
+            return RegistryError(
                 HTTPStatus.BAD_REQUEST,
                 "TAG_INVALID",
                 f"The image tag '{call.tag}' already exists in the '{call.repository}' "
                 "repository and cannot be overwritten because the repository is immutable.",
             )
         if call.method in ("GET", "HEAD") and image is None:
-            return Refusal(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN", "Requested image not found")
+            return RegistryError(
+                HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN", "Requested image not found"
+            )
         return None
 
 
-def _denied(who: str, call: Call) -> Refusal:
+def _denied(who: str, call: RegistryRequest) -> RegistryError:
     message = f"{who} is not authorized to perform: {call.action}"
-    return Refusal(HTTPStatus.FORBIDDEN, "DENIED", message)
+    return RegistryError(HTTPStatus.FORBIDDEN, "DENIED", message)
 
 
 def _find(repository: Any, reference: str) -> Image | None:

@@ -18,7 +18,7 @@ from docker.models.containers import Container
 from daybook.errors import DaybookError
 from daybook_sandbox import image
 from daybook_sandbox.api import ELASTIC_IPS
-from daybook_sandbox.openings import OPERATOR_CALLS_FROM, Opening
+from daybook_sandbox.ingress import OPERATOR_CALLS_FROM, IngressRule
 from daybook_sandbox.state import PREFIX
 
 NAME = f"{PREFIX}-edge"
@@ -40,7 +40,7 @@ class Edge:
         self._container = _run(self._engine, image.tools(), self._labels, ["sleep", "infinity"])
         self.apply(())
 
-    def apply(self, openings: Iterable[Opening]) -> None:
+    def apply(self, openings: Iterable[IngressRule]) -> None:
         """Let in just these, from now on; what is connected stays connected."""
         code, output = self._container.exec_run(["nft", ruleset(openings, self._port)])
         if code:
@@ -66,7 +66,7 @@ def remove_rules(engine: DockerClient, tools: str) -> None:
     container.remove(force=True)
 
 
-def ruleset(openings: Iterable[Opening], forward_port: int) -> str:
+def ruleset(openings: Iterable[IngressRule], forward_port: int) -> str:
     """Return the whole table, to be put in place of the one before in one step."""
     gate = "\n".join(f"    {_rule(opening)}" for opening in sorted(openings))
     return f"""{NO_RULES}table {TABLE} {{
@@ -86,7 +86,7 @@ def ruleset(openings: Iterable[Opening], forward_port: int) -> str:
 """
 
 
-def _rule(opening: Opening) -> str:
+def _rule(opening: IngressRule) -> str:
     caller = "" if opening.anyone else f"ip saddr {OPERATOR_CALLS_FROM} "
     ports = f"{opening.first_port}-{opening.last_port}"
     return f"{caller}ip daddr {opening.public_ip} tcp dport {ports} accept"

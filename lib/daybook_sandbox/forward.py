@@ -16,9 +16,9 @@ from docker import DockerClient
 
 from daybook_sandbox.api import Cloud
 from daybook_sandbox.edge import Edge
+from daybook_sandbox.ingress import IngressRule, ingress_rules
 from daybook_sandbox.loop import CHUNK, LOOPBACK, Loop, is_from, pump
 from daybook_sandbox.networks import Network
-from daybook_sandbox.openings import Opening, openings
 from daybook_sandbox.state import Ports
 
 LOG = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Forward:
         self._destination = destination or original_destination
         self._loop = Loop("forward")
         self._connections: set[Connection] = set()
-        self._open: frozenset[Opening] = frozenset()
+        self._open: frozenset[IngressRule] = frozenset()
 
     def start(self) -> None:
         """Close the edge, listen behind it, and begin to follow the API."""
@@ -103,7 +103,7 @@ class Forward:
 
     async def _look(self) -> None:
         """Cut what is no longer allowed, then tell the edge."""
-        now = openings(self._cloud)
+        now = ingress_rules(self._cloud)
         for connection in [one for one in self._connections if not _is_allowed(one, now)]:
             LOG.info("forward: cut %s:%s", connection.public_ip, connection.port)
             connection.cut()
@@ -123,10 +123,10 @@ class Forward:
         finally:
             writer.transport.abort()
 
-    def _find(self, caller: str, public_ip: str, port: int) -> Opening | None:
+    def _find(self, caller: str, public_ip: str, port: int) -> IngressRule | None:
         if not is_from(LOOPBACK, caller):
             return None
-        ways = (one for one in openings(self._cloud) if one.lets_in(caller, public_ip, port))
+        ways = (one for one in ingress_rules(self._cloud) if one.lets_in(caller, public_ip, port))
         return next(ways, None)
 
     async def _carry(
@@ -158,7 +158,7 @@ def original_destination(connection: socket.socket) -> tuple[str, int]:
     return socket.inet_ntoa(raw[4:8]), int.from_bytes(raw[2:4])
 
 
-def _is_allowed(connection: Connection, now: frozenset[Opening]) -> bool:
+def _is_allowed(connection: Connection, now: frozenset[IngressRule]) -> bool:
     return any(
         one.lets_in(connection.caller, connection.public_ip, connection.port)
         and one.private_ip == connection.private_ip

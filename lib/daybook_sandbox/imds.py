@@ -37,7 +37,7 @@ DEFAULT_HOPS = 64
 
 
 @dataclass(frozen=True)
-class Answer:
+class MetadataResponse:
     """What goes back, and over how many hops."""
 
     status: HTTPStatus
@@ -62,7 +62,7 @@ class Imds(GatewayService):
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Answer requests until the caller goes."""
+        """MetadataResponse requests until the caller goes."""
         http = HttpStream(h11.SERVER, reader, writer)
         while request := await http.next_request():
             answer = self.answer(peer, request)
@@ -73,24 +73,28 @@ class Imds(GatewayService):
                 answer.status, answer.body.encode(), (("Server", "EC2ws"), kind, *answer.headers)
             )
 
-    def answer(self, peer: str, request: h11.Request) -> Answer:
+    def answer(self, peer: str, request: h11.Request) -> MetadataResponse:
         """Decide what a machine hears."""
         instance = self._cloud.instance_by_private_ip(peer)
         version, _, path = request.target.decode().split("?")[0].lstrip("/").partition("/")
         if instance is None or not re.fullmatch(r"latest|\d{4}-\d\d-\d\d|1\.0", version):
-            return Answer(HTTPStatus.NOT_FOUND)
+            return MetadataResponse(HTTPStatus.NOT_FOUND)
         options = instance.metadata_options
         if options.http_endpoint == "disabled":
-            return Answer(HTTPStatus.FORBIDDEN)
+            return MetadataResponse(HTTPStatus.FORBIDDEN)
         if path == "api/token":
             return self._give_token(instance, request)
         token = header(request, TOKEN_HEADER)
         if not self._is_valid(token, instance) if token else options.http_tokens == "required":
-            return Answer(HTTPStatus.UNAUTHORIZED)
+            return MetadataResponse(HTTPStatus.UNAUTHORIZED)
         if request.method not in (b"GET", b"HEAD"):
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED)
+            return MetadataResponse(HTTPStatus.METHOD_NOT_ALLOWED)
         body = self._read(instance, path)
-        return Answer(HTTPStatus.NOT_FOUND) if body is None else Answer(HTTPStatus.OK, body)
+        return (
+            MetadataResponse(HTTPStatus.NOT_FOUND)
+            if body is None
+            else MetadataResponse(HTTPStatus.OK, body)
+        )
 
     def _read(self, instance: Any, path: str) -> str | None:
         role = metadata.role_of(self._cloud, instance)
@@ -107,17 +111,17 @@ class Imds(GatewayService):
             self._credentials[key] = (time.monotonic(), text)
         return text
 
-    def _give_token(self, instance: Any, request: h11.Request) -> Answer:
+    def _give_token(self, instance: Any, request: h11.Request) -> MetadataResponse:
         if request.method != b"PUT":
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED)
+            return MetadataResponse(HTTPStatus.METHOD_NOT_ALLOWED)
         if header(request, "X-Forwarded-For"):
-            return Answer(HTTPStatus.FORBIDDEN)
+            return MetadataResponse(HTTPStatus.FORBIDDEN)
         ttl = header(request, TTL_HEADER)
         if not ttl.isdecimal() or int(ttl) not in TTL_RANGE_S:
-            return Answer(HTTPStatus.BAD_REQUEST)
+            return MetadataResponse(HTTPStatus.BAD_REQUEST)
         token = self._sign(instance, str(int(time.time()) + int(ttl)))
         hops = instance.metadata_options.http_put_response_hop_limit
-        return Answer(HTTPStatus.OK, token, ((TTL_HEADER, ttl),), hops)
+        return MetadataResponse(HTTPStatus.OK, token, ((TTL_HEADER, ttl),), hops)
 
     def _sign(self, instance: Any, expires: str) -> str:
         seal = hmac.new(self._secret, f"{instance.id} {expires}".encode(), hashlib.sha256)

@@ -26,7 +26,7 @@ from tenacity import (
 )
 
 from daybook.errors import CommandFailed, PreflightFailed
-from daybook_sandbox import engine, holder, image
+from daybook_sandbox import engine, engine_claim, image
 from daybook_sandbox.runfolder import remove_run_folder
 from daybook_sandbox.state import Home, State
 
@@ -52,7 +52,7 @@ class MachineStatus:
 
 
 @dataclass(frozen=True)
-class Status:
+class SandboxStatus:
     """A sandbox that is up."""
 
     root: Path
@@ -90,7 +90,7 @@ def down(root: Path, on_line: OnLine) -> bool:
         if state and state.process.is_alive:
             on_line("Ending the sandbox")
             _end(state)
-        for name in holder.reap(client, root):
+        for name in engine_claim.reap(client, root):
             on_line(f"  {name} removed")
         client.close()
         engine.stop(home)
@@ -105,7 +105,7 @@ def is_up(home: Home) -> bool:
     return bool(state and state.process.is_alive and home.status_file.exists())
 
 
-def status(root: Path, *, memory: bool = False) -> Status:
+def status(root: Path, *, memory: bool = False) -> SandboxStatus:
     """Return what runs; PreflightFailed when the sandbox is not up."""
     home = Home(root)
     if not is_up(home):
@@ -121,7 +121,7 @@ def status(root: Path, *, memory: bool = False) -> Status:
         client = engine.find(home)
         with ThreadPoolExecutor(8) as pool:
             machines = list(pool.map(lambda machine: _weigh(client, machine), machines))
-    return Status(root, home.read().process.pid, known["services"], tuple(machines))
+    return SandboxStatus(root, home.read().process.pid, known["services"], tuple(machines))
 
 
 def _remains(home: Home) -> str | None:
@@ -147,14 +147,14 @@ def _alone(home: Home) -> Iterator[None]:
 
 def _clear_the_way(client: DockerClient, home: Home, on_line: OnLine) -> None:
     """Refuse while another checkout's sandbox lives; sweep away a dead one, ours included."""
-    held = holder.current(client)
+    held = engine_claim.current(client)
     if held and held.process.is_alive and held.root != home.root:
-        raise holder.taken(held.root)
+        raise engine_claim.taken(held.root)
     state = home.read()
     if state and state.process.is_alive:
         _end(state)
     for root in {home.root, *([held.root] if held else [])}:
-        for name in holder.reap(client, root):
+        for name in engine_claim.reap(client, root):
             on_line(f"{name} was left by a sandbox that died; removed")
     for file in (home.status_file, home.target_file, home.known_hosts):
         file.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from tenacity import (
     wait_fixed,
 )
 
-from daybook_sandbox import boxes, console, seed
+from daybook_sandbox import console, containers, seed
 from daybook_sandbox.api import settle
 from daybook_sandbox.networks import Networks
 from daybook_sandbox.state import LABEL, PREFIX, Home, Ports
@@ -92,7 +92,7 @@ class Machine:
     def stop(self) -> None:
         """Shut it down in an orderly way."""
         try:
-            self._container.stop(timeout=boxes.STOP_TIMEOUT_S)
+            self._container.stop(timeout=containers.STOP_TIMEOUT_S)
         finally:
             settle(self._instance, "stopping", "stopped")
 
@@ -154,7 +154,7 @@ class Machine:
         instance, context = self._instance, self._context
         vpc = instance.ec2_backend.get_vpc(instance.vpc_id)
         network = context.networks.of_vpc(vpc.id, vpc.cidr_block)
-        container = boxes.create(
+        container = containers.create(
             context.engine,
             context.image,
             name=container_name(instance.id),

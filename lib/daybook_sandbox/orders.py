@@ -14,7 +14,7 @@ from typing import Any
 VALID_FOR = timedelta(days=7)
 
 
-class Problem(Exception):
+class AcmeProblem(Exception):
     """A refusal as the protocol words it. kind: what follows urn:ietf:params:acme:error: ."""
 
     def __init__(self, kind: str, detail: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
@@ -51,7 +51,7 @@ class Authorization:
     account: Account
     name: str
     status: str = "pending"
-    error: Problem | None = None
+    error: AcmeProblem | None = None
     id: str = field(default_factory=secrets.token_urlsafe)
     token: str = field(default_factory=secrets.token_urlsafe)
     expires: datetime = field(default_factory=lambda: datetime.now(UTC) + VALID_FOR)
@@ -61,7 +61,7 @@ class Authorization:
         """Return what the name's web server has to answer."""
         return f"{self.token}.{self.account.thumbprint}"
 
-    def settle(self, error: Problem | None = None) -> None:
+    def settle(self, error: AcmeProblem | None = None) -> None:
         """Keep how the proof ended."""
         self.status, self.error = ("invalid", error) if error else ("valid", None)
 

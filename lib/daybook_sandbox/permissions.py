@@ -22,7 +22,7 @@ ALWAYS = "sts:GetCallerIdentity"
 AGENT = ("ssm:UpdateInstanceInformation", "ssmmessages:OpenControlChannel")
 
 
-class Refusal(AccessDeniedError):
+class AccessDenied(AccessDeniedError):
     """A refusal in XML, which the protocols query, rest-xml and ec2 each write in a way."""
 
     def __init__(self, service: str, user_arn: str, call: str) -> None:
@@ -95,4 +95,4 @@ def _denied(self: Any, who: str, call: Call) -> Exception:
     if self.headers.get("X-Amz-Target"):
         said = f"User: {who} is not authorized to perform: {about}"
         return JsonRESTError("AccessDeniedException", said)
-    return Refusal(self.service_name, who, about)
+    return AccessDenied(self.service_name, who, about)

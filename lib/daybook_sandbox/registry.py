@@ -15,7 +15,7 @@ from docker import DockerClient
 
 from daybook_sandbox import ca
 from daybook_sandbox.api import Cloud
-from daybook_sandbox.ecr import Call, Ecr, host_name
+from daybook_sandbox.ecr import Ecr, RegistryRequest, host_name
 from daybook_sandbox.httpstream import HttpStream
 from daybook_sandbox.loop import CHUNK, LOOPBACK, GatewayService
 from daybook_sandbox.networks import Network
@@ -63,13 +63,15 @@ class Registry(GatewayService):
         client = HttpStream(h11.SERVER, reader, writer)
         machine = self._cloud.instance_by_private_ip(peer)
         while request := await client.next_request():
-            call = Call.of(request)
+            call = RegistryRequest.of(request)
             if refusal := self._ecr.refusal(call, machine):
                 await client.respond(refusal.status, refusal.body, refusal.headers)
             else:
                 await self._pass_on(client, request, call)
 
-    async def _pass_on(self, client: HttpStream, request: h11.Request, call: Call) -> None:
+    async def _pass_on(
+        self, client: HttpStream, request: h11.Request, call: RegistryRequest
+    ) -> None:
         reader, writer = await asyncio.open_unix_connection(self._storage.socket, limit=CHUNK)
         registry = HttpStream(h11.CLIENT, reader, writer)
         headers = [(name, value) for name, value in request.headers if name not in NOT_PASSED_ON]

@@ -8,7 +8,7 @@ from daybook_sandbox.loop import GatewayService, pump
 from daybook_sandbox.networks import Network
 
 
-class Relay(GatewayService):
+class GatewayRelay(GatewayService):
     """Carry what a network's machines send to `port` on to a loopback port."""
 
     def __init__(self, name: str, port: int, target: int) -> None:

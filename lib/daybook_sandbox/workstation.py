@@ -17,7 +17,7 @@ from docker.types import IPAMConfig, IPAMPool
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from daybook.errors import DaybookError
-from daybook_sandbox import boxes, image, seed
+from daybook_sandbox import containers, image, seed
 from daybook_sandbox.api import Cloud
 from daybook_sandbox.ecr import host_name
 from daybook_sandbox.networks import Network, Service
@@ -110,7 +110,7 @@ class Workstation:
             service.gateway_added(NETWORK)
 
     def _make_container(self) -> Container:
-        container = boxes.create(
+        container = containers.create(
             self._engine,
             image.tools(),
             name=NAME,

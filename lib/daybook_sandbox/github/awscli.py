@@ -21,7 +21,7 @@ FAILED, USAGE = 254, 252
 GLOBAL = ("output", "query", "region")
 
 
-class Usage(Exception):
+class UsageError(Exception):
     """A command line that the stand-in does not understand."""
 
 
@@ -30,7 +30,7 @@ def main(given: Sequence[str]) -> int:
     try:
         service, operation, options = _read(given)
         answer = _call(service, operation, options)
-    except Usage as error:
+    except UsageError as error:
         print(f"aws: {error}", file=sys.stderr)
         return USAGE
     except (BotoCoreError, ClientError) as error:
@@ -52,7 +52,7 @@ def _read(given: Sequence[str]) -> tuple[str, str, dict[str, list[str]]]:
         else:
             words.append(word)
     if len(words) != 2:
-        raise Usage("this stand-in takes a service, an operation and --options")
+        raise UsageError("this stand-in takes a service, an operation and --options")
     return words[0], words[1], options
 
 
@@ -65,7 +65,7 @@ def _call(service: str, operation: str, options: dict[str, list[str]]) -> Any:
     method = xform_name(operation.replace("-", "_"))
     names = {xform_name(api): api for api in client.meta.service_model.operation_names}
     if method not in names:
-        raise Usage(f"{service} has no {operation}")
+        raise UsageError(f"{service} has no {operation}")
     shape = client.meta.service_model.operation_model(names[method]).input_shape
     members = {xform_name(key, "-"): (key, each) for key, each in shape.members.items()}
     asked = {}
@@ -73,7 +73,7 @@ def _call(service: str, operation: str, options: dict[str, list[str]]) -> Any:
         if name in GLOBAL or name == "no-cli-pager":
             continue
         if name not in members:
-            raise Usage(f"{service} {operation} has no --{name}")
+            raise UsageError(f"{service} {operation} has no --{name}")
         key, member = members[name]
         asked[key] = _value(member, words)
     answer = getattr(client, method)(**asked)

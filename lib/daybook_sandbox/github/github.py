@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from daybook_sandbox.github import messages, packages
-from daybook_sandbox.github.board import Board
 from daybook_sandbox.github.expressions import is_true
 from daybook_sandbox.github.hosted import Hosted
+from daybook_sandbox.github.job_queue import JobQueue
 from daybook_sandbox.github.oidc import Issuer
 from daybook_sandbox.github.repositories import Push, Repositories
-from daybook_sandbox.github.runners import Runners, Tickets
-from daybook_sandbox.github.runs import Event, Run, RunJob
+from daybook_sandbox.github.runners import RegistrationTokens, Runners
+from daybook_sandbox.github.runs import Run, RunJob, TriggerEvent
 from daybook_sandbox.github.triggers import Triggers
 from daybook_sandbox.github.workflow import Workflow, parse
-from daybook_sandbox.github.yamlread import NotEvaluated, read
+from daybook_sandbox.github.yamlread import UnsupportedWorkflow, read
 
 GONE = "The runner of this job ended without a word."
 
@@ -37,11 +37,11 @@ class GitHub:
         self.archive = packages.archive()
         self.archive_sha256 = hashlib.sha256(self.archive).hexdigest()
         self.issuer = Issuer()
-        self.tickets = Tickets()
+        self.registration_tokens = RegistrationTokens()
         self.runners = Runners()
         self.repositories = Repositories(folder, server)
         self.hosted = Hosted(folder, packages.program, server, variables)
-        self.board = Board(self._run_hosted, lambda run: messages.github(run, server))
+        self.queue = JobQueue(self._run_hosted, lambda run: messages.github(run, server))
 
     def pushed(self, repository: str, pushes: Sequence[Push]) -> str:
         """Start what a push starts; return what the pusher is told."""
@@ -58,20 +58,22 @@ class GitHub:
             raise ValueError("Workflow does not have 'workflow_dispatch' trigger")
         inputs = _inputs(found, given)
         payload = {"inputs": dict(given), "ref": heads, "workflow": path}
-        event = Event("workflow_dispatch", repository, heads, sha, self.actor, payload, inputs)
-        return self.board.start(event, found)
+        event = TriggerEvent(
+            "workflow_dispatch", repository, heads, sha, self.actor, payload, inputs
+        )
+        return self.queue.start(event, found)
 
     def drop_runner(self, id: int) -> bool:
         """Forget a runner and fail what it does; tell whether there was one."""
         runner = self.runners.drop(id)
         if runner:
-            self.board.forget(runner)
+            self.queue.forget(runner)
         return runner is not None
 
     def _pushed(self, repository: str, push: Push) -> list[str]:
         payload = messages.push_payload(vars(push), repository, self.actor)
         title = self.repositories.message(repository, push.sha)
-        event = Event("push", repository, push.ref, push.sha, self.actor, payload, {}, title)
+        event = TriggerEvent("push", repository, push.ref, push.sha, self.actor, payload, {}, title)
         told = []
         for path, text in self.repositories.workflows(repository, push.sha).items():
             try:
@@ -79,9 +81,9 @@ class GitHub:
                 changed = self.repositories.changed(repository, push)
                 if not triggers.wants_push(push.ref) or not triggers.wants_files(changed):
                     continue
-                run = self.board.start(event, parse(path, text))
-            except NotEvaluated as error:
-                run = self.board.refuse(event, path, str(error))
+                run = self.queue.start(event, parse(path, text))
+            except UnsupportedWorkflow as error:
+                run = self.queue.refuse(event, path, str(error))
                 told.append(str(error))
             told.append(f"{run.name} #{run.number}: {run.url(self.server)}")
         return told or [f"No workflow starts from {push.ref}."]
@@ -95,7 +97,7 @@ class GitHub:
 
     def _run_hosted(self, job: RunJob) -> None:
         def ended() -> None:
-            self.board.give_up(job, GONE)
+            self.queue.give_up(job, GONE)
 
         self.hosted.run(job, messages.of(job, self.server), ended)
 
@@ -104,7 +106,7 @@ def _triggers(path: str, text: str) -> Triggers:
     """Return what starts a workflow; the rest of the file may be anything."""
     top = read(path, text).fields()
     if "on" not in top:
-        raise NotEvaluated(path, 1, "a workflow has 'on'")
+        raise UnsupportedWorkflow(path, 1, "a workflow has 'on'")
     return Triggers.of(top["on"])
 
 

@@ -19,17 +19,17 @@ def serve(app: Flask, github: GitHub) -> None:
 
     @app.get(ACTIONS)
     def runs_page(owner: str, name: str) -> Any:
-        return _text(_line(run, github.server) for run in github.board.runs(f"{owner}/{name}"))
+        return _text(_line(run, github.server) for run in github.queue.runs(f"{owner}/{name}"))
 
     @app.get(f"{ACTIONS}/runs/<int:id>")
     @app.get(f"{ACTIONS}/runs/<int:id>/job/<int:job>")
     def run_page(owner: str, name: str, id: int, job: int | None = None) -> Any:
-        found = next((r for r in github.board.runs(f"{owner}/{name}") if r.id == id), None)
+        found = next((r for r in github.queue.runs(f"{owner}/{name}") if r.id == id), None)
         return _text(page(found)) if found else abort(404)
 
     @app.get(f"{ACTIONS}/runs/<int:id>/artifacts/<artifact>")
     def artifact(owner: str, name: str, id: int, artifact: str) -> Any:
-        runs = (r for r in github.board.runs(f"{owner}/{name}") if r.id == id)
+        runs = (r for r in github.queue.runs(f"{owner}/{name}") if r.id == id)
         jobs = (job for run in runs for job in run.jobs.values())
         found = next((job.artifacts[artifact] for job in jobs if artifact in job.artifacts), None)
         return Response(found, mimetype="application/zip") if found else abort(404)

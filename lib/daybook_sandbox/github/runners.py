@@ -11,7 +11,7 @@ REGISTRATION = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Ticket:
+class RegistrationToken:
     """A token that registers or removes runners of one repository, for a while."""
 
     token: str
@@ -23,14 +23,16 @@ class Ticket:
 
 
 @dataclass
-class Tickets:
+class RegistrationTokens:
     """Registration and removal tokens; `kind` is one of the two words."""
 
-    _given: dict[tuple[str, str], Ticket] = field(default_factory=dict)
+    _given: dict[tuple[str, str], RegistrationToken] = field(default_factory=dict)
 
-    def give(self, kind: str, repository: str) -> Ticket:
+    def give(self, kind: str, repository: str) -> RegistrationToken:
         """Make a token that is good for an hour."""
-        made = Ticket(secrets.token_hex(15).upper(), repository, datetime.now(UTC) + REGISTRATION)
+        made = RegistrationToken(
+            secrets.token_hex(15).upper(), repository, datetime.now(UTC) + REGISTRATION
+        )
         self._given[kind, made.token] = made
         return made
 

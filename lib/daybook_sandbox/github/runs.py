@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from daybook_sandbox.github.expressions import Scope
-from daybook_sandbox.github.workflow import SELF_HOSTED, Job, Workflow
+from daybook_sandbox.github.workflow import SELF_HOSTED, JobDefinition, Workflow
 
 WAITING, QUEUED, IN_PROGRESS, COMPLETED = "waiting", "queued", "in_progress", "completed"
 GOOD = ("success", "skipped")
 
 
 @dataclass(frozen=True)
-class Event:
+class TriggerEvent:
     """What made a run. ref: refs/heads/…; payload: GitHub's JSON of it."""
 
     name: str
@@ -40,7 +40,7 @@ class RunJob:
 
     id: int
     run: Run = field(repr=False)
-    definition: Job
+    definition: JobDefinition
     name: str = ""
     labels: tuple[str, ...] = ()
     environment: str = ""
@@ -106,7 +106,7 @@ class Run:
 
     id: int
     number: int
-    event: Event
+    event: TriggerEvent
     path: str
     workflow: Workflow | None = None
     jobs: dict[str, RunJob] = field(default_factory=dict)

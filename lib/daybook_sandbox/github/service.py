@@ -72,7 +72,7 @@ class GitHubService:
         """Say in a few words what is there and what runs."""
         runners = self.github.runners.of()
         online = sum(each.is_online for each in runners)
-        runs = self.github.board.runs()
+        runs = self.github.queue.runs()
         last = f", last {runs[0].name} #{runs[0].number}: {_state(runs[0])}" if runs else ""
         there = f"{online} of {len(runners)} runners online, {len(runs)} runs"
         return f"{self.github.server}, {there}{last}"
@@ -85,7 +85,7 @@ class GitHubService:
     def _look(self) -> None:
         while not self._ending.wait(LOOK_EVERY_S):
             with suppress(Exception):
-                self.github.board.look()
+                self.github.queue.look()
 
 
 def _is_ours(address: str) -> bool:

@@ -8,11 +8,11 @@ from typing import Any
 
 from flask import Flask, Response, abort, g, jsonify, request
 
-from daybook_sandbox.github import pages, work
+from daybook_sandbox.github import pages, runner_api
 from daybook_sandbox.github.github import GitHub
 from daybook_sandbox.github.repositories import NoSuchCommit, Push
-from daybook_sandbox.github.runs import Event
-from daybook_sandbox.github.workflow import Job, Triggers, Workflow
+from daybook_sandbox.github.runs import TriggerEvent
+from daybook_sandbox.github.workflow import JobDefinition, Triggers, Workflow
 
 API = "/api/v3/repos/<owner>/<name>"
 ACTIONS = f"{API}/actions"
@@ -35,7 +35,7 @@ def application(github: GitHub, caller: Callable[[str], str]) -> Flask:
     _serve_downloads(app, github)
     _serve_runners(app, github)
     _serve_runs(app, github)
-    work.serve(app, github)
+    runner_api.serve(app, github)
     pages.serve(app, github)
     return app
 
@@ -76,7 +76,7 @@ def _serve_git(app: Flask, github: GitHub) -> None:
             return True
         if password == github.token:
             return True
-        job = github.board.by_token(password)
+        job = github.queue.by_token(password)
         return (
             job is not None
             and not is_push
@@ -96,10 +96,10 @@ def _serve_git(app: Flask, github: GitHub) -> None:
         _operator_only()
         asked = request.get_json()
         steps = ({"line": 1, "shell": "bash", "run": asked["run"]},)
-        job = Job("job", "job", ("self-hosted",), steps)
+        job = JobDefinition("job", "job", ("self-hosted",), steps)
         workflow = Workflow(asked["workflow"], asked["workflow"], Triggers(), {"job": job})
-        event = Event("push", asked["repository"], asked["ref"], "0" * 40, github.actor)
-        run = github.board.start(event, workflow, only=asked["runner"])
+        event = TriggerEvent("push", asked["repository"], asked["ref"], "0" * 40, github.actor)
+        run = github.queue.start(event, workflow, only=asked["runner"])
         return run.document(github.server)
 
 
@@ -115,7 +115,7 @@ def _serve_downloads(app: Flask, github: GitHub) -> None:
     @app.get(f"{API}/tarball/<path:ref>")
     def tarball(owner: str, name: str, ref: str) -> Response:
         repository = f"{owner}/{name}"
-        job = github.board.by_token(request.headers.get("Authorization", "").partition(" ")[2])
+        job = github.queue.by_token(request.headers.get("Authorization", "").partition(" ")[2])
         if job is None or job.run.event.repository != repository:
             require_token(github)
         try:
@@ -130,7 +130,7 @@ def _serve_runners(app: Flask, github: GitHub) -> None:
     @app.post(f"{ACTIONS}/runners/<any('registration-token','remove-token'):kind>")
     def ticket(owner: str, name: str, kind: str) -> Any:
         require_token(github)
-        return github.tickets.give(kind, f"{owner}/{name}").document(), 201
+        return github.registration_tokens.give(kind, f"{owner}/{name}").document(), 201
 
     @app.get(f"{ACTIONS}/runners")
     def runners(owner: str, name: str) -> Any:
@@ -152,13 +152,13 @@ def _serve_runners(app: Flask, github: GitHub) -> None:
 def _serve_runs(app: Flask, github: GitHub) -> None:
     def find(id: int) -> Any:
         require_token(github)
-        runs = github.board.runs()
+        runs = github.queue.runs()
         return next((run for run in runs if run.id == id), None) or _refuse(404, "Not Found")
 
     @app.get(f"{ACTIONS}/runs")
     def runs(owner: str, name: str) -> Any:
         require_token(github)
-        found = [run.document(github.server) for run in github.board.runs(f"{owner}/{name}")]
+        found = [run.document(github.server) for run in github.queue.runs(f"{owner}/{name}")]
         asked = {"head_sha": "head_sha", "branch": "head_branch", "event": "event"}
         for argument, key in asked.items():
             if wanted := request.args.get(argument):
@@ -176,13 +176,13 @@ def _serve_runs(app: Flask, github: GitHub) -> None:
 
     @app.post(f"{ACTIONS}/runs/<int:id>/cancel")
     def cancel(owner: str, name: str, id: int) -> Any:
-        github.board.cancel(find(id))
+        github.queue.cancel(find(id))
         return {}, 202
 
     @app.get(f"{ACTIONS}/jobs/<int:id>/logs")
     def logs(owner: str, name: str, id: int) -> Any:
         require_token(github)
-        job = next((job for job in github.board.jobs() if job.id == id), None)
+        job = next((job for job in github.queue.jobs() if job.id == id), None)
         text = "\n".join(job.lines) if job else _refuse(404, "Not Found")
         return Response(f"{text}\n", mimetype="text/plain")
 
@@ -202,7 +202,7 @@ def _serve_runs(app: Flask, github: GitHub) -> None:
     @app.route(f"{ACTIONS}/variables/<variable>", methods=["PATCH"])
     def variables(owner: str, name: str, variable: str = "") -> Any:
         require_token(github)
-        known = github.board.variables(f"{owner}/{name}")
+        known = github.queue.variables(f"{owner}/{name}")
         if request.method == "GET":
             listed = [{"name": key, "value": value} for key, value in known.items()]
             return {"total_count": len(listed), "variables": listed}

@@ -49,7 +49,7 @@ class Concurrency:
 
 
 @dataclass(frozen=True)
-class Job:
+class JobDefinition:
     """One job as it is written. steps: as the runner reads them."""
 
     id: str
@@ -74,14 +74,14 @@ class Workflow:
     path: str
     name: str
     triggers: Triggers
-    jobs: Mapping[str, Job]
+    jobs: Mapping[str, JobDefinition]
     env: Mapping[str, str] = field(default_factory=dict)
     concurrency: Concurrency = Concurrency()
     run_name: str = ""
 
 
 def parse(path: str, text: str) -> Workflow:
-    """Read a workflow; NotEvaluated names the first line that cannot be done here."""
+    """Read a workflow; UnsupportedWorkflow names the first line that cannot be done here."""
     top = read(path, text).fields(*TOP)
     whole = read(path, text)
     for key in ("on", "jobs"):
@@ -105,14 +105,16 @@ def parse(path: str, text: str) -> Workflow:
     )
 
 
-def _job(id: str, value: Value, granted: Mapping[str, str], shell: Mapping[str, str]) -> Job:
+def _job(
+    id: str, value: Value, granted: Mapping[str, str], shell: Mapping[str, str]
+) -> JobDefinition:
     given = value.fields(*IN_JOB)
     for key in ("runs-on", "steps"):
         if key not in given:
             raise value.refuse(f"jobs.{id} has no '{key}': other kinds are not evaluated here")
     name, url = _environment(given.get("environment"))
     shell = _defaults(given.get("defaults"), shell)
-    return Job(
+    return JobDefinition(
         id=id,
         name=given["name"].text(JOB) if "name" in given else id,
         runs_on=_runs_on(given["runs-on"]),

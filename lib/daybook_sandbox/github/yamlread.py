@@ -10,7 +10,7 @@ import yaml
 from daybook_sandbox.github.expressions import ExpressionError, check
 
 
-class NotEvaluated(Exception):
+class UnsupportedWorkflow(Exception):
     """A line of a workflow that the stand-in cannot do as GitHub would."""
 
     def __init__(self, file: str, line: int, why: str) -> None:
@@ -26,9 +26,9 @@ class Value:
     line: int
     name: str = "the workflow"
 
-    def refuse(self, why: str) -> NotEvaluated:
+    def refuse(self, why: str) -> UnsupportedWorkflow:
         """Return the error that names this line."""
-        return NotEvaluated(self.file, self.line, why)
+        return UnsupportedWorkflow(self.file, self.line, why)
 
     def fields(self, *known: str) -> dict[str, Value]:
         """Return a mapping's values; a key that is not known is an error."""
@@ -99,9 +99,9 @@ def read(file: str, text: str) -> Value:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise NotEvaluated(file, line, f"no YAML: {error.problem}") from error
+        raise UnsupportedWorkflow(file, line, f"no YAML: {error.problem}") from error
     if node is None:
-        raise NotEvaluated(file, 1, "the file is empty")
+        raise UnsupportedWorkflow(file, 1, "the file is empty")
     return Value(file, node, _line(node))
 
 

@@ -19,7 +19,7 @@ from joserfc.jwk import ECKey
 from daybook_sandbox import acme, ca, http01
 from daybook_sandbox.acme import Acme
 from daybook_sandbox.image import _sources
-from daybook_sandbox.orders import Problem
+from daybook_sandbox.orders import AcmeProblem
 from daybook_sandbox.state import Home
 
 NAME = "staging.daybook.test"
@@ -104,7 +104,7 @@ def proven(monkeypatch) -> None:
 
 
 def refused(kind: str):
-    return pytest.raises(Problem, check=lambda problem: problem.kind == kind)
+    return pytest.raises(AcmeProblem, check=lambda problem: problem.kind == kind)
 
 
 def test_machines_are_led_to_its_address():

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from daybook.errors import PreflightFailed
 from daybook_sandbox import cli, lifecycle
-from daybook_sandbox.lifecycle import MachineStatus, Status
+from daybook_sandbox.lifecycle import MachineStatus, SandboxStatus
 from daybook_sandbox.state import Home
 
 
@@ -89,7 +89,7 @@ def test_status_of_no_sandbox_says_how_to_start_it(tmp_path, monkeypatch):
 
 def test_status_lists_services_and_machines(tmp_path, monkeypatch):
     monkeypatch.setenv("DAYBOOK_ROOT", str(tmp_path))
-    found = Status(tmp_path, 42, {"DNS": "port 5300"}, (machine(memory_mib=61), OTHER))
+    found = SandboxStatus(tmp_path, 42, {"DNS": "port 5300"}, (machine(memory_mib=61), OTHER))
     monkeypatch.setattr(lifecycle, "status", lambda root, memory: found)
     result = CliRunner().invoke(cli.sandbox, ["status"])
     assert result.exit_code == 0

@@ -10,13 +10,13 @@ import h11
 import pytest
 from moto.ecr.models import ECRBackend
 
-from daybook_sandbox.ecr import Call, Ecr
+from daybook_sandbox.ecr import Ecr, RegistryRequest
 
 TOKEN = "Basic " + base64.b64encode(b"AWS:123456789012-auth-token").decode()
 FIRST, SECOND = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 MANIFEST = b'{"mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": []}'
 TYPE = "application/vnd.docker.distribution.manifest.v2+json"
-PUSH = Call("PUT", "hello", "manifests", "1", TOKEN, TYPE)
+PUSH = RegistryRequest("PUT", "hello", "manifests", "1", TOKEN, TYPE)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def ecr(backend):
     return Ecr(SimpleNamespace(account="123456789012", region="us-east-1", ecr=backend, sts=sts))
 
 
-def push(ecr: Ecr, digest: str, call: Call = PUSH, status: int = 201) -> None:
+def push(ecr: Ecr, digest: str, call: RegistryRequest = PUSH, status: int = 201) -> None:
     answer = h11.Response(status_code=status, headers=[("Docker-Content-Digest", digest)])
     ecr.note(call, answer, MANIFEST)
 
@@ -42,7 +42,7 @@ def images(backend, repository: str = "hello") -> dict[str, list[str]]:
     return {one.image_digest: one.image_tags for one in backend.describe_images(repository)}
 
 
-def code(ecr: Ecr, call: Call) -> str | None:
+def code(ecr: Ecr, call: RegistryRequest) -> str | None:
     refusal = ecr.refusal(call)
     return refusal.code if refusal else None
 
@@ -53,13 +53,13 @@ def test_reads_a_request():
         target="/v2/team/hello/manifests/1?x=y",
         headers=[("Host", "x"), ("Authorization", TOKEN), ("Content-Type", TYPE)],
     )
-    assert Call.of(request) == replace(PUSH, repository="team/hello")
+    assert RegistryRequest.of(request) == replace(PUSH, repository="team/hello")
     ping = h11.Request(method="GET", target="/v2/", headers=[("Host", "x")])
-    assert Call.of(ping) == Call("GET", "", "", "", "", "")
+    assert RegistryRequest.of(ping) == RegistryRequest("GET", "", "", "", "", "")
 
 
 def test_login(ecr):
-    ping = Call("GET", "", "", "", TOKEN, "")
+    ping = RegistryRequest("GET", "", "", "", TOKEN, "")
     assert code(ecr, ping) is None
     refusal = ecr.refusal(replace(ping, authorization="Basic bm90aGluZw=="))
     assert (refusal.status, refusal.code) == (401, "UNAUTHORIZED")
@@ -69,7 +69,10 @@ def test_login(ecr):
 def test_repository_has_to_exist(ecr):
     assert code(ecr, PUSH) is None
     assert code(ecr, replace(PUSH, repository="other")) == "NAME_UNKNOWN"
-    assert code(ecr, Call("POST", "other", "blobs", "uploads/", TOKEN, "")) == "NAME_UNKNOWN"
+    assert (
+        code(ecr, RegistryRequest("POST", "other", "blobs", "uploads/", TOKEN, ""))
+        == "NAME_UNKNOWN"
+    )
 
 
 def test_push_is_remembered_with_its_digest(ecr, backend):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from daybook_sandbox.edge import ruleset
-from daybook_sandbox.openings import Opening
+from daybook_sandbox.ingress import IngressRule
 
-ANYONE = Opening("127.90.1.0", "10.20.0.4", 80, 80, True)
-OPERATOR = Opening("127.90.1.0", "10.20.0.4", 22, 22, False)
+ANYONE = IngressRule("127.90.1.0", "10.20.0.4", 80, 80, True)
+OPERATOR = IngressRule("127.90.1.0", "10.20.0.4", 22, 22, False)
 
 
 def lines(text: str) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from daybook_sandbox import forward as forwarding
 from daybook_sandbox.forward import Forward
-from daybook_sandbox.openings import Opening
+from daybook_sandbox.ingress import IngressRule
 from daybook_sandbox.state import Ports
 
 PUBLIC_IP = "127.90.1.0"
@@ -21,13 +21,13 @@ SOON_S = 2.0
 
 class PaperEdge:
     def __init__(self, *_: object) -> None:
-        self.told: list[frozenset[Opening]] = []
+        self.told: list[frozenset[IngressRule]] = []
 
     def start(self) -> None: ...
 
     def close(self) -> None: ...
 
-    def apply(self, openings: frozenset[Opening]) -> None:
+    def apply(self, openings: frozenset[IngressRule]) -> None:
         self.told.append(openings)
 
 
@@ -44,10 +44,10 @@ def machine() -> Iterator[int]:
 
 
 @pytest.fixture
-def opened(machine: int, monkeypatch) -> set[Opening]:
+def opened(machine: int, monkeypatch) -> set[IngressRule]:
     """Return what is open; a test changes it."""
-    now = {Opening(PUBLIC_IP, "127.0.0.1", machine, machine, False)}
-    monkeypatch.setattr(forwarding, "openings", lambda _: frozenset(now))
+    now = {IngressRule(PUBLIC_IP, "127.0.0.1", machine, machine, False)}
+    monkeypatch.setattr(forwarding, "ingress_rules", lambda _: frozenset(now))
     monkeypatch.setattr(forwarding, "Edge", PaperEdge)
     return now
 
@@ -91,7 +91,7 @@ def test_edge_follows(forward, opened):
 
 
 def test_machine_that_does_not_listen(forward, opened, machine, port):
-    opened.add(Opening(PUBLIC_IP, "127.0.0.9", machine, machine, True))
+    opened.add(IngressRule(PUBLIC_IP, "127.0.0.9", machine, machine, True))
     with _call(port, "127.3.3.3") as caller:
         assert _is_cut(caller)
 

@@ -155,7 +155,7 @@ class World:
 
     def ended(self, number: int = 0) -> Any:
         """Return a run once it is over; 0 is the newest."""
-        return until(lambda: (run := self.github.board.runs()[number]).is_over and run)
+        return until(lambda: (run := self.github.queue.runs()[number]).is_over and run)
 
     def log(self, run: Any, job: str) -> str:
         return "\n".join(run.jobs[job].lines)
@@ -218,7 +218,7 @@ def test_what_is_not_evaluated_is_said_with_its_line(world):
 
 def test_another_branch_starts_nothing(world):
     assert "No workflow starts from refs/heads/other." in world.clone().push("other")
-    assert not world.github.board.runs()
+    assert not world.github.queue.runs()
 
 
 def test_a_build_that_fails_releases_nothing(world):
@@ -277,7 +277,7 @@ def test_a_runner_that_dies_fails_its_job_and_the_next_push_works(world):
     slow = DEPLOY.replace('echo "released', 'sleep ${SLOW:-0}; echo "released')
     clone.write(**{".github__workflows__deploy.yml": slow.replace("${SLOW:-0}", "60")})
     clone.push()
-    job = until(lambda: world.github.board.runs()[0].jobs["deploy"])
+    job = until(lambda: world.github.queue.runs()[0].jobs["deploy"])
     until(lambda: any("sleep" in line for line in job.lines))
     os.killpg(first.pid, signal.SIGKILL)
     world.listen(folder)
@@ -295,7 +295,7 @@ def test_of_several_pushes_the_newest_goes_next_and_none_is_cut_off(world):
     clone.write(**{".github__workflows__deploy.yml": turns + DEPLOY})
     for _ in range(3):
         clone.push()
-    waiting = world.github.board.runs()[1]
+    waiting = world.github.queue.runs()[1]
     assert waiting.conclusion == "cancelled"
     world.listen(folder)
     assert (world.ended(0).conclusion, world.ended(2).conclusion) == ("success", "success")
@@ -350,7 +350,7 @@ def test_artifacts_are_kept_without_what_is_taken_out(world):
     files = {"runs__a__record.json": "{}", "runs__a__.plans__secret": "no"}
     clone.write(**{".github__workflows__deploy.yml": keep, **files})
     clone.push()
-    run = world.github.board.runs()[0]
+    run = world.github.queue.runs()[0]
     content = until(lambda: run.jobs["build"].artifacts.get("record"))
     with zipfile.ZipFile(BytesIO(content)) as kept:
         assert kept.namelist() == ["a/record.json"]

@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey
 from moto.route53.models import Route53Backend
 
 from daybook_sandbox import http01
-from daybook_sandbox.orders import Account, Authorization, Problem
+from daybook_sandbox.orders import Account, AcmeProblem, Authorization
 
 NAME = "staging.daybook.test"
 ADDRESS = "127.91.1.77"
@@ -68,20 +68,22 @@ def test_a_stranger_asks_the_name_for_the_token(cloud, site, wanted):
 @pytest.mark.parametrize(("status", "body"), [(200, "hello"), (404, None)])
 def test_another_answer_is_no_proof(cloud, site, wanted, status, body):
     site.status, site.body = status, wanted.proof if body is None else body
-    with pytest.raises(Problem, match=f"HTTP {status}") as caught:
+    with pytest.raises(AcmeProblem, match=f"HTTP {status}") as caught:
         prove(cloud, wanted)
     assert caught.value.kind == "unauthorized"
 
 
 def test_a_closed_port_is_no_proof(cloud, wanted, port, monkeypatch):
     monkeypatch.setattr(http01, "PORT", port)
-    with pytest.raises(Problem, match=rf"{ADDRESS}: Fetching http://{NAME}/.well-known/") as caught:
+    with pytest.raises(
+        AcmeProblem, match=rf"{ADDRESS}: Fetching http://{NAME}/.well-known/"
+    ) as caught:
         prove(cloud, wanted)
     assert caught.value.kind == "connection"
 
 
 def test_a_name_in_no_zone_is_no_proof(cloud, wanted):
     wanted.name = "daybook.example"
-    with pytest.raises(Problem, match="No A record") as caught:
+    with pytest.raises(AcmeProblem, match="No A record") as caught:
         prove(cloud, wanted)
     assert caught.value.kind == "dns"

@@ -9,7 +9,7 @@ import socket
 import h11
 import pytest
 
-from daybook_sandbox.imds import Answer, Imds
+from daybook_sandbox.imds import Imds, MetadataResponse
 
 TOKEN = "X-aws-ec2-metadata-token"
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
@@ -21,7 +21,7 @@ def imds(world):
     return Imds(world.cloud, world.ports)
 
 
-def ask(imds: Imds, world, path: str, method: str = "GET", **headers: str) -> Answer:
+def ask(imds: Imds, world, path: str, method: str = "GET", **headers: str) -> MetadataResponse:
     sent = [("Host", "169.254.169.254"), *headers.items()]
     return imds.answer(
         world.instance.private_ip, h11.Request(method=method, target=path, headers=sent)

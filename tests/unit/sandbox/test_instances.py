@@ -12,13 +12,13 @@ from moto.ec2.models.instances import InstanceState
 from moto.server import ThreadedMotoServer
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from daybook_sandbox import instances, trail
+from daybook_sandbox import cloudtrail, instances
 
 
 @pytest.fixture(scope="module")
 def aws():
     instances.patch()
-    trail.patch()
+    cloudtrail.patch()
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

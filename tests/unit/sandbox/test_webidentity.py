@@ -16,11 +16,11 @@ from moto.sts.responses import TokenResponse
 
 from daybook_sandbox import logins, permissions, webidentity
 from daybook_sandbox.api import REGION
-from daybook_sandbox.ecr import Call, Ecr
+from daybook_sandbox.ecr import Ecr, RegistryRequest
 from daybook_sandbox.github.messages import github
 from daybook_sandbox.github.oidc import HOST, Issuer
 from daybook_sandbox.github.runs import Event, Run, RunJob
-from daybook_sandbox.github.workflow import Job
+from daybook_sandbox.github.workflow import JobDefinition
 
 SUBJECT = "repo:daybook/hello:ref:refs/heads/staging"
 PROVIDER = f"arn:aws:iam::123456789012:oidc-provider/{HOST}"
@@ -32,7 +32,7 @@ def job(
 ) -> RunJob:
     run = Run(1, 1, Event("push", repository, ref, "a" * 40, "ada"), ".github/workflows/deploy.yml")
     run.github = github(run, "http://127.0.0.1")
-    return RunJob(1, run, Job("build", "build", (), ()), environment=env)
+    return RunJob(1, run, JobDefinition("build", "build", (), ()), environment=env)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_its_registry_login_is_held_to_the_role_too(issuer, world, monkeypatch):
     keys = (found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
     given = boto3.Session(*keys, REGION).client("ecr").get_authorization_token()
     login = f"Basic {given['authorizationData'][0]['authorizationToken']}"
-    push = Call("PUT", "hello", "manifests", "1", login, "")
+    push = RegistryRequest("PUT", "hello", "manifests", "1", login, "")
     ecr = Ecr(world.cloud)
     assert ecr.refusal(push) is None
     assert ecr.refusal(replace(push, repository="other")).code == "DENIED"

@@ -9,7 +9,7 @@ import pytest
 from daybook_sandbox.github import workflow
 from daybook_sandbox.github.expressions import ExpressionError, Scope, check
 from daybook_sandbox.github.triggers import Triggers
-from daybook_sandbox.github.yamlread import NotEvaluated
+from daybook_sandbox.github.yamlread import UnsupportedWorkflow
 
 APP = Path(__file__).parents[3] / "app/.github/workflows/deploy.yml"
 CONTEXTS = {
@@ -102,12 +102,12 @@ def test_what_is_not_evaluated_is_named_with_its_line(before, after):
     text = APP.read_text()
     assert before in text
     line = text[: text.index(before)].count("\n") + 1
-    with pytest.raises(NotEvaluated, match=rf"^deploy\.yml:{line}: "):
+    with pytest.raises(UnsupportedWorkflow, match=rf"^deploy\.yml:{line}: "):
         workflow.parse("deploy.yml", text.replace(before, after))
 
 
 def test_an_action_is_known_by_a_commit_alone():
     text = APP.read_text()
     pinned = text[text.index("actions/checkout@") :].split()[0]
-    with pytest.raises(NotEvaluated, match="by a commit"):
+    with pytest.raises(UnsupportedWorkflow, match="by a commit"):
         workflow.parse("deploy.yml", text.replace(pinned, "actions/checkout@v6"))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from daybook_sandbox.github.runner.link import Link
 
 if TYPE_CHECKING:
-    from daybook_sandbox.github.runner.job import Job
+    from daybook_sandbox.github.runner.job import JobExecution
 
 Inputs = Mapping[str, str]
 STS = "{https://sts.amazonaws.com/doc/2011-06-15/}"
@@ -32,7 +32,7 @@ class ActionFailed(Exception):
     """What an action says when it cannot do its work."""
 
 
-def checkout(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
+def checkout(job: JobExecution, inputs: Inputs, env: dict[str, str]) -> None:
     """Put the commit into the workspace: by git, or as an archive where there is no git."""
     github = job.contexts["github"]
     folder = Path(github["workspace"], inputs.get("path", ""))
@@ -69,7 +69,7 @@ def checkout(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
         job.afterwards(lambda: _forget(folder / ".git/config", header))
 
 
-def configure_aws_credentials(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
+def configure_aws_credentials(job: JobExecution, inputs: Inputs, env: dict[str, str]) -> None:
     """Change GitHub's word for who runs into an hour of a role."""
     if "ACTIONS_ID_TOKEN_REQUEST_URL" not in env:
         raise ActionFailed(
@@ -95,7 +95,7 @@ def configure_aws_credentials(job: Job, inputs: Inputs, env: dict[str, str]) -> 
     job.report.line(f"Authenticated as {inputs['role-to-assume']}")
 
 
-def upload_artifact(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
+def upload_artifact(job: JobExecution, inputs: Inputs, env: dict[str, str]) -> None:
     """Keep files with the run."""
     workspace = Path(job.contexts["github"]["workspace"])
     found = _chosen(workspace, inputs)
@@ -118,7 +118,7 @@ def upload_artifact(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
     job.set_outputs({"artifact-url": f"{run}/artifacts/{name}"})
 
 
-ACTIONS: Mapping[str, Callable[[Job, Inputs, dict[str, str]], None]] = {
+ACTIONS: Mapping[str, Callable[[JobExecution, Inputs, dict[str, str]], None]] = {
     "actions/checkout": checkout,
     "actions/upload-artifact": upload_artifact,
     "aws-actions/configure-aws-credentials": configure_aws_credentials,

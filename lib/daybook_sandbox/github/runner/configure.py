@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from daybook_sandbox.github.runner.link import Link, Refused
+from daybook_sandbox.github.runner.link import Link, RequestRefused
 
 FILES = (".runner", ".credentials", ".credentials_rsaparams")
 INPUT = "ACTIONS_RUNNER_INPUT_"
@@ -90,7 +90,7 @@ def _registration(method: str, url: str, token: str, content: dict) -> dict | No
     path = "/api/v3/actions/runner-registration"
     try:
         return Link(server, token or "", "RemoteAuth").ask(method, path, content)
-    except Refused as error:
+    except RequestRefused as error:
         reason = "NotFound" if error.status == 404 else str(error)
         print(
             f"Http response code: {reason} from '{method} {server}{path}'\n{error}",

@@ -14,8 +14,8 @@ from daybook_sandbox.github.expressions import ExpressionError, Scope
 from daybook_sandbox.github.runner import commands, shell
 from daybook_sandbox.github.runner.actions import ACTIONS, ActionFailed
 from daybook_sandbox.github.runner.configure import architecture
-from daybook_sandbox.github.runner.link import Refused
-from daybook_sandbox.github.runner.report import Report, Result
+from daybook_sandbox.github.runner.link import RequestRefused
+from daybook_sandbox.github.runner.report import JobResult, Report
 
 SHELLS = {
     "": ("bash", "-e"),
@@ -23,10 +23,10 @@ SHELLS = {
     "sh": ("sh", "-e"),
 }
 HOOK = "ACTIONS_RUNNER_HOOK_JOB_STARTED"
-FAILURES = (ActionFailed, ExpressionError, commands.BadFile, Refused, OSError, KeyError)
+FAILURES = (ActionFailed, ExpressionError, commands.BadFile, RequestRefused, OSError, KeyError)
 
 
-class Job:
+class JobExecution:
     """A job that a message tells of. folder: the runner's work folder."""
 
     def __init__(self, message: Mapping[str, Any], folder: Path, report: Report) -> None:
@@ -49,7 +49,7 @@ class Job:
             "steps": {},
         } | {name: message[name] for name in ("inputs", "needs", "vars")}
 
-    def run(self) -> Result:
+    def run(self) -> JobResult:
         """Do the job and return what it came to."""
         for secret in self._message["masks"]:
             self.report.mask(secret)
@@ -62,7 +62,7 @@ class Job:
                 each()
             shutil.rmtree(self._temp, ignore_errors=True)
         scope = self._scope()
-        return Result(
+        return JobResult(
             self._status,
             scope.texts(self._message["outputs"]),
             scope.text(self._message["environment_url"]),

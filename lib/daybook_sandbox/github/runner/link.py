@@ -11,7 +11,7 @@ from typing import Any
 WAIT_S = 60
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """An answer that is none. status: HTTP's number."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -30,7 +30,7 @@ class Link:
     def ask(self, method: str, path: str, content: Any = None) -> Any:
         """Send JSON and return the JSON of the answer; None where there is none.
 
-        Raises Refused for a refusal, OSError where nobody answers.
+        Raises RequestRefused for a refusal, OSError where nobody answers.
         """
         body = self.raw(method, path, None if content is None else json.dumps(content).encode())
         return json.loads(body) if body else None
@@ -45,4 +45,4 @@ class Link:
                 return answer.read()
         except urllib.error.HTTPError as error:
             said = error.read().decode("utf-8", "replace").strip()
-            raise Refused(error.code, said or error.reason) from error
+            raise RequestRefused(error.code, said or error.reason) from error

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from daybook_sandbox.github.runner.job import Job
-from daybook_sandbox.github.runner.link import Link, Refused
+from daybook_sandbox.github.runner.job import JobExecution
+from daybook_sandbox.github.runner.link import Link, RequestRefused
 from daybook_sandbox.github.runner.report import Report
 
 ENDED, TERMINATED = 0, 1
@@ -52,7 +52,7 @@ def run(root: Path) -> int:
             message = _patiently(link, "GET", "/_runner/message")
             if message:
                 _do(link, message, root / settings["workFolder"])
-    except Refused:
+    except RequestRefused:
         print(DROPPED, file=sys.stderr)
         return TERMINATED
     except Ending:
@@ -66,7 +66,7 @@ def work(link: Link, message: dict[str, Any], folder: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     with Report(Link(link.url, message["token"]), message["job"], stopping) as report:
-        result = Job(message, folder, report).run()
+        result = JobExecution(message, folder, report).run()
         report.end(result)
     return ENDED
 
@@ -78,7 +78,7 @@ def _do(link: Link, message: dict[str, Any], folder: Path) -> None:
     for number in before:
         signal.signal(number, lambda *_: stopping.set())
     with Report(Link(link.url, message["token"]), message["job"], stopping) as report:
-        result = Job(message, folder, report).run()
+        result = JobExecution(message, folder, report).run()
         report.end(result)
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -95,7 +95,7 @@ def _patiently(link: Link, method: str, path: str, content: Any = None) -> Any:
     while True:
         try:
             answer = link.ask(method, path, content)
-        except Refused as error:
+        except RequestRefused as error:
             if error.status in (401, 404):
                 raise
             problem: Exception = error

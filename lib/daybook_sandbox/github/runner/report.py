@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from daybook_sandbox.github.runner.link import Link, Refused
+from daybook_sandbox.github.runner.link import Link, RequestRefused
 
 TELL_EVERY_S = 0.5
 PATIENCE = 20
 
 
 @dataclass
-class Result:
+class JobResult:
     """What a job came to."""
 
     conclusion: str
@@ -91,7 +91,7 @@ class Report:
         """Keep an artifact."""
         self._link.raw("PUT", f"{self._path}/artifacts/{name}", content)
 
-    def end(self, result: Result) -> None:
+    def end(self, result: JobResult) -> None:
         """Tell the last lines and what the job came to; a server that is away is waited for."""
         self._ended.set()
         self._thread.join()
@@ -115,7 +115,7 @@ class Report:
         try:
             told = {"lines": lines, "summary": summary, "steps": steps, **more}
             answer = self._link.ask("POST", self._path, told)
-        except Refused:
+        except RequestRefused:
             self._cancelled.set()  # The server has given this job up.
             return True
         except OSError:

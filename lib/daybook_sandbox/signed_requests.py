@@ -14,14 +14,14 @@ from typing import Any
 from joserfc import jwk, jws
 from joserfc.errors import JoseError
 
-from daybook_sandbox.orders import Problem
+from daybook_sandbox.orders import AcmeProblem
 
 ALGORITHMS = ("ES256", "ES384", "RS256")
 HEADER_BYTES = 4096  # joserfc's own limit is below what an RSA key takes
 
 
 @dataclass(frozen=True)
-class Call:
+class SignedRequest:
     """A request whose signature was checked: POST base/acme/resource/id. key: the signer's."""
 
     base: str
@@ -31,7 +31,7 @@ class Call:
     content: Mapping[str, Any]
 
 
-class Mail:
+class JwsReader:
     """Opens requests. key_of: gives the key of an account, by its URL."""
 
     def __init__(self, key_of: Callable[[str], Any]) -> None:
@@ -46,22 +46,22 @@ class Mail:
         self._nonces.add(nonce)
         return nonce
 
-    def open(self, base: str, path: str, body: bytes) -> Call:
-        """Check a request; Problem when it is not what it should be."""
+    def open(self, base: str, path: str, body: bytes) -> SignedRequest:
+        """Check a request; AcmeProblem when it is not what it should be."""
         try:
             signed = jws.deserialize_json(json.loads(body), self._key, registry=self._registry)
             content = json.loads(signed.payload or b"{}")
         except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Problem("malformed", f"This is no signed request: {error}") from error
+            raise AcmeProblem("malformed", f"This is no signed request: {error}") from error
         headers = signed.headers()
         if headers.get("nonce") not in self._nonces:
-            raise Problem("badNonce", "This nonce was used, or is not one of ours.")
+            raise AcmeProblem("badNonce", "This nonce was used, or is not one of ours.")
         self._nonces.remove(headers["nonce"])
         if headers.get("url") != base + path:
             said = f"Signed for {headers.get('url')}, sent to {base}{path}."
-            raise Problem("unauthorized", said)
+            raise AcmeProblem("unauthorized", said)
         resource, _, id = path.removeprefix("/acme/").partition("/")
-        return Call(base, resource, id, self._key(signed), content)
+        return SignedRequest(base, resource, id, self._key(signed), content)
 
     def _key(self, signed: Any) -> Any:
         """Return the key of a request: its own, or that of the account it names."""

@@ -19,7 +19,7 @@ ALL_PORTS = (0, 65535)
 
 
 @dataclass(frozen=True, order=True)
-class Opening:
+class IngressRule:
     """One range of TCP ports of an Elastic IP; anyone: not for operators alone."""
 
     public_ip: str
@@ -37,13 +37,13 @@ class Opening:
         )
 
 
-def openings(cloud: Cloud) -> frozenset[Opening]:
+def ingress_rules(cloud: Cloud) -> frozenset[IngressRule]:
     """Return what is open at this moment: running instances with an Elastic IP, by their groups.
 
     Rules for IPv6 and for other groups' members say nothing about calls from outside the VPC.
     """
     return frozenset(
-        Opening(public_ip, instance.private_ip, *_ports(rule), anyone)
+        IngressRule(public_ip, instance.private_ip, *_ports(rule), anyone)
         for instance in cloud.instances()
         if instance.state == "running" and (public_ip := cloud.public_ip(instance))
         for rule, anyone in _rules(instance)

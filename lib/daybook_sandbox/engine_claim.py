@@ -19,21 +19,21 @@ VOLUME = f"{PREFIX}-holder"
 
 
 @dataclass(frozen=True)
-class Holder:
+class EngineClaim:
     """The sandbox an engine has: its checkout, and the process that runs it."""
 
     root: Path
     process: Process
 
 
-def current(engine: DockerClient) -> Holder | None:
+def current(engine: DockerClient) -> EngineClaim | None:
     """Return who holds the sandbox, dead or alive."""
     try:
         labels = engine.volumes.get(VOLUME).attrs["Labels"]
     except NotFound:
         return None
     process = Process(int(labels[f"{LABEL}.pid"]), int(labels[f"{LABEL}.started"]))
-    return Holder(Path(labels[LABEL]), process)
+    return EngineClaim(Path(labels[LABEL]), process)
 
 
 def claim(engine: DockerClient, home: Home, process: Process) -> None:

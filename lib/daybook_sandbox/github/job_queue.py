@@ -15,9 +15,9 @@ from daybook_sandbox.github.runs import (
     IN_PROGRESS,
     QUEUED,
     WAITING,
-    Event,
     Run,
     RunJob,
+    TriggerEvent,
 )
 from daybook_sandbox.github.workflow import Concurrency, Workflow
 
@@ -26,7 +26,7 @@ LOST = "The self-hosted runner lost communication with the server."
 SUPERSEDED = "Canceling since a higher priority waiting request exists"
 
 
-class Board:
+class JobQueue:
     """Keeps every run; all its methods may be called from any thread.
 
     on_hosted: starts a job that needs no runner of the user's; it returns at once.
@@ -58,7 +58,7 @@ class Board:
         """Return the jobs of all runs, the oldest first."""
         return [job for run in self._runs for job in run.jobs.values()]
 
-    def start(self, event: Event, workflow: Workflow, *, only: str = "") -> Run:
+    def start(self, event: TriggerEvent, workflow: Workflow, *, only: str = "") -> Run:
         """Put a run on the board. only: the runner that its jobs are for."""
         with self.changed:
             run = self._new(event, workflow.path, workflow)
@@ -70,7 +70,7 @@ class Board:
             self._advance()
             return run
 
-    def refuse(self, event: Event, path: str, error: str) -> Run:
+    def refuse(self, event: TriggerEvent, path: str, error: str) -> Run:
         """Put a run on the board that failed before it began."""
         with self.changed:
             run = self._new(event, path, None)
@@ -134,7 +134,7 @@ class Board:
             if job.status == IN_PROGRESS and time.monotonic() - job.seen > LOST_S:
                 self.give_up(job, LOST)
 
-    def _new(self, event: Event, path: str, workflow: Workflow | None) -> Run:
+    def _new(self, event: TriggerEvent, path: str, workflow: Workflow | None) -> Run:
         number = 1 + sum(r.path == path for r in self.runs(event.repository))
         self._runs.append(Run(next(self._ids), number, event, path, workflow))
         return self._runs[-1]

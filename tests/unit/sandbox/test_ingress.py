@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daybook_sandbox.openings import Opening, openings
+from daybook_sandbox.ingress import IngressRule, ingress_rules
 
 SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
 
@@ -17,7 +17,7 @@ def allow(world, cidr: str, rule=SSH) -> None:
 
 
 def test_nothing_is_open_by_itself(world):
-    assert openings(world.cloud) == frozenset()
+    assert ingress_rules(world.cloud) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_nothing_is_open_by_itself(world):
 def test_source_decides(world, cidr, operator, stranger):
     allow(world, cidr)
     public_ip = world.cloud.public_ip(world.instance)
-    now = openings(world.cloud)
+    now = ingress_rules(world.cloud)
     assert any(one.lets_in("127.0.0.1", public_ip, 22) for one in now) is operator
     assert any(one.lets_in("127.3.3.3", public_ip, 22) for one in now) is stranger
 
@@ -41,26 +41,26 @@ def test_ports_and_protocols(world):
     public_ip, private_ip = world.cloud.public_ip(world.instance), "127.77.0.4"
     allow(world, "0.0.0.0/0", {"IpProtocol": "tcp", "FromPort": 8000, "ToPort": 8010})
     allow(world, "0.0.0.0/0", {"IpProtocol": "udp", "FromPort": 53, "ToPort": 53})
-    assert openings(world.cloud) == {Opening(public_ip, private_ip, 8000, 8010, True)}
+    assert ingress_rules(world.cloud) == {IngressRule(public_ip, private_ip, 8000, 8010, True)}
     allow(world, "203.0.113.7/32", {"IpProtocol": "-1"})
-    assert Opening(public_ip, private_ip, 0, 65535, False) in openings(world.cloud)
+    assert IngressRule(public_ip, private_ip, 0, 65535, False) in ingress_rules(world.cloud)
 
 
 def test_port_range_and_address_are_both_asked():
-    opening = Opening("127.90.1.0", "10.20.0.4", 8000, 8010, True)
+    opening = IngressRule("127.90.1.0", "10.20.0.4", 8000, 8010, True)
     asked = [("127.90.1.0", 8000), ("127.90.1.0", 8010), ("127.90.1.0", 8011), ("127.90.1.1", 8000)]
     assert [opening.lets_in("127.3.3.3", *one) for one in asked] == [True, True, False, False]
 
 
 def test_closed_without_address_or_while_stopped(world):
     allow(world, "0.0.0.0/0")
-    assert openings(world.cloud)
+    assert ingress_rules(world.cloud)
     world.instance._state.name = "stopped"
-    assert openings(world.cloud) == frozenset()
+    assert ingress_rules(world.cloud) == frozenset()
     world.instance._state.name = "running"
     address = world.client("ec2").describe_addresses()["Addresses"][0]
     world.client("ec2").disassociate_address(AssociationId=address["AssociationId"])
-    assert openings(world.cloud) == frozenset()
+    assert ingress_rules(world.cloud) == frozenset()
 
 
 def test_revoked_rule_is_gone(world):
@@ -69,4 +69,4 @@ def test_revoked_rule_is_gone(world):
     permission = SSH | {"IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     client = world.client("ec2")
     client.revoke_security_group_ingress(GroupId=group, IpPermissions=[permission])
-    assert openings(world.cloud) == frozenset()
+    assert ingress_rules(world.cloud) == frozenset()

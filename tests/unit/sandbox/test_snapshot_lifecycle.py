@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from daybook_sandbox import scheduler
+from daybook_sandbox import snapshot_lifecycle
 
 DETAILS = {"ResourceTypes": ["VOLUME"], "TargetTags": [{"Key": "snapshots", "Value": "web"}]}
 POLICY = {
@@ -23,7 +23,7 @@ POLICY = {
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[Any]:
-    scheduler.patch("123456789012")
+    snapshot_lifecycle.patch("123456789012")
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     url = "http://{}:{}".format(*server.get_host_and_port())

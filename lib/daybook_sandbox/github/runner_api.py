@@ -27,7 +27,7 @@ def _serve_registration(app: Flask, github: GitHub) -> None:
     def register() -> Any:
         asked = request.get_json()
         repository = _repository(asked["url"])
-        if not github.tickets.opens("registration-token", _token(), repository):
+        if not github.registration_tokens.opens("registration-token", _token(), repository):
             abort(404)
         runner = github.runners.add(
             repository, asked["name"], tuple(asked["labels"]), replace=asked["replace"]
@@ -39,7 +39,9 @@ def _serve_registration(app: Flask, github: GitHub) -> None:
     @app.delete("/api/v3/actions/runner-registration")
     def remove() -> Any:
         asked = request.get_json()
-        if not github.tickets.opens("remove-token", _token(), _repository(asked["url"])):
+        if not github.registration_tokens.opens(
+            "remove-token", _token(), _repository(asked["url"])
+        ):
             abort(404)
         github.drop_runner(asked["id"])
         return {}
@@ -51,7 +53,7 @@ def _serve_queue(app: Flask, github: GitHub) -> None:
 
     @app.post("/_runner/session")
     def session() -> Any:
-        github.board.forget(found := runner())
+        github.queue.forget(found := runner())
         found.heard()
         return {}
 
@@ -59,14 +61,14 @@ def _serve_queue(app: Flask, github: GitHub) -> None:
     def message() -> Any:
         found = runner()
         found.heard()
-        job = github.board.take(found, POLL_S)
+        job = github.queue.take(found, POLL_S)
         runner()  # It may have been dropped while it waited.
         return messages.of(job, github.server) if job else Response(status=204)
 
 
 def _serve_jobs(app: Flask, github: GitHub) -> None:
     def job(id: int | None = None) -> RunJob:
-        found = github.board.by_token(_token())
+        found = github.queue.by_token(_token())
         if found is None or id not in (None, found.id):
             abort(401)
         return found
@@ -76,7 +78,7 @@ def _serve_jobs(app: Flask, github: GitHub) -> None:
         found = job(id)
         if found.runner:
             found.runner.heard()
-        return {"cancel": github.board.hear(found, request.get_json())}
+        return {"cancel": github.queue.hear(found, request.get_json())}
 
     @app.put("/_runner/jobs/<int:id>/artifacts/<name>")
     def keep(id: int, name: str) -> Any:

@@ -13,7 +13,7 @@ from moto import mock_aws
 from moto.backends import get_backend
 from moto.s3.models import S3Backend
 
-from daybook_sandbox import conditional
+from daybook_sandbox import atomic_writes
 
 BUCKET = {"Bucket": "state", "Key": "k"}
 
@@ -21,7 +21,7 @@ BUCKET = {"Bucket": "state", "Key": "k"}
 @pytest.fixture
 def clients(monkeypatch):
     """Give two clients of a bucket whose conditions are always looked at by both at once."""
-    conditional.patch()
+    atomic_writes.patch()
     meeting, look = threading.Barrier(2), S3Backend.get_object
 
     def look_together(self, *args, **kwargs):
@@ -66,14 +66,14 @@ def test_one_of_two_replaces_an_object(clients):
 
 
 def test_patching_twice_wraps_once():
-    conditional.patch()
-    once = conditional.S3Response.put_object
-    conditional.patch()
-    assert conditional.S3Response.put_object is once
+    atomic_writes.patch()
+    once = atomic_writes.S3Response.put_object
+    atomic_writes.patch()
+    assert atomic_writes.S3Response.put_object is once
 
 
 def test_a_change_of_a_zone_does_not_undo_another():
-    conditional.patch()
+    atomic_writes.patch()
     both_have_looked = threading.Barrier(2)
 
     class Looked(list):

@@ -1,6 +1,6 @@
 """The powers of a container that is a computer."""
 
-from daybook_sandbox.boxes import dropped, missing_capabilities
+from daybook_sandbox.containers import dropped, missing_capabilities
 
 ALL = 0x1FFFFFFFFFF
 
