@@ -19,6 +19,7 @@ from moto.ec2.models.instances import Instance
 from daybook_sandbox import (
     ca,
     engine,
+    engine_claim,
     image,
     logins,
     metadata,

@@ -19,7 +19,7 @@ from daybook_sandbox.api import REGION
 from daybook_sandbox.ecr import Ecr, RegistryRequest
 from daybook_sandbox.github.messages import github
 from daybook_sandbox.github.oidc import HOST, Issuer
-from daybook_sandbox.github.runs import Event, Run, RunJob
+from daybook_sandbox.github.runs import Run, RunJob, TriggerEvent
 from daybook_sandbox.github.workflow import JobDefinition
 
 SUBJECT = "repo:daybook/hello:ref:refs/heads/staging"
@@ -30,7 +30,9 @@ ROLE = "arn:aws:iam::123456789012:role/hello-github-push"
 def job(
     ref: str = "refs/heads/staging", repository: str = "daybook/hello", env: str = ""
 ) -> RunJob:
-    run = Run(1, 1, Event("push", repository, ref, "a" * 40, "ada"), ".github/workflows/deploy.yml")
+    run = Run(
+        1, 1, TriggerEvent("push", repository, ref, "a" * 40, "ada"), ".github/workflows/deploy.yml"
+    )
     run.github = github(run, "http://127.0.0.1")
     return RunJob(1, run, JobDefinition("build", "build", (), ()), environment=env)
 
