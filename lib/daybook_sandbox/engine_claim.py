@@ -1,4 +1,4 @@
-"""Who holds the one sandbox of a Docker engine, and the broom for one that is dead."""
+"""The claim on a Docker engine, which runs one sandbox at a time, and the removal of dead ones."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from daybook_sandbox import edge, image
 from daybook_sandbox.state import LABEL, PREFIX, Home, Process
 
 LOG = logging.getLogger(__name__)
-# A volume, because the engine makes one with a given name once and hands the first one out.
+# A volume, because Docker creates a given name only once and then returns the existing volume.
 VOLUME = f"{PREFIX}-holder"
 
 
 @dataclass(frozen=True)
 class EngineClaim:
-    """The sandbox an engine has: its checkout, and the process that runs it."""
+    """The sandbox that claims the engine: its checkout and its process."""
 
     root: Path
     process: Process
 
 
 def current(engine: DockerClient) -> EngineClaim | None:
-    """Return who holds the sandbox, dead or alive."""
+    """Return the current claim; its process may be dead."""
     try:
         labels = engine.volumes.get(VOLUME).attrs["Labels"]
     except NotFound:
@@ -37,35 +37,35 @@ def current(engine: DockerClient) -> EngineClaim | None:
 
 
 def claim(engine: DockerClient, home: Home, process: Process) -> None:
-    """Become the holder; PreflightFailed when another sandbox lives."""
-    mine = {f"{LABEL}.pid": str(process.pid), f"{LABEL}.started": str(process.started)}
-    engine.volumes.create(VOLUME, labels=home.labels | mine)
-    holder = current(engine)
-    if holder is None or holder.process != process:
-        raise taken(holder.root if holder else Path("another checkout"))
+    """Claim the engine; raise PreflightFailed if another live sandbox has it."""
+    labels = {f"{LABEL}.pid": str(process.pid), f"{LABEL}.started": str(process.started)}
+    engine.volumes.create(VOLUME, labels=home.labels | labels)
+    claimed = current(engine)
+    if claimed is None or claimed.process != process:
+        raise taken(claimed.root if claimed else Path("another checkout"))
 
 
 def taken(root: Path) -> PreflightFailed:
-    """Return what to say when another checkout's sandbox lives."""
+    """Return the error for an engine claimed by another checkout's live sandbox."""
     return PreflightFailed(
-        "Another checkout's sandbox is up, and a computer holds one at a time.",
+        "Another checkout's sandbox is up; only one can run at a time.",
         observed=f"the sandbox of {root}",
         next=f"cd {root} && daybook sandbox down",
     )
 
 
 def reap(engine: DockerClient, root: Path) -> list[str]:
-    """Remove whatever a checkout's sandbox has left in the engine; return the names."""
-    mine = {"label": f"{LABEL}={root}"}
-    containers = engine.containers.list(all=True, filters=mine)
-    networks = engine.networks.list(filters=mine)
+    """Remove all remains of a checkout's sandbox from the engine; return their names."""
+    filters = {"label": f"{LABEL}={root}"}
+    containers = engine.containers.list(all=True, filters=filters)
+    networks = engine.networks.list(filters=filters)
     for container in containers:
         container.remove(v=True, force=True)
     for network in networks:
         network.remove()
     if tools := image.any_tools(engine):
         edge.remove_rules(engine, tools)
-    volumes = engine.volumes.list(filters=mine)
+    volumes = engine.volumes.list(filters=filters)
     for volume in volumes:
         volume.remove(force=True)
-    return [thing.name for thing in (*containers, *networks, *volumes)]
+    return [item.name for item in (*containers, *networks, *volumes)]

@@ -1,8 +1,8 @@
-"""The instance metadata service, version 2: credentials and facts for the machine that asks.
+"""The instance metadata service, version 2.
 
-Machines reach it at 169.254.169.254 through a rule of their own; here it listens on each gateway
-and knows a machine by its private address. As on EC2, only the answer with the token is limited
-in hops: with a limit of 1, a container behind the machine's bridge never receives it.
+It listens on each gateway and identifies a machine by its private address; an nftables rule on
+the machine redirects 169.254.169.254 to it. As on EC2, the hop limit applies only to the token's
+response: with a limit of 1, a container behind the machine's bridge never receives it.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 """
 
@@ -38,7 +38,7 @@ DEFAULT_HOPS = 64
 
 @dataclass(frozen=True)
 class MetadataResponse:
-    """What goes back, and over how many hops."""
+    """A response and its IP TTL in hops."""
 
     status: HTTPStatus
     body: str = ""
@@ -47,7 +47,7 @@ class MetadataResponse:
 
 
 class Imds(GatewayService):
-    """Answers each machine about itself."""
+    """Serve each machine its own metadata."""
 
     def __init__(self, cloud: Cloud, ports: Ports) -> None:
         super().__init__("imds", ports.imds)
@@ -62,7 +62,7 @@ class Imds(GatewayService):
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """MetadataResponse requests until the caller goes."""
+        """Answer requests until the client disconnects."""
         http = HttpStream(h11.SERVER, reader, writer)
         while request := await http.next_request():
             answer = self.answer(peer, request)
@@ -74,7 +74,7 @@ class Imds(GatewayService):
             )
 
     def answer(self, peer: str, request: h11.Request) -> MetadataResponse:
-        """Decide what a machine hears."""
+        """Return the response to a machine's request."""
         instance = self._cloud.instance_by_private_ip(peer)
         version, _, path = request.target.decode().split("?")[0].lstrip("/").partition("/")
         if instance is None or not re.fullmatch(r"latest|\d{4}-\d\d-\d\d|1\.0", version):
@@ -83,7 +83,7 @@ class Imds(GatewayService):
         if options.http_endpoint == "disabled":
             return MetadataResponse(HTTPStatus.FORBIDDEN)
         if path == "api/token":
-            return self._give_token(instance, request)
+            return self._issue_token(instance, request)
         token = header(request, TOKEN_HEADER)
         if not self._is_valid(token, instance) if token else options.http_tokens == "required":
             return MetadataResponse(HTTPStatus.UNAUTHORIZED)
@@ -103,7 +103,7 @@ class Imds(GatewayService):
         return metadata.lookup(self._cloud, instance, path)
 
     def _credentials_of(self, instance: Any, role: Any) -> str:
-        """Return the role's credentials; new ones each hour, while the old ones live on."""
+        """Return the role's credentials, renewed hourly; earlier ones remain valid."""
         key = (instance.id, role.arn)
         made_at, text = self._credentials.get(key, (0.0, ""))
         if not text or time.monotonic() > made_at + CREDENTIALS_S:
@@ -111,7 +111,7 @@ class Imds(GatewayService):
             self._credentials[key] = (time.monotonic(), text)
         return text
 
-    def _give_token(self, instance: Any, request: h11.Request) -> MetadataResponse:
+    def _issue_token(self, instance: Any, request: h11.Request) -> MetadataResponse:
         if request.method != b"PUT":
             return MetadataResponse(HTTPStatus.METHOD_NOT_ALLOWED)
         if header(request, "X-Forwarded-For"):

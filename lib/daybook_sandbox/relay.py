@@ -9,7 +9,7 @@ from daybook_sandbox.networks import Network
 
 
 class GatewayRelay(GatewayService):
-    """Carry what a network's machines send to `port` on to a loopback port."""
+    """Relay connections to `port` on a gateway to a loopback port."""
 
     def __init__(self, name: str, port: int, target: int) -> None:
         super().__init__(name, port)

@@ -35,7 +35,7 @@ class Client:
         self.key = ECKey.generate_key("P-256")
         self.account = ""
 
-    def call(self, url: str, content: dict | None = POST_AS_GET, meant: str = "") -> acme.Answer:
+    def call(self, url: str, content: dict | None = POST_AS_GET, meant: str = "") -> acme.AcmeResponse:
         known = {"kid": self.account} if self.account else {"jwk": self.key.as_dict(private=False)}
         protected = {"alg": "ES256", "nonce": self.nonce(), "url": meant or url} | known
         payload = b"" if content is None else json.dumps(content).encode()
@@ -43,7 +43,7 @@ class Client:
         signed = jws.serialize_json({"protected": protected}, payload, self.key, registry=registry)
         return self.send(url, json.dumps(signed).encode())
 
-    def send(self, url: str, body: bytes, kind: str = acme.JOSE) -> acme.Answer:
+    def send(self, url: str, body: bytes, kind: str = acme.JOSE) -> acme.AcmeResponse:
         request = h11.Request(
             method="POST",
             target=url.removeprefix(BASE),
@@ -52,21 +52,21 @@ class Client:
         return asyncio.run(self.authority.answer(request, body))
 
     def nonce(self) -> str:
-        return dict(self.authority._headers(acme.Answer()))["Replay-Nonce"]
+        return dict(self.authority._headers(acme.AcmeResponse()))["Replay-Nonce"]
 
     def register(self) -> Client:
         self.account = self.call(f"{BASE}/acme/new-acct", {"contact": []}).location
         return self
 
-    def order(self, *names: str) -> acme.Answer:
+    def order(self, *names: str) -> acme.AcmeResponse:
         identifiers = [{"type": "dns", "value": name} for name in names]
         return self.call(f"{BASE}/acme/new-order", {"identifiers": identifiers})
 
-    def prove(self, order: acme.Answer) -> list[acme.Answer]:
+    def prove(self, order: acme.AcmeResponse) -> list[acme.AcmeResponse]:
         proofs = [self.call(url).content for url in order.content["authorizations"]]
         return [self.call(proof["challenges"][0]["url"], {}) for proof in proofs]
 
-    def finalize(self, order: acme.Answer, *names: str) -> acme.Answer:
+    def finalize(self, order: acme.AcmeResponse, *names: str) -> acme.AcmeResponse:
         return self.call(order.content["finalize"], {"csr": request(*names)})
 
 
