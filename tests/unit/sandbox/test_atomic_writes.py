@@ -1,4 +1,4 @@
-"""Conditional writes hold when two come at the same moment."""
+"""Concurrent writes are atomic."""
 
 from __future__ import annotations
 
@@ -20,49 +20,49 @@ BUCKET = {"Bucket": "state", "Key": "k"}
 
 @pytest.fixture
 def clients(monkeypatch):
-    """Give two clients of a bucket whose conditions are always looked at by both at once."""
+    """Yield two clients of a bucket, and a function that makes both check a condition at once."""
     atomic_writes.patch()
-    meeting, look = threading.Barrier(2), S3Backend.get_object
+    barrier, get = threading.Barrier(2), S3Backend.get_object
 
-    def look_together(self, *args, **kwargs):
-        found = look(self, *args, **kwargs)
+    def get_together(self, *args, **kwargs):
+        result = get(self, *args, **kwargs)
         try:
-            meeting.wait(0.5)
+            barrier.wait(0.5)
         except threading.BrokenBarrierError:
-            meeting.reset()
-        return found
+            barrier.reset()
+        return result
 
     with mock_aws():
-        made = [boto3.client("s3", region_name="us-east-1") for _ in range(2)]
-        made[0].create_bucket(Bucket="state")
-        yield made, lambda: monkeypatch.setattr(S3Backend, "get_object", look_together)
+        both = [boto3.client("s3", region_name="us-east-1") for _ in range(2)]
+        both[0].create_bucket(Bucket="state")
+        yield both, lambda: monkeypatch.setattr(S3Backend, "get_object", get_together)
 
 
-def answers(clients, **condition) -> list[int]:
-    """Write from both clients at once; return the two status codes."""
+def statuses(clients, **condition) -> list[int]:
+    """Write from both clients at once; return both status codes in order."""
 
     def status(client) -> int:
         try:
-            done = client.put_object(**BUCKET, Body=str(id(client)).encode(), **condition)
+            response = client.put_object(**BUCKET, Body=str(id(client)).encode(), **condition)
         except ClientError as err:
-            done = err.response
-        return done["ResponseMetadata"]["HTTPStatusCode"]
+            response = err.response
+        return response["ResponseMetadata"]["HTTPStatusCode"]
 
     with ThreadPoolExecutor(2) as pool:
         return sorted(pool.map(status, clients))
 
 
-def test_one_of_two_creates_an_object(clients):
+def test_only_one_of_two_clients_creates_an_object(clients):
     both, begin = clients
     begin()
-    assert answers(both, IfNoneMatch="*") == [200, 412]
+    assert statuses(both, IfNoneMatch="*") == [200, 412]
 
 
-def test_one_of_two_replaces_an_object(clients):
+def test_only_one_of_two_clients_replaces_an_object(clients):
     both, begin = clients
     etag = both[0].put_object(**BUCKET, Body=b"first")["ETag"]
     begin()
-    assert answers(both, IfMatch=etag) == [200, 412]
+    assert statuses(both, IfMatch=etag) == [200, 412]
 
 
 def test_patching_twice_wraps_once():
@@ -72,16 +72,16 @@ def test_patching_twice_wraps_once():
     assert atomic_writes.S3Response.put_object is once
 
 
-def test_a_change_of_a_zone_does_not_undo_another():
+def test_concurrent_changes_of_a_zone_are_both_applied():
     atomic_writes.patch()
-    both_have_looked = threading.Barrier(2)
+    barrier = threading.Barrier(2)
 
-    class Looked(list):
-        """Records over which two go at once, unless the second has to wait for the first."""
+    class Records(list):
+        """Records that two threads iterate over at once, unless one waits for the other."""
 
         def __iter__(self):
             with suppress(threading.BrokenBarrierError):
-                both_have_looked.wait(0.5)
+                barrier.wait(0.5)
             return super().__iter__()
 
     with mock_aws():
@@ -89,11 +89,11 @@ def test_a_change_of_a_zone_does_not_undo_another():
         zone = route53.create_hosted_zone("daybook.test", False, None, None, "", None)
         names = ("one.daybook.test", "two.daybook.test")
         route53.change_resource_record_sets(zone.id, [change("CREATE", name) for name in names])
-        zone.rrsets = Looked(zone.rrsets)
-        with ThreadPoolExecutor() as several:
+        zone.rrsets = Records(zone.rrsets)
+        with ThreadPoolExecutor() as pool:
             changes = [[change("DELETE", name)] for name in names]
-            list(several.map(route53.change_resource_record_sets, [zone.id] * 2, changes))
-        assert [each.name for each in zone.rrsets if each.type == "A"] == []
+            list(pool.map(route53.change_resource_record_sets, [zone.id] * 2, changes))
+        assert [record.name for record in zone.rrsets if record.type == "A"] == []
 
 
 def change(action: str, name: str) -> dict:

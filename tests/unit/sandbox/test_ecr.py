@@ -1,4 +1,4 @@
-"""What ECR refuses at its registry and what it remembers."""
+"""ECR's refusals at its registry, and its record of pushes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PUSH = RegistryRequest("PUT", "hello", "manifests", "1", TOKEN, TYPE)
 
 @pytest.fixture
 def backend():
-    it = ECRBackend("us-east-1", "123456789012")
-    it.create_repository("hello", None, None, None, "MUTABLE", [])
-    it.create_repository("fixed", None, None, None, "IMMUTABLE", [])
-    return it
+    ecr_backend = ECRBackend("us-east-1", "123456789012")
+    ecr_backend.create_repository("hello", None, None, None, "MUTABLE", [])
+    ecr_backend.create_repository("fixed", None, None, None, "IMMUTABLE", [])
+    return ecr_backend
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def ecr(backend):
 
 def push(ecr: Ecr, digest: str, call: RegistryRequest = PUSH, status: int = 201) -> None:
     answer = h11.Response(status_code=status, headers=[("Docker-Content-Digest", digest)])
-    ecr.note(call, answer, MANIFEST)
+    ecr.record(call, answer, MANIFEST)
 
 
 def images(backend, repository: str = "hello") -> dict[str, list[str]]:
-    return {one.image_digest: one.image_tags for one in backend.describe_images(repository)}
+    return {image.image_digest: image.image_tags for image in backend.describe_images(repository)}
 
 
 def code(ecr: Ecr, call: RegistryRequest) -> str | None:
@@ -47,7 +47,7 @@ def code(ecr: Ecr, call: RegistryRequest) -> str | None:
     return refusal.code if refusal else None
 
 
-def test_reads_a_request():
+def test_parses_a_request():
     request = h11.Request(
         method="PUT",
         target="/v2/team/hello/manifests/1?x=y",
@@ -66,7 +66,7 @@ def test_login(ecr):
     assert dict(refusal.headers)["WWW-Authenticate"].startswith("Basic realm=")
 
 
-def test_repository_has_to_exist(ecr):
+def test_repository_must_exist(ecr):
     assert code(ecr, PUSH) is None
     assert code(ecr, replace(PUSH, repository="other")) == "NAME_UNKNOWN"
     assert (
@@ -75,13 +75,13 @@ def test_repository_has_to_exist(ecr):
     )
 
 
-def test_push_is_remembered_with_its_digest(ecr, backend):
+def test_push_is_recorded_with_its_digest(ecr, backend):
     push(ecr, FIRST)
     push(ecr, FIRST, replace(PUSH, reference="latest"))
     assert images(backend) == {FIRST: ["1", "latest"]}
 
 
-def test_tag_moves_and_the_old_image_stays(ecr, backend):
+def test_tag_moves_and_the_old_image_remains(ecr, backend):
     push(ecr, FIRST)
     push(ecr, SECOND)
     assert images(backend) == {FIRST: [], SECOND: ["1"]}
@@ -93,7 +93,7 @@ def test_push_by_digest_has_no_tag(ecr, backend):
     assert images(backend) == {FIRST: []}
 
 
-def test_what_the_registry_refused_did_not_happen(ecr, backend):
+def test_a_refused_push_is_not_recorded(ecr, backend):
     push(ecr, FIRST, status=400)
     push(ecr, FIRST, replace(PUSH, method="GET"), status=201)
     assert images(backend) == {}
@@ -107,7 +107,7 @@ def test_immutable_tag(ecr):
     assert code(ecr, replace(fixed, reference="2")) is None
 
 
-def test_deleted_image_is_gone(ecr, backend):
+def test_deleted_image_cannot_be_pulled(ecr, backend):
     push(ecr, FIRST)
     pull = replace(PUSH, method="HEAD")
     assert code(ecr, pull) is None
