@@ -156,7 +156,7 @@ services:
 volumes: {mysql: }
 """,
 }
-"""Files as teams write them, which have to be released."""
+"""Typical files, which must be accepted."""
 
 ORDINARY_SECRETS = ("DATABASE_PASSWORD", "RAILS_MASTER_KEY")
 
@@ -164,8 +164,8 @@ Attack = tuple[str, tuple[str, ...], Any]
 DELETE = object()
 
 
-def _in_worker(what: str, key: str, *values: Any) -> list[Attack]:
-    return [(f"{what}: {value!r}"[:90], ("services", "worker", key), value) for value in values]
+def _in_worker(title: str, key: str, *values: Any) -> list[Attack]:
+    return [(f"{title}: {value!r}"[:90], ("services", "worker", key), value) for value in values]
 
 
 ATTACKS: list[Attack] = [
@@ -351,7 +351,7 @@ ATTACKS: list[Attack] = [
     *_in_worker("name servers", "dns", "169.254.169.253", ["127.0.0.53"]),
     *_in_worker("search domains", "dns_search", ["internal"]),
     *_in_worker("MAC address", "mac_address", "02:42:ac:11:00:01"),
-    # Rights.
+    # Privileges.
     *_in_worker("privileged", "privileged", True, "true", "${X:-true}", 1),
     *_in_worker("capabilities", "cap_add", ["ALL"], ["SYS_ADMIN"], ["cap_sys_ptrace"], "ALL", [1]),
     *_in_worker("devices", "devices", ["/dev/kmsg"], ["/dev/sda:/dev/sda:rwm"], [{"source": "/"}]),
@@ -405,7 +405,7 @@ ATTACKS: list[Attack] = [
         "x",
     ),
     *_in_worker("a key of the future", "newest_feature", True, {"a": 1}, "x", 3.0),
-    # What dockerd does itself, as root.
+    # Actions of dockerd as root.
     *[
         (f"logging by {said!r}"[:90], ("services", "worker", "logging"), said)
         for said in (
@@ -495,7 +495,7 @@ ATTACKS: list[Attack] = [
         )
     ],
     ("web runs another image", ("services", "web", "image"), "evil:1"),
-    # Values of root's process, and text that is filled in.
+    # Variables of root's process, and interpolated text.
     *[
         (f"variable in {'.'.join(path)}: {value!r}"[:90], path, value)
         for path, value in (
@@ -575,7 +575,7 @@ ATTACKS: list[Attack] = [
             7,
         )
     ],
-    # Bounds.
+    # Limits.
     *[
         (f"a health check for long: {check!r}"[:90], ("services", "web", "healthcheck"), check)
         for check in (
@@ -661,7 +661,7 @@ ATTACKS: list[Attack] = [
     ("services that are nothing", ("services",), None),
     ("a top-level key of the future", ("newest",), {"x": 1}),
 ]
-"""What it tries, where in GOOD it stands, and what stands there."""
+"""Title, path in GOOD, and the value there."""
 
 TEXTS = {
     "a letter above all": GOOD + 'x-a: "\\UFFFFFFFF"\n',
@@ -727,16 +727,16 @@ TEXTS = {
     "JSON with a key twice": '{"services": {}, "services": {"x": {"privileged": true}}}',
     "a byte order mark inside": GOOD + "x-a: \ufeffx\n",
 }
-"""What it tries, and the whole text."""
+"""Title and complete text."""
 
 
 def attacked(path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """Return GOOD with a value put in at a path."""
+    """Return GOOD with a value at a path."""
     model = copy.deepcopy(yaml.safe_load(GOOD))
-    place = model
+    node = model
     for key in path[:-1]:
-        if not isinstance(place.get(key), Mapping):
-            place[key] = {}
-        place = place[key]
-    place[path[-1]] = value
+        if not isinstance(node.get(key), Mapping):
+            node[key] = {}
+        node = node[key]
+    node[path[-1]] = value
     return model

@@ -1,4 +1,4 @@
-"""Compose files by chance: good ones that were changed in some places, some of them for evil."""
+"""Random compose files: valid ones with changes, some of them malicious."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ USUAL = [
     for key, value in service.items()
     if key not in ("image", "ports", "depends_on", "volumes", "networks", "container_name")
 ]
-"""What good files say of a service."""
+"""Settings of services in valid files."""
 HARMLESS = [True, False, None, 1, "x", "always", "512m", "30s", ["a"], {"a": "b"}, "data:/data:ro"]
 
 
 @st.composite
 def trees(draw: st.DrawFn) -> dict[str, Any]:
-    """Return a file in which up to seven values are not as they were."""
+    """Return a valid file with up to seven changed values."""
     tree = copy.deepcopy(draw(st.sampled_from(BASES)))
     for _ in range(draw(st.integers(0, 4))):
         service = draw(st.sampled_from(sorted(tree["services"])))
@@ -54,30 +54,30 @@ def trees(draw: st.DrawFn) -> dict[str, Any]:
             if path[0] == "services" and len(path) > 2:
                 path[1] = draw(st.sampled_from(sorted(_map(tree.get("services"))) or ["x"]))
         else:
-            path = _somewhere(draw, tree)
+            path = _random_path(draw, tree)
         _put(tree, path, value)
     return tree
 
 
 @st.composite
 def texts(draw: st.DrawFn) -> str:
-    """Return such a file as text: in blocks, on one line, as JSON, or with a merge."""
+    """Return such a file as text: in block style, in flow style, as JSON, or with a merge key."""
     tree = draw(trees())
-    how = draw(st.sampled_from(["block", "flow", "json", "merged"]))
-    if how == "json":
+    style = draw(st.sampled_from(["block", "flow", "json", "merged"]))
+    if style == "json":
         return json.dumps(tree)
-    if how == "merged" and isinstance(tree.get("services"), dict):
+    if style == "merged" and isinstance(tree.get("services"), dict):
         services = tree.pop("services")
         shared = yaml.safe_dump({"x-shared": services}, default_flow_style=True, width=10**6)
         rest = yaml.safe_dump(tree) if tree else ""
         return shared.replace("{x-shared: ", "x-shared: &s ", 1).rstrip()[:-1] + (
             f"\nservices:\n  <<: *s\n{rest}"
         )
-    return yaml.safe_dump(tree, default_flow_style=how == "flow", sort_keys=False)
+    return yaml.safe_dump(tree, default_flow_style=style == "flow", sort_keys=False)
 
 
 def filled_in(text: str) -> dict[str, Any] | None:
-    """Return what Compose is given of a text; None when the rules refuse it."""
+    """Return the file that Compose gets for a text; None if the rules refuse it."""
     try:
         tree = document.read(text).tree
     except document.Unreadable:
@@ -85,17 +85,19 @@ def filled_in(text: str) -> dict[str, Any] | None:
     if rules.problems(tree) or rules.unknown(tree, {*names.OWN, *SECRETS}):
         return None
     known = tuple(sorted({*OWN, *SECRETS}))
-    made = generate.generated(tree, app=APP, release="r1", slot="green", port=8001, names=known)
-    return variables.render(made, OWN | SECRETS)
+    generated_tree = generate.generated(
+        tree, app=APP, release="r1", slot="green", port=8001, names=known
+    )
+    return variables.render(generated_tree, OWN | SECRETS)
 
 
 def final(text: str) -> rules.Final:
-    """Return what has to stand in a file once it is filled in."""
+    """Return the required values of a generated file."""
     web = rules.wishes(document.read(text).tree).web
     return rules.Final(APP, IMAGE, f"{web}-green", 8001, taken=(8000, 8001))
 
 
-def _somewhere(draw: st.DrawFn, tree: Any) -> list[Any]:
+def _random_path(draw: st.DrawFn, tree: Any) -> list[Any]:
     path: list[Any] = []
     while isinstance(tree, dict) and tree and (not path or draw(st.integers(0, 3))):
         key = draw(st.sampled_from(sorted(tree)))

@@ -1,7 +1,7 @@
-"""What a compose file gives its containers of the host's, judged apart from the release's rules.
+"""Find access to the host in a compose file, independently of the release's rules.
 
-Written after the Compose specification, as a list of what is dangerous; the rules are lists of
-what is allowed. Takes a file that is filled in, or what `docker compose config` prints of it.
+A list of dangerous settings after the Compose specification, while the rules are lists of allowed
+ones. Reads a file after interpolation, or the output of `docker compose config`.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ CAPABILITIES = [
 
 
 def gains(file: Mapping[str, Any], *, app: str, image: str) -> list[str]:
-    """Return what the containers of a file would get of the host's; nothing when it is safe."""
+    """Return the access to the host that a file gives its containers; empty if it is safe."""
     return [
         *(f"top-level {key}" for key in set(file) - {"name", "services", "volumes", "networks"}),
-        *_unfilled(file),
+        *_variables(file),
         *_of_project(file, app),
         *(
             f"{name}: {gain}"
@@ -88,9 +88,9 @@ def gains(file: Mapping[str, Any], *, app: str, image: str) -> list[str]:
     ]
 
 
-def _unfilled(file: Mapping[str, Any]) -> Iterator[str]:
+def _variables(file: Mapping[str, Any]) -> Iterator[str]:
     if "$" in json.dumps(file).replace("$$", ""):
-        yield "something is left to be filled in"
+        yield "a variable remains"
 
 
 def _of_project(file: Mapping[str, Any], app: str) -> Iterator[str]:
@@ -100,13 +100,13 @@ def _of_project(file: Mapping[str, Any], app: str) -> Iterator[str]:
         for key, entry in (file.get(kind) or {}).items():
             entry = entry or {}
             if entry.get("external") or entry.get("driver_opts"):
-                yield f"{kind} {key}: made of what is the host's"
+                yield f"{kind} {key}: uses resources of the host"
             if (entry.get("ipam") or {}).get("config") or entry.get("driver") not in drivers:
                 yield f"{kind} {key}: another driver or address"
             if entry.get("name") not in (None, f"{app}_{key}"):
-                yield f"{kind} {key}: another one's name"
+                yield f"{kind} {key}: the name of another resource"
             if any(entry.get(word) for word in ("attachable", "enable_ipv6", "config_only")):
-                yield f"{kind} {key}: open to others"
+                yield f"{kind} {key}: open to other projects"
             yield from _labels(entry.get("labels"))
 
 
@@ -114,25 +114,25 @@ def _of_service(
     name: str, service: Mapping[str, Any], file: Mapping[str, Any], image: str
 ) -> Iterator[str]:
     if not re.match(r"[A-Za-z0-9]", name):
-        yield "its name is an option or a path"
+        yield "the name is an option or a path"
     for key in HOST_KEYS:
         value = service.get(key)
         if value not in ([], {}) and value not in USUAL:
             yield f"{key}: {value!r}"
     if service.get("network_mode") not in (None, "none"):
-        yield "another's network"
+        yield "the network of another container"
     for network in service.get("networks") or ():
         if network != "default" and network not in (file.get("networks") or {}):
-            yield "a network of somebody else"
+            yield "an undeclared network"
     for options in dict(service.get("networks") or {}).values() if _is_map(service) else ():
         if set(options or ()) - {"aliases", "priority"}:
-            yield "an address of its own choice"
+            yield "a chosen address"
     yield from _image(str(service.get("image")), image)
     yield from _mounts(service, file)
     yield from _ports(service)
     yield from _labels(service.get("labels"))
-    yield from _rights(service)
-    yield from _bounds(service)
+    yield from _privileges(service)
+    yield from _limits(service)
 
 
 def _is_map(service: Mapping[str, Any]) -> bool:
@@ -160,7 +160,7 @@ def _mounts(service: Mapping[str, Any], file: Mapping[str, Any]) -> Iterator[str
         if not isinstance(mount, Mapping) or mount.get("type") not in ("volume", "tmpfs"):
             yield f"mount {mount!r}"
         elif mount.get("source") and mount["source"] not in (file.get("volumes") or {}):
-            yield f"a volume of somebody else: {mount!r}"
+            yield f"an undeclared volume: {mount!r}"
         elif (mount.get("volume") or {}).get("subpath") or mount.get("bind"):
             yield f"mount {mount!r}"
 
@@ -170,20 +170,20 @@ def _ports(service: Mapping[str, Any]) -> Iterator[str]:
         if not isinstance(port, Mapping) or port.get("host_ip") not in ("127.0.0.1", "::1"):
             yield f"port {port!r} is open to the world"
         elif not re.fullmatch(r"[0-9]+", str(port.get("published"))):
-            yield f"port {port!r} is several"
+            yield f"port {port!r} is a range"
         elif int(port["published"]) < 1024 or int(port["published"]) == 2019:
             yield f"port {port!r} belongs to the host"
 
 
 def _labels(labels: Any) -> Iterator[str]:
-    names = labels if isinstance(labels, Mapping) else [str(each) for each in labels or ()]
+    names = labels if isinstance(labels, Mapping) else [str(label) for label in labels or ()]
     for name in names:
         is_reserved = name.lower().startswith(("com.docker.", "io.docker.", "daybook."))
         if is_reserved and name != "daybook.release":
             yield f"label {name}"
 
 
-def _rights(service: Mapping[str, Any]) -> Iterator[str]:
+def _privileges(service: Mapping[str, Any]) -> Iterator[str]:
     for capability in service.get("cap_add") or ():
         if str(capability).upper().removeprefix("CAP_") not in CAPABILITIES:
             yield f"capability {capability}"
@@ -191,9 +191,9 @@ def _rights(service: Mapping[str, Any]) -> Iterator[str]:
         if not re.fullmatch(r"no-new-privileges([:=]true)?", str(option)):
             yield f"security option {option}"
     if int(service.get("oom_score_adj") or 0) < 0:
-        yield "others are killed first"
+        yield "other processes are killed first"
     if {"nice", "rtprio"} & set(service.get("ulimits") or ()):
-        yield "more of the processor than others"
+        yield "a larger CPU share"
     sysctls = service.get("sysctls") or ()
     for name in sysctls:
         if not name.startswith("net.") or name.startswith("net.ipv4.conf"):
@@ -201,35 +201,35 @@ def _rights(service: Mapping[str, Any]) -> Iterator[str]:
     logging = service.get("logging") or {}
     if logging.get("driver") not in (None, "json-file", "local"):
         yield f"logging {logging}"
-    if any(not re.fullmatch(r"[\w-]+", str(value)) for value in _mapped(logging.get("options"))):
+    if any(not re.fullmatch(r"[\w-]+", str(value)) for value in _values(logging.get("options"))):
         yield f"logging {logging}"
     resources = (service.get("deploy") or {}).get("resources") or {}
     if any((part or {}).get("devices") for part in resources.values()):
         yield "a device"
     environment = service.get("environment") or {}
     if not isinstance(environment, Mapping) or None in environment.values():
-        yield "a variable of the process that starts it"
+        yield "a variable from the environment of Compose"
 
 
-def _bounds(service: Mapping[str, Any]) -> Iterator[str]:
+def _limits(service: Mapping[str, Any]) -> Iterator[str]:
     deploy = service.get("deploy") or {}
     limits = (deploy.get("resources") or {}).get("limits") or {}
     for processes in (service.get("pids_limit"), limits.get("pids", 1)):
         if not 1 <= int(processes or 0) <= 4096:
-            yield "processes without end"
+            yield "unlimited processes"
     if int(service.get("cpu_shares") or 0) > 1024:
-        yield "more of the processor than others"
+        yield "a larger CPU share"
     if re.search(r"[-_][0-9]+$", str(service.get("container_name"))):
-        yield "a name that Compose gives"
+        yield "a name in Compose's format"
     buffer = ((service.get("logging") or {}).get("options") or {}).get("max-buffer-size", "1m")
     if not re.fullmatch(r"1?[0-9]m|[0-9]{1,5}k", str(buffer).lower()):
-        yield "memory of Docker's"
+        yield "memory of dockerd"
     if max(int(service.get("scale") or 1), int(deploy.get("replicas") or 1)) > 10:
         yield "hundreds of containers"
     check = service.get("healthcheck") or {}
     for key in ("interval", "start_interval"):
         if re.search(r"us|^[0-9]{1,2}(\.[0-9]+)?ms$", str(check.get(key))):
-            yield f"a process of the host's at each moment: {key}"
+            yield f"constant health checks: {key}"
     for key in ("start_period", "interval", "timeout"):
         if re.search(r"[0-9]{3,}(\.[0-9]+)?m(?!s)|[1-9][0-9.]*h", str(check.get(key))):
             yield f"hours of {key}"
@@ -237,5 +237,5 @@ def _bounds(service: Mapping[str, Any]) -> Iterator[str]:
         yield "hours to stop"
 
 
-def _mapped(value: Any) -> list[Any]:
+def _values(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, Mapping) else []

@@ -1,7 +1,7 @@
-"""Check Caddyfiles as a release does: python3 adapt.py FILE [unread], on a host.
+"""Check Caddyfiles like a release, on a host: python3 adapt.py FILE [unread]
 
-FILE holds [NAMES, [TEXT, …]]; printed is one {"refused": …, "config": …} for each. With `unread`
-the words are not looked at, so that only what Caddy makes of them can be refused.
+FILE contains [NAMES, [TEXT, …]]; the output is one {"refused": …, "config": …} per text. With
+`unread`, the check of the text is skipped, so only the adapted configuration can be refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from daybook_release.errors import Refused
 
 
 class Listening(host.Host):
-    """Keeps what Caddy printed."""
+    """A host that keeps the output of Caddy."""
 
     out = ""
 

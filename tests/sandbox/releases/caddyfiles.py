@@ -1,16 +1,16 @@
-"""Caddyfiles that images bring: good ones, and attacks with the line that must be named."""
+"""Caddyfiles of images: good ones, and attacks with the line that must be reported."""
 
 from __future__ import annotations
 
 
 def site(*lines: str) -> str:
-    """Return a file that proxies in its second line and says `lines` from the third on."""
+    """Return a file with a proxy in its second line and `lines` from the third on."""
     body = "".join(f"\t{line}\n" for line in lines)
     return f"{{$NAMES}} {{\n\treverse_proxy {{$UPSTREAM}}\n{body}}}\n"
 
 
 def handle(*lines: str) -> str:
-    """Return a file that says `lines` in a block, from the fourth line on."""
+    """Return a file with `lines` in a block from the fourth line on."""
     return site("handle /x* {", *(f"\t{line}" for line in lines), "}")
 
 
@@ -106,7 +106,7 @@ GOOD = {
 }
 
 ATTACKS: dict[str, tuple[str, int]] = {
-    # Where requests go.
+    # Destinations of requests.
     "the instance's metadata": (
         site(
             "handle /meta/* {",
@@ -308,7 +308,7 @@ ATTACKS: dict[str, tuple[str, int]] = {
     ),
     "a log that goes to the network": (site("log {", "\toutput net 10.0.0.1:514", "}"), 4),
     "a log that is thrown away": (site("log {", "\toutput discard", "}"), 4),
-    # Visitors who are led away.
+    # Redirects of visitors to other sites.
     "a redirect to a foreign site": (site("redir https://evil.example{uri}"), 3),
     "a redirect without a scheme": (site("redir * //evil.example"), 3),
     "a redirect with backslashes": (site("redir * `/\\evil.example`"), 3),
@@ -347,7 +347,7 @@ ATTACKS: dict[str, tuple[str, int]] = {
         "{$NAMES} {\n\treverse_proxy {$UPSTREAM} {\n\t\theader_down Location //evil\n\t}\n}\n",
         3,
     ),
-    # What cannot be read plainly.
+    # Obscured text.
     "a block that is closed too often": (site("}") + ":8088 {\n\trespond x\n", 4),
     "a block that is not closed": ("{$NAMES} {\n\treverse_proxy {$UPSTREAM}\n\thandle {\n}\n", 1),
     "a brace in quotes": (site('respond "}"', ":8088 {"), 3),
@@ -381,9 +381,9 @@ LATE = {
         "log {", "\tformat console {", '\t\ttime_format "<0>All hands"', "\t}", "}"
     ),
 }
-"""Attacks that are seen in what Caddy makes of them, not in the words."""
+"""Attacks that show only in the adapted configuration, not in the text."""
 
 
 def named(text: str, name: str) -> str:
-    """Return a file with the environment's name in it."""
+    """Return a file with the environment's name inserted."""
     return text.replace("WWW.NAME", name)

@@ -1,4 +1,4 @@
-"""One machine that releases one application, and images of it that are good or bad."""
+"""A machine for releases of one application, and its good and bad images."""
 
 from __future__ import annotations
 
@@ -71,27 +71,27 @@ POLICY = json.dumps(
 
 @dataclass(frozen=True)
 class Done:
-    """How a release command ended."""
+    """The result of a release command."""
 
     code: int
-    said: str
+    output: str
 
     @property
     def next(self) -> str:
-        """Return the line that says what to do."""
-        return next((line for line in self.said.splitlines() if line.startswith("Next: ")), "")
+        """Return the line with the next command."""
+        return next((line for line in self.output.splitlines() if line.startswith("Next: ")), "")
 
 
 @dataclass(frozen=True)
 class Host:
-    """The machine, and the program on it."""
+    """The machine and its release program."""
 
     machine: Any
     images: dict[str, str]
     eventually: Callable[..., Any]
 
     def sh(self, line: str, *, timeout_s: float = 300) -> str:
-        """Return what a command line prints as root; it must succeed."""
+        """Return the output of a command line run as root, which must succeed."""
         done = self.machine.ssh(f"sudo sh -c {shlex.quote(line)}", timeout_s=timeout_s)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         return done.stdout.strip()
@@ -101,7 +101,7 @@ class Host:
 
     def write(self, path: str, text: str) -> None:
         coded = base64.b64encode(text.encode()).decode()
-        # Linux takes no argument of more than 128 KiB.
+        # Linux limits an argument to 128 KiB.
         pieces = [coded[at : at + 60_000] for at in range(0, len(coded), 60_000)]
         self.sh(f"mkdir -p $(dirname {path}) && : > {path}.b64")
         for piece in pieces:
@@ -109,30 +109,31 @@ class Host:
         self.sh(f"base64 -d {path}.b64 > {path} && rm {path}.b64")
 
     def release(self, *words: str, program: str = "release", by: str = "ann") -> Done:
-        """Run `release WORDS`, whatever its end."""
-        who = ("--by", by) if words[0] in ("deploy", "rollback") else ()
+        """Run `release WORDS` and return its result."""
+        author = ("--by", by) if words[0] in ("deploy", "rollback") else ()
         words = tuple(self.images.get(word, word) for word in words)
-        done = self.machine.ssh(" ".join(("sudo", program, *words, *who)), timeout_s=300)
+        done = self.machine.ssh(" ".join(("sudo", program, *words, *author)), timeout_s=300)
         return Done(done.returncode, done.stdout + done.stderr)
 
     def deploy(self, name: str, *words: str) -> Done:
         """Release an image, which must succeed."""
         done = self.release("deploy", name, *words)
-        assert done.code == 0, done.said
+        assert done.code == 0, done.output
         return done
 
-    def strike(self, how: str, when: str, step: str, *words: str) -> Done:
-        """Run `release WORDS`, struck before or after a step."""
-        return self.release(*words, program=f"python3 /root/strike.py {how} {when} {step}")
+    def release_with_fault(self, fault: str, when: str, step: str, *words: str) -> Done:
+        """Run `release WORDS` with a fault before or after a step."""
+        program = f"python3 /root/inject_fault.py {fault} {when} {step}"
+        return self.release(*words, program=program)
 
     @contextmanager
     def held(self, step: str, *words: str, when: str = "before") -> Iterator[None]:
-        """Run `release WORDS` as far as a step; it waits there, and is killed at the end."""
+        """Run `release WORDS` up to a step; it waits there and is killed at the end."""
         words = tuple(self.images.get(word, word) for word in words)
         unit = f"held-{uuid.uuid4().hex[:8]}"
-        strike = f"python3 -u /root/strike.py wait {when} {step} {' '.join(words)} --by bob"
-        self.sh(f"systemd-run -q -u {unit} -p EnvironmentFile=-/etc/environment {strike}")
-        self.eventually(lambda: "struck" in self.sh(f"journalctl -q -u {unit} -o cat"))
+        program = f"python3 -u /root/inject_fault.py wait {when} {step} {' '.join(words)} --by bob"
+        self.sh(f"systemd-run -q -u {unit} -p EnvironmentFile=-/etc/environment {program}")
+        self.eventually(lambda: "waiting" in self.sh(f"journalctl -q -u {unit} -o cat"))
         yield
         if self.is_up():
             self.sh(f"systemctl kill -s KILL {unit}")
@@ -140,27 +141,27 @@ class Host:
 
     @property
     def status(self) -> dict[str, Any]:
-        return json.loads(self.release("status", "--json").said)
+        return json.loads(self.release("status", "--json").output)
 
     @property
     def list(self) -> list[dict[str, Any]]:
-        return json.loads(self.release("list", "--json").said)
+        return json.loads(self.release("list", "--json").output)
 
     @property
     def running(self) -> dict[str, str]:
-        """Return what runs: {"web-blue": ID of its release}."""
+        """Return the running services: {"web-blue": ID of its release}."""
         labels = '{{.Label "com.docker.compose.service"}} {{.Label "daybook.release"}}'
         lines = self.sh(f"docker ps --format '{labels}'").splitlines()
         return {line.split()[0]: "".join(line.split()[1:]) for line in lines}
 
     def visit(self, path: str = "/version", **options: Any) -> httpx.Response:
-        """Ask as a visitor does, through Caddy."""
+        """Send a visitor's request through Caddy."""
         url = f"http://{self.machine.private_ip}{path}"
         return httpx.get(url, headers={"Host": NAME}, timeout=10, **options)
 
     @property
     def serving(self) -> dict[str, str]:
-        """Return what the application says of itself to a visitor."""
+        """Return the application's answer to a visitor."""
         return self.visit().raise_for_status().json()
 
 
@@ -178,7 +179,7 @@ def compose(workshop) -> str:
 
 @pytest.fixture(scope="session")
 def images(workshop, compose) -> dict[str, str]:
-    """Return images by what is the matter with them: {"one": "REPOSITORY@sha256:…"}."""
+    """Return images by behavior: {"one": "REPOSITORY@sha256:…"}."""
     good = {name: workshop.push(name, {"daybook.compose": compose}) for name in ("one", "two")}
     bad = {
         mode: workshop.push(mode, {"daybook.compose": compose}, mode)
@@ -198,7 +199,7 @@ def images(workshop, compose) -> dict[str, str]:
 
 
 class Workshop:
-    """Where images are built and pushed from: the sandbox's workstation."""
+    """Build and push images on the sandbox's workstation."""
 
     def __init__(self, env: dict[str, str], config: Path) -> None:
         self.env = os.environ | env | {"DOCKER_CONFIG": str(config), "DOCKER_BUILDKIT": "0"}
@@ -208,9 +209,9 @@ class Workshop:
         self._docker("login", "-u", "AWS", "--password-stdin", REGISTRY, text=password)
 
     def push(self, tag: str, texts: dict[str, str], mode: str = "good", **labels: str) -> str:
-        """Build and push an image that carries files as labels; return its name by digest.
+        """Build and push an image with files as labels; return its reference by digest.
 
-        labels: others, by what their names end with: version="1.0".
+        labels: OCI labels by the last part of their name: version="1.0".
         """
         names = {"version": tag} | labels
         labels = {f"org.opencontainers.image.{key}": value for key, value in names.items()}
@@ -242,14 +243,14 @@ class Workshop:
 
 
 @pytest.fixture(scope="package")
-def make_vpc(aws, sandbox, ground) -> Iterator[Callable[..., Any]]:
-    """Return what makes a VPC; all go when the last test of this folder ends."""
-    yield from ground(aws("ec2"), sandbox)
+def make_vpc(aws, sandbox, make_vpcs) -> Iterator[Callable[..., Any]]:
+    """Return a function that creates VPCs; all are removed after the last test of this folder."""
+    yield from make_vpcs(aws("ec2"), sandbox)
 
 
 @pytest.fixture(scope="package")
 def host(aws, make_vpc, images, eventually) -> Host:
-    """Return a machine that is ready for a first release."""
+    """Return a machine ready for a first release."""
     vpc, iam = make_vpc(), aws("iam")
     iam.create_role(RoleName=vpc.id, AssumeRolePolicyDocument=TRUST)
     iam.put_role_policy(RoleName=vpc.id, PolicyName="host", PolicyDocument=POLICY)
@@ -258,7 +259,7 @@ def host(aws, make_vpc, images, eventually) -> Host:
     aws("ssm").put_parameter(
         Name=f"/{APP}/staging/TOKEN", Value=TOKEN, Type="SecureString", Overwrite=True
     )
-    machine = vpc.launch(IamInstanceProfile={"Name": vpc.id}).has_settled()
+    machine = vpc.launch(IamInstanceProfile={"Name": vpc.id}).has_booted()
     host = Host(machine, images, eventually)
     host.sh(
         "apt-get update -qq && DEBIAN_FRONTEND=noninteractive "
@@ -268,7 +269,7 @@ def host(aws, make_vpc, images, eventually) -> Host:
     host.write("/root/.docker/config.json", '{"credsStore": "ecr-login"}')
     host.write("/etc/caddy/Caddyfile", CADDYFILE)
     host.write("/etc/daybook/release.json", json.dumps(SETTINGS))
-    host.write("/root/strike.py", (HERE / "strike.py").read_text())
+    host.write("/root/inject_fault.py", (HERE / "inject_fault.py").read_text())
     host.write(
         "/etc/systemd/system/release-repair.service", (ROLE / "release-repair.service").read_text()
     )
@@ -283,18 +284,18 @@ def host(aws, make_vpc, images, eventually) -> Host:
 
 @dataclass(frozen=True)
 class Power:
-    """The machine's mains."""
+    """The machine's power supply."""
 
     host: Host
     engine: DockerClient
 
     def cut(self) -> None:
-        """Take the current away: nothing is stopped, nothing is written any more."""
+        """Cut the power: no process stops cleanly, and pending writes are lost."""
         self.engine.containers.get(f"daybook-sandbox-{self.host.machine.id}").kill()
         self.host.machine.becomes("stopped")
 
-    def back(self) -> None:
-        """Start the machine again, and wait until it lets somebody in."""
+    def restore(self) -> None:
+        """Start the machine again and wait for SSH."""
         machine = self.host.machine
         machine.ec2.start_instances(InstanceIds=[machine.id])
         machine.becomes("running")

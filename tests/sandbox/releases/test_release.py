@@ -1,4 +1,4 @@
-"""Releases on a real host: the good ones, and what happens to the bad ones."""
+"""Releases of good and bad images on a real host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module", autouse=True)
 def first(host):
-    """Release the first image; every test begins and ends with one that serves."""
+    """Release the first image; every test starts and ends with a serving version."""
     return host.deploy("one")
 
 
@@ -26,25 +26,25 @@ def test_first_release_serves_with_its_secret_and_its_worker(host, first):
     assert host.serving == {"version": "one", "token": "kept-2f8c41a7"}
     id = host.status["current"]
     assert {"web-blue": id, "worker": id, "store": ""} == host.running
-    assert "migrate     python3 migrate.py" in first.said
+    assert "migrate     python3 migrate.py" in first.output
 
 
-def test_secrets_are_in_no_file_that_others_read_and_in_no_record(host):
+def test_secrets_are_in_no_public_file_and_in_no_record(host):
     found = host.sh("grep -rl kept-2f8c41a7 /srv /etc || true").split()
     assert [path.rpartition("/")[2] for path in found] == ["environment.json"]
     assert host.sh(f"stat -c %a {found[0]}") == "600"
 
 
-def test_a_release_and_the_way_back_change_slots_and_lose_no_request(host):
-    kept = Kept(host)
+def test_a_release_and_its_rollback_change_slots_without_failed_requests(host):
+    kept = PersistentVisitor(host)
     assert kept.version() == "one"
     with Visitors(host) as visitors:
         host.deploy("two")
         assert host.serving["version"] == kept.version() == "two"
         done = host.release("rollback")
-        assert done.code == 0, done.said
+        assert done.code == 0, done.output
         assert kept.version() == "one"
-    assert visitors.bad == []
+    assert visitors.failures == []
     assert visitors.count > 100
     assert host.serving["version"] == "one"
     newest, oldest = host.list[0], host.list[-1]
@@ -54,9 +54,9 @@ def test_a_release_and_the_way_back_change_slots_and_lose_no_request(host):
     assert set(host.running.values()) == {"", oldest["id"]}
 
 
-def test_the_same_again_changes_nothing(host):
+def test_a_repeated_release_changes_nothing(host):
     before = host.list
-    assert "Nothing to do" in host.deploy("one").said
+    assert "Nothing to do" in host.deploy("one").output
     assert host.list == before
 
 
@@ -73,11 +73,11 @@ def test_the_same_again_changes_nothing(host):
         ("hides", 7, "Through Caddy /up answers with HTTP 500"),
     ],
 )
-def test_a_bad_image_never_takes_the_place_of_a_good_one(host, image, code, says):
+def test_a_bad_image_never_replaces_a_good_one(host, image, code, says):
     before, running = host.status["current"], host.running
     done = host.release("deploy", image)
-    assert done.code == code, done.said
-    assert says in done.said
+    assert done.code == code, done.output
+    assert says in done.output
     assert done.next
     assert host.serving["version"] == "one"
     assert host.status["current"] == before
@@ -88,19 +88,19 @@ def test_a_bad_image_never_takes_the_place_of_a_good_one(host, image, code, says
         assert says in host.list[0]["error"]
 
 
-def test_a_refused_compose_file_is_told_with_its_line(host):
-    said = host.release("deploy", "fixed").said
+def test_a_refused_compose_file_is_reported_with_its_line(host):
+    said = host.release("deploy", "fixed").output
     assert "compose.yaml line 14: two copies could not run side by side; write 127.0.0.1:" in said
 
 
-def test_progress_for_a_program_is_one_object_a_line_and_a_result(host):
-    lines = [json.loads(line) for line in host.deploy("two", "--json").said.splitlines()]
+def test_json_progress_is_one_object_per_line_and_a_result(host):
+    lines = [json.loads(line) for line in host.deploy("two", "--json").output.splitlines()]
     assert lines[-1]["result"]["version"] == "two"
     assert lines[-1]["result"]["secrets"] == {"TOKEN": 1}
     steps = [line["step"] for line in lines[:-1] if line["state"] == "done"]
     assert steps.index("check") < steps.index("switch") < steps.index("outside")
     failed = host.release("deploy", "lies", "--json")
-    *_, last = (json.loads(line) for line in failed.said.splitlines() if line.startswith("{"))
+    *_, last = (json.loads(line) for line in failed.output.splitlines() if line.startswith("{"))
     assert last["error"]["code"] == failed.code == 6
 
 
@@ -117,16 +117,16 @@ def test_secrets_versions_are_released_and_rolled_back(host, aws):
     assert host.release("rollback").code == 0
     assert host.serving["token"] == "kept-2f8c41a7"
     unknown = host.release("deploy", "one", "--secrets", "OTHER=1")
-    assert (unknown.code, "OTHER" in unknown.said) == (3, True)
+    assert (unknown.code, "OTHER" in unknown.output) == (3, True)
     gone = host.release("deploy", "one", "--secrets", "TOKEN=9")
-    assert gone.code == 3, gone.said
+    assert gone.code == 3, gone.output
 
 
-def test_of_two_at_once_the_second_is_refused(host):
+def test_a_concurrent_release_is_refused(host):
     before = host.serving["version"]
     with host.held("check", "deploy", "lies"):
         done = host.release("deploy", "two")
-        assert (done.code, "by bob" in done.said, done.next) == (
+        assert (done.code, "by bob" in done.output, done.next) == (
             8,
             True,
             "Next: wait for it: sudo release status; or end it: sudo release stop",
@@ -139,7 +139,7 @@ def test_of_two_at_once_the_second_is_refused(host):
     assert host.serving["version"] == before
 
 
-def test_maintenance_sends_visitors_away_and_a_release_goes_on_behind_it(host):
+def test_a_release_works_during_maintenance(host):
     name = {"one": "two", "two": "one"}[host.serving["version"]]
     assert host.release("maintenance", "on").code == 0
     assert host.visit().status_code == 503
@@ -149,8 +149,9 @@ def test_maintenance_sends_visitors_away_and_a_release_goes_on_behind_it(host):
     assert host.serving["version"] == name
 
 
-def test_a_pruned_image_is_pulled_again_for_the_way_back(host):
-    other = next(each for each in host.list if each["result"] in ("replaced", "rolled back"))
+def test_a_pruned_image_is_pulled_again_for_a_rollback(host):
+    results = ("replaced", "rolled back")
+    other = next(release for release in host.list if release["result"] in results)
     host.sh(
         f"docker ps -aq --filter status=exited | xargs -r docker rm; docker rmi {other['image']}"
     )
@@ -158,7 +159,7 @@ def test_a_pruned_image_is_pulled_again_for_the_way_back(host):
     assert host.serving["version"] == other["version"]
 
 
-def test_prune_keeps_what_served(host):
+def test_prune_keeps_images_that_served(host):
     served = {each["image"] for each in host.list if each["result"] != "failed"}
     host.sh(f"docker pull -q {host.images['sick']}")
     assert host.release("prune").code == 0
@@ -166,8 +167,8 @@ def test_prune_keeps_what_served(host):
     assert here == served
 
 
-class Kept:
-    """A visitor with one connection, which nobody may close."""
+class PersistentVisitor:
+    """A visitor with one connection that must stay open."""
 
     def __init__(self, host) -> None:
         self.connection = http.client.HTTPConnection(host.machine.private_ip, timeout=10)
@@ -180,12 +181,12 @@ class Kept:
 
 
 class Visitors:
-    """Some visitors with connections that stay open; what they could not do is in `bad`."""
+    """Visitors with persistent connections. failures: failed requests."""
 
     def __init__(self, host) -> None:
         self.url = f"http://{host.machine.private_ip}"
         self.headers = {"Host": NAME}
-        self.bad: list[str] = []
+        self.failures: list[str] = []
         self.count = 0
         self.ended = threading.Event()
         self.threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(4)]
@@ -214,7 +215,7 @@ class Visitors:
                         answer = client.get("/up")
                     self.count += 1
                     if answer.status_code != 200 or (number == 1 and answer.text != digest):
-                        self.bad.append(f"{answer.request.url}: {answer.status_code}")
+                        self.failures.append(f"{answer.request.url}: {answer.status_code}")
                 except httpx.HTTPError as err:
-                    self.bad.append(f"{number}: {err!r}")
+                    self.failures.append(f"{number}: {err!r}")
                 time.sleep(0.02)

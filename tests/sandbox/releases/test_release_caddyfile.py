@@ -1,4 +1,4 @@
-"""Images whose Caddyfile reaches for more than their application, against the host's real Caddy."""
+"""Images with hostile Caddyfiles, tested with the host's real Caddy."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ SEES = (
 
 @pytest.fixture(scope="module", autouse=True)
 def first(host) -> None:
-    """Let a good image serve."""
+    """Release a good image."""
     host.deploy("one")
 
 
 @pytest.fixture(scope="module")
 def check(host) -> Callable[..., list[dict[str, Any]]]:
-    """Return what checks Caddyfiles on the host, as a release does."""
+    """Return a function that checks Caddyfiles on the host like a release."""
     host.write("/root/adapt.py", (Path(__file__).with_name("adapt.py")).read_text())
 
     def call(texts: list[str], *how: str) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def check(host) -> Callable[..., list[dict[str, Any]]]:
 
 @pytest.fixture
 def untouched(host) -> Iterator[None]:
-    """See that what serves, and Caddy, are the same after a test as before."""
+    """Assert that a test changes neither the serving version nor Caddy."""
     look = (
         "cat /etc/caddy/sites/*; ls /etc/caddy /etc/caddy/slots /run; ss -ltnH | sort;"
         "systemctl show -p MainPID -p ExecReload caddy | sed 's/start_time.*//'"
@@ -76,22 +76,22 @@ def test_an_attack_is_refused_and_the_old_version_serves(host, workshop, compose
     tag = "attack" + re.sub(r"\W", "-", name)
     host.images[tag] = workshop.push(tag, {"daybook.compose": compose, "daybook.caddyfile": text})
     done = host.release("deploy", tag)
-    assert done.code == 3, done.said
-    assert f"Caddyfile line {line}: " in done.said
-    assert not re.search(SECRET_LINE, done.said)
+    assert done.code == 3, done.output
+    assert f"Caddyfile line {line}: " in done.output
+    assert not re.search(SECRET_LINE, done.output)
     assert done.next
     for path in ("/meta/latest/meta-data/", "/f/etc/passwd", "/x/config/", "/x"):
         assert host.visit(path).text == "well\n"
 
 
 @pytest.mark.attack("F2", "an image's Caddyfile label is a bomb, or no text")
-def test_a_label_that_is_a_bomb_or_no_text_is_refused(host, workshop, compose, untouched):
+def test_a_compression_bomb_or_binary_label_is_refused(host, workshop, compose, untouched):
     for tag, text in (("bomb", "#" * 50_000_000), ("binary", "\0\1")):
         host.images[tag] = workshop.push(
             tag, {"daybook.compose": compose, "daybook.caddyfile": text}
         )
         done = host.release("deploy", tag)
-        assert done.code == 3, done.said
+        assert done.code == 3, done.output
 
 
 @pytest.mark.attack("F2", "an image's Caddyfile does what no site may, in any of a hundred ways")
@@ -104,24 +104,24 @@ def test_each_attack_is_refused_with_its_line(check):
 
 
 @pytest.mark.attack("F2", "a hash that takes hours, or a log with lines of the image's own")
-def test_each_attack_that_the_words_do_not_show_is_refused(check):
+def test_each_attack_hidden_from_the_text_check_is_refused(check):
     for name, result in zip(LATE, check(list(LATE.values())), strict=True):
         assert "Caddyfile line " in str(result["refused"]), (name, result["refused"])
 
 
 @pytest.mark.attack("F2", "an attack that the check of the words would have let pass")
-def test_what_the_words_hide_is_seen_in_what_caddy_makes_of_them(check):
-    """The second check stands alone, but for what is outside of the site's block."""
+def test_hidden_attacks_are_found_in_the_adapted_configuration(check):
+    """The second check suffices except outside the site's block."""
     outside = ("at the top", "second", "name twice", "global", "no application", "in a comment")
     outside += ("name beside", "port of the application", "nothing", "redirect by script")
     alone = {k: text for k, (text, _) in ATTACKS.items() if not any(word in k for word in outside)}
     results = check(list(alone.values()), "unread")
     passed = [name for name, found in zip(alone, results, strict=True) if not found["refused"]]
-    # There it is an argument to Caddy, and imports nothing.
+    # Caddy reads it as an argument there and imports nothing.
     assert passed == ["import after a word of two lines"]
 
 
-def test_each_good_caddyfile_is_taken(check):
+def test_each_good_caddyfile_is_accepted(check):
     for name, result in zip(GOOD, check(list(GOOD.values())), strict=True):
         assert result["refused"] is None, (name, result["refused"])
         assert violations(result["config"]) == [], name
@@ -150,13 +150,13 @@ def test_a_good_caddyfile_serves(host, workshop, compose):
 
 
 @pytest.mark.attack("F2", "an image's labels clear the terminal, fake a line or command the job")
-def test_labels_are_printed_as_short_lines_that_steer_nothing(host, workshop, compose):
+def test_labels_are_printed_as_short_lines_without_control_sequences(host, workshop, compose):
     version = "\x1b[2J\x1b[31mred\nDONE\r\u202e::error::x ##[set-output name=a]b" + "x" * 5000
     host.images["labels"] = workshop.push(
         "labels", {"daybook.compose": compose}, version=version, revision=f"\n{version}"
     )
-    texts = [host.deploy("labels").said]
-    texts += [host.release(*words).said for words in (["list"], ["show"], ["status"])]
+    texts = [host.deploy("labels").output]
+    texts += [host.release(*words).output for words in (["list"], ["show"], ["status"])]
     for text in texts:
         lines = text.splitlines()
         assert all(map(str.isprintable, (line.replace("\t", "") for line in lines))), text
@@ -170,14 +170,14 @@ def test_labels_are_printed_as_short_lines_that_steer_nothing(host, workshop, co
 
 
 @pytest.mark.attack("F2", "a rollback to a release whose Caddyfile was never checked")
-def test_a_release_from_before_these_checks_is_checked_when_it_is_gone_back_to(host):
+def test_a_release_from_before_these_checks_is_checked_on_rollback(host):
     host.deploy("two")
     old = next(each["id"] for each in host.list if each["version"] == "one")
     path = f"/srv/{json.loads(host.sh('cat /etc/daybook/release.json'))['app']}/releases/{old}"
     kept = host.sh(f"cat {path}/site.template") + "\n"
     host.write(f"{path}/site.template", FOREIGN % "reverse_proxy /m/* 169.254.169.254")
     done = host.release("rollback", old)
-    assert (done.code, "Caddyfile line 3: " in done.said) == (3, True), done.said
+    assert (done.code, "Caddyfile line 3: " in done.output) == (3, True), done.output
     assert host.serving["version"] == "two"
     host.write(f"{path}/site.template", kept)
     assert host.release("rollback", old).code == 0
@@ -185,7 +185,7 @@ def test_a_release_from_before_these_checks_is_checked_when_it_is_gone_back_to(h
 
 
 @pytest.mark.attack("F2", "the process that adapts a Caddyfile looks for the host's files")
-def test_the_process_that_adapts_has_no_rights_no_network_and_sees_no_files(host):
+def test_the_adapting_process_has_no_privileges_network_or_files(host):
     host.write(
         "/root/sees.py",
         "import sys, pathlib, subprocess, tempfile\n"
@@ -212,7 +212,7 @@ def test_the_process_that_adapts_has_no_rights_no_network_and_sees_no_files(host
     assert "Read-only file system" in said or "Permission denied" in said
     for address in ("169.254.169.254/80", "127.0.0.1/2019", "127.0.0.1/80"):
         assert f"/dev/tcp/{address}: Address family not supported by protocol" in said
-    # Of processes it sees its own at most; the last line is the Caddyfile's count.
+    # It sees at most its own processes; the last line is the Caddyfile's count.
     *processes, _ = re.findall(r"^\d+$", shown, re.MULTILINE)
     assert "1" not in processes
 
@@ -274,11 +274,11 @@ FRAGMENTS = st.lists(
 @pytest.mark.attack("F2", "Caddyfiles made at random are released")
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(texts=st.lists(FRAGMENTS, min_size=30, max_size=30))
-def test_whatever_is_taken_reaches_nothing_but_the_application(check, texts):
+def test_accepted_caddyfiles_reach_only_the_application(check, texts):
     for text, result in zip(texts, check(texts), strict=True):
         if result["refused"] is None:
             assert violations(result["config"]) == [], text
-    # The same without the check of the words: what Caddy makes of them is enough to tell.
+    # The same without the check of the text: the adapted configuration suffices.
     texts = [text for text in texts if "import" not in text and " html" not in text]
     for text, result in zip(texts, check(texts, "unread"), strict=True):
         if result["refused"] is None:
@@ -286,7 +286,7 @@ def test_whatever_is_taken_reaches_nothing_but_the_application(check, texts):
 
 
 def violations(config: Any) -> list[str]:
-    """Return what a configuration does that no image's may, found without Daybook's checks."""
+    """Return a configuration's forbidden actions, found independently of Daybook's checks."""
     return [*_top(config), *_inside(config, "")]
 
 
@@ -345,7 +345,7 @@ def _of_text(value: str, key: str) -> Iterator[str]:
 
 
 def leads_away(location: str) -> bool:
-    """Tell where a browser might go, with what a visitor can put into placeholders."""
+    """Return True if a visitor's placeholder values can redirect a browser to another site."""
     for hostile in ("//evil.test/", "/.evil.test", "https://evil.test"):
         filled = location.replace("{http.request.host}", NAME)
         path = hostile if hostile.startswith("/") else "/x"

@@ -1,4 +1,4 @@
-"""Images whose compose files try to get something of the host's, released for real."""
+"""Images with compose files that try to access the host, in real releases."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ PLUGIN = "/usr/local/lib/docker/cli-plugins/docker-compose"
 
 @pytest.fixture(scope="module", autouse=True)
 def first(host):
-    """Every test begins and ends with one version that serves."""
+    """Every test starts and ends with a serving version."""
     host.deploy("one")
     yield
     assert host.serving["version"] == "one"
@@ -68,22 +68,22 @@ def first(host):
 
 @pytest.mark.attack("F8", "an image's compose file is released that reads or takes what is root's")
 @pytest.mark.parametrize("name", RELEASED)
-def test_an_image_that_asks_for_what_is_the_host_s_is_refused(host, workshop, name):
+def test_an_image_that_requests_host_access_is_refused(host, workshop, name):
     text = yaml.safe_dump(attacked(*RELEASED[name]), sort_keys=False)
     image = workshop.push(f"attack-{name}", {"daybook.compose": text})
     things = "docker ps -a --format {{.Names}}; docker volume ls -q; docker network ls -q"
     before, shadow = host.sh(things), host.sh("grep -v '^$' /etc/shadow").split()
     done = host.release("deploy", image)
-    assert done.code == 3, done.said
-    assert "compose.yaml line " in done.said
-    assert "Traceback" not in done.said
-    assert not [line for line in shadow if line in done.said]
+    assert done.code == 3, done.output
+    assert "compose.yaml line " in done.output
+    assert "Traceback" not in done.output
+    assert not [line for line in shadow if line in done.output]
     assert host.sh(things) == before
     assert host.status["interrupted"] is None
 
 
 @pytest.mark.attack("F7", "Compose itself makes something else of a file that was allowed")
-def test_what_compose_reads_gains_nothing_either(host):
+def test_the_file_as_read_by_compose_gains_no_access(host):
     allowed: dict[str, dict] = {text: filled_in(text) for text in ORDINARY.values()}
 
     @settings(
@@ -134,8 +134,8 @@ def test_compose_gets_no_secret_as_a_variable_or_argument(host):
     assert not {name for name in names if name.startswith(("AWS_", "TOKEN", "APP_", "LD_"))}
 
 
-def test_a_container_has_nothing_of_the_host_s(host):
-    """Seen from Docker, whatever the files say."""
+def test_a_container_has_no_access_to_the_host(host):
+    """Inspect with Docker, independently of the files."""
     found = json.loads(host.sh("docker inspect $(docker ps -q --filter label=daybook.release)"))
     assert found
     for container in found:
@@ -149,8 +149,8 @@ def test_a_container_has_nothing_of_the_host_s(host):
         assert {mount["Type"] for mount in container["Mounts"]} <= {"volume", "tmpfs"}
 
 
-class Going:
-    """A release that does not end by itself: its migration takes for ever."""
+class EndlessRelease:
+    """A release that does not end by itself, because its migration never ends."""
 
     def __init__(self, host, before: str = "") -> None:
         self.host = host
@@ -163,10 +163,11 @@ class Going:
             from daybook_release import cli
             sys.exit(cli.main({words.split()!r}))
         """
-        host.write("/root/going.py", textwrap.dedent(script))
-        line = "set -a; . /etc/environment; python3 /root/going.py > /root/going.out 2>&1"
-        host.write("/root/going.sh", f"{line}; echo $? > /root/going.code\n")
-        host.sh("rm -f /root/going.code; setsid sh /root/going.sh > /dev/null 2>&1 < /dev/null &")
+        host.write("/root/endless.py", textwrap.dedent(script))
+        line = "set -a; . /etc/environment; python3 /root/endless.py > /root/endless.out 2>&1"
+        host.write("/root/endless.sh", f"{line}; echo $? > /root/endless.code\n")
+        detached = "setsid sh /root/endless.sh > /dev/null 2>&1 < /dev/null &"
+        host.sh(f"rm -f /root/endless.code; {detached}")
         host.eventually(self.is_migrating, within_s=120)
 
     def is_migrating(self) -> bool:
@@ -175,10 +176,10 @@ class Going:
         return deploying.get("phase") == "migrate" and bool(self.host.sh(one_off))
 
     def ended(self) -> tuple[int, str]:
-        """Wait for its end; return its exit code and what it said."""
-        ended = "cat /root/going.code 2>/dev/null || true"
+        """Wait for its exit; return the exit code and the output."""
+        ended = "cat /root/endless.code 2>/dev/null || true"
         self.host.eventually(lambda: bool(self.host.sh(ended)), within_s=180)
-        return int(self.host.sh("cat /root/going.code")), self.host.sh("cat /root/going.out")
+        return int(self.host.sh("cat /root/endless.code")), self.host.sh("cat /root/endless.out")
 
 
 def assert_undone(host) -> None:
@@ -189,44 +190,44 @@ def assert_undone(host) -> None:
 
 
 @pytest.mark.attack("F9", "a migration without end keeps every other release waiting")
-def test_stop_ends_a_release_which_undoes_itself(host):
-    going = Going(host)
+def test_stop_makes_a_release_undo_itself_and_exit(host):
+    endless = EndlessRelease(host)
     busy = host.release("deploy", "two")
     assert busy.code == 8
-    assert "by bob" in busy.said
+    assert "by bob" in busy.output
     assert "sudo release stop" in busy.next
-    assert "sudo release stop" in host.release("status").said
+    assert "sudo release stop" in host.release("status").output
     done = host.release("stop")
-    assert done.code == 0, done.said
-    assert "deploy was ended" in done.said
-    assert "version one answers" in done.said
-    code, said = going.ended()
+    assert done.code == 0, done.output
+    assert "deploy was ended" in done.output
+    assert "version one answers" in done.output
+    code, said = endless.ended()
     assert (code, "Interrupted by SIGTERM" in said) == (130, True)
     assert_undone(host)
 
 
 def test_stop_without_a_release_changes_nothing(host):
     done = host.release("stop")
-    assert (done.code, "nothing runs" in done.said) == (0, True)
+    assert (done.code, "nothing runs" in done.output) == (0, True)
 
 
 @pytest.mark.attack("F9", "a killed release's commands keep the lock for ever")
-def test_stop_ends_what_a_kill_left_running(host):
-    Going(host)
+def test_stop_ends_processes_left_by_a_kill(host):
+    EndlessRelease(host)
     pid = host.status["deploying"]["pid"]
     host.sh(f"kill -KILL {pid}")
     busy = host.release("deploy", "two")
-    assert busy.code == 8, busy.said
+    assert busy.code == 8, busy.output
     done = host.release("stop")
-    assert done.code == 0, done.said
-    assert "next: sudo release repair" in done.said
+    assert done.code == 0, done.output
+    assert "next: sudo release repair" in done.output
     assert host.release("repair").code == 0
     assert_undone(host)
 
 
 @pytest.mark.attack("F9", "a release that goes on for hours")
 def test_a_release_that_takes_too_long_is_undone(host):
-    code, said = Going(host, before="limits.RELEASE_S = 60").ended()
+    code, said = EndlessRelease(host, before="limits.RELEASE_S = 60").ended()
     assert code == 6, said
     assert "longer than the limit" in said
     assert_undone(host)

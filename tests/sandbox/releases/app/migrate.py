@@ -1,4 +1,4 @@
-"""Say which version migrates, and fail where MODE says so."""
+"""Print the migrated version; fail if MODE requires it."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Serve an application that is good, or bad in the way that MODE says."""
+"""Serve an application that is good, or bad as defined by MODE."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/slow":
             time.sleep(float(query))
         if path == "/version":
-            told = "another" if MODE == "lies" else os.environ.get("APP_VERSION", "")
+            version = "another" if MODE == "lies" else os.environ.get("APP_VERSION", "")
             secret = os.environ.get("TOKEN", "")
-            self.answer(200, json.dumps({"version": told, "token": secret}).encode())
+            self.answer(200, json.dumps({"version": version, "token": secret}).encode())
         elif MODE == "sick" or (MODE == "hides" and "X-Forwarded-For" in self.headers):
             self.answer(500, b"not well\n")
         else:
@@ -49,7 +49,7 @@ class Server(ThreadingHTTPServer):
 
 
 def main() -> None:
-    """Listen until SIGTERM, then finish what has begun."""
+    """Listen until SIGTERM, then finish open requests."""
     if MODE == "exits":
         sys.exit("there is no database")
     stop = threading.Event()
