@@ -57,9 +57,7 @@ def test_a_declined_plan_changes_nothing_and_reports_it(account, open_notebook, 
     assert "running" not in instances(account)
 
 
-def test_run_all_stops_at_the_gate_and_continues_after_approval(
-    account, open_notebook, screenshot
-):
+def test_run_all_stops_at_the_gate_and_continues_after_approval(account, open_notebook, screenshot):
     notebook = open_notebook("notebooks/provision.ipynb")
     notebook.run_all()
     notebook.wait(APPROVE, timeout_s=180)

@@ -119,9 +119,7 @@ def test_another_computer_finds_the_state_lock_in_daybooks_lock(faulty, copy_pro
         ("bootstrap", "account", state_lock.state_key("account", "default")),
     ],
 )
-def test_a_foreign_lock_is_kept_until_the_printed_command_removes_it(
-    faulty, step, name, state
-):
+def test_a_foreign_lock_is_kept_until_the_printed_command_removes_it(faulty, step, name, state):
     put_foreign_lock(faulty, state)
     refused = faulty.sandbox.run("run", step, "-p", "env", ENV, "-p", "approve", "auto")
     assert refused.returncode == 8, refused.stdout

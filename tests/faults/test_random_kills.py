@@ -162,9 +162,7 @@ class Chain:
         assert {verdict["state"] for verdict in own} <= {"intact", "unsigned"}, own
         return done.stdout
 
-    def _await(
-        self, kill: Kill, process: subprocess.Popen, processes: TrialProcesses
-    ) -> None:
+    def _await(self, kill: Kill, process: subprocess.Popen, processes: TrialProcesses) -> None:
         deadline = time.monotonic() + 120
         while kill.tool and process.poll() is None and time.monotonic() < deadline:
             if any(kill.tool in processes.command(alive) for alive in processes.alive()):

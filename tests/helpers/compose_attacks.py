@@ -1,4 +1,4 @@
-"""Compose files that try to get something of the host's, and good ones of ordinary applications.
+"""Compose files that try to gain access to the host, and valid ones of ordinary applications.
 
 Used by the unit tests of the rules and by the releases in the sandbox.
 """
