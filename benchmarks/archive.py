@@ -1,4 +1,4 @@
-"""How fast runs are found and checked: indexing, list, search and verify, in one run.
+"""Measure the archive: indexing, list, search and verify, in one run.
 
 .venv/bin/python benchmarks/archive.py [--records 100000] [--sealed 300]
 """
@@ -30,10 +30,10 @@ FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def write_run(root: Path, number: int, chance: random.Random) -> Journal:
-    """Write the journal of one run as long as a small real one: some 40 lines."""
+    """Write the journal of a run with about 40 lines, like a small real one."""
     step, environment = chance.choice(STEPS), chance.choice(("staging", "production"))
-    begun = FIRST_DAY + timedelta(minutes=13 * number)
-    run = f"{begun:%Y%m%dT%H%M%SZ}-{step}-{number:06x}"
+    started = FIRST_DAY + timedelta(minutes=13 * number)
+    run = f"{started:%Y%m%dT%H%M%SZ}-{step}-{number:06x}"
     header = {"run": run, "step": step, "environment": environment, "target": "aws"}
     header |= {"account": "123456789012", "region": "us-east-1", "parameters": {"env": environment}}
     header |= {"operator": {"user": "ann", "name": "Ann Example", "email": "ann@example.com"}}
@@ -51,7 +51,7 @@ def write_run(root: Path, number: int, chance: random.Random) -> Journal:
 
 
 def generate(root: Path, count: int) -> None:
-    """Write closed records that can be indexed, without the fsyncs and pages of real ones."""
+    """Write closed records for indexing, without the fsyncs and reports of real ones."""
     chance = random.Random(7)
     with tempfile.TemporaryDirectory() as scratch:
         writer = write_run(Path(scratch), 0, chance)
@@ -67,11 +67,11 @@ def generate(root: Path, count: int) -> None:
 def forge(
     root: Path, number: int, chance: random.Random, model: Sequence[dict]
 ) -> tuple[Path, list[dict]]:
-    """Return the folder and the lines of one record, after the model of a real journal."""
-    begun = FIRST_DAY + timedelta(minutes=13 * number)
+    """Return the folder and lines of a record, based on a real journal."""
+    started = FIRST_DAY + timedelta(minutes=13 * number)
     step, environment = chance.choice(STEPS), chance.choice(("staging", "production"))
-    name = f"{begun:%Y%m%dT%H%M%SZ}-{step}-{number:06x}"
-    time_of = begun.isoformat().replace("+00:00", "Z")
+    name = f"{started:%Y%m%dT%H%M%SZ}-{step}-{number:06x}"
+    time_of = started.isoformat().replace("+00:00", "Z")
     lines = [line | {"time": time_of} for line in model]
     lines[0] |= {"run": name, "step": step, "environment": environment}
     for line in lines:
@@ -87,16 +87,16 @@ def summary_of(lines: list[dict]) -> dict:
 
 def milliseconds(call: Callable[[], object], rounds: int = 9) -> float:
     """Return the median time of a call."""
-    took = []
+    durations = []
     for _ in range(rounds):
-        began = time.perf_counter()
+        started = time.perf_counter()
         call()
-        took.append((time.perf_counter() - began) * 1000)
-    return statistics.median(took)
+        durations.append((time.perf_counter() - started) * 1000)
+    return statistics.median(durations)
 
 
 def seal_records(root: Path, count: int) -> None:
-    """Close real records with a real key."""
+    """Seal real records with a real key."""
     keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / "key"]
     subprocess.run(keygen, check=True)
     (root / "environments").mkdir()
@@ -110,24 +110,24 @@ def seal_records(root: Path, count: int) -> None:
 
 
 def main() -> None:
-    """Print a table of what was measured, and what is wanted."""
+    """Measure and print a table with the targets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--sealed", type=int, default=300)
-    given = parser.parse_args()
-    table = Table("what", "measured", "wanted")
+    arguments = parser.parse_args()
+    table = Table("operation", "measured", "target")
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name:
         root = Path(name)
-        generate(root, given.records)
-        began = time.perf_counter()
+        generate(root, arguments.records)
+        started = time.perf_counter()
         index = Archive(root)
         index.refresh()
-        rate = given.records / (time.perf_counter() - began)
-        table.add_row(f"indexing {given.records:,}", f"{rate:,.0f}/s", "2,000/s")
+        rate = arguments.records / (time.perf_counter() - started)
+        table.add_row(f"indexing {arguments.records:,}", f"{rate:,.0f}/s", "2,000/s")
         queries = {
             "list": lambda: index.list(),
             "list, filtered": lambda: index.list(Filters(step="deploy", status="failed")),
-            "search, rare word": lambda: index.search(f"host-{given.records // 2}"),
+            "search, rare word": lambda: index.search(f"host-{arguments.records // 2}"),
             "search, common words": lambda: index.search("caddy docker"),
             "search, filtered": lambda: index.search("drift", Filters(environment="staging")),
         }
@@ -135,12 +135,12 @@ def main() -> None:
             table.add_row(title, f"{milliseconds(query):.1f} ms", "100 ms")
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name:
         root = Path(name)
-        seal_records(root, given.sealed)
-        began = time.perf_counter()
+        seal_records(root, arguments.sealed)
+        started = time.perf_counter()
         states = {verdict.state for verdict in verification.verify_all(root)}
-        rate = given.sealed / (time.perf_counter() - began)
+        rate = arguments.sealed / (time.perf_counter() - started)
         assert states == {verification.INTACT}, states
-        table.add_row(f"verify {given.sealed:,} signed", f"{rate:,.0f}/s", "200/s")
+        table.add_row(f"verify {arguments.sealed:,} signed", f"{rate:,.0f}/s", "200/s")
     Console().print(table)
 
 

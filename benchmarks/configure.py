@@ -1,11 +1,11 @@
-"""What ansible.cfg is worth: the same playbook with it and with Ansible's own defaults.
+"""Compare the playbook's duration with our ansible.cfg and with Ansible's defaults.
 
-    python benchmarks/configure.py [HOSTS...]    # 1 and 4 hosts unless said; needs Docker
+    python benchmarks/configure.py [HOSTS...]    # default: 1 and 4 hosts; needs Docker
 
-Each number of hosts gets a sandbox with two environments: each side's first run is of an untouched
-one. Then both sides play on the same configured hosts, in turns, each with a new connection:
-once through the sandbox's own network, which takes no time, and once as from FAR_MS away. The aim:
-an unchanged second run in at most 0.35 of the defaults' time.
+Each number of hosts gets a sandbox with two environments, one for each side's first run. Then both
+sides run alternately on the same configured hosts, each time with a new connection: first through
+the sandbox's network, which adds no latency, then with a round trip of FAR_MS. The target: an
+unchanged second run takes at most 0.35 of the time with defaults.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from rich.console import Console
 from rich.table import Table
 
 SIDES = {"ours": "staging", "defaults": "production"}
-"""Whose hosts each side plays on first."""
+"""The environment of each side's first run."""
 ROUNDS = 3
 FAR_MS = 40
-"""A round trip to a region of one's own continent."""
-AIM = 0.35
+"""A round trip to a region on the same continent."""
+TARGET = 0.35
 
 
 def main() -> None:
-    """Measure, print the table, and end with 1 when the aim is missed."""
+    """Measure, print the table, and exit with 1 if the target is missed."""
     counts = [int(word) for word in sys.argv[1:]] or [1, 4]
     table = Table(
-        title=f"The playbook, ours against Ansible's defaults; second: median of {ROUNDS}"
+        title=f"The playbook with our ansible.cfg and with defaults; second: median of {ROUNDS}"
     )
     for column in ("hosts", "run", "ours", "defaults", "ratio"):
         table.add_column(column, justify="left" if column == "run" else "right")
@@ -45,8 +45,8 @@ def main() -> None:
             table.add_row(str(count), run, *numbers, f"{ratio:.2f}")
             ratios += [ratio] if run.startswith("second") else []
     Console().print(table)
-    print(f"Worst second run: {max(ratios):.2f} of the defaults' time; the aim is {AIM}.")
-    sys.exit(0 if max(ratios) <= AIM else 1)
+    print(f"Worst second run: {max(ratios):.2f} of the time with defaults; target: {TARGET}.")
+    sys.exit(0 if max(ratios) <= TARGET else 1)
 
 
 def measure(count: int) -> dict[str, dict[str, float]]:
@@ -56,15 +56,15 @@ def measure(count: int) -> dict[str, dict[str, float]]:
             prepare(root, env, count)
         say(f"{count} hosts: the first run")
         first = {side: play(root, env, side) for side, env in SIDES.items()}
-        found = {"first": first}
+        durations = {"first": first}
         for name, far_ms in (("second", 0), (f"second, {FAR_MS} ms away", FAR_MS)):
             say(f"{count} hosts: {name}")
             rounds = [
                 {side: play(root, SIDES["ours"], side, far_ms=far_ms) for side in SIDES}
                 for _ in range(ROUNDS)
             ]
-            found[name] = {side: statistics.median(r[side] for r in rounds) for side in SIDES}
-        return found
+            durations[name] = {side: statistics.median(r[side] for r in rounds) for side in SIDES}
+        return durations
 
 
 def prepare(root: Path, env: str, count: int) -> None:
@@ -77,7 +77,7 @@ def prepare(root: Path, env: str, count: int) -> None:
 
 
 def play(root: Path, env: str, side: str, *, far_ms: int = 0) -> float:
-    """Play an environment's playbook as a person would, and return the seconds."""
+    """Run an environment's playbook like an operator, and return the seconds."""
     with tempfile.TemporaryDirectory(prefix="cp-") as folder:
         variables = exported(root, env) | {"ANSIBLE_SSH_CONTROL_PATH_DIR": folder}
         if side == "defaults":
@@ -92,8 +92,8 @@ def play(root: Path, env: str, side: str, *, far_ms: int = 0) -> float:
         return timed([*command, f"ansible/{env}.yml"], root, os.environ | variables)
 
 
-def say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A connection to somewhere far away, for ssh's ProxyCommand: all bytes arrive later.
+"""Add latency to an ssh connection, as its ProxyCommand.
 
 ssh -o ProxyCommand="python3 benchmarks/far.py %h %p 20" HOST    # a round trip of 40 ms
 """
@@ -10,21 +10,21 @@ import sys
 
 
 async def main(host: str, port: int, delay_s: float) -> None:
-    """Carry standard input and output to a port until either side has ended."""
+    """Relay standard input and output to a port until either side ends."""
     loop = asyncio.get_running_loop()
-    from_there, to_there = await asyncio.open_connection(host, port)
-    from_here = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(from_here), sys.stdin.buffer)
+    from_remote, to_remote = await asyncio.open_connection(host, port)
+    from_local = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(from_local), sys.stdin.buffer)
     pipe, protocol = await loop.connect_write_pipe(
         asyncio.streams.FlowControlMixin, sys.stdout.buffer
     )
-    to_here = asyncio.StreamWriter(pipe, protocol, None, loop)
-    ways = [carry(from_here, to_there, delay_s), carry(from_there, to_here, delay_s)]
-    await asyncio.wait(map(asyncio.create_task, ways), return_when=asyncio.FIRST_COMPLETED)
+    to_local = asyncio.StreamWriter(pipe, protocol, None, loop)
+    relays = [relay(from_local, to_remote, delay_s), relay(from_remote, to_local, delay_s)]
+    await asyncio.wait(map(asyncio.create_task, relays), return_when=asyncio.FIRST_COMPLETED)
 
 
-async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter, delay_s: float) -> None:
-    """Pass on what comes, each piece that much later, its order kept."""
+async def relay(source: asyncio.StreamReader, sink: asyncio.StreamWriter, delay_s: float) -> None:
+    """Forward data in order, each piece delayed."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 

@@ -1,4 +1,4 @@
-"""A steady load of a web application: what its visitors ask, and what becomes of each request."""
+"""A steady load on a web application: its clients, and the result of each request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class Request:
-    """One request. expects: the length of a good answer's body, None for any."""
+    """A request. expects: the length of a correct response body, None for any."""
 
     method: str
     path: str
@@ -29,7 +29,7 @@ class Request:
 
 
 GET, POST = Request("GET", "/"), Request("POST", "/echo", BODY, len(BODY))
-CLOSED = "closed before its answer began"
+CLOSED = "closed before the response began"
 SLOW = Request("GET", "/slow?s=5", is_fast=False)
 STREAMED = len("".join(f"{number}\n" for number in range(100)))
 STREAM = Request("GET", "/stream?s=10", expects=STREAMED, is_fast=False)
@@ -37,7 +37,7 @@ STREAM = Request("GET", "/stream?s=10", expects=STREAMED, is_fast=False)
 
 @dataclass(frozen=True)
 class Client:
-    """What one visitor does. every_s: from the beginning of one request to that of the next."""
+    """A client's behavior. every_s: from the start of one request to the start of the next."""
 
     requests: tuple[Request, ...]
     every_s: float = 0.0
@@ -51,33 +51,33 @@ CLIENTS = (
     *(Client((SLOW,)) for _ in range(2)),
     Client((STREAM,)),
 )
-"""Sixteen visitors, some 140 requests a second."""
+"""Sixteen clients, about 140 requests per second."""
 
 
 @dataclass
 class Tally:
-    """What became of the requests; failures: (when, what was asked, why).
+    """The results of the requests; failures: (seconds since the start, request, reason).
 
-    asked_again: GETs sent once more on a new connection, because the kept one was closed just then.
+    retried: GETs repeated on a new connection because the idle one was just being closed.
     """
 
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
     count: int = 0
-    asked_again: int = 0
+    retried: int = 0
     fast_ms: list[float] = field(default_factory=list)
     failures: list[tuple[float, str, str]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def rate(self) -> float:
-        """Return requests a second."""
+        """Return requests per second."""
         return self.count / (self.ended - self.began)
 
-    def add(self, request: Request, seconds: float, failure: str, asked_again: bool) -> None:
+    def add(self, request: Request, seconds: float, failure: str, retried: bool) -> None:
         with self._lock:
             self.count += 1
-            self.asked_again += asked_again
+            self.retried += retried
             if failure:
                 at = time.monotonic() - self.began
                 self.failures.append((at, f"{request.method} {request.path}", failure))
@@ -87,7 +87,7 @@ class Tally:
 
 @contextmanager
 def load(name: str, address: str, ca_file: str) -> Iterator[Tally]:
-    """Keep the load on a host while the context lasts; its end waits for what has begun."""
+    """Keep a host under load in this context; at its end, wait for requests in progress."""
     tally, stop = Tally(), threading.Event()
     context = ssl.create_default_context(cafile=ca_file)
 
@@ -113,21 +113,21 @@ def load(name: str, address: str, ca_file: str) -> Iterator[Tally]:
 
 
 class _Visitor:
-    """A browser's way with connections: one is kept, and looked at before it is used again."""
+    """A client that reuses one connection and checks it first, as browsers do."""
 
     def __init__(self, connect: Callable[[], http.client.HTTPSConnection]) -> None:
         self._connect = connect
-        self._kept: http.client.HTTPSConnection | None = None
+        self._connection: http.client.HTTPSConnection | None = None
 
     def ask(self, request: Request) -> tuple[str, bool]:
-        """Make a request; return why its answer is not a good one, and whether it was asked again.
+        """Make a request; return the failure, "" for none, and True if it was retried.
 
-        A server that goes may close a kept connection while the next request is on its way. What
-        changes nothing is then asked once more: RFC 9112, section 9.3.1.
+        A server that shuts down may close an idle connection while the next request is in transit.
+        Idempotent requests are then retried once: RFC 9112, section 9.3.1.
         """
-        if self._kept and _was_closed(self._kept):
+        if self._connection and _was_closed(self._connection):
             self.close()
-        is_reused = self._kept is not None
+        is_reused = self._connection is not None
         failure = self._ask(request)
         if not is_reused or request.method != "GET" or failure != CLOSED:
             return failure, False
@@ -135,15 +135,15 @@ class _Visitor:
         return self._ask(request), True
 
     def close(self) -> None:
-        """Give the kept connection up."""
-        if self._kept:
-            self._kept.close()
-            self._kept = None
+        """Close the idle connection."""
+        if self._connection:
+            self._connection.close()
+            self._connection = None
 
     def _ask(self, request: Request) -> str:
         try:
-            self._kept = self._kept or self._connect()
-            return _ask(self._kept, request)
+            self._connection = self._connection or self._connect()
+            return _ask(self._connection, request)
         except (OSError, http.client.HTTPException) as err:
             self.close()
             return f"{type(err).__name__}: {err}"
@@ -160,9 +160,9 @@ def _visit(
         if stop.is_set():
             break
         began = time.monotonic()
-        failure, asked_again = visitor.ask(request)
+        failure, retried = visitor.ask(request)
         took = time.monotonic() - began
-        tally.add(request, took, failure, asked_again)
+        tally.add(request, took, failure, retried)
         if not client.keeps_alive:
             visitor.close()
         stop.wait(max(0.0, client.every_s - took) if not failure else 0.1)
@@ -170,7 +170,7 @@ def _visit(
 
 
 def _ask(connection: http.client.HTTPSConnection, request: Request) -> str:
-    """Make a request; return why its answer is not a good one."""
+    """Make a request; return the failure, "" for none."""
     try:
         connection.request(request.method, request.path, request.body)
         response = connection.getresponse()
@@ -188,5 +188,5 @@ def _ask(connection: http.client.HTTPSConnection, request: Request) -> str:
 
 
 def _was_closed(connection: http.client.HTTPSConnection) -> bool:
-    """Tell whether the server has ended an idle connection, as every HTTP library looks first."""
+    """Return True if the server closed an idle connection; every HTTP library checks this."""
     return connection.sock is None or bool(select.select([connection.sock], [], [], 0)[0])

@@ -1,11 +1,11 @@
-"""What Daybook costs: a step's wall time against the same tools run bare.
+"""Measure Daybook's overhead: a step's wall time compared with its tools run directly.
 
-    python benchmarks/overhead.py [ROUNDS]     # about five minutes a round; needs Docker
+    python benchmarks/overhead.py [ROUNDS]     # about five minutes per round; needs Docker
 
-Each side of a round gets a fresh copy of the project and a fresh sandbox, one after the other; the
-account is prepared before the clock starts. Both sides do the same: init, plan and apply of
-terraform/environment, then the playbook. Daybook's time has its kernel, checks, the look from
-outside and the record in it. The aim: at most 1.05 of the bare tools plus 3 seconds.
+Each side of a round gets a new copy of the project and a new sandbox, one after the other; the
+account is bootstrapped before the clock starts. Both sides do the same: init, plan and apply of
+terraform/environment, then the playbook. Daybook's time includes its kernel, checks, verification
+and record. The target: at most 1.05 times the bare tools plus 3 seconds.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 DAYBOOK = Path(sys.executable).with_name("daybook")
 ENV = "staging"
 DELIVERY = r"(?ms)^deploy_via:.*?(?=^secrets:)"
-"""The lines of settings about pushes: a runner on the host is not what is measured."""
+"""The settings for pushes, removed because a runner on the host is not measured."""
 APPROVED = ("-p", "env", ENV, "-p", "approve", "auto")
 STEPS = ("provision", "configure")
 
 
 def main() -> None:
-    """Measure, print the table, and end with 1 when the aim is missed."""
+    """Measure, print the table, and exit with 1 if the target is missed."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     seconds = {side: {step: [] for step in STEPS} for side in ("daybook", "bare")}
     for number in range(1, rounds + 1):
@@ -45,26 +45,27 @@ def main() -> None:
                 for step, taken in measure(root).items():
                     seconds[side][step].append(taken)
     medians = {
-        side: {s: statistics.median(t) for s, t in found.items()} for side, found in seconds.items()
+        side: {s: statistics.median(t) for s, t in durations.items()}
+        for side, durations in seconds.items()
     }
     sys.exit(0 if show(medians, rounds) else 1)
 
 
 def measure_daybook(root: Path) -> dict[str, float]:
-    """Return the seconds that each step takes through Daybook."""
+    """Return the seconds of each step with Daybook."""
     return {step: timed([DAYBOOK, "run", step, *APPROVED], root) for step in STEPS}
 
 
 def measure_bare(root: Path) -> dict[str, float]:
-    """Return the seconds that each step takes with its tools alone."""
+    """Return the seconds of each step with its tools alone."""
     provision = bare_terraform(root)
-    # The inventory is Daybook's work; the infrastructure is there already.
+    # Daybook writes the inventory; the infrastructure already exists.
     timed([DAYBOOK, "run", "provision", *APPROVED], root)
     return {"provision": provision, "configure": bare_ansible(root)}
 
 
 def bare_terraform(root: Path) -> float:
-    """Run init, plan and apply in terraform/environment as a person would."""
+    """Run init, plan and apply in terraform/environment like an operator."""
     folder, plan, env = root / "terraform/environment", root / "bare.tfplan", exported(root)
     options = ["-input=false", "-lock-timeout=30s"]
     began = time.monotonic()
@@ -76,23 +77,23 @@ def bare_terraform(root: Path) -> float:
 
 
 def bare_ansible(root: Path) -> float:
-    """Run the playbook as a person would."""
+    """Run the playbook like an operator."""
     env = exported(root)
     command = ["ansible-playbook", "--private-key", env["DAYBOOK_SSH_KEY"]]
     return timed([*command, "-i", f"ansible/inventories/{ENV}", f"ansible/{ENV}.yml"], root, env)
 
 
 def exported(root: Path, env: str = ENV) -> dict[str, str]:
-    """Return the environment that `daybook env export` makes of a shell's."""
+    """Return a shell's environment after `daybook env export`."""
     script = f'eval "$({DAYBOOK} env export {env})" && env --null'
-    here = os.environ | {"DAYBOOK_ROOT": str(root)}
-    said = subprocess.check_output(["bash", "-euc", script], cwd=root, env=here, text=True)
-    return dict(line.split("=", 1) for line in said.split("\0") if line)
+    base = os.environ | {"DAYBOOK_ROOT": str(root)}
+    output = subprocess.check_output(["bash", "-euc", script], cwd=root, env=base, text=True)
+    return dict(line.split("=", 1) for line in output.split("\0") if line)
 
 
 @contextmanager
 def fresh_project() -> Iterator[Path]:
-    """Yield a copy of the project with a sandbox of its own and the account prepared."""
+    """Yield a copy of the project with a new sandbox and a bootstrapped account."""
     with tempfile.TemporaryDirectory(prefix="daybook-overhead-") as folder:
         root = Path(folder)
         listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
@@ -112,7 +113,7 @@ def fresh_project() -> Iterator[Path]:
 
 
 def timed(command: Sequence[str | Path], cwd: Path, env: dict[str, str] | None = None) -> float:
-    """Run a command that has to succeed and return its seconds; its output only on failure."""
+    """Run a command and return its seconds; exit with its output if it fails."""
     began = time.monotonic()
     done = subprocess.run(
         command,
@@ -124,13 +125,13 @@ def timed(command: Sequence[str | Path], cwd: Path, env: dict[str, str] | None =
         text=True,
     )
     if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))} ended with {done.returncode}\n{done.stdout}")
+        sys.exit(f"{' '.join(map(str, command))} exited with {done.returncode}\n{done.stdout}")
     return time.monotonic() - began
 
 
 def show(medians: dict[str, dict[str, float]], rounds: int) -> bool:
-    """Print one row a step; tell whether each is within the aim."""
-    table = Table(title=f"Daybook against the bare tools, median of {rounds}")
+    """Print one row per step; return True if all are within the target."""
+    table = Table(title=f"Daybook and the bare tools, median of {rounds}")
     for column in ("step", "daybook", "bare", "ratio", "allowed", ""):
         table.add_column(column, justify="left" if column in ("step", "") else "right")
     is_within = True

@@ -1,4 +1,4 @@
-"""What the record costs: notebooks with it and without, under plain papermill, in one run.
+"""Measure the record's overhead: notebooks with and without it under plain papermill, in one run.
 
 .venv/bin/python benchmarks/record.py [--rounds N] [--gigabyte]
 """
@@ -30,7 +30,7 @@ recorder = Recorder.start(Path("."), Path("runs/staging/r1"), header,
                           template=Path("bench.ipynb"), key=Path("key"))
 """
 LINES = (
-    "for i in range(100_000): print('line', i, 'of an output that is of some length, as logs are')"
+    "for i in range(100_000): print('line', i, 'of output about as long as a common line in a log')"
 )
 GIGABYTE = "text = 'x' * 99\nfor i in range(10_000_000): print(text)"
 CASES = {
@@ -40,21 +40,21 @@ CASES = {
 
 
 @dataclass(frozen=True)
-class Took:
-    """One run: wall seconds, and the most memory that kernel and papermill had at once."""
+class Usage:
+    """A run's wall seconds, and the peak memory of kernel and papermill together."""
 
     seconds: float
     peak_mib: float
 
 
-def run(cells: list[str], *, is_recorded: bool) -> Took:
-    """Run a notebook under plain papermill in a folder of its own."""
+def run(cells: list[str], *, is_recorded: bool) -> Usage:
+    """Run a notebook under plain papermill in a new folder."""
     with tempfile.TemporaryDirectory(prefix="daybook-bench-") as name:
         folder = Path(name)
         keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"]
         subprocess.run(keygen, check=True)
-        around = ([BEGIN], ["recorder.finish()"]) if is_recorded else ([], [])
-        sources = [*around[0], *cells, *around[1]]
+        first, last = ([BEGIN], ["recorder.finish()"]) if is_recorded else ([], [])
+        sources = [*first, *cells, *last]
         spec = {"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}}
         notebook = new_notebook(cells=[new_code_cell(s) for s in sources], metadata=spec)
         nbformat.write(notebook, folder / "bench.ipynb")
@@ -64,46 +64,46 @@ def run(cells: list[str], *, is_recorded: bool) -> Took:
             [*command, "out.ipynb"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         peak = Peak(process.pid)
-        _, said = process.communicate()
-        took = Took(time.perf_counter() - began, peak.stop())
-        assert process.returncode == 0, said.decode()
+        _, errors = process.communicate()
+        usage = Usage(time.perf_counter() - began, peak.stop())
+        assert process.returncode == 0, errors.decode()
         assert not is_recorded or (folder / "runs/staging/r1/record.json").exists()
-        return took
+        return usage
 
 
 class Peak:
     """Watch the memory of a process and its children."""
 
     def __init__(self, pid: int) -> None:
-        self._process, self._most, self._is_over = psutil.Process(pid), 0, threading.Event()
+        self._process, self._peak, self._stopped = psutil.Process(pid), 0, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def stop(self) -> float:
-        self._is_over.set()
+        self._stopped.set()
         self._thread.join()
-        return self._most / 2**20
+        return self._peak / 2**20
 
     def _watch(self) -> None:
-        while not self._is_over.wait(0.1):
+        while not self._stopped.wait(0.1):
             try:
                 family = [self._process, *self._process.children(recursive=True)]
-                self._most = max(self._most, sum(one.memory_info().rss for one in family))
+                self._peak = max(self._peak, sum(member.memory_info().rss for member in family))
             except psutil.Error:
                 continue
 
 
 def main() -> None:
-    """Print a table: median seconds of each, their ratio, and memory."""
+    """Print a table with median seconds, their ratio, and memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--gigabyte", action="store_true", help="also print 1 GB (minutes)")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     table = Table("notebook", "plain", "recorded", "ratio", "plain MiB", "recorded MiB")
     for name, cells in CASES.items():
         pairs = [
             (run(cells, is_recorded=False), run(cells, is_recorded=True))
-            for _ in range(given.rounds)
+            for _ in range(arguments.rounds)
         ]
         plain, recorded = (
             statistics.median(pair[side].seconds for pair in pairs) for side in (0, 1)
@@ -113,13 +113,11 @@ def main() -> None:
         table.add_row(
             name, f"{plain:.2f} s", f"{recorded:.2f} s", f"{recorded / plain:.2f}", *sizes
         )
-    if given.gigabyte:
-        took = run([GIGABYTE], is_recorded=True)
-        table.add_row("1 GB", "", f"{took.seconds:.0f} s", "", "", f"{took.peak_mib:.0f}")
+    if arguments.gigabyte:
+        usage = run([GIGABYTE], is_recorded=True)
+        table.add_row("1 GB", "", f"{usage.seconds:.0f} s", "", "", f"{usage.peak_mib:.0f}")
     Console().print(table)
-    print(
-        f"{os.cpu_count()} cores, {given.rounds} rounds, wall time of the whole papermill command"
-    )
+    print(f"{os.cpu_count()} cores, {arguments.rounds} rounds, wall time of the papermill command")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Keep the models in notebooks/ and runbooks/ free of outputs; what happened is in the record."""
+"""Keep the templates in notebooks/ and runbooks/ free of outputs, which the record contains."""
 
 from pathlib import PurePosixPath
 
@@ -6,7 +6,7 @@ MODELS = {"notebooks", "runbooks"}
 
 
 def strip_outputs(model, path, contents_manager, **_):
-    """Empty the outputs of a model notebook as it is saved; the open page keeps showing them."""
+    """Remove the outputs of a template when it is saved; the open page still shows them."""
     if model["type"] != "notebook" or not MODELS & set(PurePosixPath(path).parts[:-1]):
         return
     model["content"]["metadata"].pop("widgets", None)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Print how large the library is, and how much of it one step reaches.
+"""Print the size of the library, and the part of it that one step imports.
 
     tools/measure.py [FOLDER_OF_ANOTHER_CHECKOUT]
 
-Code lines have code on them: no blank lines, comments or docstrings. A step reaches every module of
-lib/daybook that its own module imports, directly or through others.
+Code lines exclude blank lines, comments and docstrings. A step reaches all modules of lib/daybook
+that its own module imports, directly or indirectly.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ QUIET = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, token
 def main(root: Path) -> None:
     """Print a Markdown table."""
     modules = {name(path, root): path for path in sorted((root / "lib/daybook").rglob("*.py"))}
-    lines = {each: code_lines(path.read_text()) for each, path in modules.items()}
+    lines = {module: code_lines(path.read_text()) for module, path in modules.items()}
     rows = [("lib/daybook", len(modules), sum(lines.values()))]
     for step in STEPS:
         reached = reach(f"daybook.steps.{step}", modules)
-        rows.append((f"path of `{step}`", len(reached), sum(lines[each] for each in reached)))
-    print("| what | modules | code lines |\n|---|---|---|")
-    for what, count, total in rows:
-        print(f"| {what} | {count} | {total:,} |")
-    twice = [each for each, count in class_names(modules).items() if count > 1]
-    print(f"| class names used twice | {len(twice)} | |")
+        rows.append((f"path of `{step}`", len(reached), sum(lines[module] for module in reached)))
+    print("| part | modules | code lines |\n|---|---|---|")
+    for part, count, total in rows:
+        print(f"| {part} | {count} | {total:,} |")
+    repeated = [name for name, count in class_names(modules).items() if count > 1]
+    print(f"| class names used more than once | {len(repeated)} | |")
 
 
 def name(path: Path, root: Path) -> str:
-    """Return the name that imports a file: "daybook.steps.provision"."""
+    """Return a file's module name: "daybook.steps.provision"."""
     parts = path.relative_to(root / "lib").with_suffix("").parts
     return ".".join(parts).removesuffix(".__init__")
 
 
 def code_lines(text: str) -> int:
-    """Count the lines that have code on them."""
+    """Count the lines with code."""
     docstrings = {
         line
         for node in ast.walk(ast.parse(text))
@@ -63,33 +63,33 @@ def code_lines(text: str) -> int:
 
 
 def reach(start: str, modules: dict[str, Path]) -> set[str]:
-    """Return a module and all of the library that it imports, directly or through others."""
-    reached, waiting = set(), [start]
-    while waiting:
-        module = waiting.pop()
+    """Return a module and all modules of the library that it imports, directly or indirectly."""
+    reached, pending = set(), [start]
+    while pending:
+        module = pending.pop()
         if module in reached:
             continue
         reached.add(module)
-        waiting += imports(modules[module], modules)
+        pending += imports(modules[module], modules)
         if "." in module:
-            waiting.append(module.rpartition(".")[0])
+            pending.append(module.rpartition(".")[0])
     return reached
 
 
 def imports(path: Path, modules: dict[str, Path]) -> set[str]:
     """Return the modules of the library that a file imports."""
-    found = set()
+    imported = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             named = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {each for each in named | {node.module} if each in modules}
+            imported |= {known for known in named | {node.module} if known in modules}
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name in modules}
-    return found
+            imported |= {alias.name for alias in node.names if alias.name in modules}
+    return imported
 
 
 def class_names(modules: dict[str, Path]) -> Counter[str]:
-    """Count how often each public name is that of a class."""
+    """Count the classes of each public name."""
     return Counter(
         node.name
         for path in modules.values()

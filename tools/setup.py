@@ -1,7 +1,7 @@
-"""Set up what `make` needs in a fresh clone: packages, the virtual environment, Terraform.
+"""Set up a fresh clone for `make`: packages, the virtual environment, Terraform.
 
-It runs before there is an environment, so it uses the standard library alone. Each step looks
-first and does nothing where there is nothing to do.
+It runs before the environment exists, so it uses only the standard library. Each step checks
+first and does nothing if its work is already done.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TERRAFORM_SHA256 = {
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Set up; `--lint` adds what checks workflows, `--browser` Chromium, where it can be had."""
+    """Set up; `--lint` adds the workflow linters, `--browser` adds Chromium if available."""
     if sys.version_info < (3, 11):  # noqa: UP036 - this is the system's Python
         sys.exit(f"Python 3.11 or newer is needed, this is {platform.python_version()}.")
     install_packages(missing_packages())
@@ -55,14 +55,14 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def missing_packages() -> list[str]:
-    """Return the Debian packages that this machine lacks: ["openssh-client"]."""
+    """Return the missing Debian packages: ["openssh-client"]."""
     packages = {"git": "git", "ssh-keygen": "openssh-client"}
     missing = [package for tool, package in packages.items() if not shutil.which(tool)]
     return missing + ([] if importlib.util.find_spec("ensurepip") else ["python3-venv"])
 
 
 def install_packages(packages: Sequence[str]) -> None:
-    """Install Debian packages as root or through sudo; exit with one line where neither works."""
+    """Install Debian packages as root or with sudo; exit with one line if neither works."""
     if not packages:
         return
     wanted = " ".join(packages)
@@ -87,7 +87,7 @@ def install_packages(packages: Sequence[str]) -> None:
 
 
 def make_environment() -> None:
-    """Make `.venv` from the hash-locked requirements, again only when those have changed."""
+    """Create `.venv` from the hash-locked requirements if they have changed."""
     stamp, python = VENV / "ready", VENV / "bin/python"
     inputs = b"".join(
         (ROOT / name).read_bytes() for name in ("requirements.lock", "pyproject.toml")
@@ -95,10 +95,10 @@ def make_environment() -> None:
     digest = hashlib.sha256(inputs).hexdigest()
     if python.exists() and stamp.exists() and stamp.read_text() == digest:
         return
-    say("Making .venv from requirements.lock (one to three minutes)")
+    say("Creating .venv from requirements.lock (one to three minutes)")
     run([sys.executable, "-m", "venv", "--clear", str(VENV)])
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-qq"]
-    # The lock is whole: pip has nothing to resolve, and would choose newer ones for some extras.
+    # The lock is complete: pip must not resolve, or it would select newer versions for some extras.
     locked = ["--no-deps", "--require-hashes", "-r", str(ROOT / "requirements.lock")]
     run([*pip, "install", *locked])
     run([*pip, "install", "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
@@ -110,54 +110,54 @@ def make_environment() -> None:
 
 
 def provide_terraform() -> None:
-    """Fetch Terraform's release into `.venv/bin` unless PATH has a version that will do."""
+    """Download Terraform into `.venv/bin` unless PATH has a supported version."""
     path = os.pathsep.join([str(VENV / "bin"), os.environ.get("PATH", "")])
-    found = shutil.which("terraform", path=path)
-    if found and is_supported(terraform_version(found)):
+    program = shutil.which("terraform", path=path)
+    if program and is_supported(terraform_version(program)):
         return
     kind = f"{platform.system().lower()}_{architecture(platform.machine())}"
     if kind not in TERRAFORM_SHA256:
-        sys.exit(f"Terraform >= 1.11, < 2 is not on PATH and {kind} has no release known here.")
+        sys.exit(f"Terraform >= 1.11, < 2 is not on PATH and no release is configured for {kind}.")
     url = f"https://releases.hashicorp.com/terraform/{TERRAFORM}/terraform_{TERRAFORM}_{kind}.zip"
-    say(f"Fetching Terraform {TERRAFORM}")
+    say(f"Downloading Terraform {TERRAFORM}")
     try:
         release = urllib.request.urlopen(url, timeout=60).read()
     except OSError as problem:
-        sys.exit(f"Terraform >= 1.11, < 2 is not on PATH and cannot be fetched: {problem}")
+        sys.exit(f"Terraform >= 1.11, < 2 is not on PATH and cannot be downloaded: {problem}")
     unpack_terraform(release, TERRAFORM_SHA256[kind], VENV / "bin")
 
 
 def unpack_terraform(release: bytes, sha256: str, folder: Path) -> None:
-    """Unpack a release whose checksum is right; exit with what was seen otherwise."""
-    seen = hashlib.sha256(release).hexdigest()
-    if seen != sha256:
-        sys.exit(f"Terraform's release has the wrong checksum: expected {sha256}, saw {seen}.")
+    """Unpack a release; exit if its checksum is wrong."""
+    actual = hashlib.sha256(release).hexdigest()
+    if actual != sha256:
+        sys.exit(f"Terraform's release has the wrong checksum: expected {sha256}, saw {actual}.")
     with zipfile.ZipFile(io.BytesIO(release)) as archive:
         Path(archive.extract("terraform", folder)).chmod(0o755)
 
 
 def terraform_version(program: str) -> str:
-    """Return what a terraform says it is: "1.11.4"."""
+    """Return the version of a terraform program: "1.11.4"."""
     answer = subprocess.run([program, "version", "-json"], capture_output=True, text=True)
     return json.loads(answer.stdout)["terraform_version"] if answer.returncode == 0 else "0.0.0"
 
 
 def is_supported(version: str) -> bool:
-    """Tell whether a Terraform version is in the range that Daybook works with."""
+    """Return True if Daybook supports a Terraform version."""
     oldest, too_new = TERRAFORM_RANGE
     major, minor = (int(part) for part in version.split(".")[:2])
     return oldest <= (major, minor) < too_new
 
 
 def architecture(machine: str) -> str:
-    """Return the release's word for a machine type: "x86_64" is "amd64"."""
+    """Return a machine type as named in Terraform's releases: "amd64" for "x86_64"."""
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
 def provide_mirror() -> None:
-    """Point Terraform at a provider mirror on disk, only where its registry does not answer.
+    """Configure Terraform for a provider mirror on disk if its registry is unreachable.
 
-    A configuration of the user's own is theirs: it stays in force untouched.
+    An existing configuration of the user takes precedence and is not changed.
     """
     own = [os.environ.get("TF_CLI_CONFIG_FILE", ""), Path.home() / ".terraformrc"]
     if TERRAFORM_RC.exists() or any(Path(file).is_file() for file in own) or registry_answers():
@@ -172,7 +172,7 @@ def provide_mirror() -> None:
 
 
 def registry_answers() -> bool:
-    """Tell whether Terraform's registry can be reached from here."""
+    """Return True if Terraform's registry is reachable."""
     try:
         urllib.request.urlopen(f"https://{REGISTRY}/.well-known/terraform.json", timeout=5).close()
     except (urllib.error.URLError, TimeoutError):
@@ -181,7 +181,7 @@ def registry_answers() -> bool:
 
 
 def mirror_folders(env: Mapping[str, str]) -> list[Path]:
-    """Return where a mirror may lie: Terraform's implied folders, then /opt and one level below.
+    """Return possible mirror folders: Terraform's implied ones, then /opt and its subfolders.
 
     https://developer.hashicorp.com/terraform/cli/config/config-file#implied-local-mirror-directories
     """
@@ -193,23 +193,23 @@ def mirror_folders(env: Mapping[str, str]) -> list[Path]:
 
 
 def find_mirror(folders: Sequence[Path]) -> Path | None:
-    """Return the first folder that holds the registry's providers."""
+    """Return the first folder with the registry's providers."""
     return next((folder for folder in folders if (folder / REGISTRY).is_dir()), None)
 
 
 def mirror_configuration(mirror: Path) -> str:
-    """Return the CLI configuration that takes providers from a mirror and from nowhere else."""
+    """Return a CLI configuration that installs providers only from a mirror."""
     path = json.dumps(str(mirror))
     return f"provider_installation {{\n  filesystem_mirror {{\n    path = {path}\n  }}\n}}\n"
 
 
 def run(command: Sequence[str]) -> None:
-    """Run a command that talks to the terminal itself; a failure ends the set-up."""
+    """Run a command with output to the terminal; a failure ends the setup."""
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 
 def say(line: str) -> None:
-    """Print one line of progress at once."""
+    """Print a line of progress immediately."""
     print(f"setup: {line}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Answer fast, slowly, by echo or in a stream, until SIGTERM; then finish what has begun."""
+"""Answer immediately, slowly, with an echo or in a stream; on SIGTERM, finish open requests."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Wait, when closing, for the requests that have begun."""
+    """A server that waits for open requests when it closes."""
 
     daemon_threads = False
     request_queue_size = 128

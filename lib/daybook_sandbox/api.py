@@ -1,4 +1,4 @@
-"""The AWS API: moto's server in this process, with EC2's life cycle tied to real machines."""
+"""The AWS API: moto's server in this process, with the EC2 life cycle tied to real machines."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from moto.ec2.utils import Base64EncodedString
 from moto.server import ThreadedMotoServer
 
 from daybook_sandbox import (
-    conditional,
+    atomic_writes,
+    bucket_policies,
+    cloudtrail,
     instances,
     permissions,
-    policies,
-    scheduler,
     simulator,
-    trail,
+    snapshot_lifecycle,
 )
 
 ACCOUNT = "123456789012"
@@ -47,7 +47,7 @@ STATES = {
 
 
 class Machinery(Protocol):
-    """What the API asks of the machines; each call returns at once."""
+    """The operations that the API requests of machines; each returns immediately."""
 
     def launch(self, instance: Instance) -> None: ...
     def start(self, instance: Instance) -> None: ...
@@ -59,9 +59,9 @@ class Machinery(Protocol):
 
 @dataclass
 class Cloud:
-    """Read access to what the API knows; ec2 and ecr are those of the default region.
+    """Read access to the API's state; `ec2` and `ecr` are the backends of the default region.
 
-    Values are moto's own objects, so what a caller reads is true at that moment.
+    Values are moto's own objects, so they are always current.
     """
 
     account: str = ACCOUNT
@@ -69,13 +69,13 @@ class Cloud:
     _server: ThreadedMotoServer | None = field(default=None, repr=False)
 
     def start(self, machinery: Machinery, port: int) -> None:
-        """Serve the API on loopback; port 0 takes a free one."""
+        """Serve the API on loopback; port 0 selects a free port."""
         patch(machinery)
         self._server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
         self._server.start()
 
     def close(self) -> None:
-        """Stop serving; what the API knew is gone with the process."""
+        """Stop serving; the state is lost with the process."""
         if self._server:
             self._server.stop()
 
@@ -108,24 +108,24 @@ class Cloud:
         return get_backend(service)[self.account][region or self.region]
 
     def regions(self, service: str) -> list[Any]:
-        """Return a service's backends in every region that was asked for so far."""
+        """Return a service's backends in every region used so far."""
         return list(get_backend(service)[self.account].values())
 
     def instances(self) -> Iterator[Instance]:
-        """Give every instance of every region, terminated ones too."""
+        """Yield the instances of all regions, including terminated ones."""
         return itertools.chain.from_iterable(ec2.all_instances() for ec2 in self.regions("ec2"))
 
     def vpcs(self) -> dict[str, str]:
-        """Return each VPC's address range by its id, in every region."""
-        found = [list(ec2.vpcs.values()) for ec2 in self.regions("ec2")]
-        return {vpc.id: vpc.cidr_block for vpc in itertools.chain.from_iterable(found)}
+        """Return the CIDR block of each VPC of all regions by VPC id."""
+        vpcs = [list(ec2.vpcs.values()) for ec2 in self.regions("ec2")]
+        return {vpc.id: vpc.cidr_block for vpc in itertools.chain.from_iterable(vpcs)}
 
     def instance_by_private_ip(self, ip: str) -> Instance | None:
-        """Return the instance that lives at a private address."""
+        """Return the live instance with a private address."""
         return next((i for i in self.instances() if i.private_ip == ip and is_live(i)), None)
 
     def instance_by_public_ip(self, ip: str) -> Instance | None:
-        """Return the instance that an Elastic IP belongs to now."""
+        """Return the live instance that an Elastic IP is associated with."""
         for ec2 in self.regions("ec2"):
             for address in list(ec2.addresses):
                 instance = address.instance or getattr(address.eni, "instance", None)
@@ -142,17 +142,17 @@ class Cloud:
 
 
 def is_live(instance: Instance) -> bool:
-    """Tell whether an instance still has its addresses."""
+    """Return True while an instance keeps its addresses."""
     return instance.state not in ("shutting-down", "terminated")
 
 
 def tag(instance: Instance, key: str) -> str:
-    """Return the value of an instance's tag; empty when it has none."""
+    """Return the value of an instance's tag; empty if the tag is missing."""
     return next((tag["value"] for tag in instance.get_tags() if tag["key"] == key), "")
 
 
-def settle(instance: Instance, before: str, after: str, reason: str = "") -> bool:
-    """Move an instance on, unless the API has meanwhile wished for something else."""
+def transition(instance: Instance, before: str, after: str, reason: str = "") -> bool:
+    """Change an instance's state unless the API has changed it from `before` in the meantime."""
     if instance.state != before:
         return False
     instance._state = InstanceState(after, STATES[after])
@@ -162,20 +162,20 @@ def settle(instance: Instance, before: str, after: str, reason: str = "") -> boo
 
 
 def patch(machinery: Machinery) -> None:
-    """Make moto's EC2 wait for machines, show their console and know Debian 13."""
+    """Make moto's EC2 wait for machines, return their console output and offer Debian 13."""
     settings.ENABLE_AMI_VALIDATION = True
     amis.AmiBackend._load_amis = _load_amis
     elastic_ip_addresses.random_ip = functools.partial(next, _elastic_ips())
-    policies.patch()
+    bucket_policies.patch()
     permissions.patch()
-    conditional.patch()
+    atomic_writes.patch()
     instances.patch()
-    trail.patch()
+    cloudtrail.patch()
     simulator.patch()
-    scheduler.patch(ACCOUNT)
+    snapshot_lifecycle.patch(ACCOUNT)
     _patch_launch(machinery)
-    _patch_change(machinery, "start", leaves="stopped", enters="pending", settled="running")
-    _patch_change(machinery, "stop", leaves="running", enters="stopping", settled="stopped")
+    _patch_change(machinery, "start", leaves="stopped", enters="pending", final="running")
+    _patch_change(machinery, "stop", leaves="running", enters="stopping", final="stopped")
     _patch_terminate(machinery)
     Instance.reboot = lambda self: machinery.reboot(self)
     General.get_console_output = functools.partialmethod(_console_output, machinery)
@@ -199,16 +199,14 @@ def _patch_launch(machinery: Machinery) -> None:
     Instance.__init__, InstanceBackend.run_instances = create_pending, run_and_launch
 
 
-def _patch_change(
-    machinery: Machinery, verb: str, *, leaves: str, enters: str, settled: str
-) -> None:
-    """Let start and stop go through their middle state, and refuse them in a wrong one."""
+def _patch_change(machinery: Machinery, verb: str, *, leaves: str, enters: str, final: str) -> None:
+    """Put start and stop through their transitional state; refuse them in any other state."""
     original = getattr(Instance, verb)
 
     @functools.wraps(original)
     def change(self):
         before = InstanceState(self.state, self.state_code)
-        if before.name in (enters, settled):
+        if before.name in (enters, final):
             return before
         if before.name != leaves:
             raise EC2ClientError(
@@ -231,7 +229,7 @@ def _patch_terminate(machinery: Machinery) -> None:
         before = InstanceState(self.state, self.state_code)
         if is_live(self):
             original(self)
-            _give_back_address(self)
+            _disassociate_address(self)
             self._state = InstanceState("shutting-down", STATES["shutting-down"])
             machinery.terminate(self)
         return before
@@ -239,8 +237,8 @@ def _patch_terminate(machinery: Machinery) -> None:
     Instance.terminate = terminate
 
 
-def _give_back_address(instance: Instance) -> None:
-    """Free the Elastic IP of a terminated instance, which moto forgets to do."""
+def _disassociate_address(instance: Instance) -> None:
+    """Disassociate the Elastic IP of a terminated instance; moto does not."""
     for address in instance.ec2_backend.addresses:
         if instance in (address.instance, getattr(address.eni, "instance", None)):
             address.instance = address.eni = address.association_id = None
@@ -259,12 +257,12 @@ def _console_output(self: General, machinery: Machinery) -> ActionResult:
 
 
 def _elastic_ips() -> Iterator[str]:
-    """Give each address once: one that was released must not lead to a later instance."""
+    """Yield each address once: a released one must never belong to a later instance."""
     return (str(address) for address in itertools.islice(ELASTIC_IPS.hosts(), 256, None))
 
 
 def _load_amis(self: amis.AmiBackend) -> None:
-    """Offer Debian 13 for this computer's processor, as Debian publishes it."""
+    """Offer Debian 13 for this computer's architecture, named as Debian publishes it."""
     arch, suffix = ("arm64", "a") if platform.machine() == "aarch64" else ("x86_64", "b")
     name = f"debian-13-{'arm64' if arch == 'arm64' else 'amd64'}-20250814-2204"
     self.amis[f"ami-0deb13000000000{suffix}0"] = amis.Ami(

@@ -1,4 +1,4 @@
-"""A certificate authority for one sandbox: its machines, its workstation and Daybook trust it."""
+"""The sandbox's certificate authority, trusted by its machines, its workstation and Daybook."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 NAME = "Daybook sandbox"
 VALID_FOR = timedelta(days=365)
 BACKDATED = timedelta(days=1)
-PUBLIC_FOR = timedelta(days=90)  # as long as Let's Encrypt gives
+PUBLIC_FOR = timedelta(days=90)  # Let's Encrypt's lifetime
 
 
 def ensure_ca(folder: Path) -> Path:
-    """Make ca.pem and ca.key in a folder unless they are there; return ca.pem."""
+    """Create ca.pem and ca.key in a folder if they are missing; return ca.pem."""
     if not (folder / "ca.pem").exists():
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
@@ -42,9 +42,9 @@ def ensure_ca(folder: Path) -> Path:
 
 
 def issue(folder: Path, *hosts: str) -> tuple[Path, Path]:
-    """Issue a server certificate for host names; return its file and its key's.
+    """Issue a server certificate for host names; return the certificate file and the key file.
 
-    The file holds the certificate alone: whoever checks it has ca.pem.
+    The file holds no chain: clients have ca.pem.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     certificate_file, key_file = folder / f"{hosts[0]}.pem", folder / f"{hosts[0]}.key"
@@ -54,12 +54,12 @@ def issue(folder: Path, *hosts: str) -> tuple[Path, Path]:
 
 
 def certify(folder: Path, csr: x509.CertificateSigningRequest, names: Set[str]) -> str:
-    """Issue what a request asks for, in PEM; ValueError when it asks for other names than these."""
+    """Issue the certificate of a CSR in PEM; raise ValueError unless it is for these names."""
     asked = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     if not csr.is_signature_valid:
-        raise ValueError("The request is not signed with its own key.")
+        raise ValueError("The request's signature is invalid.")
     if set(asked.get_values_for_type(x509.DNSName)) != names:
-        raise ValueError("The request is not for the names of its order.")
+        raise ValueError("The request's names are not those of the order.")
     return _certificate(folder, csr.public_key(), sorted(names), PUBLIC_FOR).decode()
 
 
@@ -69,7 +69,7 @@ def _certificate(
     ca = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
     ca_key = load_pem_private_key((folder / "ca.key").read_bytes(), None)
     names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
-    # The subject stays empty: a common name ends at 64 characters, host names go on.
+    # The subject stays empty: a common name is limited to 64 characters, host names are not.
     certificate = (
         _builder(x509.Name([]), ca.subject, key, valid_for)
         .add_extension(names, critical=True)

@@ -1,7 +1,7 @@
-"""What IAM is asked about one call: each resource it touches, and the condition keys of each.
+"""The IAM checks of an API call: each resource it touches, with its condition keys.
 
-Every identifier that a call names counts, and what belongs to what it names by another's id. So a
-policy must allow at least what AWS would ask for.
+Every identifier in a call counts, and so do resources that it names through the id of another.
+A policy must therefore allow at least as much as on AWS.
 https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 """
 
@@ -19,7 +19,7 @@ from daybook_sandbox import runcommand
 from daybook_sandbox.simulator import Call, Value
 
 S3_NAMES = {"HeadBucket": "ListBucket"}
-"""Calls of S3 that IAM knows by another name."""
+"""S3 calls with a different name in IAM."""
 _KINDS = {
     "eipalloc": "elastic-ip",
     "eni": "network-interface",
@@ -38,7 +38,7 @@ _KINDS = {
 }
 _ID = re.compile(rf"({'|'.join(_KINDS)})-[0-9a-f]+")
 _PUBLIC = ("snapshot", "image")
-"""Kinds whose ARNs name no account."""
+"""Kinds whose ARNs contain no account."""
 _MADE = {
     "AllocateAddress": ("elastic-ip",),
     "AuthorizeSecurityGroupEgress": ("security-group-rule",),
@@ -56,12 +56,12 @@ _MADE = {
     "ImportKeyPair": ("key-pair",),
     "RunInstances": ("instance", "volume", "network-interface"),
 }
-"""What calls of EC2 make."""
+"""The kinds of resources that EC2 calls create."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A call as it came in. resource: what moto says it is about."""
+    """An API call as received. resource: the ARN that moto reports."""
 
     service: str
     name: str
@@ -73,80 +73,83 @@ class Request:
 
     @classmethod
     def of(cls, response: Any, resource: str) -> Request:
-        """Read what moto was sent."""
+        """Read the request that moto is handling."""
         service = response.service_name
         name = response.data.get("Action", "") if service == "s3" else response._get_action()
-        where = (response.current_account, response.region, resource)
+        scope = (response.current_account, response.region, resource)
         get = response._get_param
         params = response._get_params() if response.automated_parameter_parsing else {}
         if service == "s3":
             get = lambda key: (response.querystring.get(key) or [None])[0]  # noqa: E731
-        return cls(service, name or "ListAllMyBuckets", *where, get, params)
+        return cls(service, name or "ListAllMyBuckets", *scope, get, params)
 
     @property
     def action(self) -> str:
-        """Return what IAM calls this: `ec2:RunInstances`."""
+        """Return the IAM action: `ec2:RunInstances`."""
         return f"{self.service}:{S3_NAMES.get(self.name, self.name)}"
 
     def arn(self, service: str, resource: str, *, region: str | None = None) -> str:
-        """Return an ARN of this account."""
-        where = self.region if region is None else region
-        return f"arn:aws:{service}:{where}:{self.account}:{resource}"
+        """Return an ARN in this account."""
+        region = self.region if region is None else region
+        return f"arn:aws:{service}:{region}:{self.account}:{resource}"
 
     def call(self, resource: str = "*", **context: Value) -> Call:
-        """Return this call of one resource."""
+        """Return the IAM check of this call for one resource."""
         return Call(self.action, resource, {"aws:RequestedRegion": self.region, **context})
 
     def backend(self, service: str) -> Any:
-        """Return moto's backend of a service."""
+        """Return moto's backend for a service."""
         region = "aws" if service in ("iam", "route53") else self.region
         return get_backend(service)[self.account][region]
 
 
-def asked(request: Request) -> list[Call]:
-    """Return everything that must be allowed for a call."""
-    find = _SERVICES.get(request.service)
-    return list(find(request)) if find else [request.call(request.resource)]
+def required(request: Request) -> list[Call]:
+    """Return all checks that must be allowed for an API call."""
+    checks = _SERVICES.get(request.service)
+    return list(checks(request)) if checks else [request.call(request.resource)]
 
 
-def _ec2(it: Request) -> Iterator[Call]:
-    if it.name.startswith("Describe"):
-        yield it.call()
+def _ec2(request: Request) -> Iterator[Call]:
+    if request.name.startswith("Describe"):
+        yield request.call()
         return
     wanted = {
-        spec["ResourceType"]: _tags(spec["Tags"]) for spec in it.get("TagSpecifications") or ()
+        spec["ResourceType"]: _tags(spec["Tags"]) for spec in request.get("TagSpecifications") or ()
     }
-    if it.name in ("CreateTags", "DeleteTags"):
-        wanted = {"": _tags(it.get("Tags") or ())}
-    asked = _request_tags({key: value for tags in wanted.values() for key, value in tags.items()})
-    touched = dict(_touched(it))
+    if request.name in ("CreateTags", "DeleteTags"):
+        wanted = {"": _tags(request.get("Tags") or ())}
+    request_tags = _request_tags(
+        {key: value for tags in wanted.values() for key, value in tags.items()}
+    )
+    touched = dict(_touched(request))
     for arn, tags in touched.items():
-        yield it.call(arn, **asked, **_resource_tags(tags))
-    for kind in _MADE.get(it.name, ()):
-        name = (it.get("KeyName") or "*") if kind == "key-pair" else "*"
-        arn = _ec2_arn(it, kind, name)
-        yield it.call(arn, **_request_tags(wanted.get(kind, {})))
+        yield request.call(arn, **request_tags, **_resource_tags(tags))
+    for kind in _MADE.get(request.name, ()):
+        name = (request.get("KeyName") or "*") if kind == "key-pair" else "*"
+        arn = _ec2_arn(request, kind, name)
+        yield request.call(arn, **_request_tags(wanted.get(kind, {})))
         if wanted.get(kind):
-            tagging = replace(it, name="CreateTags").call(arn, **_request_tags(wanted[kind]))
-            yield replace(tagging, context={**tagging.context, "ec2:CreateAction": it.name})
-    if not touched and it.name not in _MADE:
-        yield it.call()
-    yield from _roles_passed(it)
+            tagging = replace(request, name="CreateTags").call(arn, **_request_tags(wanted[kind]))
+            yield replace(tagging, context={**tagging.context, "ec2:CreateAction": request.name})
+    if not touched and request.name not in _MADE:
+        yield request.call()
+    yield from _roles_passed(request)
 
 
-def _touched(it: Request) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Give the ARN and the tags of what is there already and is named, or goes with it."""
-    ec2 = it.backend("ec2")
-    for id in dict.fromkeys(each for text in _texts(it.params) for each in _resolved(ec2, text)):
-        yield _ec2_arn(it, _KINDS[id.partition("-")[0]], id), ec2.tags.get(id, {})
+def _touched(request: Request) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Yield the ARN and tags of each existing resource that the call names or affects."""
+    ec2 = request.backend("ec2")
+    ids = (id for text in _texts(request.params) for id in _resolved(ec2, text))
+    for id in dict.fromkeys(ids):
+        yield _ec2_arn(request, _KINDS[id.partition("-")[0]], id), ec2.tags.get(id, {})
     for pair in list(ec2.key_pairs.values()):
-        is_named = pair.id == it.get("KeyPairId") or pair.key_name == it.get("KeyName")
-        if is_named and it.name not in ("ImportKeyPair", "CreateKeyPair"):
-            yield _ec2_arn(it, "key-pair", pair.key_name), ec2.tags.get(pair.id, {})
+        is_named = pair.id == request.get("KeyPairId") or pair.key_name == request.get("KeyName")
+        if is_named and request.name not in ("ImportKeyPair", "CreateKeyPair"):
+            yield _ec2_arn(request, "key-pair", pair.key_name), ec2.tags.get(pair.id, {})
 
 
 def _resolved(ec2: Any, text: str) -> Iterator[str]:
-    """Give the ids that a value stands for: an association is what it associates."""
+    """Yield the ids that a value refers to; an association refers to both associated resources."""
     if _ID.fullmatch(text):
         yield text
     for address in list(ec2.addresses):
@@ -161,170 +164,182 @@ def _resolved(ec2: Any, text: str) -> Iterator[str]:
                 yield from (table.id, table._associations[text])
 
 
-def _roles_passed(it: Request) -> Iterator[Call]:
-    profile = it.get("IamInstanceProfile")
-    iam = it.backend("iam")
+def _roles_passed(request: Request) -> Iterator[Call]:
+    profile = request.get("IamInstanceProfile")
+    iam = request.backend("iam")
     if isinstance(profile, Mapping):
         name = profile.get("Name") or str(profile.get("Arn")).rpartition("/")[2]
-        found = [each for each in iam.instance_profiles.values() if each.name == name]
-        for role in (role for each in found for role in each.roles):
-            yield _passing(it, role.arn, "ec2")
-    if arn := it.get("DeliverLogsPermissionArn"):
-        yield _passing(it, arn, "vpc-flow-logs")
+        profiles = [known for known in iam.instance_profiles.values() if known.name == name]
+        for role in (role for known in profiles for role in known.roles):
+            yield _pass_role(request, role.arn, "ec2")
+    if arn := request.get("DeliverLogsPermissionArn"):
+        yield _pass_role(request, arn, "vpc-flow-logs")
 
 
-def _passing(it: Request, role: str, service: str) -> Call:
+def _pass_role(request: Request, role: str, service: str) -> Call:
     return Call("iam:PassRole", role, {"iam:PassedToService": f"{service}.amazonaws.com"})
 
 
-def _ec2_arn(it: Request, kind: str, name: str) -> str:
-    account = "" if kind in _PUBLIC else it.account
-    return f"arn:aws:ec2:{it.region}:{account}:{kind}/{name}"
+def _ec2_arn(request: Request, kind: str, name: str) -> str:
+    account = "" if kind in _PUBLIC else request.account
+    return f"arn:aws:ec2:{request.region}:{account}:{kind}/{name}"
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Give every text in a request's parameters."""
+    """Yield every string in a request's parameters."""
     if isinstance(value, Mapping):
-        for each in value.values():
-            yield from _texts(each)
+        for item in value.values():
+            yield from _texts(item)
     elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _texts(each)
+        for item in value:
+            yield from _texts(item)
     elif isinstance(value, str):
         yield value
 
 
-def _iam(it: Request) -> Iterator[Call]:
+def _iam(request: Request) -> Iterator[Call]:
     def arn(resource: str) -> str:
-        return it.arn("iam", resource, region="")
+        return request.arn("iam", resource, region="")
 
-    role, profile = it.get("RoleName"), it.get("InstanceProfileName")
+    role, profile = request.get("RoleName"), request.get("InstanceProfileName")
     if profile:
-        yield it.call(arn(f"instance-profile/{profile}"))
-        if it.name == "AddRoleToInstanceProfile":
-            yield _passing(it, arn(f"role/{role}"), "ec2")
+        yield request.call(arn(f"instance-profile/{profile}"))
+        if request.name == "AddRoleToInstanceProfile":
+            yield _pass_role(request, arn(f"role/{role}"), "ec2")
     elif role:
-        roles = {each.name: each for each in it.backend("iam").roles.values()}
-        there = roles[role].permissions_boundary_arn if role in roles else None
-        limit = it.get("PermissionsBoundary") or (None if it.name == "CreateRole" else there)
-        yield it.call(arn(f"role/{role}"), **({"iam:PermissionsBoundary": limit} if limit else {}))
-    elif user := it.get("UserName"):
-        yield it.call(arn(f"user/{user}"))
-    elif name := it.get("PolicyName"):
-        yield it.call(arn(f"policy/{name}"))
+        roles = {known.name: known for known in request.backend("iam").roles.values()}
+        current = roles[role].permissions_boundary_arn if role in roles else None
+        boundary = request.get("PermissionsBoundary") or (
+            None if request.name == "CreateRole" else current
+        )
+        context = {"iam:PermissionsBoundary": boundary} if boundary else {}
+        yield request.call(arn(f"role/{role}"), **context)
+    elif user := request.get("UserName"):
+        yield request.call(arn(f"user/{user}"))
+    elif name := request.get("PolicyName"):
+        yield request.call(arn(f"policy/{name}"))
     else:
-        yield it.call(it.get("PolicyArn") or it.get("OpenIDConnectProviderArn") or "*")
+        yield request.call(
+            request.get("PolicyArn") or request.get("OpenIDConnectProviderArn") or "*"
+        )
 
 
-def _route53(it: Request) -> Iterator[Call]:
-    zone = it.get("HostedZoneId") or it.get("ResourceId") or it.get("Id")
-    if it.name == "GetChange":
-        yield it.call(f"arn:aws:route53:::change/{zone}")
+def _route53(request: Request) -> Iterator[Call]:
+    zone = request.get("HostedZoneId") or request.get("ResourceId") or request.get("Id")
+    if request.name == "GetChange":
+        yield request.call(f"arn:aws:route53:::change/{zone}")
         return
-    changes = (it.get("ChangeBatch") or {}).get("Changes", ())
-    records = [each["ResourceRecordSet"] for each in changes]
+    changes = (request.get("ChangeBatch") or {}).get("Changes", ())
+    records = [change["ResourceRecordSet"] for change in changes]
     context: dict[str, Value] = {}
-    if it.name == "ChangeResourceRecordSets":
+    if request.name == "ChangeResourceRecordSets":
         key = "route53:ChangeResourceRecordSets"
         context = {
-            f"{key}NormalizedRecordNames": [each["Name"].lower().rstrip(".") for each in records],
-            f"{key}RecordTypes": [each["Type"] for each in records],
-            f"{key}Actions": [each["Action"] for each in changes],
+            f"{key}NormalizedRecordNames": [
+                record["Name"].lower().rstrip(".") for record in records
+            ],
+            f"{key}RecordTypes": [record["Type"] for record in records],
+            f"{key}Actions": [change["Action"] for change in changes],
         }
     name = str(zone).removeprefix("/hostedzone/")
-    yield it.call(f"arn:aws:route53:::hostedzone/{name}" if zone else "*", **context)
+    yield request.call(f"arn:aws:route53:::hostedzone/{name}" if zone else "*", **context)
 
 
-def _ssm(it: Request) -> Iterator[Call]:
-    name = it.get("Name")
-    if it.name == "SendCommand":
-        yield from _sending(it)
-    elif "Document" in it.name and name:
-        yield it.call(it.arn("ssm", f"document/{name}"))
-    elif named := it.get("ResourceId"):
-        kind = str(it.get("ResourceType")).lower()
-        yield it.call(it.arn("ssm", f"{kind}/{str(named).strip('/')}"))
-    elif names := it.get("Names") or [each for each in (name, it.get("Path")) if each]:
-        for each in names:
-            yield it.call(it.arn("ssm", f"parameter/{str(each).strip('/')}"))
+def _ssm(request: Request) -> Iterator[Call]:
+    name = request.get("Name")
+    if request.name == "SendCommand":
+        yield from _send_command(request)
+    elif "Document" in request.name and name:
+        yield request.call(request.arn("ssm", f"document/{name}"))
+    elif named := request.get("ResourceId"):
+        kind = str(request.get("ResourceType")).lower()
+        yield request.call(request.arn("ssm", f"{kind}/{str(named).strip('/')}"))
+    elif paths := request.get("Names") or [path for path in (name, request.get("Path")) if path]:
+        for path in paths:
+            yield request.call(request.arn("ssm", f"parameter/{str(path).strip('/')}"))
     else:
-        yield it.call()
+        yield request.call()
 
 
-def _sending(it: Request) -> Iterator[Call]:
-    """https://docs.aws.amazon.com/systems-manager/latest/userguide/run-command-setting-up.html"""
-    name = it.get("DocumentName")
-    owner = "" if name.startswith("AWS-") else it.account
-    yield it.call(f"arn:aws:ssm:{it.region}:{owner}:document/{name}")
-    machines = it.backend("ec2").all_instances()
-    for each in runcommand.chosen(machines, it.get("InstanceIds") or [], it.get("Targets") or []):
-        tags = {f"ssm:resourceTag/{tag['key']}": tag["value"] for tag in each.get_tags()}
-        yield it.call(_ec2_arn(it, "instance", each.id), **tags)
+def _send_command(request: Request) -> Iterator[Call]:
+    """Yield a check of the document and of each target instance.
+
+    https://docs.aws.amazon.com/systems-manager/latest/userguide/run-command-setting-up.html
+    """
+    name = request.get("DocumentName")
+    owner = "" if name.startswith("AWS-") else request.account
+    yield request.call(f"arn:aws:ssm:{request.region}:{owner}:document/{name}")
+    instances = request.backend("ec2").all_instances()
+    for instance in runcommand.select(
+        instances, request.get("InstanceIds") or [], request.get("Targets") or []
+    ):
+        tags = {f"ssm:resourceTag/{tag['key']}": tag["value"] for tag in instance.get_tags()}
+        yield request.call(_ec2_arn(request, "instance", instance.id), **tags)
 
 
-def _cloudwatch(it: Request) -> Iterator[Call]:
-    names = it.get("AlarmNames") or [it.get("AlarmName")]
-    if it.name.startswith("Describe") or not (names[0] or it.get("ResourceARN")):
-        yield it.call(**{"cloudwatch:namespace": it.get("Namespace") or ""})
+def _cloudwatch(request: Request) -> Iterator[Call]:
+    names = request.get("AlarmNames") or [request.get("AlarmName")]
+    if request.name.startswith("Describe") or not (names[0] or request.get("ResourceARN")):
+        yield request.call(**{"cloudwatch:namespace": request.get("Namespace") or ""})
         return
     kinds = ("AlarmActions", "OKActions", "InsufficientDataActions")
-    actions = [each for kind in kinds for each in it.get(kind) or ()]
-    context = {"cloudwatch:AlarmActions": actions} if it.name == "PutMetricAlarm" else {}
+    actions = [action for kind in kinds for action in request.get(kind) or ()]
+    context = {"cloudwatch:AlarmActions": actions} if request.name == "PutMetricAlarm" else {}
     for name in filter(None, names):
-        yield it.call(it.arn("cloudwatch", f"alarm:{name}"), **context)
-    if it.get("ResourceARN"):
-        yield it.call(it.get("ResourceARN"))
+        yield request.call(request.arn("cloudwatch", f"alarm:{name}"), **context)
+    if request.get("ResourceARN"):
+        yield request.call(request.get("ResourceARN"))
 
 
-def _sns(it: Request) -> Iterator[Call]:
-    topic = it.get("TopicArn") or it.get("ResourceArn")
-    if it.name == "CreateTopic":
-        topic = it.arn("sns", it.get("Name"))
-    yield it.call(topic or "*")
+def _sns(request: Request) -> Iterator[Call]:
+    topic = request.get("TopicArn") or request.get("ResourceArn")
+    if request.name == "CreateTopic":
+        topic = request.arn("sns", request.get("Name"))
+    yield request.call(topic or "*")
 
 
-def _logs(it: Request) -> Iterator[Call]:
-    """AWS names a group with an empty stream, but for calls about tags."""
-    if name := it.get("logGroupName"):
-        yield it.call(it.arn("logs", f"log-group:{name}:log-stream:"))
+def _logs(request: Request) -> Iterator[Call]:
+    """Use AWS's log group ARN with an empty stream, except in calls about tags."""
+    if name := request.get("logGroupName"):
+        yield request.call(request.arn("logs", f"log-group:{name}:log-stream:"))
     else:
-        yield it.call(it.get("resourceArn") or "*")
+        yield request.call(request.get("resourceArn") or "*")
 
 
-def _ecr(it: Request) -> Iterator[Call]:
-    names = it.get("repositoryNames") or [it.get("repositoryName")]
+def _ecr(request: Request) -> Iterator[Call]:
+    names = request.get("repositoryNames") or [request.get("repositoryName")]
     for name in names:
-        named = it.arn("ecr", f"repository/{name}") if name else it.get("resourceArn")
-        yield it.call(named or it.resource)
+        named = request.arn("ecr", f"repository/{name}") if name else request.get("resourceArn")
+        yield request.call(named or request.resource)
 
 
-def _s3(it: Request) -> Iterator[Call]:
-    prefix = it.get("prefix")
-    is_listing = it.action == "s3:ListBucket" and prefix is not None
-    yield it.call(it.resource, **({"s3:prefix": prefix} if is_listing else {}))
+def _s3(request: Request) -> Iterator[Call]:
+    prefix = request.get("prefix")
+    is_listing = request.action == "s3:ListBucket" and prefix is not None
+    yield request.call(request.resource, **({"s3:prefix": prefix} if is_listing else {}))
 
 
 def dlm(
     account: str, region: str, name: str, policy: Mapping[str, Any] | None, body: bytes
 ) -> list[Call]:
-    """Return what must be allowed for a call of DLM, which moto lacks. policy: it is about."""
-    given = json.loads(body or "{}")
-    tags = _request_tags(given.get("Tags") or {})
+    """Return all checks of a call to DLM, which moto lacks. policy: the one that it names."""
+    content = json.loads(body or "{}")
+    tags = _request_tags(content.get("Tags") or {})
     if policy is None:
         whole = Call(f"dlm:{name}", "*", {"aws:RequestedRegion": region, **tags})
-        return [whole, *_passed_to_dlm(given)]
+        return [whole, *_dlm_roles_passed(content)]
     context = {"aws:RequestedRegion": region, **tags, **_resource_tags(policy["Tags"])}
-    return [Call(f"dlm:{name}", policy["PolicyArn"], context), *_passed_to_dlm(given)]
+    return [Call(f"dlm:{name}", policy["PolicyArn"], context), *_dlm_roles_passed(content)]
 
 
-def _passed_to_dlm(given: Mapping[str, Any]) -> list[Call]:
-    role = given.get("ExecutionRoleArn")
+def _dlm_roles_passed(content: Mapping[str, Any]) -> list[Call]:
+    role = content.get("ExecutionRoleArn")
     context = {"iam:PassedToService": "dlm.amazonaws.com"}
     return [Call("iam:PassRole", role, context)] if role else []
 
 
-def _tags(found: Any) -> dict[str, str]:
-    return {tag["Key"]: tag.get("Value", "") for tag in found}
+def _tags(tags: Any) -> dict[str, str]:
+    return {tag["Key"]: tag.get("Value", "") for tag in tags}
 
 
 def _request_tags(tags: Mapping[str, str]) -> dict[str, str]:

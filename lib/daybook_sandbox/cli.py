@@ -16,25 +16,25 @@ from rich.text import Text
 from daybook.errors import PreflightFailed
 from daybook.settings import find_root
 from daybook_sandbox import lifecycle
-from daybook_sandbox.lifecycle import MachineStatus, Status
+from daybook_sandbox.lifecycle import MachineStatus, SandboxStatus
 from daybook_sandbox.state import Home
 
 
 @click.group()
 def sandbox() -> None:
-    """The rehearsal cloud: AWS's API and real Debian machines on this computer."""
+    """Run the rehearsal cloud: the AWS API and real Debian machines on this computer."""
 
 
 @sandbox.command()
-@click.option("--install", is_flag=True, help="Install and start Docker where there is none.")
+@click.option("--install", is_flag=True, help="Install and start Docker if it is missing.")
 def up(install: bool) -> None:
-    """Start the sandbox; says so when it is up already."""
+    """Start the sandbox; does nothing if it is already up."""
     root = find_root()
     with shown_progress() as on_line:
         started = lifecycle.up(root, on_line, install=install)
-    click.echo("The sandbox is up." if started else "The sandbox is up already: no changes.")
+    click.echo("The sandbox is up." if started else "The sandbox is already up: no changes.")
     show(lifecycle.status(root))
-    click.echo("To end it: daybook sandbox down")
+    click.echo("To stop it: daybook sandbox down")
 
 
 @sandbox.command()
@@ -47,7 +47,7 @@ def status() -> None:
 @click.argument("host")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(host: str, command: Sequence[str]) -> None:
-    """Log in to a machine, by its name, instance id, environment or address."""
+    """Log in to a machine by name, instance id, environment or address."""
     root = find_root()
     machine = choose(lifecycle.status(root).machines, host)
     arguments = ssh_command(Home(root), machine, command)
@@ -56,7 +56,7 @@ def ssh(host: str, command: Sequence[str]) -> None:
 
 @sandbox.command()
 def env() -> None:
-    """Print the variables that lead any tool to the sandbox: eval "$(daybook sandbox env)"."""
+    """Print the variables that point any tool at the sandbox: eval "$(daybook sandbox env)"."""
     root = find_root()
     lifecycle.status(root)
     for name, value in Home(root).read_target().items():
@@ -65,15 +65,15 @@ def env() -> None:
 
 @sandbox.command()
 def down() -> None:
-    """End the sandbox and remove all of it but the cached images."""
+    """Stop the sandbox and remove everything except the cached images."""
     with shown_progress() as on_line:
-        ended = lifecycle.down(find_root(), on_line)
-    click.echo("The sandbox is down." if ended else "There is no sandbox: no changes.")
+        stopped = lifecycle.down(find_root(), on_line)
+    click.echo("The sandbox is down." if stopped else "No sandbox exists: no changes.")
 
 
 @contextmanager
 def shown_progress() -> Iterator[Callable[[str], None]]:
-    """Yield what shows a line: steps stay; details, which are indented, pass on one line."""
+    """Yield a function that shows a line: steps stay, indented details replace each other."""
     console = Console(highlight=False, markup=False, emoji=False)
     with console.status("", spinner="line") as status:
 
@@ -87,13 +87,13 @@ def shown_progress() -> Iterator[Callable[[str], None]]:
 
 
 def choose(machines: Sequence[MachineStatus], host: str) -> MachineStatus:
-    """Return the one running machine that a word names."""
+    """Return the one running machine with this name, id, environment or address."""
     running = [machine for machine in machines if machine.state == "running"]
-    found = [machine for machine in running if host in _names(machine)]
-    if len(found) == 1:
-        return found[0]
+    matches = [machine for machine in running if host in _names(machine)]
+    if len(matches) == 1:
+        return matches[0]
     raise PreflightFailed(
-        f"{len(found) or 'No'} running machines are called {host}.",
+        f"{len(matches) or 'No'} running machines match {host}.",
         expected="a name, an instance id, an environment or an address of one machine",
         observed=", ".join(machine.name or machine.id for machine in running) or "no machine",
         next="daybook sandbox status",
@@ -101,7 +101,7 @@ def choose(machines: Sequence[MachineStatus], host: str) -> MachineStatus:
 
 
 def ssh_command(home: Home, machine: MachineStatus, command: Sequence[str]) -> list[str]:
-    """Return the ssh that trusts just the host keys which the machine's console showed."""
+    """Return an ssh command that trusts only the host keys from the machine's console."""
     options = {
         "IdentitiesOnly": "yes",
         "HostKeyAlias": machine.id,
@@ -114,19 +114,19 @@ def ssh_command(home: Home, machine: MachineStatus, command: Sequence[str]) -> l
     return ["ssh", "-i", str(home.ssh_key), *flags, f"admin@{machine.private_ip}", *command]
 
 
-def show(found: Status) -> None:
-    """Print the sandbox as tables; as plain columns where the output is not a terminal."""
+def show(status: SandboxStatus) -> None:
+    """Print the sandbox's services and machines as tables."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    services = Table("service", "where", box=None, padding=(0, 2, 0, 0))
-    services.add_row("daemon", f"process {found.pid}")
-    for name, where in found.services.items():
-        services.add_row(name, where)
+    services = Table("service", "location", box=None, padding=(0, 2, 0, 0))
+    services.add_row("daemon", f"process {status.pid}")
+    for name, location in status.services.items():
+        services.add_row(name, location)
     console.print(services)
     columns = ("machine", "id", "environment", "state", "private", "elastic", "MiB")
     machines = Table(*columns, box=None, padding=(0, 2, 0, 0))
-    for machine in found.machines:
+    for machine in status.machines:
         machines.add_row(*_row(machine))
-    console.print(machines if found.machines else "no machines")
+    console.print(machines if status.machines else "no machines")
 
 
 def _row(machine: MachineStatus) -> Sequence[str]:

@@ -16,23 +16,23 @@ _lock = threading.Lock()
 
 
 def host_keys(text: str) -> list[str]:
-    """Return the host keys between cloud-init's marks: ["ssh-ed25519 AAAA…", …]."""
+    """Return the host keys between cloud-init's markers: ["ssh-ed25519 AAAA…", …]."""
     block = _BLOCK.search(text)
     return _KEY.findall(block.group(1)) if block else []
 
 
 def remember(known_hosts: Path, instance_id: str, keys: list[str]) -> None:
-    """Write a machine's host keys down under its instance id, which is never used twice."""
+    """Store a machine's host keys under its instance id, which is never reused."""
     _rewrite(known_hosts, instance_id, [f"{instance_id} {key}" for key in keys])
 
 
 def forget(known_hosts: Path, instance_id: str) -> None:
-    """Take a machine's host keys out."""
+    """Remove a machine's host keys."""
     _rewrite(known_hosts, instance_id, [])
 
 
 def timestamp(moment: str) -> float:
-    """Return the seconds since 1970 of Docker's 2025-01-31T12:00:00.123456789Z."""
+    """Return a Docker timestamp (2025-01-31T12:00:00.123456789Z) as seconds since 1970."""
     whole, _, fraction = moment.rstrip("Z").partition(".")
     seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
     return seconds + float(f"0.{fraction or 0}")

@@ -19,7 +19,7 @@ from moto.ec2.models.instances import Instance
 from daybook_sandbox import (
     ca,
     engine,
-    holder,
+    engine_claim,
     image,
     logins,
     metadata,
@@ -36,12 +36,12 @@ from daybook_sandbox.imds import Imds
 from daybook_sandbox.machines import Context, Machines, container_name
 from daybook_sandbox.networks import Networks, Service
 from daybook_sandbox.registry import Registry
-from daybook_sandbox.relay import Relay
+from daybook_sandbox.relay import GatewayRelay
 from daybook_sandbox.state import Home, Ports, Process, State, write_private
 from daybook_sandbox.workstation import Workstation, docker_host
 
 LOG = logging.getLogger(__name__)
-LOOK_EVERY_S = 0.5
+POLL_S = 0.5
 
 
 def main(root: str) -> None:
@@ -57,10 +57,10 @@ def main(root: str) -> None:
 
 
 def run(home: Home, ending: threading.Event) -> None:
-    """Start every part, keep networks and status true, and close the parts again."""
+    """Start all parts, keep networks and status up to date until `ending`, then close the parts."""
     client = engine.find(home)
     process = Process.of(os.getpid())
-    holder.claim(client, home, process)
+    engine_claim.claim(client, home, process)
     ports = free_ports()
     home.write(State(process))
     ca.ensure_ca(home.folder)
@@ -81,29 +81,29 @@ def run(home: Home, ending: threading.Event) -> None:
             cloud.instances,
             lambda it: permissions.is_managed(cloud.iam, metadata.role_of(cloud, it)),
         )
-        machines.begin()
+        machines.start_watching()
         home.write_target(target(home, ports) | github.target(services["GitHub"]))
         LOG.info("the sandbox is up")
-        while not ending.wait(LOOK_EVERY_S):
+        while not ending.wait(POLL_S):
             try:
                 networks.keep_only(cloud.vpcs)
                 write_status(home, cloud, services)
-            except Exception:  # One look that failed must not end a cloud that serves.
-                LOG.exception("could not follow the API; the next look is soon")
-        LOG.info("the sandbox ends")
+            except Exception:  # One failed update must not end a cloud that serves.
+                LOG.exception("could not update networks and status; retrying")
+        LOG.info("the sandbox is shutting down")
 
 
 def make_services(
     client: DockerClient, home: Home, cloud: Cloud, ports: Ports
 ) -> dict[str, Service]:
-    """Return the parts beside the API, by the name `status` gives them, in their order."""
+    """Return all parts except the API in start order. Keys: the names in `status`."""
     at_gateways = {
-        "AWS API": Relay("api", ports.api, ports.api),
+        "AWS API": GatewayRelay("api", ports.api, ports.api),
         "metadata": Imds(cloud, ports),
         "DNS": Dns(cloud, ports),
         "registry": Registry(cloud, ports, home, client),
         "certificates": Acme(cloud, ports, home),
-        "GitHub": github.GitHubService(ports, home, ways(home, ports)),
+        "GitHub": github.GitHubService(ports, home, endpoints(home, ports)),
     }
     return at_gateways | {
         "Elastic IPs": Forward(cloud, ports, client, home.labels),
@@ -112,7 +112,7 @@ def make_services(
 
 
 def api(ports: Ports) -> dict[str, str]:
-    """Return what leads a program to the AWS API, without a key to it."""
+    """Return the variables that point a program at the AWS API, without credentials."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports.api}",
         "AWS_REGION": REGION,
@@ -120,8 +120,8 @@ def api(ports: Ports) -> dict[str, str]:
     }
 
 
-def ways(home: Home, ports: Ports) -> dict[str, str]:
-    """Return what leads any program to this sandbox, without a key to it."""
+def endpoints(home: Home, ports: Ports) -> dict[str, str]:
+    """Return the variables that point any program at this sandbox, without credentials."""
     return api(ports) | {
         "DOCKER_HOST": docker_host(home),
         "DAYBOOK_NAMESERVER": f"127.0.0.1:{ports.dns}",
@@ -131,7 +131,7 @@ def ways(home: Home, ports: Ports) -> dict[str, str]:
 
 def target(home: Home, ports: Ports) -> dict[str, str]:
     """Return the environment variables that make this sandbox the target of any tool."""
-    return ways(home, ports) | {
+    return endpoints(home, ports) | {
         "AWS_ACCESS_KEY_ID": f"AKIA{secrets.token_hex(8).upper()}",
         "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
         "DAYBOOK_SSH_KEY": str(home.ssh_key),
@@ -139,10 +139,12 @@ def target(home: Home, ports: Ports) -> dict[str, str]:
 
 
 def write_status(home: Home, cloud: Cloud, services: dict[str, Service]) -> None:
-    """Write down what `daybook sandbox status` shows."""
+    """Write the status file that `daybook sandbox status` reads."""
     status = {
         "services": {name: service.status() for name, service in services.items()},
-        "machines": [_describe(cloud, each) for each in cloud.instances() if is_of_interest(each)],
+        "machines": [
+            _describe(cloud, instance) for instance in cloud.instances() if is_shown(instance)
+        ],
     }
     text = json.dumps(status, indent=2) + "\n"
     if not home.status_file.exists() or home.status_file.read_text() != text:
@@ -150,12 +152,12 @@ def write_status(home: Home, cloud: Cloud, services: dict[str, Service]) -> None
 
 
 def has_failed(instance: Instance) -> bool:
-    """Tell whether the sandbox could not give what the API was asked for."""
+    """Return True if the sandbox could not provide the instance."""
     return (instance.state_reason.code or "").startswith("Server.")
 
 
-def is_of_interest(instance: Instance) -> bool:
-    """Tell whether an operator would look for it: it lives, or it did not come to life."""
+def is_shown(instance: Instance) -> bool:
+    """Return True for instances in the status: all but those terminated on request."""
     return instance.state != "terminated" or has_failed(instance)
 
 
@@ -173,7 +175,7 @@ def _describe(cloud: Cloud, instance: Instance) -> dict[str, str]:
 
 
 def free_ports() -> Ports:
-    """Return ports that nothing listens on."""
+    """Return free ports."""
     with ExitStack() as stack:
         return Ports(*(_free_port(stack) for _ in Ports.__dataclass_fields__))
 

@@ -1,4 +1,4 @@
-"""The demo's developer: changes the page, pushes, and looks whether visitors notice anything."""
+"""The demo's developer: change the page, push, and count the requests that fail meanwhile."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from daybook.errors import VerifyFailed
 from daybook.target import Target
 
 RELEASE_S = 600
-ASK_EVERY_S = 0.1
-BY = ("-c", "user.name=The demo's developer", "-c", "user.email=developer@example.com")
+REQUEST_EVERY_S = 0.1
+AUTHOR = ("-c", "user.name=The demo's developer", "-c", "user.email=developer@example.com")
 
 
 @dataclass
 class Visits:
-    """What somebody met who asked for the page all the time. lost: what went wrong for them."""
+    """The requests of a continuous visitor. failures: the errors of failed requests."""
 
-    asked: int = 0
-    lost: list[str] = field(default_factory=list)
+    requests: int = 0
+    failures: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Pushed:
-    """A push that was released."""
+class ReleasedPush:
+    """A push and its successful release."""
 
     commit: str
     run: github.WorkflowRun
@@ -42,66 +42,67 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Checkout:
-    """The application in a repository of its own, as its developer has it."""
+    """The application's repository on the developer's machine."""
 
     folder: Path
 
     @classmethod
     def make(cls, environment: Environment) -> Checkout:
-        """Make a repository of app/, without the workflow, which first-deploy writes.
+        """Create a repository from app/ without the workflow, which first-deploy writes.
 
-        One that is there is taken as it is: GitHub knows its history.
+        An existing repository is used unchanged: GitHub has its history.
         """
-        root, chosen = environment.root, environment.settings
-        it = cls(root / ".sandbox" / "checkout" / chosen.app)
-        if it.folder.exists():
-            return it
+        root, settings = environment.root, environment.settings
+        checkout = cls(root / ".sandbox" / "checkout" / settings.app)
+        if checkout.folder.exists():
+            return checkout
         leave = shutil.ignore_patterns("ci", ".github", "__pycache__")
-        shutil.copytree(root / "app", it.folder, ignore=leave)
-        it._git("init", "--quiet", "--initial-branch", chosen.github.branch)
+        shutil.copytree(root / "app", checkout.folder, ignore=leave)
+        checkout._git("init", "--quiet", "--initial-branch", settings.github.branch)
         server = environment.target.environ["GITHUB_SERVER_URL"]
-        it._git("remote", "add", "origin", f"{server}/{chosen.github.path}.git")
-        return it
+        checkout._git("remote", "add", "origin", f"{server}/{settings.github.path}.git")
+        return checkout
 
-    def push(self, environment: Environment) -> Pushed:
-        """Change the page, push it to GitHub, and wait until a visitor sees it."""
-        chosen = environment.settings
+    def push(self, environment: Environment) -> ReleasedPush:
+        """Change the page, push it to GitHub and wait for the release."""
+        settings = environment.settings
         page = self.folder / "page.html"
         page.write_text(page.read_text(encoding="utf-8") + "<!-- pushed by the demo -->\n")
         self._git("add", "--all")
         self._git("commit", "--quiet", "--message", "Change the page")
         commit = self._git("rev-parse", "HEAD")[-1]
-        url = f"https://{chosen.domains[0]}/"
+        url = f"https://{settings.domains[0]}/"
         with visiting(url, environment.target) as visits:
-            self._git("push", "--quiet", "--set-upstream", "origin", chosen.github.branch)
-            run = _ended(github.repository(environment), commit)
-        if run.conclusion != "success" or visits.lost:
+            self._git("push", "--quiet", "--set-upstream", "origin", settings.github.branch)
+            run = _wait_for_run(github.repository(environment), commit)
+        failed = len(visits.failures)
+        if run.conclusion != "success" or failed:
             raise VerifyFailed(
-                "The push was not released as it should be.",
-                expected="a run that succeeds, and no request lost",
-                observed=f"{run.conclusion}, {len(visits.lost)} of {visits.asked} requests lost",
-                details=visits.lost[:3],
+                "The push was not released cleanly.",
+                expected="a successful run and no failed requests",
+                observed=f"{run.conclusion}, {failed} of {visits.requests} requests failed",
+                details=visits.failures[:3],
                 next=f"read {run.url}",
             )
-        return Pushed(commit, run, visits)
+        return ReleasedPush(commit, run, visits)
 
     def _git(self, *words: str) -> tuple[str, ...]:
         quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
-        return process.run(["git", *BY, *words], cwd=self.folder, env=quiet).tail
+        return process.run(["git", *AUTHOR, *words], cwd=self.folder, env=quiet).tail
 
 
 @contextmanager
 def visiting(url: str, target: Target) -> Iterator[Visits]:
-    """Ask for a page ten times a second while the block runs."""
+    """Request a page ten times a second while the block runs."""
     visits, ending = Visits(), threading.Event()
 
     def visit() -> None:
-        while not ending.wait(ASK_EVERY_S):
-            visits.asked += 1
+        while not ending.wait(REQUEST_EVERY_S):
+            visits.requests += 1
             try:
                 probe.fetch(url, target.environ).raise_for_status()
             except (httpx.HTTPError, OSError) as error:
-                visits.lost.append(f"{type(error).__name__}: {error}")
+                visits.failures.append(f"{type(error).__name__}: {error}")
 
     visitor = threading.Thread(target=visit, daemon=True)
     visitor.start()
@@ -112,8 +113,8 @@ def visiting(url: str, target: Target) -> Iterator[Visits]:
         visitor.join()
 
 
-def _ended(repository: github.Repository, commit: str) -> github.WorkflowRun:
-    """Return the one run of a commit once it is over."""
+def _wait_for_run(repository: github.Repository, commit: str) -> github.WorkflowRun:
+    """Return the only run of a commit after it has completed."""
     attempts = Retrying(
         retry=retry_if_result(lambda runs: not runs or not runs[0].conclusion),
         stop=stop_after_delay(RELEASE_S),

@@ -1,7 +1,7 @@
-"""Names for the host and the machines: Route53's zones, two services, and the world beyond.
+"""A DNS server for this computer and the machines: Route53's zones, two services, the internet.
 
-A zone created through the API is answered here with authority, at 127.0.0.1 for Daybook's own
-checks and at each gateway for the machines. Everything else goes to the host's own resolvers.
+It is authoritative for zones created through the API, at 127.0.0.1 for Daybook's checks and at
+each gateway for the machines. All other queries are forwarded to this computer's resolvers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SERVICE_TTL_S = 60
 
 
 class Dns(GatewayService):
-    """Answers over UDP and TCP."""
+    """Answer queries over UDP and TCP."""
 
     def __init__(self, cloud: Cloud, ports: Ports) -> None:
         super().__init__("dns", ports.dns)
@@ -44,7 +44,7 @@ class Dns(GatewayService):
         self._sockets: dict[Network, asyncio.DatagramTransport] = {}
 
     def start(self) -> None:
-        """Begin, on loopback first."""
+        """Start serving on loopback; gateways are added later."""
         super().start()
         self.gateway_added(LOOPBACK)
 
@@ -55,7 +55,7 @@ class Dns(GatewayService):
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Answer queries over TCP, each with its length before it, until the caller goes."""
+        """Answer length-prefixed queries over TCP until the client disconnects."""
         while True:
             wire = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
             try:
@@ -66,33 +66,33 @@ class Dns(GatewayService):
             await writer.drain()
 
     async def answer(self, network: Network, wire: bytes, limit: int) -> bytes:
-        """Return the answer to a query in wire form; cut and marked so above the limit."""
+        """Return the wire-format answer to a query, truncated and flagged above the limit."""
         query = dns.message.from_wire(wire)
         try:
             response = await self._respond(network, query)
         except Exception as error:
-            LOG.warning("dns: no answer to %s: %r", query.question, error)
+            LOG.warning("dns: query %s failed: %r", query.question, error)
             response = dns.message.make_response(query)
             response.set_rcode(dns.rcode.SERVFAIL)
         return response.to_wire(max_size=max(limit, query.payload), prefer_truncation=True)
 
     async def _respond(self, network: Network, query: dns.message.Message) -> dns.message.Message:
         question = query.question[0]
-        found = self._ours(network, question.name, question.rdtype)
-        if found.rest == question.name:
+        reply = self._lookup(network, question.name, question.rdtype)
+        if reply.rest == question.name:
             return await _forward(query)
         response = dns.message.make_response(query, recursion_available=True)
         response.flags |= dns.flags.AA
-        response.set_rcode(found.rcode)
-        response.answer.extend(found.answer)
-        response.authority.extend(found.authority)
-        if found.rest:
-            beyond = await _forward(dns.message.make_query(found.rest, question.rdtype))
+        response.set_rcode(reply.rcode)
+        response.answer.extend(reply.answer)
+        response.authority.extend(reply.authority)
+        if reply.rest:
+            beyond = await _forward(dns.message.make_query(reply.rest, question.rdtype))
             response.answer.extend(beyond.answer)
             response.set_rcode(beyond.rcode())
         return response
 
-    def _ours(
+    def _lookup(
         self, network: Network, name: dns.name.Name, kind: dns.rdatatype.RdataType
     ) -> zones.Reply:
         if name == self._registry:
@@ -101,8 +101,8 @@ class Dns(GatewayService):
             address = acme.ADDRESS
         else:
             return zones.lookup(self._cloud.route53, name, kind, network.vpc_id)
-        here = dns.rrset.from_text(name, SERVICE_TTL_S, "IN", "A", address)
-        return zones.Reply(dns.rcode.NOERROR, (here,) if kind == dns.rdatatype.A else ())
+        record = dns.rrset.from_text(name, SERVICE_TTL_S, "IN", "A", address)
+        return zones.Reply(dns.rcode.NOERROR, (record,) if kind == dns.rdatatype.A else ())
 
     async def _listen(self, network: Network, port: int) -> None:
         await super()._listen(network, port)
@@ -118,7 +118,7 @@ class Dns(GatewayService):
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    """One network's UDP side: a task for each query."""
+    """A network's UDP endpoint: one task per query."""
 
     def __init__(self, service: Dns, network: Network) -> None:
         self._service = service
@@ -140,16 +140,16 @@ class _Datagrams(asyncio.DatagramProtocol):
                 await self._service.answer(self._network, data, PLAIN_UDP), address
             )
         except Exception as error:
-            LOG.debug("dns: nothing to say to %s: %r", address, error)
+            LOG.debug("dns: no answer sent to %s: %r", address, error)
 
 
 async def _forward(query: dns.message.Message) -> dns.message.Message:
-    """Ask the host's own resolvers, one after the other.
+    """Query this computer's resolvers in order.
 
-    They are read each time, because a laptop changes networks while a sandbox is up.
+    They are read each time, because a laptop may change networks while the sandbox is up.
     """
     servers = [str(server) for server in dns.resolver.Resolver().nameservers]
-    failure: Exception = OSError("this computer has no resolver")
+    failure: Exception = OSError("this computer has no DNS resolver")
     for server in servers:
         try:
             return (await dns.asyncquery.udp_with_fallback(query, server, UPSTREAM_S))[0]

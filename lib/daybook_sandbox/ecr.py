@@ -1,4 +1,4 @@
-"""What ECR allows at its registry, and what it remembers of a push."""
+"""ECR's rules for registry requests, and its record of pushes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from daybook_sandbox.api import Cloud
 from daybook_sandbox.httpstream import header
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-# What IAM calls each kind of request; the first that fits.
+# The IAM action of each kind of request; the first match applies.
 ACTIONS = (
     ("GET|HEAD", "manifests", "BatchGetImage"),
     ("PUT", "manifests", "PutImage"),
@@ -31,15 +31,15 @@ REPOSITORY_PATH = re.compile(r"/v2/(?P<name>.+?)/(?P<kind>manifests|blobs|tags)/
 
 
 def host_name(cloud: Cloud) -> str:
-    """Return the registry's name on the network."""
+    """Return the registry's host name."""
     return f"{cloud.account}.dkr.ecr.{cloud.region}.amazonaws.com"
 
 
 @dataclass(frozen=True)
-class Call:
-    """A request of the registry's protocol, as far as ECR's rules look at it.
+class RegistryRequest:
+    """The parts of a registry API request that ECR's rules apply to.
 
-    reference: the tag or digest, where kind is "manifests".
+    reference: the tag or digest if kind is "manifests".
     """
 
     method: str
@@ -50,8 +50,8 @@ class Call:
     media_type: str
 
     @classmethod
-    def of(cls, request: h11.Request) -> Call:
-        """Read a request."""
+    def of(cls, request: h11.Request) -> RegistryRequest:
+        """Parse an HTTP request."""
         path = REPOSITORY_PATH.match(request.target.decode().partition("?")[0])
         return cls(
             method=request.method.decode(),
@@ -64,12 +64,12 @@ class Call:
 
     @property
     def is_push(self) -> bool:
-        """Tell whether this puts an image in place; its layers came before."""
+        """Return True if the request completes a push; the layers are uploaded first."""
         return self.method == "PUT" and self.kind == "manifests"
 
     @property
     def action(self) -> str:
-        """Return what IAM calls it: ecr:PutImage."""
+        """Return the IAM action: ecr:PutImage."""
         fits = (
             action
             for methods, kinds, action in ACTIONS
@@ -83,8 +83,8 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """An answer that Docker shows to its user."""
+class RegistryError:
+    """A refusal, in the JSON that Docker shows to its user."""
 
     status: HTTPStatus
     code: str
@@ -102,22 +102,22 @@ class Refusal:
 
 
 class Ecr:
-    """The rules and the memory of the account's registry."""
+    """The rules and state of the account's registry."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self._authorization = f"Basic {logins.login(cloud.account)}"
         self._challenge = f'Basic realm="https://{host_name(cloud)}/",service="ecr.amazonaws.com"'
 
-    def refusal(self, call: Call, machine: Any = None) -> Refusal | None:
-        """Return why ECR would refuse a request; None when it would not.
+    def refusal(self, call: RegistryRequest, machine: Any = None) -> RegistryError | None:
+        """Return ECR's refusal of a request; None if it is allowed.
 
-        machine: the instance that sends it, whose role is all it has; None for the operator.
+        machine: the sending instance, limited to its role; None for the operator.
         """
         is_login = hmac.compare_digest(call.authorization.encode(), self._authorization.encode())
         session = None if is_login else logins.session_of(self._cloud, call.authorization)
         if not is_login and not session:
-            return Refusal(
+            return RegistryError(
                 HTTPStatus.UNAUTHORIZED,
                 "UNAUTHORIZED",
                 "Your authorization token is not valid. Log in again.",
@@ -131,7 +131,7 @@ class Ecr:
             return _denied(session.arn, call)
         repository = self._cloud.ecr.repositories.get(call.repository)
         if repository is None:
-            return Refusal(
+            return RegistryError(
                 HTTPStatus.NOT_FOUND,
                 "NAME_UNKNOWN",
                 f"The repository with name '{call.repository}' does not exist in the registry "
@@ -139,13 +139,13 @@ class Ecr:
             )
         return self._manifest_refusal(call, repository) if call.kind == "manifests" else None
 
-    def _may(self, role: Any | None, call: Call) -> bool:
-        where = f"arn:aws:ecr:{self._cloud.region}:{self._cloud.account}:repository"
-        asked = simulator.Call(call.action, f"{where}/{call.repository}", {})
-        return bool(role) and permissions.allows(self._cloud.iam, role, asked)
+    def _may(self, role: Any | None, call: RegistryRequest) -> bool:
+        prefix = f"arn:aws:ecr:{self._cloud.region}:{self._cloud.account}:repository"
+        call = simulator.Call(call.action, f"{prefix}/{call.repository}", {})
+        return bool(role) and permissions.allows(self._cloud.iam, role, call)
 
-    def note(self, call: Call, response: h11.Response, manifest: bytes) -> None:
-        """Remember a push that the registry took."""
+    def record(self, call: RegistryRequest, response: h11.Response, manifest: bytes) -> None:
+        """Record a push that the registry accepted."""
         if not call.is_push or response.status_code != HTTPStatus.CREATED:
             return
         repository = self._cloud.ecr.repositories[call.repository]
@@ -158,38 +158,42 @@ class Ecr:
         if call.tag:
             _move_tag(repository, image, call.tag)
 
-    def _manifest_refusal(self, call: Call, repository: Any) -> Refusal | None:
+    def _manifest_refusal(self, call: RegistryRequest, repository: Any) -> RegistryError | None:
         image = _find(repository, call.reference)
         if call.is_push and call.tag and image and repository.is_tag_immutable():
-            return Refusal(
+            return RegistryError(
                 HTTPStatus.BAD_REQUEST,
                 "TAG_INVALID",
                 f"The image tag '{call.tag}' already exists in the '{call.repository}' "
                 "repository and cannot be overwritten because the repository is immutable.",
             )
         if call.method in ("GET", "HEAD") and image is None:
-            return Refusal(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN", "Requested image not found")
+            return RegistryError(
+                HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN", "Requested image not found"
+            )
         return None
 
 
-def _denied(who: str, call: Call) -> Refusal:
-    message = f"{who} is not authorized to perform: {call.action}"
-    return Refusal(HTTPStatus.FORBIDDEN, "DENIED", message)
+def _denied(arn: str, call: RegistryRequest) -> RegistryError:
+    message = f"{arn} is not authorized to perform: {call.action}"
+    return RegistryError(HTTPStatus.FORBIDDEN, "DENIED", message)
 
 
 def _find(repository: Any, reference: str) -> Image | None:
     """Return the image with a tag or a digest."""
     images = list(repository.images)
-    return next((one for one in images if reference in (*one.image_tags, one.image_digest)), None)
+    return next(
+        (image for image in images if reference in (*image.image_tags, image.image_digest)), None
+    )
 
 
 def _move_tag(repository: Any, image: Image, tag: str) -> None:
-    """Give a tag to an image; the one that had it stays, without it, as in ECR.
+    """Move a tag to an image; the image that had it remains without it, as in ECR.
 
-    moto's put_image would delete that one, and could not give it back by its digest.
+    moto's put_image would delete that image, so its digest could no longer be pulled.
     """
-    for other in list(repository.images):
-        if other is not image and tag in other.image_tags:
-            other.remove_tag(tag)
-            other.image_tag = other.image_tags[-1] if other.image_tags else None
+    for holder in list(repository.images):
+        if holder is not image and tag in holder.image_tags:
+            holder.remove_tag(tag)
+            holder.image_tag = holder.image_tags[-1] if holder.image_tags else None
     image.update_tag(tag)

@@ -1,9 +1,9 @@
-"""The edge between this computer and the Elastic IPs: a firewall and one redirection.
+"""The edge between this computer and the Elastic IPs: a firewall and a redirect.
 
-Elastic IPs are loopback addresses that nothing binds: a rule hands what is let in to the
-forwarder's port. So ports 22 and 80 work beside a server of this computer's own, and a member of
-the docker group needs no root: the rules are set from a container that shares the host's network.
-What is not open is refused with a reset (AWS drops it silently: the caller would only wait).
+Elastic IPs are loopback addresses that no process binds: a rule redirects allowed connections to
+the forwarder's port. Ports 22 and 80 therefore work even if this computer runs its own servers,
+and a member of the docker group needs no root: a container on the host's network sets the rules.
+Closed ports are refused with a reset (AWS drops the packets, so the caller would only wait).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from docker.models.containers import Container
 from daybook.errors import DaybookError
 from daybook_sandbox import image
 from daybook_sandbox.api import ELASTIC_IPS
-from daybook_sandbox.openings import OPERATOR_CALLS_FROM, Opening
+from daybook_sandbox.ingress import OPERATOR_CALLS_FROM, IngressRule
 from daybook_sandbox.state import PREFIX
 
 NAME = f"{PREFIX}-edge"
@@ -27,7 +27,7 @@ NO_RULES = f"add table {TABLE}\ndelete table {TABLE}\n"
 
 
 class Edge:
-    """The container that sets the rules, for as long as the sandbox is up."""
+    """The container that sets the rules while the sandbox is up."""
 
     def __init__(self, engine: DockerClient, labels: Mapping[str, str], forward_port: int) -> None:
         self._engine = engine
@@ -36,18 +36,18 @@ class Edge:
         self._container: Container | None = None
 
     def start(self) -> None:
-        """Start with everything closed."""
+        """Start with all ports closed."""
         self._container = _run(self._engine, image.tools(), self._labels, ["sleep", "infinity"])
         self.apply(())
 
-    def apply(self, openings: Iterable[Opening]) -> None:
-        """Let in just these, from now on; what is connected stays connected."""
-        code, output = self._container.exec_run(["nft", ruleset(openings, self._port)])
+    def apply(self, rules: Iterable[IngressRule]) -> None:
+        """Allow only these rules for new connections; established ones stay open."""
+        code, output = self._container.exec_run(["nft", ruleset(rules, self._port)])
         if code:
             raise DaybookError(f"nft refused the edge's rules: {output.decode().strip()}")
 
     def close(self) -> None:
-        """Take the rules and the container away."""
+        """Remove the rules and the container."""
         if self._container:
             self._container.exec_run(["nft", NO_RULES])
             self._container.remove(force=True)
@@ -55,9 +55,9 @@ class Edge:
 
 
 def remove_rules(engine: DockerClient, tools: str) -> None:
-    """Take away what a sandbox that crashed has left: its edge container and its rules.
+    """Remove the edge container and the rules of a crashed sandbox.
 
-    tools: an image that has nft; the one at hand, because the current one may not be built yet.
+    tools: any image with nft; the current one may not be built yet.
     """
     with contextlib.suppress(NotFound):
         engine.containers.get(NAME).remove(force=True)
@@ -66,9 +66,9 @@ def remove_rules(engine: DockerClient, tools: str) -> None:
     container.remove(force=True)
 
 
-def ruleset(openings: Iterable[Opening], forward_port: int) -> str:
-    """Return the whole table, to be put in place of the one before in one step."""
-    gate = "\n".join(f"    {_rule(opening)}" for opening in sorted(openings))
+def ruleset(rules: Iterable[IngressRule], forward_port: int) -> str:
+    """Return the complete table, which replaces the previous one atomically."""
+    gate = "\n".join(f"    {_nft_rule(rule)}" for rule in sorted(rules))
     return f"""{NO_RULES}table {TABLE} {{
   chain gate {{
     type filter hook output priority -150;
@@ -86,10 +86,10 @@ def ruleset(openings: Iterable[Opening], forward_port: int) -> str:
 """
 
 
-def _rule(opening: Opening) -> str:
-    caller = "" if opening.anyone else f"ip saddr {OPERATOR_CALLS_FROM} "
-    ports = f"{opening.first_port}-{opening.last_port}"
-    return f"{caller}ip daddr {opening.public_ip} tcp dport {ports} accept"
+def _nft_rule(rule: IngressRule) -> str:
+    source = "" if rule.is_public else f"ip saddr {OPERATOR_CALLS_FROM} "
+    ports = f"{rule.first_port}-{rule.last_port}"
+    return f"{source}ip daddr {rule.public_ip} tcp dport {ports} accept"
 
 
 def _run(

@@ -1,4 +1,4 @@
-"""The Docker engine the sandbox lives in: found, or installed and started when asked to."""
+"""The Docker engine that runs the sandbox: find it, or install and start it on request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OnLine = Callable[[str], None]
 
 
 def find(home: Home) -> DockerClient:
-    """Return a client of the engine that is there; PreflightFailed says what is missing."""
+    """Return a client of the running engine; raise PreflightFailed if it is unusable."""
     address = _address(home)
     try:
         client = docker.DockerClient(base_url=address, version="auto", timeout=120)
@@ -37,7 +37,7 @@ def find(home: Home) -> DockerClient:
 
 
 def ensure(home: Home, on_line: OnLine) -> DockerClient:
-    """Return a client; where no engine is there, install Debian's and start it."""
+    """Return a client; if no engine exists, install Debian's and start it."""
     if not _is_answering(_address(home)) and not _is_refusing(_address(home)):
         root = _as_root()
         _install(root, on_line)
@@ -46,7 +46,7 @@ def ensure(home: Home, on_line: OnLine) -> DockerClient:
 
 
 def stop(home: Home) -> None:
-    """Stop the engine, if it is one that `ensure` started."""
+    """Stop the engine if `ensure` started it."""
     engine = home.read_engine()
     if engine and engine.is_alive:
         process.run([*_as_root(), "kill", "-TERM", str(engine.pid)])
@@ -56,10 +56,10 @@ def stop(home: Home) -> None:
 
 
 def _address(home: Home) -> str:
-    """Return the engine's address; the sandbox's own inner engine is not one to build it in."""
-    chosen = os.environ.get("DOCKER_HOST", "")
+    """Return the engine's address; ignore a DOCKER_HOST that is the sandbox's inner engine."""
+    address = os.environ.get("DOCKER_HOST", "")
     inner = home.read_target().get("DOCKER_HOST")
-    return f"unix://{SOCKET}" if chosen in ("", inner) else chosen
+    return f"unix://{SOCKET}" if address in ("", inner) else address
 
 
 def _is_answering(address: str) -> bool:
@@ -70,34 +70,34 @@ def _is_answering(address: str) -> bool:
 
 
 def _is_refusing(address: str) -> bool:
-    """Tell whether there is an engine that this user may not use, or that is somewhere else."""
+    """Return True if the engine is remote or this user has no access to its socket."""
     return address != f"unix://{SOCKET}" or (SOCKET.exists() and not os.access(SOCKET, os.W_OK))
 
 
 def _unusable(address: str, error: DockerException) -> PreflightFailed:
     if SOCKET.exists() and not os.access(SOCKET, os.W_OK):
         return PreflightFailed(
-            "Docker is here, but this user may not use it.",
+            "This user may not use Docker.",
             expected=f"write access to {SOCKET}",
             next="sudo usermod -aG docker $USER, log in again, then daybook sandbox up",
         )
     return PreflightFailed(
-        "No Docker engine answers.",
+        "The Docker engine does not answer.",
         expected=f"an engine at {address}",
         observed=str(error),
-        next="start Docker, or daybook sandbox up --install to have Debian's installed",
+        next="start Docker, or run daybook sandbox up --install to install Debian's",
     )
 
 
 def _require_linux_root(info: dict) -> None:
-    """Refuse an engine whose machines this computer could not reach by their addresses."""
+    """Refuse an engine with containers that this computer cannot reach by address."""
     rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
     if not rootless and info["OperatingSystem"] != "Docker Desktop" and info["OSType"] == "linux":
         return
     raise PreflightFailed(
-        "The sandbox needs a Docker engine that runs on this Linux computer as root.",
+        "The sandbox needs a Docker engine that runs as root on this Linux computer.",
         observed="a rootless engine" if rootless else info["OperatingSystem"],
-        next="point DOCKER_HOST at such an engine, or run on a Linux machine that has one",
+        next="point DOCKER_HOST at such an engine, or use a Linux machine that has one",
     )
 
 
@@ -107,9 +107,9 @@ def _as_root() -> list[str]:
     if shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], check=False).returncode == 0:
         return ["sudo", "-n"]
     raise PreflightFailed(
-        "No Docker engine is here, and this user may not install one.",
+        "Docker is not installed, and this user may not install it.",
         expected="Docker, or root, or sudo without a password",
-        next="have docker.io installed and this user in the group docker",
+        next="ask an administrator to install docker.io and add this user to the docker group",
     )
 
 
@@ -118,12 +118,12 @@ def _install(root: list[str], on_line: OnLine) -> None:
         return
     if not shutil.which("apt-get"):
         raise PreflightFailed(
-            "No Docker engine is here, and this is neither Debian nor Ubuntu.",
+            "Docker is not installed, and this is neither Debian nor Ubuntu.",
             expected="a Docker engine",
             next="install Docker, then daybook sandbox up",
         )
     on_line("Installing Docker")
-    # Debian 13 has the client in a package of its own; Debian 12 and Ubuntu do not.
+    # The client is a separate package in Debian 13, but not in Debian 12 and Ubuntu.
     known = subprocess.run(["apt-cache", "show", "docker-cli"], capture_output=True, check=False)
     client = [] if known.returncode else ["docker-cli"]
     packages = ["docker.io", "debootstrap", "debian-archive-keyring", *client]
@@ -134,31 +134,31 @@ def _install(root: list[str], on_line: OnLine) -> None:
 
 
 def _start(home: Home, root: list[str], on_line: OnLine) -> None:
-    """Start the engine: as a service, or without systemd as a process that `stop` ends."""
+    """Start the engine as a service or, without systemd, as a process that `stop` terminates."""
     on_line("Starting Docker")
     if Path("/run/systemd/system").is_dir():
         process.run([*root, "systemctl", "start", "docker"])
-        _let_in(root)
+        _grant_access(root)
     else:
-        home.write_engine(_start_by_hand(home, root))
+        home.write_engine(_start_process(home, root))
     Retrying(
         retry=retry_if_result(lambda is_answering: not is_answering),
         stop=stop_after_delay(START_S),
         wait=wait_fixed(0.2),
-        retry_error_callback=_never_answered,
+        retry_error_callback=_raise_unanswered,
     )(_is_answering, f"unix://{SOCKET}")
 
 
-def _let_in(root: list[str]) -> None:
-    """Let a user who is not root use the engine: from the next login on, and right now."""
+def _grant_access(root: list[str]) -> None:
+    """Let this non-root user use the engine, now and after the next login."""
     if os.geteuid() != 0:
         user = pwd.getpwuid(os.getuid()).pw_name
         process.run([*root, "usermod", "-aG", "docker", user])
         process.run([*root, "chgrp", str(os.getgid()), str(SOCKET)])
 
 
-def _start_by_hand(home: Home, root: list[str]) -> Process:
-    """Start dockerd in its own session; its socket belongs to this user's group."""
+def _start_process(home: Home, root: list[str]) -> Process:
+    """Start dockerd in a new session; its socket belongs to this user's group."""
     dockerd = shutil.which("dockerd", path=SBIN)
     command = [*root, dockerd, "--group", str(os.getgid())]
     with (home.folder / "dockerd.log").open("ab") as log:
@@ -168,9 +168,9 @@ def _start_by_hand(home: Home, root: list[str]) -> Process:
     return Process.of(started.pid)
 
 
-def _never_answered(_: object) -> None:
+def _raise_unanswered(_: object) -> None:
     raise CommandFailed(
-        f"Docker was started, and does not answer after {START_S} s.",
+        f"Docker was started but did not answer within {START_S} s.",
         changed="Docker is installed.",
-        next="look at .sandbox/dockerd.log, or journalctl -u docker",
+        next="read .sandbox/dockerd.log, or journalctl -u docker",
     )

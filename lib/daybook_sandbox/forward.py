@@ -1,7 +1,7 @@
-"""Elastic IPs that work: connections to them are carried to the machine behind.
+"""Forward connections to Elastic IPs to the machines behind them.
 
-The edge lets a connection in and redirects it here; what it was for is asked of the kernel. The
-security groups are read again for each connection and, while it lasts, several times a second.
+The edge admits a connection and redirects it here; the kernel knows its original destination.
+Security groups are read for each new connection and several times a second while it lasts.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from docker import DockerClient
 
 from daybook_sandbox.api import Cloud
 from daybook_sandbox.edge import Edge
+from daybook_sandbox.ingress import IngressRule, ingress_rules
 from daybook_sandbox.loop import CHUNK, LOOPBACK, Loop, is_from, pump
 from daybook_sandbox.networks import Network
-from daybook_sandbox.openings import Opening, openings
 from daybook_sandbox.state import Ports
 
 LOG = logging.getLogger(__name__)
 SO_ORIGINAL_DST = 80  # linux/netfilter_ipv4.h
-LOOK_AGAIN_S = 0.3
+POLL_S = 0.3
 AFTER_FAILURE_S = 5.0
 CONNECT_S = 10.0
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Who has called which Elastic IP and port, and both ends of it."""
+    """A connection from a caller to an Elastic IP and port, with its two streams."""
 
     caller: str
     public_ip: str
@@ -39,15 +39,15 @@ class Connection:
     ends: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
 
     def cut(self) -> None:
-        """End it at once, as a firewall would."""
+        """Abort both ends immediately, as a firewall would."""
         for end in self.ends:
             end.transport.abort()
 
 
 class Forward:
-    """Carries connections, and keeps the edge's rules and its own table true.
+    """Forward connections; keep the edge's rules up to date and cut connections they forbid.
 
-    destination: how to learn what a redirected connection was for.
+    destination: returns the original destination of a redirected connection.
     """
 
     def __init__(
@@ -64,28 +64,28 @@ class Forward:
         self._destination = destination or original_destination
         self._loop = Loop("forward")
         self._connections: set[Connection] = set()
-        self._open: frozenset[Opening] = frozenset()
+        self._rules: frozenset[IngressRule] = frozenset()
 
     def start(self) -> None:
-        """Close the edge, listen behind it, and begin to follow the API."""
+        """Close the edge, listen behind it and start following the API."""
         self._edge.start()
         self._loop.start()
         self._loop.call(self._begin())
 
     def close(self) -> None:
-        """Cut every connection and take the edge away."""
+        """Cut all connections and remove the edge."""
         self._loop.close()
         self._edge.close()
 
     def gateway_added(self, network: Network) -> None:
-        """Nothing to do: callers come from this computer."""
+        """Do nothing: callers are on this computer."""
 
     def gateway_removed(self, network: Network) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def status(self) -> str:
-        """Say in a few words what is open and connected."""
-        addresses = len({opening.public_ip for opening in self._open})
+        """Describe the open addresses and connections in a few words."""
+        addresses = len({rule.public_ip for rule in self._rules})
         return f"{addresses} Elastic IPs open, {len(self._connections)} connections"
 
     async def _begin(self) -> None:
@@ -95,41 +95,41 @@ class Forward:
     async def _follow(self) -> None:
         while True:
             try:
-                await self._look()
-                await asyncio.sleep(LOOK_AGAIN_S)
+                await self._update()
+                await asyncio.sleep(POLL_S)
             except Exception as error:
-                LOG.error("forward: the edge could not be brought up to date: %r", error)
+                LOG.error("forward: could not update the edge: %r", error)
                 await asyncio.sleep(AFTER_FAILURE_S)
 
-    async def _look(self) -> None:
-        """Cut what is no longer allowed, then tell the edge."""
-        now = openings(self._cloud)
-        for connection in [one for one in self._connections if not _is_allowed(one, now)]:
+    async def _update(self) -> None:
+        """Cut connections that are no longer allowed, then update the edge."""
+        rules = ingress_rules(self._cloud)
+        for connection in [open_ for open_ in self._connections if not _is_allowed(open_, rules)]:
             LOG.info("forward: cut %s:%s", connection.public_ip, connection.port)
             connection.cut()
-        if now != self._open:
-            await asyncio.to_thread(self._edge.apply, now)
-            self._open = now
+        if rules != self._rules:
+            await asyncio.to_thread(self._edge.apply, rules)
+            self._rules = rules
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         caller = writer.get_extra_info("peername")[0]
         try:
             public_ip, port = self._destination(writer.get_extra_info("socket"))
-            opening = self._find(caller, public_ip, port)
-            if opening:
-                await self._carry(caller, public_ip, port, opening.private_ip, reader, writer)
+            rule = self._matching_rule(caller, public_ip, port)
+            if rule:
+                await self._relay(caller, public_ip, port, rule.private_ip, reader, writer)
         except (OSError, TimeoutError) as error:
             LOG.debug("forward: connection of %s ended: %r", caller, error)
         finally:
             writer.transport.abort()
 
-    def _find(self, caller: str, public_ip: str, port: int) -> Opening | None:
+    def _matching_rule(self, caller: str, public_ip: str, port: int) -> IngressRule | None:
         if not is_from(LOOPBACK, caller):
             return None
-        ways = (one for one in openings(self._cloud) if one.lets_in(caller, public_ip, port))
-        return next(ways, None)
+        rules = ingress_rules(self._cloud)
+        return next((rule for rule in rules if rule.allows(caller, public_ip, port)), None)
 
-    async def _carry(
+    async def _relay(
         self,
         caller: str,
         public_ip: str,
@@ -138,29 +138,29 @@ class Forward:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        there_reader, there = await asyncio.wait_for(
+        machine_reader, machine_writer = await asyncio.wait_for(
             asyncio.open_connection(private_ip, port, limit=CHUNK), CONNECT_S
         )
-        connection = Connection(caller, public_ip, port, private_ip, (writer, there))
+        connection = Connection(caller, public_ip, port, private_ip, (writer, machine_writer))
         self._connections.add(connection)
         try:
-            await asyncio.gather(pump(reader, there), pump(there_reader, writer))
+            await asyncio.gather(pump(reader, machine_writer), pump(machine_reader, writer))
             writer.close()
             await writer.wait_closed()
         finally:
             self._connections.discard(connection)
-            there.transport.abort()
+            machine_writer.transport.abort()
 
 
 def original_destination(connection: socket.socket) -> tuple[str, int]:
-    """Return the address and port that a redirected connection was made to."""
+    """Return the original address and port of a redirected connection."""
     raw = connection.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16)
     return socket.inet_ntoa(raw[4:8]), int.from_bytes(raw[2:4])
 
 
-def _is_allowed(connection: Connection, now: frozenset[Opening]) -> bool:
+def _is_allowed(connection: Connection, rules: frozenset[IngressRule]) -> bool:
     return any(
-        one.lets_in(connection.caller, connection.public_ip, connection.port)
-        and one.private_ip == connection.private_ip
-        for one in now
+        rule.allows(connection.caller, connection.public_ip, connection.port)
+        and rule.private_ip == connection.private_ip
+        for rule in rules
     )

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over a stream, for the sandbox's own small servers; h11 knows the protocol."""
+"""HTTP/1.1 over asyncio streams for the sandbox's small servers, based on h11."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HttpStream:
         self._answers_head = False
 
     async def next_request(self) -> h11.Request | None:
-        """Return the caller's next request; None when the caller has gone or talks nonsense."""
+        """Return the next request; None if the client disconnected or violated the protocol."""
         connection = self._connection
         if connection.our_state is h11.DONE and connection.their_state is h11.DONE:
             connection.start_next_cycle()
@@ -41,14 +41,14 @@ class HttpStream:
         return event
 
     async def next_response(self) -> h11.Response:
-        """Return the server's answer to what was sent."""
+        """Return the server's response."""
         while not isinstance(event := await self._next_event(), h11.Response):
             if isinstance(event, h11.ConnectionClosed):
                 raise EOFError("the server has closed the connection")
         return event
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Give the other side's body piece by piece."""
+        """Yield the peer's body in pieces."""
         while isinstance(event := await self._next_event(), h11.Data):
             yield bytes(event.data)
 
@@ -59,7 +59,7 @@ class HttpStream:
         await self._writer.drain()
 
     async def respond(self, status: HTTPStatus, body: bytes = b"", headers: Headers = ()) -> None:
-        """Answer the request whole; what is left of its body is read and dropped."""
+        """Send a complete response; the rest of the request's body is discarded."""
         if self._connection.their_state is h11.SEND_BODY:
             async for _ in self.body():
                 pass
@@ -79,6 +79,6 @@ class HttpStream:
 
 
 def header(message: h11.Request | h11.Response, name: str) -> str:
-    """Return a header's value; empty when it is not there."""
+    """Return a header's value; empty if it is missing."""
     wanted = name.lower().encode()
     return next((value.decode() for key, value in message.headers if key == wanted), "")

@@ -1,4 +1,4 @@
-"""The images of the sandbox's machines and tools: built once, then kept by the engine."""
+"""The images for the sandbox's machines and tools: built once, then kept by the engine."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ OnLine = Callable[[str], None]
 
 
 def machine() -> str:
-    """Return the name of the machines' image; it changes with what the image is made from."""
+    """Return the name of the machine image; the tag depends on the build's sources."""
     return f"{PREFIX}/machine:{_digest()}"
 
 
 def tools() -> str:
-    """Return the name of the image with a Docker engine and a registry."""
+    """Return the name of the image that contains a Docker engine and a registry."""
     return f"{PREFIX}/tools:{_digest()}"
 
 
 def ensure(engine: DockerClient, on_line: OnLine) -> None:
-    """Make the images that are not there; a minute or two the first time."""
+    """Build missing images; the first build takes a minute or two."""
     if not _has(engine, BASE):
         on_line("Base image: Debian 13")
         _pull_base(engine) or _bootstrap_base(engine, on_line)
     for name in (machine(), tools()):
         if not _has(engine, name):
-            on_line(f"Building {name.partition(':')[0]} (a minute or so, once)")
+            on_line(f"Building {name.partition(':')[0]} (about a minute, only once)")
             _build(engine, name, on_line)
             _remove_older(engine, name)
 
 
 def any_tools(engine: DockerClient) -> str | None:
-    """Return a tools image that is there, of this version or of an earlier one."""
-    found = engine.images.list(name=f"{PREFIX}/tools")
-    return found[0].tags[0] if found else None
+    """Return an existing tools image of this or an earlier version."""
+    images = engine.images.list(name=f"{PREFIX}/tools")
+    return images[0].tags[0] if images else None
 
 
 def _has(engine: DockerClient, name: str) -> bool:
@@ -67,7 +67,7 @@ def _has(engine: DockerClient, name: str) -> bool:
 
 
 def _pull_base(engine: DockerClient) -> bool:
-    """Take the base from a registry, if one answers soon; offline, names may take minutes."""
+    """Pull the base image if a registry answers soon; offline, name lookups may take minutes."""
     answered, outcome = threading.Event(), []
 
     def pull() -> None:
@@ -88,12 +88,12 @@ def _pull_base(engine: DockerClient) -> bool:
 
 
 def _bootstrap_base(engine: DockerClient, on_line: OnLine) -> None:
-    """Make the base from Debian's packages, where no registry can be reached."""
+    """Build the base image from Debian's packages when no registry is reachable."""
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if not shutil.which("debootstrap", path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
         raise PreflightFailed(
-            "The sandbox has no base image, and no registry to take it from.",
-            expected=f"an image {BASE}, a registry that answers, or debootstrap on this computer",
+            "The sandbox has no base image, and no registry is reachable.",
+            expected=f"the image {BASE}, a reachable registry, or debootstrap on this computer",
             next="apt-get install debootstrap (as root), then daybook sandbox up",
         )
     with tempfile.TemporaryDirectory(prefix="daybook-") as folder:
@@ -112,8 +112,8 @@ def _bootstrap_base(engine: DockerClient, on_line: OnLine) -> None:
 
 
 def _import(engine: DockerClient, rootfs: Path, root: list[str]) -> None:
-    leave_out = ("./var/cache/apt/archives/*.deb", "./var/lib/apt/lists/*", "./dev/*")
-    command = [*root, "tar", "-C", str(rootfs), *(f"--exclude={path}" for path in leave_out)]
+    excluded = ("./var/cache/apt/archives/*.deb", "./var/lib/apt/lists/*", "./dev/*")
+    command = [*root, "tar", "-C", str(rootfs), *(f"--exclude={path}" for path in excluded)]
     with subprocess.Popen([*command, "-c", "."], stdout=subprocess.PIPE) as tar:
         repository, label = BASE.split(":")
         engine.api.import_image_from_stream(tar.stdout, repository=repository, tag=label)
@@ -122,17 +122,17 @@ def _import(engine: DockerClient, rootfs: Path, root: list[str]) -> None:
 
 
 def _mirror() -> str | None:
-    """Return the Debian mirror that this computer uses; None leaves it to debootstrap."""
+    """Return this computer's Debian mirror; None for debootstrap's default."""
     if not shutil.which("apt-get"):
         return None
     query = ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)"]
-    found = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-    lines = (line.split() for line in found.splitlines())
+    targets = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    lines = (line.split() for line in targets.splitlines())
     return next((uri for label, uri in lines if label == "Debian"), None)
 
 
 def _build(engine: DockerClient, name: str, on_line: OnLine) -> None:
-    """Build with the engine's own builder: BuildKit is not everywhere."""
+    """Build with the engine's classic builder: BuildKit may be missing."""
     with closing(_context()) as context:
         lines = engine.api.build(
             fileobj=context,
@@ -150,17 +150,17 @@ def _build(engine: DockerClient, name: str, on_line: OnLine) -> None:
                     f"Building {name} failed: {error}",
                     details=last,
                     changed="",
-                    next="daybook sandbox up tries again; what was built so far is kept",
+                    next="run daybook sandbox up again; completed layers are kept",
                 )
             last.append(text)
             on_line(f"  {text}")
 
 
 def _remove_older(engine: DockerClient, name: str) -> None:
-    """Remove what earlier versions of Daybook have built."""
-    for found in engine.images.list(name=name.partition(":")[0]):
-        for tag in set(found.tags) - {name}:
-            # An engine keeps an image that a container of somebody else's uses.
+    """Remove images built by earlier versions of Daybook."""
+    for image in engine.images.list(name=name.partition(":")[0]):
+        for tag in set(image.tags) - {name}:
+            # The engine refuses to remove an image used by another container.
             with suppress(APIError):
                 engine.images.remove(tag)
 

@@ -1,8 +1,8 @@
-"""The instance metadata service, version 2: credentials and facts for the machine that asks.
+"""The instance metadata service, version 2.
 
-Machines reach it at 169.254.169.254 through a rule of their own; here it listens on each gateway
-and knows a machine by its private address. As on EC2, only the answer with the token is limited
-in hops: with a limit of 1, a container behind the machine's bridge never receives it.
+It listens on each gateway and identifies a machine by its private address; an nftables rule on
+the machine redirects 169.254.169.254 to it. As on EC2, the hop limit applies only to the token's
+response: with a limit of 1, a container behind the machine's bridge never receives it.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 """
 
@@ -37,8 +37,8 @@ DEFAULT_HOPS = 64
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What goes back, and over how many hops."""
+class MetadataResponse:
+    """A response and its IP TTL in hops."""
 
     status: HTTPStatus
     body: str = ""
@@ -47,7 +47,7 @@ class Answer:
 
 
 class Imds(GatewayService):
-    """Answers each machine about itself."""
+    """Serve each machine its own metadata."""
 
     def __init__(self, cloud: Cloud, ports: Ports) -> None:
         super().__init__("imds", ports.imds)
@@ -62,7 +62,7 @@ class Imds(GatewayService):
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Answer requests until the caller goes."""
+        """Answer requests until the client disconnects."""
         http = HttpStream(h11.SERVER, reader, writer)
         while request := await http.next_request():
             answer = self.answer(peer, request)
@@ -73,24 +73,28 @@ class Imds(GatewayService):
                 answer.status, answer.body.encode(), (("Server", "EC2ws"), kind, *answer.headers)
             )
 
-    def answer(self, peer: str, request: h11.Request) -> Answer:
-        """Decide what a machine hears."""
+    def answer(self, peer: str, request: h11.Request) -> MetadataResponse:
+        """Return the response to a machine's request."""
         instance = self._cloud.instance_by_private_ip(peer)
         version, _, path = request.target.decode().split("?")[0].lstrip("/").partition("/")
         if instance is None or not re.fullmatch(r"latest|\d{4}-\d\d-\d\d|1\.0", version):
-            return Answer(HTTPStatus.NOT_FOUND)
+            return MetadataResponse(HTTPStatus.NOT_FOUND)
         options = instance.metadata_options
         if options.http_endpoint == "disabled":
-            return Answer(HTTPStatus.FORBIDDEN)
+            return MetadataResponse(HTTPStatus.FORBIDDEN)
         if path == "api/token":
-            return self._give_token(instance, request)
+            return self._issue_token(instance, request)
         token = header(request, TOKEN_HEADER)
         if not self._is_valid(token, instance) if token else options.http_tokens == "required":
-            return Answer(HTTPStatus.UNAUTHORIZED)
+            return MetadataResponse(HTTPStatus.UNAUTHORIZED)
         if request.method not in (b"GET", b"HEAD"):
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED)
+            return MetadataResponse(HTTPStatus.METHOD_NOT_ALLOWED)
         body = self._read(instance, path)
-        return Answer(HTTPStatus.NOT_FOUND) if body is None else Answer(HTTPStatus.OK, body)
+        return (
+            MetadataResponse(HTTPStatus.NOT_FOUND)
+            if body is None
+            else MetadataResponse(HTTPStatus.OK, body)
+        )
 
     def _read(self, instance: Any, path: str) -> str | None:
         role = metadata.role_of(self._cloud, instance)
@@ -99,7 +103,7 @@ class Imds(GatewayService):
         return metadata.lookup(self._cloud, instance, path)
 
     def _credentials_of(self, instance: Any, role: Any) -> str:
-        """Return the role's credentials; new ones each hour, while the old ones live on."""
+        """Return the role's credentials, renewed hourly; earlier ones remain valid."""
         key = (instance.id, role.arn)
         made_at, text = self._credentials.get(key, (0.0, ""))
         if not text or time.monotonic() > made_at + CREDENTIALS_S:
@@ -107,17 +111,17 @@ class Imds(GatewayService):
             self._credentials[key] = (time.monotonic(), text)
         return text
 
-    def _give_token(self, instance: Any, request: h11.Request) -> Answer:
+    def _issue_token(self, instance: Any, request: h11.Request) -> MetadataResponse:
         if request.method != b"PUT":
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED)
+            return MetadataResponse(HTTPStatus.METHOD_NOT_ALLOWED)
         if header(request, "X-Forwarded-For"):
-            return Answer(HTTPStatus.FORBIDDEN)
+            return MetadataResponse(HTTPStatus.FORBIDDEN)
         ttl = header(request, TTL_HEADER)
         if not ttl.isdecimal() or int(ttl) not in TTL_RANGE_S:
-            return Answer(HTTPStatus.BAD_REQUEST)
+            return MetadataResponse(HTTPStatus.BAD_REQUEST)
         token = self._sign(instance, str(int(time.time()) + int(ttl)))
         hops = instance.metadata_options.http_put_response_hop_limit
-        return Answer(HTTPStatus.OK, token, ((TTL_HEADER, ttl),), hops)
+        return MetadataResponse(HTTPStatus.OK, token, ((TTL_HEADER, ttl),), hops)
 
     def _sign(self, instance: Any, expires: str) -> str:
         seal = hmac.new(self._secret, f"{instance.id} {expires}".encode(), hashlib.sha256)

@@ -1,4 +1,4 @@
-"""What moto forgets of an instance: its protection at launch, and when it was last started."""
+"""Two instance attributes that moto does not maintain: termination protection and launch time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from moto.ec2.responses.instances import InstanceResponse
 
 
 def patch() -> None:
-    """Let instances be protected at launch, and their launch time follow a start."""
+    """Apply DisableApiTermination at launch, and update the launch time on each start."""
     if hasattr(InstanceResponse.run_instances, "__wrapped__"):
         return
     run, start = InstanceResponse.run_instances, Instance.start

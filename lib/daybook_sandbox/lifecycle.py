@@ -1,4 +1,4 @@
-"""Bring a checkout's sandbox up, look at it, and take all of it down again."""
+"""Start, inspect and remove a checkout's sandbox."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tenacity import (
 )
 
 from daybook.errors import CommandFailed, PreflightFailed
-from daybook_sandbox import engine, holder, image
+from daybook_sandbox import engine, engine_claim, image
 from daybook_sandbox.runfolder import remove_run_folder
 from daybook_sandbox.state import Home, State
 
@@ -38,7 +38,7 @@ OnLine = Callable[[str], None]
 
 @dataclass(frozen=True)
 class MachineStatus:
-    """One instance, as `status` shows it. memory_mib: what it uses now; 0 when it is off."""
+    """An instance as shown by `status`. memory_mib: its current use; 0 if it is not running."""
 
     id: str
     name: str
@@ -52,8 +52,8 @@ class MachineStatus:
 
 
 @dataclass(frozen=True)
-class Status:
-    """A sandbox that is up."""
+class SandboxStatus:
+    """A running sandbox."""
 
     root: Path
     pid: int
@@ -62,17 +62,17 @@ class Status:
 
 
 def up(root: Path, on_line: OnLine, *, install: bool = False) -> bool:
-    """Start the sandbox and wait until it serves; return False when it was up already.
+    """Start the sandbox and wait until it serves; return False if it was already up.
 
-    install: install and start Docker where there is none.
+    install: install and start Docker if it is missing.
     """
     home = Home(root)
     home.make()
-    with _alone(home):
+    with _exclusive(home):
         client = engine.ensure(home, on_line) if install else engine.find(home)
         if is_up(home):
             return False
-        _clear_the_way(client, home, on_line)
+        _remove_dead_sandboxes(client, home, on_line)
         image.ensure(client, on_line)
         on_line("Starting the sandbox")
         _start_daemon(home)
@@ -80,17 +80,17 @@ def up(root: Path, on_line: OnLine, *, install: bool = False) -> bool:
 
 
 def down(root: Path, on_line: OnLine) -> bool:
-    """End the sandbox and remove all it made but the images; return False when there was none."""
+    """Stop the sandbox and remove everything except its images; return False if none exists."""
     home = Home(root)
     if not home.folder.exists():
         return False
-    with _alone(home):
+    with _exclusive(home):
         client = engine.find(home)
         state = home.read()
         if state and state.process.is_alive:
-            on_line("Ending the sandbox")
-            _end(state)
-        for name in holder.reap(client, root):
+            on_line("Stopping the sandbox")
+            _stop_daemon(state)
+        for name in engine_claim.reap(client, root):
             on_line(f"  {name} removed")
         client.close()
         engine.stop(home)
@@ -100,13 +100,13 @@ def down(root: Path, on_line: OnLine) -> bool:
 
 
 def is_up(home: Home) -> bool:
-    """Tell whether the sandbox's process lives and serves."""
+    """Return True if the sandbox's process is alive and serving."""
     state = home.read()
     return bool(state and state.process.is_alive and home.status_file.exists())
 
 
-def status(root: Path, *, memory: bool = False) -> Status:
-    """Return what runs; PreflightFailed when the sandbox is not up."""
+def status(root: Path, *, memory: bool = False) -> SandboxStatus:
+    """Return the running sandbox; raise PreflightFailed if it is not up."""
     home = Home(root)
     if not is_up(home):
         raise PreflightFailed(
@@ -120,42 +120,42 @@ def status(root: Path, *, memory: bool = False) -> Status:
     if memory:
         client = engine.find(home)
         with ThreadPoolExecutor(8) as pool:
-            machines = list(pool.map(lambda machine: _weigh(client, machine), machines))
-    return Status(root, home.read().process.pid, known["services"], tuple(machines))
+            machines = list(pool.map(lambda machine: _with_memory(client, machine), machines))
+    return SandboxStatus(root, home.read().process.pid, known["services"], tuple(machines))
 
 
 def _remains(home: Home) -> str | None:
     state = home.read()
-    return f"its process {state.process.pid} has died; up cleans up after it" if state else None
+    return f"its process {state.process.pid} died; up removes its remains" if state else None
 
 
 @contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """Let one `up` or `down` of a checkout work at a time; Docker's refusals become errors."""
+def _exclusive(home: Home) -> Iterator[None]:
+    """Run one `up` or `down` of a checkout at a time; turn Docker's errors into CommandFailed."""
     with (home.folder / "lock").open("w") as lock:
         flock(lock, LOCK_EX)
         try:
             yield
         except DockerException as error:
             raise CommandFailed(
-                "Docker refused what the sandbox needs.",
+                "A Docker request of the sandbox failed.",
                 observed=str(error),
-                changed="What was started so far is still there.",
+                changed="Parts of the sandbox may be running.",
                 next="daybook sandbox down, then up again",
             ) from error
 
 
-def _clear_the_way(client: DockerClient, home: Home, on_line: OnLine) -> None:
-    """Refuse while another checkout's sandbox lives; sweep away a dead one, ours included."""
-    held = holder.current(client)
-    if held and held.process.is_alive and held.root != home.root:
-        raise holder.taken(held.root)
+def _remove_dead_sandboxes(client: DockerClient, home: Home, on_line: OnLine) -> None:
+    """Refuse while another checkout's sandbox is alive; remove dead ones, including this one."""
+    claim = engine_claim.current(client)
+    if claim and claim.process.is_alive and claim.root != home.root:
+        raise engine_claim.taken(claim.root)
     state = home.read()
     if state and state.process.is_alive:
-        _end(state)
-    for root in {home.root, *([held.root] if held else [])}:
-        for name in holder.reap(client, root):
-            on_line(f"{name} was left by a sandbox that died; removed")
+        _stop_daemon(state)
+    for root in {home.root, *([claim.root] if claim else [])}:
+        for name in engine_claim.reap(client, root):
+            on_line(f"{name} removed: a crashed sandbox left it")
     for file in (home.status_file, home.target_file, home.known_hosts):
         file.unlink(missing_ok=True)
 
@@ -188,24 +188,24 @@ def _require_alive(home: Home, daemon: subprocess.Popen) -> None:
             "The sandbox did not start.",
             details=home.log_file.read_text().splitlines()[-LOG_LINES:],
             changed="",
-            next=f"read {home.log_file}; daybook sandbox down removes what was started",
+            next=f"read {home.log_file}; daybook sandbox down removes the parts that started",
         )
 
 
-def _end(state: State) -> None:
-    """Ask the daemon to end; after STOP_S make it."""
-    gone = Retrying(
+def _stop_daemon(state: State) -> None:
+    """Terminate the daemon; kill it after STOP_S."""
+    wait = Retrying(
         retry=retry_if_result(bool),
         stop=stop_after_delay(STOP_S),
         wait=wait_fixed(0.1),
         retry_error_callback=lambda _: os.kill(state.process.pid, signal.SIGKILL),
     )
     os.kill(state.process.pid, signal.SIGTERM)
-    gone(lambda: state.process.is_alive)
+    wait(lambda: state.process.is_alive)
 
 
-def _weigh(client: DockerClient, machine: MachineStatus) -> MachineStatus:
-    """Fill in what a machine's processes use, caches left out."""
+def _with_memory(client: DockerClient, machine: MachineStatus) -> MachineStatus:
+    """Return a machine's status with the memory of its processes, excluding caches."""
     try:
         used = client.containers.get(machine.container).stats(stream=False, one_shot=True)
     except NotFound:

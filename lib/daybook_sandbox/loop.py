@@ -1,4 +1,4 @@
-"""The ground the sandbox's services stand on: an event loop in a thread, and gated listeners."""
+"""The base of the sandbox's services: an event loop in a thread, and per-network listeners."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Loop:
-    """An event loop in a thread of its own, driven from any other thread."""
+    """An event loop in a separate thread, callable from any thread."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -35,27 +35,27 @@ class Loop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_s)
 
     def close(self) -> None:
-        """Cancel what runs in the loop and end its thread; safe to call twice."""
+        """Cancel all tasks and end the thread; safe to call twice."""
         if not self._thread.is_alive():
             return
-        self.call(_cancel_others())
+        self.call(_cancel_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
 
 
-async def _cancel_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
+async def _cancel_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class GatewayService:
-    """A TCP service on the gateway address of every network, open to that network alone.
+    """A TCP service on each network's gateway address, open only to that network.
 
-    A gateway's address can be reached from other networks too, because it belongs to the host;
-    therefore each connection's source is checked. A subclass says in `serve` what a caller gets.
+    Gateway addresses belong to this computer and are reachable from other networks too, so the
+    source of each connection is checked. Subclasses implement `serve`.
     """
 
     def __init__(self, name: str, port: int, tls: ssl.SSLContext | None = None) -> None:
@@ -66,11 +66,11 @@ class GatewayService:
         self._open: dict[Network, set[asyncio.StreamWriter]] = {}
 
     def start(self) -> None:
-        """Begin; listeners come with the gateways."""
+        """Start the loop; listeners are added with the gateways."""
         self._loop.start()
 
     def close(self) -> None:
-        """Stop listening and cut what is open."""
+        """Stop listening and cut all connections."""
         for network in list(self._servers):
             self.gateway_removed(network)
         self._loop.close()
@@ -80,11 +80,11 @@ class GatewayService:
         self._loop.call(self._listen(network, self._port))
 
     def gateway_removed(self, network: Network) -> None:
-        """Stop listening there and cut what is open."""
+        """Stop listening on a network's gateway and cut its connections."""
         self._loop.call(self._unlisten(network))
 
     def status(self) -> str:
-        """Say in a few words where it listens."""
+        """Describe the listening addresses in a few words."""
         return f"port {self._port} on {', '.join(n.gateway for n in self._servers) or 'no gateway'}"
 
     async def serve(
@@ -94,7 +94,7 @@ class GatewayService:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Serve one connection from `peer`; it is closed afterwards."""
+        """Serve a connection from `peer`; the caller closes it."""
         raise NotImplementedError
 
     async def _listen(self, network: Network, port: int) -> None:
@@ -135,12 +135,12 @@ class GatewayService:
 
 
 def is_from(network: Network, peer: str) -> bool:
-    """Tell whether an address belongs to a network."""
+    """Return True if an address belongs to a network."""
     return ipaddress.ip_address(peer) in ipaddress.ip_network(network.cidr)
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carry bytes one way until their end, and hand the end on."""
+    """Copy bytes in one direction until EOF, then send EOF."""
     while data := await reader.read(CHUNK):
         writer.write(data)
         await writer.drain()

@@ -1,4 +1,4 @@
-"""EC2's instances as Docker containers: each lives the life the API and itself ask for."""
+"""EC2 instances as Docker containers, started and stopped by the API or from inside."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from tenacity import (
     wait_fixed,
 )
 
-from daybook_sandbox import boxes, console, seed
-from daybook_sandbox.api import settle
+from daybook_sandbox import console, containers, seed
+from daybook_sandbox.api import transition
 from daybook_sandbox.networks import Networks
 from daybook_sandbox.state import LABEL, PREFIX, Home, Ports
 
 LOG = logging.getLogger(__name__)
 BOOT_S = 90
-# What systemd as PID 1 of a container leaves when it ends itself.
+# The exit code of systemd as a container's PID 1 after a reboot.
 REBOOTED = 129
 REBOOT_SIGNAL = "SIGRTMIN+5"
 INSTANCE_LABEL = f"{LABEL}.instance"
 
 
 class BootFailed(Exception):
-    """A machine ended while it booted."""
+    """A machine's container exited during boot."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every machine needs to be made."""
+    """The dependencies shared by all machines."""
 
     engine: DockerClient
     networks: Networks
@@ -53,9 +53,9 @@ class Context:
 
 
 class Machine:
-    """One instance's container; what is asked of it is done in order, in a thread of its own.
+    """One instance's container; a dedicated thread runs its requests in order.
 
-    Whatever goes wrong, the instance ends in a settled state: who waits for it must hear of it.
+    A failed request still leaves the instance in a final state, so that waiters return.
     """
 
     def __init__(self, context: Context, instance: Instance) -> None:
@@ -63,12 +63,12 @@ class Machine:
         self._instance = instance
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=instance.id)
 
-    def ask(self, request: Callable[..., None], *args: int) -> None:
+    def submit(self, request: Callable[..., None], *args: int) -> None:
         """Queue one of the methods below."""
-        self._thread.submit(self._answer, request, *args)
+        self._thread.submit(self._run, request, *args)
 
     def launch(self) -> None:
-        """Make and boot the container; an instance that cannot boot is terminated, as on EC2."""
+        """Create and boot the container; terminate the instance if that fails, as EC2 does."""
         started = time.monotonic()
         try:
             self._create()
@@ -77,40 +77,40 @@ class Machine:
             self._fail("pending", "terminated", error)
             self._remove()
             return
-        settle(self._instance, "pending", "running")
-        LOG.info("%s runs after %.1f s", self._instance.id, time.monotonic() - started)
-        self._learn_host_keys()
+        transition(self._instance, "pending", "running")
+        LOG.info("%s is running after %.1f s", self._instance.id, time.monotonic() - started)
+        self._store_host_keys()
 
     def start(self) -> None:
-        """Boot a stopped machine again: same disk, same address, no first boot."""
+        """Boot a stopped machine with the same disk and address; cloud-init does not run again."""
         try:
             self._boot()
         except Exception as error:
             self._fail("pending", "stopped", error)
-        settle(self._instance, "pending", "running")
+        transition(self._instance, "pending", "running")
 
     def stop(self) -> None:
-        """Shut it down in an orderly way."""
+        """Shut down cleanly."""
         try:
-            self._container.stop(timeout=boxes.STOP_TIMEOUT_S)
+            self._container.stop(timeout=containers.STOP_TIMEOUT_S)
         finally:
-            settle(self._instance, "stopping", "stopped")
+            transition(self._instance, "stopping", "stopped")
 
     def reboot(self) -> None:
-        """Ask its systemd; `ended` boots it again."""
+        """Request a reboot of systemd; `exited` boots the container again."""
         self._container.kill(signal=REBOOT_SIGNAL)
 
     def terminate(self) -> None:
-        """Remove it with its disk."""
+        """Remove the container and its disk."""
         try:
             self._remove()
             console.forget(self._context.home.known_hosts, self._instance.id)
         finally:
-            settle(self._instance, "shutting-down", "terminated")
+            transition(self._instance, "shutting-down", "terminated")
             self._thread.shutdown(wait=False)
 
-    def ended(self, exit_code: int) -> None:
-        """Follow what happened inside: a reboot boots again, a poweroff is EC2's stop."""
+    def exited(self, exit_code: int) -> None:
+        """Handle a container that exited by itself: boot after a reboot, stop after a poweroff."""
         if self._instance.state != "running" or self._container.status == "running":
             return
         if exit_code == REBOOTED:
@@ -122,10 +122,10 @@ class Machine:
             self._instance.terminate()
         else:
             reason = "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
-            settle(self._instance, "running", "stopped", reason)
+            transition(self._instance, "running", "stopped", reason)
 
     def console(self) -> str:
-        """Return what was printed since the last boot; EC2 keeps no more either."""
+        """Return the output since the last boot, as EC2 does."""
         try:
             container = self._container
         except NotFound:
@@ -134,17 +134,17 @@ class Machine:
         return container.logs(since=since).decode("utf-8", "replace")
 
     def execute(self, script: str) -> tuple[int, str, str]:
-        """Run a script as root and return its code and both outputs; as a service of systemd."""
+        """Run a script as root in a systemd service; return its exit code, stdout and stderr."""
         command = ["systemd-run", "--pipe", "--wait", "--quiet", "--collect", "sh", "-c", script]
         code, streams = self._container.exec_run(command, demux=True)
-        out, err = ((each or b"").decode("utf-8", "replace") for each in streams)
+        out, err = ((stream or b"").decode("utf-8", "replace") for stream in streams)
         return code, out, err
 
     @property
     def _container(self) -> Container:
         return self._context.engine.containers.get(container_name(self._instance.id))
 
-    def _answer(self, request: Callable[..., None], *args: int) -> None:
+    def _run(self, request: Callable[..., None], *args: int) -> None:
         try:
             request(self, *args)
         except Exception:
@@ -154,7 +154,7 @@ class Machine:
         instance, context = self._instance, self._context
         vpc = instance.ec2_backend.get_vpc(instance.vpc_id)
         network = context.networks.of_vpc(vpc.id, vpc.cidr_block)
-        container = boxes.create(
+        container = containers.create(
             context.engine,
             context.image,
             name=container_name(instance.id),
@@ -168,7 +168,7 @@ class Machine:
         container.put_archive("/", seed.archive(contents))
 
     def _boot(self) -> None:
-        """Start it, and return when its sshd answers."""
+        """Start the container and wait for its sshd."""
         self._container.start()
         for attempt in Retrying(
             retry=retry_if_exception_type(OSError),
@@ -176,13 +176,13 @@ class Machine:
             wait=wait_fixed(0.1),
         ):
             with attempt:
-                self._keep_running()
+                self._restart_if_rebooted()
                 _read_banner(self._instance.private_ip)
 
-    def _keep_running(self) -> None:
+    def _restart_if_rebooted(self) -> None:
         state = self._container.attrs["State"]
         if not state["Running"] and state["ExitCode"] != REBOOTED:
-            raise BootFailed(f"its container ended with {state['ExitCode']} while it booted")
+            raise BootFailed(f"its container exited with {state['ExitCode']} during boot")
         if not state["Running"]:
             self._container.start()
 
@@ -192,10 +192,10 @@ class Machine:
 
     def _fail(self, before: str, after: str, error: Exception) -> None:
         LOG.error("%s did not boot", self._instance.id, exc_info=error)
-        settle(self._instance, before, after, f"Server.InternalError: {error}")
+        transition(self._instance, before, after, f"Server.InternalError: {error}")
 
-    def _learn_host_keys(self) -> None:
-        """Keep the keys that the first boot prints: later boots do not print them."""
+    def _store_host_keys(self) -> None:
+        """Store the host keys from the console; only the first boot prints them."""
         keys = Retrying(
             retry=retry_if_result(lambda keys: not keys and self._instance.state == "running"),
             stop=stop_after_delay(BOOT_S),
@@ -205,37 +205,37 @@ class Machine:
 
 
 class Machines:
-    """All machines; the part that the API talks to."""
+    """All machines; the API's interface to them."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._machines: dict[str, Machine] = {}
 
-    def begin(self) -> None:
-        """Watch for machines that end by themselves."""
+    def start_watching(self) -> None:
+        """Watch for containers that exit by themselves."""
         threading.Thread(target=self._watch, name="machines", daemon=True).start()
 
     def launch(self, instance: Instance) -> None:
         self._machines[instance.id] = Machine(self._context, instance)
-        self._machines[instance.id].ask(Machine.launch)
+        self._machines[instance.id].submit(Machine.launch)
 
     def start(self, instance: Instance) -> None:
-        self._machines[instance.id].ask(Machine.start)
+        self._machines[instance.id].submit(Machine.start)
 
     def stop(self, instance: Instance) -> None:
-        self._machines[instance.id].ask(Machine.stop)
+        self._machines[instance.id].submit(Machine.stop)
 
     def reboot(self, instance: Instance) -> None:
-        self._machines[instance.id].ask(Machine.reboot)
+        self._machines[instance.id].submit(Machine.reboot)
 
     def terminate(self, instance: Instance) -> None:
-        self._machines[instance.id].ask(Machine.terminate)
+        self._machines[instance.id].submit(Machine.terminate)
 
     def console(self, instance: Instance) -> str:
         return self._machines[instance.id].console()
 
     def execute(self, instance: Instance, script: str) -> tuple[int, str, str]:
-        """Run a script on a machine as its agent of Systems Manager would."""
+        """Run a script on a machine as its Systems Manager agent would."""
         return self._machines[instance.id].execute(script)
 
     def _watch(self) -> None:
@@ -244,7 +244,7 @@ class Machines:
         for event in self._context.engine.events(filters=filters, decode=True):
             attributes = event["Actor"]["Attributes"]
             if machine := self._machines.get(attributes.get(INSTANCE_LABEL, "")):
-                machine.ask(Machine.ended, int(attributes["exitCode"]))
+                machine.submit(Machine.exited, int(attributes["exitCode"]))
 
 
 def container_name(instance_id: str) -> str:
@@ -253,7 +253,7 @@ def container_name(instance_id: str) -> str:
 
 
 def memory_mib(instance_type: str) -> int:
-    """Return the memory of an instance type; unknown types get 1 GiB."""
+    """Return the memory of an instance type; 1 GiB for unknown types."""
     return INSTANCE_TYPES.get(instance_type, {}).get("MemoryInfo", {}).get("SizeInMiB", 1024)
 
 

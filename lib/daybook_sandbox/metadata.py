@@ -1,4 +1,4 @@
-"""What an instance may learn about itself: the tree behind 169.254.169.254.
+"""An instance's metadata: the tree served at 169.254.169.254.
 
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-metadata.html
 """
@@ -17,9 +17,9 @@ INSTANCE_ROLES = "meta-data/iam/security-credentials/"
 
 
 def lookup(cloud: Cloud, instance: Any, path: str) -> str | None:
-    """Return what stands at a path such as "meta-data/local-ipv4"; None when nothing does.
+    """Return the value at a path such as "meta-data/local-ipv4"; None if it does not exist.
 
-    A folder gives the names in it, one a line, as EC2 does; folders in it end with a slash.
+    A folder lists its names, one per line, as on EC2; subfolders end with a slash.
     """
     leaves = _leaves(cloud, instance)
     if path == "meta-data/public-keys/" or path == "meta-data/public-keys":
@@ -33,13 +33,13 @@ def lookup(cloud: Cloud, instance: Any, path: str) -> str | None:
 
 
 def role_of(cloud: Cloud, instance: Any) -> Any | None:
-    """Return the role in the instance's profile."""
+    """Return the role of the instance's profile."""
     profile = _profile(instance)
     return profile.roles[0] if profile and profile.roles else None
 
 
 def assume_role(cloud: Cloud, instance: Any, role: Any) -> dict[str, str]:
-    """Return fresh credentials of the instance's role, in the words of the metadata service."""
+    """Return new credentials of the instance's role in the metadata service's format."""
     session = cloud.sts.assume_role(
         instance.region_name, instance.id, role.arn, "", ROLE_SESSION_S, None
     )

@@ -1,4 +1,4 @@
-"""One Docker network for each VPC: machines of one VPC see each other, and no other's."""
+"""One Docker network per VPC: machines reach only machines in the same VPC."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Network:
-    """A VPC's Docker network. gateway: the VPC's first address, which is this computer's."""
+    """A VPC's Docker network. gateway: the VPC's first address, assigned to this computer."""
 
     name: str
     vpc_id: str
@@ -39,7 +39,7 @@ class Service(Protocol):
 
 
 class Networks:
-    """The networks that exist now; they come with a VPC's first machine and go with the VPC."""
+    """The current networks: created with a VPC's first machine and removed with the VPC."""
 
     def __init__(
         self, engine: DockerClient, labels: dict[str, str], services: Sequence[Service]
@@ -51,15 +51,15 @@ class Networks:
         self._lock = threading.Lock()
 
     def of_vpc(self, vpc_id: str, cidr: str) -> Network:
-        """Return the network of a VPC, and make it when it is not there.
+        """Return a VPC's network; create it if it is missing.
 
-        Docker refuses an address range that overlaps with one of its other networks. Nothing is
-        left of a network that not every service could serve: the next machine tries again.
+        Docker refuses address ranges that overlap another Docker network. If a service fails to
+        serve the network, the network is removed, and the next machine tries again.
         """
         with self._lock:
             if vpc_id not in self._known:
                 network = plan(vpc_id, cidr)
-                self._make(network)
+                self._create(network)
                 try:
                     for service in self._services:
                         service.gateway_added(network)
@@ -70,9 +70,9 @@ class Networks:
             return self._known[vpc_id]
 
     def keep_only(self, existing: Callable[[], Collection[str]]) -> None:
-        """Remove the networks of VPCs that are gone, once their last machine has left.
+        """Remove the networks of deleted VPCs after their last machine is gone.
 
-        existing: gives the ids of the VPCs that are there; asked while no network is made.
+        existing: returns the ids of existing VPCs; called while no network is being created.
         """
         with self._lock:
             vpc_ids = existing()
@@ -81,7 +81,7 @@ class Networks:
                 try:
                     self._remove(network)
                 except APIError as error:
-                    LOG.debug("network of %s stays for now: %s", vpc_id, error)
+                    LOG.debug("network of %s is still in use: %s", vpc_id, error)
                     continue
                 del self._known[vpc_id]
                 LOG.info("network of %s (%s) removed", vpc_id, network.cidr)
@@ -91,7 +91,7 @@ class Networks:
         for service in self._services:
             service.gateway_removed(network)
 
-    def _make(self, network: Network) -> None:
+    def _create(self, network: Network) -> None:
         pool = IPAMPool(subnet=network.cidr, gateway=network.gateway)
         self._engine.networks.create(
             network.name,
@@ -100,15 +100,15 @@ class Networks:
             labels=self._labels,
             options={"com.docker.network.bridge.name": bridge(network.vpc_id)},
         )
-        LOG.info("network of %s (%s) made", network.vpc_id, network.cidr)
+        LOG.info("network of %s (%s) created", network.vpc_id, network.cidr)
 
 
 def plan(vpc_id: str, cidr: str) -> Network:
-    """Return what a VPC's network will be; AWS keeps the first address for its router too."""
+    """Return a VPC's network definition; AWS also reserves the first address for its router."""
     gateway = str(next(ipaddress.ip_network(cidr).hosts()))
     return Network(name=f"{PREFIX}-{vpc_id}", vpc_id=vpc_id, cidr=cidr, gateway=gateway)
 
 
 def bridge(vpc_id: str) -> str:
-    """Return the name of a VPC's bridge; Linux allows 15 characters."""
+    """Return the name of a VPC's bridge, at most 15 characters on Linux."""
     return f"db{vpc_id[-12:]}"

@@ -1,6 +1,6 @@
-"""What a certificate authority remembers: accounts, orders, and the proofs of each name.
+"""The state of the certificate authority: accounts, orders and authorizations.
 
-Shapes and states are those of RFC 8555, section 7.1.
+Objects and statuses follow RFC 8555, section 7.1.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 VALID_FOR = timedelta(days=7)
 
 
-class Problem(Exception):
-    """A refusal as the protocol words it. kind: what follows urn:ietf:params:acme:error: ."""
+class AcmeProblem(Exception):
+    """A refusal as an ACME problem document. kind: the part after urn:ietf:params:acme:error: ."""
 
     def __init__(self, kind: str, detail: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(detail)
@@ -30,7 +30,7 @@ class Problem(Exception):
 
 @dataclass(frozen=True)
 class Account:
-    """A client, known by its key. key: one of joserfc's; thumbprint: the key's, RFC 7638."""
+    """A client, identified by its key. key: a joserfc key; thumbprint: as in RFC 7638."""
 
     key: Any
     contact: tuple[str, ...] = ()
@@ -46,23 +46,23 @@ class Account:
 
 @dataclass
 class Authorization:
-    """One name that an account wants to speak for, and the proof that is asked of it."""
+    """An account's authorization for one name, with its challenge."""
 
     account: Account
     name: str
     status: str = "pending"
-    error: Problem | None = None
+    error: AcmeProblem | None = None
     id: str = field(default_factory=secrets.token_urlsafe)
     token: str = field(default_factory=secrets.token_urlsafe)
     expires: datetime = field(default_factory=lambda: datetime.now(UTC) + VALID_FOR)
 
     @property
     def proof(self) -> str:
-        """Return what the name's web server has to answer."""
+        """Return the key authorization that the name's web server must return."""
         return f"{self.token}.{self.account.thumbprint}"
 
-    def settle(self, error: Problem | None = None) -> None:
-        """Keep how the proof ended."""
+    def complete(self, error: AcmeProblem | None = None) -> None:
+        """Record the challenge's result."""
         self.status, self.error = ("invalid", error) if error else ("valid", None)
 
     def document(self, base: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Authorization:
         }
 
     def challenge(self, base: str) -> dict[str, Any]:
-        """Return the one kind of proof there is here."""
+        """Return the http-01 challenge, the only supported type."""
         status = self.status if self.status in ("valid", "invalid") else "pending"
         error = {"error": self.error.document} if self.error else {}
         url = f"{base}/acme/chall/{self.id}"
@@ -83,7 +83,7 @@ class Authorization:
 
 @dataclass
 class Order:
-    """A certificate that was asked for. certificate: the chain in PEM, once it is issued."""
+    """A requested certificate. certificate: the chain in PEM once issued."""
 
     account: Account
     authorizations: tuple[Authorization, ...]
@@ -92,13 +92,13 @@ class Order:
 
     @property
     def names(self) -> set[str]:
-        return {each.name for each in self.authorizations}
+        return {authorization.name for authorization in self.authorizations}
 
     @property
     def status(self) -> str:
         if self.certificate:
             return "valid"
-        states = {each.status for each in self.authorizations}
+        states = {authorization.status for authorization in self.authorizations}
         if states & {"invalid", "deactivated"}:
             return "invalid"
         return "ready" if states == {"valid"} else "pending"
@@ -107,9 +107,14 @@ class Order:
         issued = {"certificate": f"{base}/acme/cert/{self.id}"} if self.certificate else {}
         return issued | {
             "status": self.status,
-            "expires": _text(min(each.expires for each in self.authorizations)),
-            "identifiers": [{"type": "dns", "value": each.name} for each in self.authorizations],
-            "authorizations": [f"{base}/acme/authz/{each.id}" for each in self.authorizations],
+            "expires": _text(min(authorization.expires for authorization in self.authorizations)),
+            "identifiers": [
+                {"type": "dns", "value": authorization.name}
+                for authorization in self.authorizations
+            ],
+            "authorizations": [
+                f"{base}/acme/authz/{authorization.id}" for authorization in self.authorizations
+            ],
             "finalize": f"{base}/acme/finalize/{self.id}",
         }
 

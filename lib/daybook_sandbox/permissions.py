@@ -1,6 +1,6 @@
-"""IAM at work for hosts and workflows: what their role does not allow is refused, as on AWS.
+"""IAM enforcement for hosts and workflows: calls that their role does not allow are refused.
 
-Callers with the target's own keys are the account's administrators and may do everything.
+Callers with the target's keys are administrators of the account; all their calls are allowed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from daybook_sandbox import calls, webidentity
 from daybook_sandbox.simulator import ALLOWED, Call, decide, policies_of
 
 ALWAYS = "sts:GetCallerIdentity"
-# What the agent of Systems Manager on a host has to be allowed, to be reached at all.
+# The permissions without which a host's Systems Manager agent cannot be reached.
 AGENT = ("ssm:UpdateInstanceInformation", "ssmmessages:OpenControlChannel")
 
 
-class Refusal(AccessDeniedError):
-    """A refusal in XML, which the protocols query, rest-xml and ec2 each write in a way."""
+class AccessDenied(AccessDeniedError):
+    """A refusal in the XML of the query, rest-xml or ec2 protocol."""
 
     def __init__(self, service: str, user_arn: str, call: str) -> None:
         super().__init__(user_arn, call)
@@ -40,23 +40,23 @@ class Refusal(AccessDeniedError):
 
 
 def patch() -> None:
-    """Ask before each call of the API; a second call changes nothing."""
+    """Authorize each API call; a second call changes nothing."""
     ActionAuthenticatorMixin._authenticate_and_authorize_action = _authorize
 
 
 def allows(iam: Any, role: Any, call: Call) -> bool:
-    """Tell whether a role's policies, within its boundary, allow a call."""
+    """Return True if a role's policies and permissions boundary allow a call."""
     return decide(*policies_of(iam, role), call) == ALLOWED
 
 
-def refused(account: str, access_key: str, asked: Iterable[Call]) -> tuple[str, Call] | None:
-    """Return who is refused, and the first call that is; None where all may be."""
+def denied_call(account: str, access_key: str, required: Iterable[Call]) -> tuple[str, Call] | None:
+    """Return the session's ARN and its first denied call; None if all are allowed."""
     session = _session(account, access_key)
     if session is None:
         return None
     iam = get_backend("iam")[account]["aws"]
     role = iam.get_role_by_arn(session.role_arn)
-    denied = next((call for call in asked if not allows(iam, role, call)), None)
+    denied = next((call for call in required if not allows(iam, role, call)), None)
     return (session.arn, denied) if denied else None
 
 
@@ -66,33 +66,34 @@ def _authorize(self: Any, _: type, resource: str = "*") -> None:
     request = calls.Request.of(self, resource)
     if request.action == ALWAYS:
         return
-    if found := refused(self.current_account, self.access_key, calls.asked(request)):
-        raise _denied(self, *found)
+    required = calls.required(request)
+    if denied := denied_call(self.current_account, self.access_key, required):
+        raise _denial(self, *denied)
 
 
 def is_managed(iam: Any, role: Any | None) -> bool:
-    """Tell whether a host's role lets its agent talk to Systems Manager."""
+    """Return True if a host's role allows its agent to connect to Systems Manager."""
     return bool(role) and all(allows(iam, role, Call(action, "*", {})) for action in AGENT)
 
 
 def _session(account: str, access_key: str) -> Any | None:
-    """Return the session of a host's or a workflow's role that a call is signed with."""
+    """Return the host's or workflow's session that signed a call; None for other callers."""
     sessions = get_backend("sts")[account]["aws"].assumed_roles
-    mine = (each for each in sessions if each.access_key_id == access_key)
-    return next((each for each in mine if is_held(each)), None)
+    own = (session for session in sessions if session.access_key_id == access_key)
+    return next((session for session in own if is_restricted(session)), None)
 
 
-def is_held(session: Any) -> bool:
-    """Tell whether a session is a host's, or was given for GitHub's word."""
-    return session.session_name.startswith("i-") or webidentity.is_one(session)
+def is_restricted(session: Any) -> bool:
+    """Return True if a session belongs to a host or a GitHub workflow."""
+    return session.session_name.startswith("i-") or webidentity.is_web_identity(session)
 
 
-def _denied(self: Any, who: str, call: Call) -> Exception:
-    """Return the refusal in the words of the service's protocol."""
-    about = f"{call.action} on resource: {call.resource}"
+def _denial(self: Any, arn: str, call: Call) -> Exception:
+    """Return the refusal in the format of the service's protocol."""
+    detail = f"{call.action} on resource: {call.resource}"
     if self.service_name == "s3":
         return S3AccessDeniedError()
     if self.headers.get("X-Amz-Target"):
-        said = f"User: {who} is not authorized to perform: {about}"
-        return JsonRESTError("AccessDeniedException", said)
-    return Refusal(self.service_name, who, about)
+        message = f"User: {arn} is not authorized to perform: {detail}"
+        return JsonRESTError("AccessDeniedException", message)
+    return AccessDenied(self.service_name, arn, detail)

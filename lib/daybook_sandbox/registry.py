@@ -1,8 +1,8 @@
-"""ECR's registry: Debian's docker-registry, with a door in front that knows what ECR knows.
+"""ECR's registry: Debian's docker-registry behind a proxy that enforces ECR's rules.
 
-The registry has no network, only a socket in the sandbox's folder. The door speaks TLS under the
-registry's ECR name, asks for the token of ECR's login API, refuses what ECR refuses, and tells
-the API of each push; so a digest in the API is the one that Docker sees.
+The registry has no network, only a socket in the sandbox's folder. The proxy serves TLS under the
+registry's ECR name, requires a token of ECR's login API, refuses requests that ECR refuses, and
+records each push in the API, so that the API and Docker report the same digests.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from docker import DockerClient
 
 from daybook_sandbox import ca
 from daybook_sandbox.api import Cloud
-from daybook_sandbox.ecr import Call, Ecr, host_name
+from daybook_sandbox.ecr import Ecr, RegistryRequest, host_name
 from daybook_sandbox.httpstream import HttpStream
 from daybook_sandbox.loop import CHUNK, LOOPBACK, GatewayService
 from daybook_sandbox.networks import Network
 from daybook_sandbox.state import Home, Ports
 from daybook_sandbox.storage import Storage
 
-# Hop by hop, or meant for the door alone.
-NOT_PASSED_ON = (b"authorization", b"connection", b"expect", b"keep-alive", b"te", b"upgrade")
+# Hop-by-hop headers, and the proxy's own.
+NOT_FORWARDED = (b"authorization", b"connection", b"expect", b"keep-alive", b"te", b"upgrade")
 
 
 class Registry(GatewayService):
-    """Serves docker login, push and pull on loopback and on every gateway."""
+    """Serve docker login, push and pull on loopback and on every gateway."""
 
     def __init__(self, cloud: Cloud, ports: Ports, home: Home, engine: DockerClient) -> None:
         super().__init__("registry", ports.registry)
@@ -39,7 +39,7 @@ class Registry(GatewayService):
         self._storage = Storage(engine, home)
 
     def start(self) -> None:
-        """Start the registry behind the door, then open the door on loopback."""
+        """Start the registry, then the proxy on loopback."""
         self._storage.start()
         ca.ensure_ca(self._home.folder)
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -48,7 +48,7 @@ class Registry(GatewayService):
         self._loop.call(self._listen(LOOPBACK, self._loopback_port))
 
     def close(self) -> None:
-        """Close the door and end the registry."""
+        """Stop the proxy, then the registry."""
         super().close()
         self._storage.close()
 
@@ -59,20 +59,22 @@ class Registry(GatewayService):
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Refuse or pass on each request, until the caller goes."""
+        """Refuse or forward each request until the client disconnects."""
         client = HttpStream(h11.SERVER, reader, writer)
         machine = self._cloud.instance_by_private_ip(peer)
         while request := await client.next_request():
-            call = Call.of(request)
+            call = RegistryRequest.of(request)
             if refusal := self._ecr.refusal(call, machine):
                 await client.respond(refusal.status, refusal.body, refusal.headers)
             else:
-                await self._pass_on(client, request, call)
+                await self._forward(client, request, call)
 
-    async def _pass_on(self, client: HttpStream, request: h11.Request, call: Call) -> None:
+    async def _forward(
+        self, client: HttpStream, request: h11.Request, call: RegistryRequest
+    ) -> None:
         reader, writer = await asyncio.open_unix_connection(self._storage.socket, limit=CHUNK)
         registry = HttpStream(h11.CLIENT, reader, writer)
-        headers = [(name, value) for name, value in request.headers if name not in NOT_PASSED_ON]
+        headers = [(name, value) for name, value in request.headers if name not in NOT_FORWARDED]
         manifest = bytearray()
         try:
             await registry.send(
@@ -84,7 +86,7 @@ class Registry(GatewayService):
                 await registry.send(h11.Data(data=piece))
             await registry.send(h11.EndOfMessage())
             response = await registry.next_response()
-            self._ecr.note(call, response, bytes(manifest))
+            self._ecr.record(call, response, bytes(manifest))
             await client.send(response)
             async for piece in registry.body():
                 await client.send(h11.Data(data=piece))

@@ -8,8 +8,8 @@ from daybook_sandbox.loop import GatewayService, pump
 from daybook_sandbox.networks import Network
 
 
-class Relay(GatewayService):
-    """Carry what a network's machines send to `port` on to a loopback port."""
+class GatewayRelay(GatewayService):
+    """Relay connections to `port` on a gateway to a loopback port."""
 
     def __init__(self, name: str, port: int, target: int) -> None:
         super().__init__(name, port)

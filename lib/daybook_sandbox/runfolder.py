@@ -1,4 +1,4 @@
-"""Where the sandbox's sockets are: in its folder, or beside it where that path is too long."""
+"""The folder of the sandbox's sockets: in its own folder, or in /tmp if that path is too long."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 from daybook.errors import PreflightFailed
 from daybook_sandbox.state import Home
 
-# unix(7): a socket's path has 108 bytes, one of them the zero at the end.
+# unix(7): a socket path has 108 bytes, including the terminating null byte.
 SOCKET_PATH_MAX = 107
 LONGEST_NAME = "registry.sock"
 
 
 def run_folder(home: Home) -> Path:
-    """Return the folder for sockets, made when it is not there and closed to other users."""
+    """Return the folder for sockets, private to this user; create it if it is missing."""
     folder = _path(home)
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise PreflightFailed(
-            f"{folder} belongs to somebody else.",
-            expected="a folder that the sandbox can keep its sockets in",
+            f"{folder} belongs to another user.",
+            expected="a folder of this user for the sandbox's sockets",
             next=f"remove {folder}, then daybook sandbox up",
         )
     return folder

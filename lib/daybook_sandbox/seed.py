@@ -1,4 +1,4 @@
-"""What a machine finds on its disk at the first boot, as EC2 would have told it."""
+"""The files on a machine's disk at first boot, with the facts that EC2 would provide."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ NOCLOUD = "var/lib/cloud/seed/nocloud"
 
 
 def files(instance: Instance, network: Network, ports: Ports, ca_file: Path) -> dict[str, bytes]:
-    """Return the files of a machine by their path: cloud-init's seed and the way to the cloud."""
+    """Return a machine's files by path: cloud-init's seed and the sandbox's endpoints."""
     api = f"http://{network.gateway}:{ports.api}"
     region = instance.region_name
-    cloud = {"AWS_ENDPOINT_URL": api, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
-    pairs = " ".join(f'"{name}={value}"' for name, value in cloud.items())
+    cloud_env = {"AWS_ENDPOINT_URL": api, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    pairs = " ".join(f'"{name}={value}"' for name, value in cloud_env.items())
     manager = f"[Manager]\nDefaultEnvironment={pairs}\n"
-    here = {
+    gateway_env = {
         "GATEWAY": network.gateway,
         "IMDS_PORT": ports.imds,
         "DNS_PORT": ports.dns,
@@ -32,8 +32,8 @@ def files(instance: Instance, network: Network, ports: Ports, ca_file: Path) -> 
     }
     texts = {
         f"{NOCLOUD}/meta-data": json.dumps(meta_data(instance)),
-        "etc/daybook-sandbox/env": _assignments(here),
-        "etc/environment": _assignments(cloud),
+        "etc/daybook-sandbox/env": _assignments(gateway_env),
+        "etc/environment": _assignments(cloud_env),
         "etc/sudoers.d/daybook-sandbox": "Defaults env_file=/etc/environment\n",
         "etc/systemd/system.conf.d/daybook-sandbox.conf": manager,
         "usr/local/share/ca-certificates/daybook-sandbox.crt": ca_file.read_text(),
@@ -44,7 +44,7 @@ def files(instance: Instance, network: Network, ports: Ports, ca_file: Path) -> 
 
 
 def meta_data(instance: Instance) -> dict:
-    """Return what cloud-init's NoCloud source reads; the key pair's key goes to `admin`."""
+    """Return the metadata for cloud-init's NoCloud source; `admin` gets the key pair's key."""
     return {
         "instance-id": instance.id,
         "local-hostname": hostname(instance),
@@ -53,7 +53,7 @@ def meta_data(instance: Instance) -> dict:
 
 
 def hostname(instance: Instance) -> str:
-    """Return the name EC2 gives: ip-10-20-0-4."""
+    """Return the host name that EC2 assigns: ip-10-20-0-4."""
     return f"ip-{instance.private_ip.replace('.', '-')}"
 
 
@@ -64,7 +64,7 @@ def public_key(instance: Instance) -> str:
 
 
 def archive(contents: dict[str, bytes]) -> bytes:
-    """Pack files as root's; user data and credentials are nobody else's to read."""
+    """Return a tar archive of files owned by root; only root can read the cloud-init seed."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for path, content in contents.items():

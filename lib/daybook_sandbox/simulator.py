@@ -1,4 +1,4 @@
-"""IAM's policy simulator, which moto lacks: what a role, or policies not yet in use, would allow.
+"""IAM's policy simulator, which moto lacks, for roles and for custom policies.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
@@ -18,13 +18,13 @@ from moto.iam.responses import IamResponse
 
 ALLOWED, DENIED, NOT_ALLOWED = "allowed", "explicitDeny", "implicitDeny"
 Value = str | Sequence[str]
-"""Of a condition key: one value, or all values of a multivalued key."""
+"""A condition key's value, or all values of a multivalued key."""
 Statement = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an API. context: the condition keys that come with it."""
+    """A call to check. context: its condition keys."""
 
     action: str
     resource: str
@@ -32,7 +32,7 @@ class Call:
 
 
 def decide(policies: Sequence[str], boundary: str | None, call: Call) -> str:
-    """Return IAM's word for whether the call is allowed, by policies and within a boundary."""
+    """Return IAM's decision on a call under policies and an optional permissions boundary."""
     effects = _effects(policies, call)
     limits = _effects([boundary], call) if boundary else {"Allow"}
     if "Deny" in effects | limits:
@@ -41,25 +41,26 @@ def decide(policies: Sequence[str], boundary: str | None, call: Call) -> str:
 
 
 def trusted(policy: str, call: Call) -> str:
-    """Return IAM's word for whether a role lets somebody in. call.resource: who, federated."""
+    """Return IAM's decision on assuming a role. call.resource: the federated principal."""
     statements = [
-        {**each, "Resource": each["Principal"].get("Federated", [])} for each in _statements(policy)
+        {**statement, "Resource": statement["Principal"].get("Federated", [])}
+        for statement in _statements(policy)
     ]
     return decide([json.dumps({"Statement": statements})], None, call)
 
 
 def patch() -> None:
-    """Answer SimulatePrincipalPolicy, for roles, and SimulateCustomPolicy."""
+    """Implement SimulatePrincipalPolicy (roles only) and SimulateCustomPolicy."""
     IamResponse.simulate_principal_policy = _principal
     IamResponse.simulate_custom_policy = _custom
 
 
 def policies_of(backend: Any, role: Any) -> tuple[list[str], str | None]:
-    """Return a role's policies, its own and those attached, and its boundary."""
-    own = [unquote(each) for each in role.policies.values()]
+    """Return a role's inline and attached policies, and its permissions boundary."""
+    inline = [unquote(policy) for policy in role.policies.values()]
     attached = [_document(backend, arn) for arn in role.managed_policies]
-    limit = role.permissions_boundary_arn
-    return [*own, *attached], _document(backend, limit) if limit else None
+    boundary = role.permissions_boundary_arn
+    return [*inline, *attached], _document(backend, boundary) if boundary else None
 
 
 def _principal(self: IamResponse) -> ActionResult:
@@ -73,22 +74,22 @@ def _custom(self: IamResponse) -> ActionResult:
 
 
 def _answer(self: IamResponse, policies: Sequence[str], boundary: str | None) -> ActionResult:
-    given = self._get_param("ContextEntries") or ()
-    context = {each["ContextKeyName"]: _value(each["ContextKeyValues"]) for each in given}
-    asked = product(self._get_param("ActionNames"), self._get_param("ResourceArns") or ["*"])
+    entries = self._get_param("ContextEntries") or ()
+    context = {entry["ContextKeyName"]: _value(entry["ContextKeyValues"]) for entry in entries}
+    calls = product(self._get_param("ActionNames"), self._get_param("ResourceArns") or ["*"])
     results = [
         {
             "EvalActionName": action,
             "EvalResourceName": resource,
             "EvalDecision": decide(policies, boundary, Call(action, resource, context)),
         }
-        for action, resource in asked
+        for action, resource in calls
     ]
     return ActionResult({"EvaluationResults": results, "IsTruncated": False})
 
 
-def _value(given: list[str]) -> Value:
-    return given[0] if len(given) == 1 else given
+def _value(values: list[str]) -> Value:
+    return values[0] if len(values) == 1 else values
 
 
 def _document(backend: Any, arn: str) -> str:
@@ -96,19 +97,19 @@ def _document(backend: Any, arn: str) -> str:
 
 
 def _effects(policies: Sequence[str], call: Call) -> set[str]:
-    every = (each for policy in policies for each in _statements(policy))
-    return {each["Effect"] for each in every if _concerns(each, call)}
+    statements = (statement for policy in policies for statement in _statements(policy))
+    return {statement["Effect"] for statement in statements if _applies(statement, call)}
 
 
 def _statements(policy: str) -> Iterator[Statement]:
     yield from _list(json.loads(policy)["Statement"])
 
 
-def _concerns(statement: Statement, call: Call) -> bool:
+def _applies(statement: Statement, call: Call) -> bool:
     action = call.action.lower()
     return (
-        any(_matches(action, each.lower()) for each in _list(statement["Action"]))
-        and any(_matches(call.resource, each) for each in _list(statement["Resource"]))
+        any(_matches(action, pattern.lower()) for pattern in _list(statement["Action"]))
+        and any(_matches(call.resource, pattern) for pattern in _list(statement["Resource"]))
         and all(
             _holds(test, call.context.get(key), _list(wanted))
             for test, pairs in statement.get("Condition", {}).items()
@@ -118,30 +119,30 @@ def _concerns(statement: Statement, call: Call) -> bool:
 
 
 def _holds(test: str, value: Value | None, wanted: list[str]) -> bool:
-    """Tell whether a condition holds for a key's value, None where the call has no such key.
+    """Return True if a condition holds for a key's value; None means that the key is absent.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
     """
     if test == "Null":
         return (value is None) is (wanted == ["true"])
     if test.startswith("ForAllValues:"):
-        each_holds = _TESTS[test.removeprefix("ForAllValues:")]
-        return all(each_holds(each, wanted) for each in _list(value or []))
+        value_holds = _TESTS[test.removeprefix("ForAllValues:")]
+        return all(value_holds(item, wanted) for item in _list(value or []))
     if test.endswith("IfExists"):
         return value is None or _TESTS[test.removesuffix("IfExists")](value, wanted)
     return _TESTS[test](value, wanted)
 
 
 def _matches(value: str, pattern: str) -> bool:
-    """Match as IAM does, which knows * and ? alone."""
-    parts = ({"*": ".*", "?": "."}.get(each, re.escape(each)) for each in pattern)
+    """Match like IAM, with only the wildcards * and ?."""
+    parts = ({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in pattern)
     return re.fullmatch("".join(parts), value, re.DOTALL) is not None
 
 
 _TESTS = {
     "StringEquals": lambda value, wanted: value in wanted,
     "StringLike": lambda value, wanted: (
-        value is not None and any(_matches(value, each) for each in wanted)
+        value is not None and any(_matches(value, pattern) for pattern in wanted)
     ),
     "StringNotEquals": lambda value, wanted: value not in wanted,
 }

@@ -1,4 +1,4 @@
-"""What a sandbox keeps on disk, under `<root>/.sandbox/`, and how to tell a live one."""
+"""The sandbox's state on disk, under `<root>/.sandbox/`, and its process."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PREFIX = "daybook-sandbox"
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the sandbox listens; one number for a service, the same on every gateway.
+    """The sandbox's ports; a service has the same port on every gateway.
 
-    registry and acme speak TLS on the gateways; registry_local is the registry's port on loopback.
+    registry and acme use TLS on the gateways; registry_local is the registry's port on loopback.
     """
 
     api: int
@@ -32,14 +32,14 @@ class Ports:
 
 @dataclass(frozen=True)
 class Process:
-    """A process that cannot be mistaken for a later one with the same number."""
+    """A process, identified by PID and start time so that a reused PID does not match."""
 
     pid: int
     started: int
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """Return the process with this number; started 0 where there is none."""
+        """Return the process with this PID; `started` is 0 if there is none."""
         return cls(pid, _start_ticks(pid))
 
     @property
@@ -49,14 +49,14 @@ class Process:
 
 @dataclass(frozen=True)
 class State:
-    """One sandbox that was started."""
+    """A started sandbox."""
 
     process: Process
 
 
 @dataclass(frozen=True)
 class Home:
-    """The folder of one checkout's sandbox; 0700, because it holds keys."""
+    """The folder of a checkout's sandbox, with mode 0700 because it contains keys."""
 
     root: Path
 
@@ -101,7 +101,7 @@ class Home:
         return {LABEL: str(self.root)}
 
     def make(self) -> None:
-        """Make the folder and the demo's SSH key."""
+        """Create the folder and the demo's SSH key."""
         self.ssh_key.parent.mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, self.ssh_key.parent):
             folder.chmod(0o700)
@@ -110,7 +110,7 @@ class Home:
             subprocess.run([*command, "-f", str(self.ssh_key)], check=True)
 
     def read(self) -> State | None:
-        """Return the state that was last written; None when there is none."""
+        """Return the last written state; None if there is none."""
         try:
             raw = json.loads(self._state_file.read_text())
         except FileNotFoundError:
@@ -118,18 +118,18 @@ class Home:
         return State(process=Process(**raw["process"]))
 
     def write(self, state: State) -> None:
-        """Put the state down as one whole file."""
+        """Write the state atomically."""
         write_private(self._state_file, json.dumps(asdict(state), indent=2) + "\n")
 
     def read_engine(self) -> Process | None:
-        """Return the Docker engine that was started for this sandbox, if one was."""
+        """Return the Docker engine that was started for this sandbox; None if there is none."""
         try:
             return Process(**json.loads(self._engine_file.read_text()))
         except FileNotFoundError:
             return None
 
     def write_engine(self, engine: Process) -> None:
-        """Remember an engine, so that `down` stops it."""
+        """Record an engine so that `down` stops it."""
         write_private(self._engine_file, json.dumps(asdict(engine)) + "\n")
 
     def write_target(self, variables: Mapping[str, str]) -> None:
@@ -138,7 +138,7 @@ class Home:
         write_private(self.target_file, "".join(lines))
 
     def read_target(self) -> dict[str, str]:
-        """Return those variables; empty when the sandbox is not up."""
+        """Return the variables of `write_target`; empty if the sandbox is not up."""
         if not self.target_file.exists():
             return {}
         lines = self.target_file.read_text().splitlines()
@@ -146,7 +146,7 @@ class Home:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file at once with one that only its owner reads."""
+    """Replace a file atomically; only its owner can read it."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.touch(mode=0o600)
     fresh.write_text(text)
@@ -154,9 +154,9 @@ def write_private(path: Path, text: str) -> None:
 
 
 def _start_ticks(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot; 0 for none or a zombie.
+    """Return a process's start time in clock ticks since boot; 0 if it is missing or a zombie.
 
-    proc(5): field 22 of /proc/PID/stat; the command's name before it may hold spaces.
+    proc(5): field 22 of /proc/PID/stat; the command name before it may contain spaces.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -27,7 +27,7 @@ READY_S = 20
 
 
 class Storage:
-    """One docker-registry; what it holds lies in the sandbox's folder."""
+    """A docker-registry with its data in the sandbox's folder."""
 
     def __init__(self, engine: DockerClient, home: Home) -> None:
         self._engine = engine
@@ -39,9 +39,9 @@ class Storage:
         return str(run_folder(self._home) / "registry.sock")
 
     def start(self) -> None:
-        """Start it and wait until it answers.
+        """Start the registry and wait until it accepts connections.
 
-        It runs as the sandbox's own user, who can then use its socket and remove its files.
+        It runs as the sandbox's user, who can then use its socket and remove its files.
         """
         content = self._home.folder / "registry"
         content.mkdir(exist_ok=True)
@@ -69,7 +69,7 @@ class Storage:
                 self._connect()
 
     def close(self) -> None:
-        """End it; what was pushed goes with the sandbox's folder."""
+        """Remove the container; images remain until the sandbox's folder is removed."""
         if self._container:
             self._container.remove(force=True)
             self._container = None

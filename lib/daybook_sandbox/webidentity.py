@@ -1,6 +1,6 @@
-"""AssumeRoleWithWebIdentity as AWS answers it: GitHub's signature, and the role's own word.
+"""AssumeRoleWithWebIdentity with AWS's checks: GitHub's signature and the role's trust policy.
 
-moto gives any role to anybody here. Who has a role this way is held to what the role may do.
+moto assumes any role without a check. The resulting sessions are limited to the role's permissions.
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 """
 
@@ -20,16 +20,16 @@ from daybook_sandbox import simulator
 Claims = Callable[[str], Mapping[str, Any] | None]
 ACTION = "sts:AssumeRoleWithWebIdentity"
 SESSION_MARK = "is_web_identity"
-"""The attribute of moto's sessions that were given out this way."""
+"""An attribute that marks such sessions in moto."""
 
 
-def is_one(session: Any) -> bool:
-    """Tell whether a session was given out this way."""
+def is_web_identity(session: Any) -> bool:
+    """Return True if a session comes from AssumeRoleWithWebIdentity."""
     return hasattr(session, SESSION_MARK)
 
 
 def patch(claims: Claims) -> None:
-    """Ask who comes before a role is given. claims: what a token says; None: not GitHub's."""
+    """Check the token and the trust policy. claims: returns a token's claims; None if invalid."""
     original = getattr(
         TokenResponse.assume_role_with_web_identity,
         "__wrapped__",
@@ -48,27 +48,27 @@ def patch(claims: Claims) -> None:
     TokenResponse.assume_role_with_web_identity = assume
 
 
-def _require(self: TokenResponse, said: Mapping[str, Any] | None) -> None:
-    """Raise what AWS would answer, unless the role trusts who comes."""
-    if said is None:
+def _require(self: TokenResponse, claims: Mapping[str, Any] | None) -> None:
+    """Raise AWS's error unless the role trusts the token."""
+    if claims is None:
         raise STSClientError("InvalidIdentityToken", "Couldn't retrieve verification key")
     iam = get_backend("iam")[self.current_account]["aws"]
-    host = said["iss"].removeprefix("https://")
+    host = claims["iss"].removeprefix("https://")
     arn = f"arn:aws:iam::{self.current_account}:oidc-provider/{host}"
     provider = iam.open_id_providers.get(arn)
     if provider is None:
-        reason = f"No OpenIDConnect provider found in your account for {said['iss']}"
+        reason = f"No OpenIDConnect provider found in your account for {claims['iss']}"
         raise STSClientError("InvalidIdentityToken", reason)
-    if said["aud"] not in provider.client_id_list:
+    if claims["aud"] not in provider.client_id_list:
         raise STSClientError("InvalidIdentityToken", "Incorrect token audience")
     wanted = self._get_param("RoleArn")
-    role = next((each for each in iam.roles.values() if each.arn == wanted), None)
-    if role is None or not trusts(role.assume_role_policy_document, arn, host, said):
+    role = next((known for known in iam.roles.values() if known.arn == wanted), None)
+    if role is None or not trusts(role.assume_role_policy_document, arn, host, claims):
         raise STSClientError("AccessDenied", f"Not authorized to perform {ACTION}")
 
 
-def trusts(policy: Any, provider: str, host: str, said: Mapping[str, Any]) -> bool:
-    """Tell whether a role's trust policy lets a provider's user in."""
-    context = {f"{host}:{key}": str(said[key]) for key in ("aud", "sub")}
+def trusts(policy: Any, provider: str, host: str, claims: Mapping[str, Any]) -> bool:
+    """Return True if a role's trust policy allows a provider's token."""
+    context = {f"{host}:{key}": str(claims[key]) for key in ("aud", "sub")}
     call = simulator.Call(ACTION, provider, context)
     return simulator.trusted(unquote(policy), call) == simulator.ALLOWED

@@ -1,7 +1,7 @@
-"""The operator's Docker engine: one that finds and trusts the registry by its ECR name.
+"""The operator's Docker engine, which resolves and trusts the registry's ECR name.
 
-The host's `docker` command works with it through DOCKER_HOST, so that nothing on this computer
-has to change: no name in /etc/hosts, no certificate for its own engine, no root.
+The `docker` command on this computer uses it through DOCKER_HOST. Nothing else on this computer
+changes: no entry in /etc/hosts, no certificate in its Docker engine, no root access.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from docker.types import IPAMConfig, IPAMPool
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from daybook.errors import DaybookError
-from daybook_sandbox import boxes, image, seed
+from daybook_sandbox import containers, image, seed
 from daybook_sandbox.api import Cloud
 from daybook_sandbox.ecr import host_name
 from daybook_sandbox.networks import Network, Service
@@ -25,7 +25,7 @@ from daybook_sandbox.runfolder import run_folder
 from daybook_sandbox.state import PREFIX, Home, Ports
 
 NAME = f"{PREFIX}-workstation"
-# From the range kept for benchmarks (RFC 2544): no VPC and no office network is there.
+# From the benchmarking range of RFC 2544, which no VPC or office network uses.
 NETWORK = Network(name=NAME, vpc_id="", cidr="198.18.90.0/24", gateway="198.18.90.1")
 SOCKETS = "/sockets"
 READY_S = 30
@@ -35,7 +35,7 @@ set -eu
 # Docker mounts the control groups read-only; an inner Docker writes to them.
 awk '$0 ~ / - cgroup2? / { print $5 }' /proc/self/mountinfo |
   while read -r dir; do mount -o remount,bind,rw "$dir"; done
-# cgroup version 2: a group that hands its controllers down may hold no process itself.
+# cgroup v2: a group that enables controllers for its children must not contain processes.
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
   mkdir -p /sys/fs/cgroup/dockerd
   echo $$ > /sys/fs/cgroup/dockerd/cgroup.procs
@@ -43,7 +43,7 @@ if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
     echo "+$controller" > /sys/fs/cgroup/cgroup.subtree_control || true
   done
 fi
-# Docker's own resolver at 127.0.0.11 cannot be reached from inner containers.
+# Docker's resolver at 127.0.0.11 is unreachable from inner containers.
 echo "nameserver $GATEWAY" > /etc/resolv.conf
 nft -D gateway=$GATEWAY -D imds=$IMDS_PORT -D dns=$DNS_PORT -D registry=$REGISTRY_PORT \
   -D acme=$ACME_PORT -f /usr/lib/daybook-sandbox/redirects.nft
@@ -52,7 +52,7 @@ exec dockerd --host "unix://$SOCKET" --group "$GROUP"
 
 
 class Workstation:
-    """A Docker engine in a container, and the network from which it calls the services."""
+    """A Docker engine in a container, and the network through which it reaches the services."""
 
     def __init__(
         self,
@@ -71,16 +71,16 @@ class Workstation:
         self._version = ""
 
     def start(self) -> None:
-        """Start the engine, wait for it, and give it the base image."""
-        self._make_network()
-        self._container = self._make_container()
+        """Start the engine, wait for it and load the base image."""
+        self._create_network()
+        self._container = self._create_container()
         self._container.start()
         with closing(self._connect()) as inner:
             self._version = inner.version()["Version"]
             inner.images.load(self._engine.images.get(image.BASE).save(named=image.BASE))
 
     def close(self) -> None:
-        """Remove the engine with all it has, and its network."""
+        """Remove the engine with its data, and its network."""
         if self._container:
             self._container.remove(force=True, v=True)
             self._container = None
@@ -89,16 +89,16 @@ class Workstation:
             self._engine.networks.get(NETWORK.name).remove()
 
     def gateway_added(self, network: Network) -> None:
-        """Nothing to do: the workstation is in no VPC."""
+        """Do nothing: the workstation is not in a VPC."""
 
     def gateway_removed(self, network: Network) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def status(self) -> str:
-        """Say in a few words what runs where."""
+        """Describe the engine in a few words."""
         return f"Docker {self._version} at {docker_host(self._home)}"
 
-    def _make_network(self) -> None:
+    def _create_network(self) -> None:
         pool = IPAMPool(subnet=NETWORK.cidr, gateway=NETWORK.gateway)
         self._engine.networks.create(
             NETWORK.name,
@@ -109,8 +109,8 @@ class Workstation:
         for service in self._services:
             service.gateway_added(NETWORK)
 
-    def _make_container(self) -> Container:
-        container = boxes.create(
+    def _create_container(self) -> Container:
+        container = containers.create(
             self._engine,
             image.tools(),
             name=NAME,
@@ -126,7 +126,7 @@ class Workstation:
         return container
 
     def _connect(self) -> DockerClient:
-        """Return a client of the engine once it answers."""
+        """Wait for the engine and return a client."""
         attempts = Retrying(
             retry=retry_if_exception_type(DockerException),
             stop=stop_after_delay(READY_S),
@@ -138,19 +138,19 @@ class Workstation:
             lines = self._container.logs(tail=LAST_LINES).decode("utf-8", "replace").splitlines()
             raise DaybookError(
                 "The sandbox's Docker engine did not start.",
-                expected=f"an answer at {docker_host(self._home)} within {READY_S} s",
+                expected=f"a response at {docker_host(self._home)} within {READY_S} s",
                 details=lines,
-                next="daybook sandbox down, then up; daemon.log has more",
+                next="daybook sandbox down, then up; daemon.log has the details",
             ) from error
 
 
 def docker_host(home: Home) -> str:
-    """Return what DOCKER_HOST has to be; the socket belongs to the user's own group."""
+    """Return the value of DOCKER_HOST."""
     return f"unix://{run_folder(home)}/docker.sock"
 
 
 def environment(ports: Ports) -> dict[str, str]:
-    """Return what START reads; the socket's group is the user's own."""
+    """Return the variables that START reads; the socket belongs to the user's group."""
     return {
         "GATEWAY": NETWORK.gateway,
         "IMDS_PORT": str(ports.imds),

@@ -1,4 +1,4 @@
-"""Names as Route53's hosted zones have them, looked up the way its servers do."""
+"""DNS lookups in Route53's hosted zones, answered like Route53's servers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Nodes = dict[dns.name.Name, dict[dns.rdatatype.RdataType, Any]]
 
 @dataclass(frozen=True)
 class Reply:
-    """What the zones say; `rest` is the name at which a chain of CNAMEs leaves them."""
+    """An answer from the zones; `rest` is the name at which a chain of CNAMEs leaves them."""
 
     rcode: dns.rcode.Rcode
     answer: tuple[dns.rrset.RRset, ...] = ()
@@ -30,9 +30,9 @@ class Reply:
 def lookup(
     route53: Any, name: dns.name.Name, kind: dns.rdatatype.RdataType, vpc_id: str = ""
 ) -> Reply:
-    """Answer a question from the public zones and those private to a VPC.
+    """Answer a question from the public zones and the private zones of a VPC.
 
-    `rest` is the name itself when no zone holds it.
+    `rest` is the name itself if no zone contains it.
     """
     answer: list[dns.rrset.RRset] = []
     for _ in range(CHAIN):
@@ -55,16 +55,16 @@ def lookup(
 
 
 def _zone_of(route53: Any, name: dns.name.Name, vpc_id: str) -> tuple[dns.name.Name, Nodes] | None:
-    """Return the closest zone around a name; a private one comes before a public one."""
-    found = [
+    """Return the closest enclosing zone of a name; private zones precede public ones."""
+    matches = [
         (len(origin), zone.private_zone, zone)
         for zone in list(route53.zones.values())
         if name.is_subdomain(origin := dns.name.from_text(zone.name))
         and (not zone.private_zone or any(vpc["vpc_id"] == vpc_id for vpc in zone.vpcs))
     ]
-    if not found:
+    if not matches:
         return None
-    zone = max(found, key=lambda one: one[:2])[2]
+    zone = max(matches, key=lambda match: match[:2])[2]
     nodes: Nodes = defaultdict(dict)
     for record in list(zone.rrsets):
         nodes[_name(record.name)][dns.rdatatype.from_text(record.type)] = record
@@ -72,7 +72,7 @@ def _zone_of(route53: Any, name: dns.name.Name, vpc_id: str) -> tuple[dns.name.N
 
 
 def _records_at(nodes: Nodes, name: dns.name.Name) -> dict[dns.rdatatype.RdataType, Any] | None:
-    """Return a name's records, by a wildcard if need be (RFC 4592); None when it does not exist."""
+    """Return a name's records, including wildcards (RFC 4592); None if it does not exist."""
     if name in nodes:
         return nodes[name]
     if _has_below(nodes, name):
@@ -90,7 +90,7 @@ def _has_below(nodes: Nodes, name: dns.name.Name) -> bool:
 def _render(
     route53: Any, name: dns.name.Name, kind: dns.rdatatype.RdataType, record: Any
 ) -> dns.rrset.RRset:
-    """Turn moto's record into one for a DNS message; an alias is answered with what it means."""
+    """Convert moto's record for a DNS message; resolve an alias to its target."""
     if record.alias_target:
         target = lookup(route53, dns.name.from_text(record.alias_target["DNSName"]), kind).answer
         values = [rdata.to_text() for rdata in target[-1]] if target else []
@@ -103,10 +103,10 @@ def _render(
 
 
 def _name(text: str) -> dns.name.Name:
-    """Read a name; Route53 writes an asterisk in octal, DNS would in decimal."""
+    """Parse a name; Route53 escapes an asterisk in octal, DNS in decimal."""
     return dns.name.from_text(text.replace(r"\052", "*"))
 
 
 def _text(value: str | dict[str, str]) -> str:
-    """Return a record's value; moto wraps the one of a zone's own SOA."""
+    """Return a record's value; moto wraps the value of a zone's SOA record."""
     return value["Value"] if isinstance(value, dict) else value

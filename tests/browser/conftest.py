@@ -1,4 +1,4 @@
-"""JupyterLab on the project copy, and a page of a real browser that looks at it."""
+"""JupyterLab on the project copy, and a page in a real browser."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ ENDED = re.compile(r"\[\d+\]:")
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab; `root` is the project it serves."""
+    """A running JupyterLab. root: the project it serves."""
 
     root: Path
     url: str
     token: str
 
     def address(self, path: str) -> str:
-        """Return the address that opens a notebook in a clean workspace."""
+        """Return the URL of a notebook in a new workspace."""
         return f"{self.url}/lab/tree/{path}?reset&token={self.token}"
 
 
 @dataclass(frozen=True)
 class NotebookPage:
-    """One notebook in the browser; cells are its code cells, counted from 0."""
+    """A notebook in the browser; cell numbers count code cells from 0."""
 
     page: Page
 
@@ -57,14 +57,14 @@ class NotebookPage:
         return self.page.locator(".jp-Notebook .jp-CodeCell").nth(number)
 
     def prompt(self, number: int) -> Locator:
-        """Return the text beside a cell: [ ]: not run, [*]: running, [3]: ended."""
+        """Return the prompt of a cell: [ ]: not run, [*]: running, [3]: completed."""
         return self.cell(number).locator(".jp-InputPrompt").first
 
     def output(self, number: int) -> Locator:
         return self.cell(number).locator(".jp-OutputArea").first
 
     def run(self, number: int, *, timeout_s: float = 120) -> None:
-        """Run one cell and wait until it has ended, well or badly."""
+        """Run a cell and wait until it has completed or failed."""
         before = self.prompt(number).inner_text()
         self.cell(number).locator(".jp-InputArea-editor").click()
         self.page.keyboard.press("Control+Enter")
@@ -72,32 +72,32 @@ class NotebookPage:
         self.wait(number, timeout_s=timeout_s)
 
     def wait(self, number: int, *, timeout_s: float = 120) -> None:
-        """Wait until a cell that was started has ended; what it was to wait for may fail first."""
+        """Wait until a started cell has completed; an earlier cell may fail first."""
         expect(self.prompt(number)).not_to_have_text(RUNNING, timeout=timeout_s * 1000)
-        said = "\n".join(self.output(each).inner_text() for each in range(number + 1))
-        expect(self.prompt(number), said).to_have_text(ENDED)
+        output = "\n".join(self.output(index).inner_text() for index in range(number + 1))
+        expect(self.prompt(number), output).to_have_text(ENDED)
 
     def run_all(self) -> None:
-        """Choose Run All Cells in the menu, and wait until the cells stand in the queue."""
+        """Select Run All Cells in the menu and wait until the cells are queued."""
         before = self.prompt(0).inner_text()
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         expect(self.prompt(0)).not_to_have_text(before)
 
     def save(self) -> None:
-        """Save, and wait until the tab shows no unsaved change."""
+        """Save and wait until the tab shows no unsaved changes."""
         self.page.keyboard.press("Control+s")
         expect(self.page.locator(".jp-mod-dirty")).to_have_count(0)
 
 
 @pytest.fixture(scope="module")
 def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Yield JupyterLab on the project copy, with the project's configuration and nobody's own."""
+    """Yield JupyterLab on the project copy with only the project's configuration."""
     home = tmp_path_factory.mktemp("jupyter")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    it = Lab(project, f"http://127.0.0.1:{port}", secrets.token_hex(16))
+    running = Lab(project, f"http://127.0.0.1:{port}", secrets.token_hex(16))
     with (home / "lab.log").open("w") as log:
         server = subprocess.Popen(
             [
@@ -106,14 +106,14 @@ def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
                 f"--config={CHECKOUT}/tools/jupyter_server_config.py",
             ],
             cwd=project,
-            env=os.environ | _environment(project, home) | {"JUPYTER_TOKEN": it.token},
+            env=os.environ | _environment(project, home) | {"JUPYTER_TOKEN": running.token},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         )
     try:
-        _wait_for(it)
-        yield it
+        _wait_for(running)
+        yield running
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(timeout=60)
@@ -121,19 +121,19 @@ def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Yield Debian's Chromium without a window, for a file: no other event loop runs beside it."""
+    """Yield headless Chromium for one file, because no other event loop may run with it."""
     program = shutil.which("chromium")
     if not program:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
+        pytest.skip("chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
-        it = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
-        yield it
-        it.close()
+        chromium = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
 def open_notebook(lab: Lab, browser: Browser, tmp_path: Path):
-    """Return a function that opens a notebook; a page that cannot be seen whole hides cells."""
+    """Return a function that opens a notebook in a tall page: hidden cells are not rendered."""
     context = browser.new_context(viewport={"width": 1280, "height": 6000})
     context.set_default_timeout(30_000)
 
@@ -151,7 +151,7 @@ def open_notebook(lab: Lab, browser: Browser, tmp_path: Path):
 
 @pytest.fixture
 def screenshot(request: pytest.FixtureRequest):
-    """Return a function that leaves a picture in $DAYBOOK_SCREENSHOTS, where that is set."""
+    """Return a function that saves screenshots in $DAYBOOK_SCREENSHOTS if it is set."""
     folder = os.environ.get("DAYBOOK_SCREENSHOTS")
 
     def take(notebook: NotebookPage, name: str) -> None:

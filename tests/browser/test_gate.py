@@ -1,4 +1,4 @@
-"""The gate in JupyterLab, judged by what a person does: a stale gate, half a name, cells again."""
+"""The gate in JupyterLab: outdated gates, incomplete names and repeated cells."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ REPOSITORY = {"repositoryName": "hello"}
 
 @pytest.fixture(scope="module")
 def project(here):
-    """Return the project that JupyterLab is opened on: its account is an API without machines."""
-    # Where an environment of the account asks for approvals, a bootstrap takes two people.
+    """Return JupyterLab's project; its account is an API without machines."""
+    # If an environment of the account requires approvals, bootstrap needs two people.
     here.set("production", approvals=0)
     here.step("bootstrap", "staging")
     return here.root
 
 
 def scan(client, *, is_on: bool) -> None:
-    """Change what the next plan has to put right."""
+    """Change a setting that the next plan must revert."""
     configuration = {"scanOnPush": is_on}
     client("ecr").put_image_scanning_configuration(
         **REPOSITORY, imageScanningConfiguration=configuration
@@ -29,7 +29,7 @@ def scan(client, *, is_on: bool) -> None:
 
 
 @pytest.mark.attack("A1", "in JupyterLab: a gate left standing from an earlier plan")
-def test_a_gate_is_for_the_plan_that_it_shows(project, here, client, open_notebook, screenshot):
+def test_a_gate_is_valid_only_for_its_plan(project, here, client, open_notebook, screenshot):
     client("ecr").delete_lifecycle_policy(**REPOSITORY)
     notebook = open_notebook("notebooks/bootstrap.ipynb")
     notebook.run_all()
@@ -72,5 +72,5 @@ def test_a_gate_is_for_the_plan_that_it_shows(project, here, client, open_notebo
 
     record = here.record("staging", "bootstrap")
     assert record["status"] == "succeeded"
-    assert [each["digest"] for each in record["approvals"]] == [record["plan"]["digest"]]
+    assert [approval["digest"] for approval in record["approvals"]] == [record["plan"]["digest"]]
     assert "intact" in here.succeed("runs", "verify", record["run"])

@@ -1,4 +1,4 @@
-"""What JupyterLab saves into notebooks/ has no outputs, while the page keeps showing them."""
+"""JupyterLab saves notebooks/ without outputs, while the open page still shows them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def model(lab):
-    """Return a small model notebook in the project copy."""
+    """Return a small template notebook in the project copy."""
     path = lab.root / "notebooks/zz-browser.ipynb"
     path.parent.mkdir(exist_ok=True)
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -22,7 +22,7 @@ def model(lab):
     path.unlink()
 
 
-def test_a_saved_model_has_no_outputs(lab, model, open_notebook, screenshot):
+def test_a_saved_template_has_no_outputs(lab, model, open_notebook, screenshot):
     notebook = open_notebook("notebooks/zz-browser.ipynb")
     notebook.run(0)
     expect(notebook.output(0)).to_contain_text("42")

@@ -1,4 +1,4 @@
-"""Provision, stepped through in JupyterLab: the gate holds, then the environment is there."""
+"""Provision in JupyterLab: the gate stops the run until approval, then the environment exists."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ PREFLIGHT, PLAN, APPROVE, APPLY, VERIFY, RECORD = range(1, 7)
 
 @pytest.fixture(scope="module")
 def project(sandbox):
-    """Return the project that JupyterLab is opened on: the one that has the sandbox."""
+    """Return JupyterLab's project: the one with the sandbox."""
     return sandbox.root
 
 
 @pytest.fixture(scope="module")
 def account(sandbox):
-    """Return the sandbox with its account prepared; what is provisioned here is torn down."""
+    """Yield the sandbox with a bootstrapped account; tear staging down afterwards."""
     sandbox.succeed("run", "bootstrap", "-p", "env", "staging", "-p", "approve", "auto")
     yield sandbox
     sandbox.step("teardown", "staging")
 
 
 def instances(sandbox) -> list[str]:
-    """Return the states of staging's instances, as the API tells them."""
+    """Return the states of staging's instances in the API."""
     env = sandbox.env
     ec2 = boto3.client(
         "ec2",
@@ -42,7 +42,7 @@ def instances(sandbox) -> list[str]:
     return [i["State"]["Name"] for r in found["Reservations"] for i in r["Instances"]]
 
 
-def test_a_declined_plan_changes_nothing_and_says_so(account, open_notebook, screenshot):
+def test_a_declined_plan_changes_nothing_and_reports_it(account, open_notebook, screenshot):
     notebook = open_notebook("notebooks/provision.ipynb")
     notebook.run_all()
     notebook.wait(APPROVE, timeout_s=180)
@@ -57,9 +57,7 @@ def test_a_declined_plan_changes_nothing_and_says_so(account, open_notebook, scr
     assert "running" not in instances(account)
 
 
-def test_run_all_stops_at_the_gate_and_a_person_takes_it_from_there(
-    account, open_notebook, screenshot
-):
+def test_run_all_stops_at_the_gate_and_continues_after_approval(account, open_notebook, screenshot):
     notebook = open_notebook("notebooks/provision.ipynb")
     notebook.run_all()
     notebook.wait(APPROVE, timeout_s=180)

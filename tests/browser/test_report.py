@@ -1,4 +1,4 @@
-"""A run's report in a real browser: it asks nobody, runs nothing, and fits a phone."""
+"""A run's report in a real browser: no requests, no scripts, and it fits a phone."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ HOSTILE = (
 
 
 @pytest.fixture
-def stranger() -> Iterator[SimpleNamespace]:
-    """Yield another host: its address, and what it was asked for."""
-    asked: list[str] = []
+def other_server() -> Iterator[SimpleNamespace]:
+    """Yield another server's URL and received requests."""
+    requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
             self.send_error(404)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", asked=asked)
+        yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", requests=requests)
         server.shutdown()
 
 
 @pytest.fixture
-def report(tmp_path, stranger):
-    """Return the report of a failed run whose output means harm."""
+def report(tmp_path, other_server):
+    """Return the report of a failed run with hostile output."""
     header = {"run": "r1", "step": "provision", "environment": "staging", "target": "sandbox"}
     run = Journal.create(tmp_path / "runs/staging/r1", header)
-    data = {"text/html": HOSTILE.format(url=stranger.url)}
+    data = {"text/html": HOSTILE.format(url=other_server.url)}
     run.write("cell_start", cell=1, source="step.apply()" * 30, sha256="0" * 64)
     run.write("output", cell=1, type="display_data", data=data, metadata={})
     run.write("output", cell=1, type="stream", name="stdout", text="wide " * 200 + "\n" * 99)
@@ -52,11 +52,11 @@ def report(tmp_path, stranger):
     return run.path.parent / "report.html"
 
 
-def test_the_report_stands_alone(report, stranger, browser):
+def test_the_report_makes_no_requests(report, other_server, browser):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.goto(report.as_uri())
     page.wait_for_load_state("networkidle")
-    assert stranger.asked == []
+    assert other_server.requests == []
     assert page.url == report.as_uri()
     assert page.title() == "provision staging: failed"
     assert page.locator("script, iframe, form, link").count() == 0

@@ -1,4 +1,4 @@
-"""An environment whose runs are killed: how to strike one, finish it, and see what is left."""
+"""An environment for killed runs: kill a step, finish it, and inspect the remaining resources."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENV = "faults"
 APP = "faulty"
 STATE = f"env:/{ENV}/environment/terraform.tfstate"
 ENDED_S = 240
-"""How long tools may take to end what they had begun when their run was killed."""
+"""The maximum time for tools to finish their work after their run was killed."""
 KILLS = {
     "daybook run, SIGTERM": ("run", signal.SIGTERM),
     "daybook run, SIGINT": ("run", signal.SIGINT),
@@ -38,21 +38,21 @@ KILLS = {
 
 
 @dataclass(frozen=True)
-class Ground:
-    """One environment in the sandbox, and what AWS has of it."""
+class FaultyEnvironment:
+    """An environment in the sandbox, and its resources in AWS."""
 
     sandbox: Any
 
-    def strike(self, step: str, kill: str, *, when: float | str) -> str:
-        """Start a step, kill it after seconds or at a line like this, and return what it said.
+    def kill_step(self, step: str, kill: str, *, when: float | str) -> str:
+        """Start a step, kill it after seconds or at a matching line, and return its output.
 
-        Nothing that it started may live on.
+        All processes it started must exit.
         """
         before = set(psutil.pids())
         process = self.begin(step)
-        said: list[str] = []
+        lines: list[str] = []
         moment = threading.Event()
-        reader = threading.Thread(target=_read, args=(process, said, when, moment))
+        reader = threading.Thread(target=_read, args=(process, lines, when, moment))
         reader.start()
         moment.wait(when if isinstance(when, float) else ENDED_S)
         _kill(process, *KILLS[kill])
@@ -60,14 +60,14 @@ class Ground:
         self.await_quiet(before)
         reader.join()
         process.stdout.close()
-        return "".join(said)
+        return "".join(lines)
 
     def begin(self, step: str) -> subprocess.Popen[str]:
-        """Start a step in a session of its own, as a terminal does."""
+        """Start a step in a new session, like a terminal."""
         return self.sandbox.start("daybook", *self._command(step), start_new_session=True)
 
     def finish(self, step: str) -> str:
-        """Run the step to its good end."""
+        """Run a step, which must succeed."""
         return self.sandbox.step(step, ENV)
 
     def client(self, service: str) -> Any:
@@ -83,44 +83,44 @@ class Ground:
 
     @property
     def environment(self) -> Environment:
-        """Return the environment as its settings are now."""
+        """Return the environment with its current settings."""
         return Environment.load(self.sandbox.root, ENV)
 
     @property
     def bucket(self) -> str:
-        """Return the name of the bucket that keeps Terraform's state."""
+        """Return the name of the bucket with Terraform's state."""
         return self.environment.state_bucket
 
     def objects(self, ending: str) -> list[str]:
-        """Return the keys in the state bucket that end like this."""
-        found = self.client("s3").list_objects_v2(Bucket=self.bucket).get("Contents", ())
-        return [each["Key"] for each in found if each["Key"].endswith(ending)]
+        """Return the keys in the state bucket with this ending."""
+        objects = self.client("s3").list_objects_v2(Bucket=self.bucket).get("Contents", ())
+        return [item["Key"] for item in objects if item["Key"].endswith(ending)]
 
     def await_quiet(self, before: set[int]) -> None:
-        """Wait until no process that was not there before works in the project any more."""
+        """Wait until all new processes in the project have exited."""
         deadline = time.monotonic() + ENDED_S
         while alive := [
-            each
-            for each in psutil.process_iter()
-            if each.pid not in before and self._works_here(each)
+            process
+            for process in psutil.process_iter()
+            if process.pid not in before and self._works_here(process)
         ]:
-            assert time.monotonic() < deadline, f"still there: {alive}"
+            assert time.monotonic() < deadline, f"still running: {alive}"
             psutil.wait_procs(alive, timeout=1)
 
     def orphans(self) -> list[Resource]:
-        """Return what AWS has in the environment's name and Terraform's state does not know."""
+        """Return the environment's resources that are not in Terraform's state."""
         state = self.state()
-        return [each for each in self.left() if f'"{each.id}"' not in state]
+        return [resource for resource in self.resources() if f'"{resource.id}"' not in state]
 
-    def left(self) -> list[Resource]:
-        """Return what AWS has in the environment's name."""
+    def resources(self) -> list[Resource]:
+        """Return the environment's resources in AWS."""
         return owned_resources(self.environment)
 
     def hosts(self) -> tuple[Instance, ...]:
         return instances_of(self.environment)
 
     def state(self) -> str:
-        """Return Terraform's state as text, "" before there is any."""
+        """Return Terraform's state as text, "" if there is none."""
         s3, bucket = self._state_bucket()
         try:
             answer = s3.get_object(Bucket=bucket, Key=STATE)
@@ -130,7 +130,7 @@ class Ground:
 
     @contextmanager
     def unwritable_state(self) -> Iterator[None]:
-        """Have S3 refuse to write Terraform's state, and nothing else, as long as this lasts."""
+        """Make S3 refuse only writes of Terraform's state in this context."""
         s3, bucket = self._state_bucket()
         policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
         document = json.loads(policy)
@@ -163,19 +163,19 @@ class Ground:
 
 
 def _read(
-    process: subprocess.Popen, said: list[str], when: float | str, moment: threading.Event
+    process: subprocess.Popen, lines: list[str], when: float | str, moment: threading.Event
 ) -> None:
     for line in process.stdout:
-        said.append(line)
+        lines.append(line)
         if isinstance(when, str) and re.search(when, line):
             moment.set()
     moment.set()
 
 
-def _kill(process: subprocess.Popen, whom: str, signum: int) -> None:
-    """Kill the run or its kernel; one that has ended by then is as good as killed at its end."""
+def _kill(process: subprocess.Popen, target: str, signum: int) -> None:
+    """Kill the run or its kernel; a run that has already ended counts as killed at its end."""
     try:
-        pid = process.pid if whom == "run" else _kernel(process).pid
+        pid = process.pid if target == "run" else _kernel(process).pid
         os.kill(pid, signum)
     except (ProcessLookupError, psutil.NoSuchProcess, StopIteration):
         return
@@ -183,41 +183,41 @@ def _kill(process: subprocess.Popen, whom: str, signum: int) -> None:
 
 def _kernel(process: subprocess.Popen) -> psutil.Process:
     children = psutil.Process(process.pid).children(recursive=True)
-    return next(each for each in children if any("ipykernel" in arg for arg in each.cmdline()))
+    return next(child for child in children if any("ipykernel" in arg for arg in child.cmdline()))
 
 
 @pytest.fixture(scope="module")
-def ground(sandbox) -> Iterator[Ground]:
-    """Yield the environment; nothing of it is left afterwards."""
+def faulty(sandbox) -> Iterator[FaultyEnvironment]:
+    """Yield the environment; it is torn down afterwards."""
     names = {"dns_zone": f"{APP}.test", "domains": [f"{APP}.test"]}
     sandbox.set(ENV, app=APP, vpc_cidr="10.77.0.0/16", **names)
     sandbox.step("bootstrap", ENV)
-    it = Ground(sandbox)
-    yield it
-    if it.left():
-        it.finish("teardown")
+    environment = FaultyEnvironment(sandbox)
+    yield environment
+    if environment.resources():
+        environment.finish("teardown")
 
 
 @pytest.fixture
-def survive(ground: Ground) -> Callable[..., None]:
-    """Return what kills a step, finishes it with the next run, and looks for orphans."""
+def survive(faulty: FaultyEnvironment) -> Callable[..., None]:
+    """Return a function that kills a step, finishes it, and asserts that no orphans remain."""
 
-    def survive(step: str, *strikes: tuple[str, float | str]) -> None:
-        if step == "teardown" and not ground.hosts():
-            ground.finish("provision")
-        for kill, when in strikes:
-            ground.strike(step, kill, when=when)
-        ground.finish(step)
+    def survive(step: str, *kills: tuple[str, float | str]) -> None:
+        if step == "teardown" and not faulty.hosts():
+            faulty.finish("provision")
+        for kill, when in kills:
+            faulty.kill_step(step, kill, when=when)
+        faulty.finish(step)
         if step == "teardown":
-            assert ground.left() == []
+            assert faulty.resources() == []
             return
-        assert ground.orphans() == []
-        assert [host.state for host in ground.hosts()] == ["running"]
+        assert faulty.orphans() == []
+        assert [host.state for host in faulty.hosts()] == ["running"]
 
     return survive
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Say at once why a test failed: a night of random kills is long."""
+    """Print failures immediately, because a run of random kills takes hours."""
     if report.failed:
         print(f"\n{report.nodeid}\n{report.longreprtext[-4000:]}", flush=True)

@@ -1,4 +1,4 @@
-"""Runs that are killed at one moment: the next run finishes the work, and nothing is orphaned."""
+"""Runs killed at a chosen moment: the next run finishes the work without orphaned resources."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def test_a_provision_killed_twice_is_finished_by_the_third_run(survive):
     )
 
 
-def test_a_teardown_whose_terminal_was_killed_is_finished_by_the_next_run(survive):
+def test_a_killed_teardown_is_finished_by_the_next_run(survive):
     survive("teardown", ("daybook run, SIGKILL", r"destroyed +aws_route"))

@@ -1,4 +1,4 @@
-"""Terraform's own lock, left by a Terraform that was killed: removed when that is proven."""
+"""State locks left by a killed Terraform: removed if the holder has provably ended."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ ID = "11111111-2222-3333-4444-555555555555"
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1500)]
 
 
-def kill_everything_at(ground, step: str, ending: str = ".tflock") -> str:
-    """Kill all processes of a step while Terraform holds its lock; return the run's id."""
+def kill_everything_at(faulty, step: str, ending: str = ".tflock") -> str:
+    """Kill all processes of a step while Terraform holds its lock; return the run's ID."""
     mark = f"left-{time.monotonic_ns()}"
-    project = type(ground.sandbox)(ground.sandbox.root, extra={"DAYBOOK_TRIAL": mark})
+    project = type(faulty.sandbox)(faulty.sandbox.root, extra={"DAYBOOK_TRIAL": mark})
     words = ("-p", "env", ENV, "-p", "approve", "auto")
     process = project.start("daybook", "run", step, *words, start_new_session=True)
     deadline = time.monotonic() + 240
-    while not ground.objects(ending):
+    while not faulty.objects(ending):
         assert time.monotonic() < deadline, "Terraform did not lock its state"
         time.sleep(0.05)
-    time.sleep(1)  # The kernel notes the id in Daybook's lock within a fifth of one.
-    assert ground.objects(ending), "Terraform was quicker"
-    for each in [each for each in psutil.process_iter() if has_mark(each, mark)]:
-        each.send_signal(signal.SIGKILL)
+    time.sleep(1)  # The kernel records the lock's ID in Daybook's lock within 0.2 s.
+    assert faulty.objects(ending), "Terraform released its lock too soon"
+    for victim in [known for known in psutil.process_iter() if has_mark(known, mark)]:
+        victim.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    return max((ground.sandbox.root / "runs" / ENV).glob(f"2*-{step}-*")).name
+    return max((faulty.sandbox.root / "runs" / ENV).glob(f"2*-{step}-*")).name
 
 
 def has_mark(process: psutil.Process, mark: str) -> bool:
@@ -47,27 +47,27 @@ def has_mark(process: psutil.Process, mark: str) -> bool:
         return False
 
 
-def forge_machine(ground) -> None:
-    """Have Daybook's lock say that its holder was on another machine: nothing is proven here."""
-    s3, place = ground.client("s3"), {"Bucket": ground.bucket, "Key": f"locks/{ENV}.json"}
-    said = json.loads(s3.get_object(**place)["Body"].read())
-    assert said["state_locks"], "the kernel had no time to note Terraform's lock"
-    for life in (said["life"], *(each["life"] for each in said["state_locks"])):
+def forge_machine(faulty) -> None:
+    """Change the holder's machine in Daybook's lock, so that its end cannot be proven here."""
+    s3, lock_object = faulty.client("s3"), {"Bucket": faulty.bucket, "Key": f"locks/{ENV}.json"}
+    content = json.loads(s3.get_object(**lock_object)["Body"].read())
+    assert content["state_locks"], "the kernel did not record Terraform's lock in time"
+    for life in (content["life"], *(lock["life"] for lock in content["state_locks"])):
         life["boot"] = "another machine"
-    s3.put_object(**place, Body=json.dumps(said).encode())
+    s3.put_object(**lock_object, Body=json.dumps(content).encode())
 
 
-def put_foreign_lock(ground, state: str) -> None:
-    said = {"ID": ID, "Operation": "OperationTypeApply", "Who": "ann@laptop", "Version": "1.11.4"}
-    said |= {"Created": "2026-01-01T00:00:00Z", "Info": "", "Path": ""}
-    key, body = f"{state}.tflock", json.dumps(said).encode()
-    ground.client("s3").put_object(Bucket=ground.bucket, Key=key, Body=body)
+def put_foreign_lock(faulty, state: str) -> None:
+    content = {"ID": ID, "Operation": "OperationTypeApply", "Who": "ann@laptop"}
+    content |= {"Version": "1.11.4", "Created": "2026-01-01T00:00:00Z", "Info": "", "Path": ""}
+    key, body = f"{state}.tflock", json.dumps(content).encode()
+    faulty.client("s3").put_object(Bucket=faulty.bucket, Key=key, Body=body)
 
 
-def run_printed(ground, said: str) -> str:
-    """Run the command that a message ends with, in a shell at the project's root."""
-    [command] = re.findall(r"if it no longer runs: (.+)", said)
-    env = os.environ | {"DAYBOOK_ROOT": str(ground.sandbox.root)}
+def run_printed(faulty, output: str) -> str:
+    """Run the command at the end of a message, in a shell."""
+    [command] = re.findall(r"if it no longer runs: (.+)", output)
+    env = os.environ | {"DAYBOOK_ROOT": str(faulty.sandbox.root)}
     env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     shell = ["bash", "-euc", command]
     done = subprocess.run(shell, cwd="/", env=env, check=False, capture_output=True, text=True)
@@ -76,39 +76,39 @@ def run_printed(ground, said: str) -> str:
 
 
 @pytest.mark.attack("F5", "everything is killed in terraform plan: its lock stops every next run")
-def test_the_lock_of_a_run_that_is_over_is_removed_and_the_next_run_says_so(ground):
-    run = kill_everything_at(ground, "provision")
-    [left] = ground.objects(".tflock")
-    assert json.loads(ground.sandbox.succeed("lock", "show", ENV, "--json"))["held"] is False
-    said = ground.finish("provision")
-    assert f"of {run}, which has ended" in said, said
-    assert ground.objects(".tflock") == []
-    record = ground.sandbox.record(ENV, "provision")
-    assert any(run in each["what"] for each in record["changes"] if each["tool"] == "daybook")
+def test_the_lock_of_an_ended_run_is_removed_and_reported_by_the_next_run(faulty):
+    run = kill_everything_at(faulty, "provision")
+    [left] = faulty.objects(".tflock")
+    assert json.loads(faulty.sandbox.succeed("lock", "show", ENV, "--json"))["held"] is False
+    output = faulty.finish("provision")
+    assert f"of {run}, which has ended" in output, output
+    assert faulty.objects(".tflock") == []
+    record = faulty.sandbox.record(ENV, "provision")
+    assert any(run in change["what"] for change in record["changes"] if change["tool"] == "daybook")
     assert left.startswith(f"env:/{ENV}/")
 
 
 @pytest.mark.faults
 @pytest.mark.attack("F5", "the computer of the killed run is gone, and its records with it")
-def test_another_computer_learns_of_it_from_daybooks_lock(ground, copy_project, make_project):
-    ground.sandbox.set(ENV, snapshot_days=9)
-    run = kill_everything_at(ground, "provision")
-    forge_machine(ground)
+def test_another_computer_finds_the_state_lock_in_daybooks_lock(faulty, copy_project, make_project):
+    faulty.sandbox.set(ENV, snapshot_days=9)
+    run = kill_everything_at(faulty, "provision")
+    forge_machine(faulty)
     root = copy_project("elsewhere")
-    (root / ".sandbox").symlink_to(ground.sandbox.root / ".sandbox")
+    (root / ".sandbox").symlink_to(faulty.sandbox.root / ".sandbox")
     settings = f"environments/{ENV}.yml"
-    (root / settings).write_bytes((ground.sandbox.root / settings).read_bytes())
+    (root / settings).write_bytes((faulty.sandbox.root / settings).read_bytes())
     other = make_project(root)
     words = ("run", "provision", "-p", "env", ENV, "-p", "approve", "auto")
     refused = other.run(*words)
     assert refused.returncode == 8, refused.stdout
     assert run in refused.stdout
     other.succeed("lock", "break", ENV, "--reason", "the laptop was stolen")
-    said = other.succeed(*words, timeout_s=900)
-    assert "may still save its state" in said
-    assert f"of {run}, which has ended" in said
-    assert ground.objects(".tflock") == []
-    ground.finish("provision")
+    output = other.succeed(*words, timeout_s=900)
+    assert "may still save its state" in output
+    assert f"of {run}, which has ended" in output
+    assert faulty.objects(".tflock") == []
+    faulty.finish("provision")
 
 
 @pytest.mark.attack("F5", "the printed way to remove a lock of nobody's fails as printed")
@@ -119,20 +119,18 @@ def test_another_computer_learns_of_it_from_daybooks_lock(ground, copy_project, 
         ("bootstrap", "account", state_lock.state_key("account", "default")),
     ],
 )
-def test_a_lock_of_somebody_elses_stays_until_the_printed_command_removes_it(
-    ground, step, name, state
-):
-    put_foreign_lock(ground, state)
-    refused = ground.sandbox.run("run", step, "-p", "env", ENV, "-p", "approve", "auto")
+def test_a_foreign_lock_is_kept_until_the_printed_command_removes_it(faulty, step, name, state):
+    put_foreign_lock(faulty, state)
+    refused = faulty.sandbox.run("run", step, "-p", "env", ENV, "-p", "approve", "auto")
     assert refused.returncode == 8, refused.stdout
     assert "ann@laptop" in refused.stdout
-    assert ground.objects(".tflock") == [f"{state}.tflock"]
-    shown = ground.sandbox.succeed("lock", "show", name)
+    assert faulty.objects(".tflock") == [f"{state}.tflock"]
+    shown = faulty.sandbox.succeed("lock", "show", name)
     assert ID in shown
     reason = ("--reason", "x", "--terraform")
-    assert ground.sandbox.run("lock", "break", name, *reason, "another").returncode == 2
-    assert ground.objects(".tflock") == [f"{state}.tflock"]
-    assert "removed" in run_printed(ground, refused.stdout)
-    assert ground.objects(".tflock") == []
-    assert ground.sandbox.run("lock", "break", name, *reason, ID).returncode == 2
-    ground.finish(step)
+    assert faulty.sandbox.run("lock", "break", name, *reason, "another").returncode == 2
+    assert faulty.objects(".tflock") == [f"{state}.tflock"]
+    assert "removed" in run_printed(faulty, refused.stdout)
+    assert faulty.objects(".tflock") == []
+    assert faulty.sandbox.run("lock", "break", name, *reason, ID).returncode == 2
+    faulty.finish(step)

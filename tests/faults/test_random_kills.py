@@ -1,10 +1,10 @@
-"""Kill a step anywhere, three times in a row: the next run ends it, and nothing is left behind.
+"""Kill a step at random moments, three times in a row: the next run completes it without remains.
 
     DAYBOOK_KILLS=102 DAYBOOK_FAULT_SEED=4711 pytest -s tests/faults/test_random_kills.py
 
-DAYBOOK_KILLS: how many kills, three a chain; 9 unless it is set. DAYBOOK_FAULT_SEED: the same
-steps, victims, signals and moments again. Each kill is printed as a row of a table; one that met
-nobody, because the run was over by then, counts for none.
+DAYBOOK_KILLS: the number of kills, three per chain; default 9. DAYBOOK_FAULT_SEED: repeats the
+steps, victims, signals and moments of a seed. Each kill is printed as a row of a table; a kill
+without a victim, because the run had already ended, is not counted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from daybook.lock import recovery
 
 ENV = "faults"
 HOSTED, HOSTED_APP = "staging", "kills"
-"""The environment whose host is configured, for the steps that work on it; in its own project."""
+"""The environment with a configured host, in a separate project, for steps that need one."""
 TRIAL = "DAYBOOK_TRIAL"
 TOOL = "DAYBOOK_TOOL"
 ORPHANS_S = 20.0
@@ -35,14 +35,14 @@ LOCK_S = 10.0
 END_S = 300.0
 PER_CHAIN = 3
 TRIES = 12
-"""How often a chain may try: a run that has nothing left to do is over before most moments."""
+"""The maximum kills per chain, because a run without changes ends before most moments."""
 KILLS = int(os.environ.get("DAYBOOK_KILLS") or 9)
 SEED = int(os.environ.get("DAYBOOK_FAULT_SEED") or random.SystemRandom().randrange(1_000_000))
 INFRASTRUCTURE = ("provision", "teardown")
 ON_HOST = ("first-deploy", "secrets", "rollback", "deploy", "configure", "first-deploy", "patch")
 SECONDS = {"provision": 30, "teardown": 35, "configure": 150, "patch": 40}
-"""How long a step about takes, others 25: it is killed at any moment of that, or of what a run
-takes that has less to do."""
+"""The approximate duration of a step, default 25. A step is killed at a random moment within it, or
+within the shorter duration of a run with less to do."""
 VICTIMS = {
     "daybook": (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
     "kernel": (signal.SIGKILL, signal.SIGTERM),
@@ -73,7 +73,7 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Kill:
-    """Whom to kill, by which signal, and when: seconds after the start, or after a tool's start."""
+    """A victim, a signal, and the seconds after the start of the run or of a tool."""
 
     victim: str
     signum: int
@@ -82,12 +82,12 @@ class Kill:
 
 
 def chains(steps: tuple[str, ...], number: int, name: str) -> list[tuple[str, str]]:
-    """Return steps in turn, each with the seed of its kills; the same for the same seed."""
+    """Return steps in rotation, each with the seed of its kills."""
     return [(steps[index % len(steps)], f"{SEED} {name} {index}") for index in range(number)]
 
 
 def draw(dice: random.Random, step: str, longest_s: float) -> Kill:
-    """Return whom to kill, and when, in a run that takes no longer than this."""
+    """Return a random kill in a run of at most `longest_s` seconds."""
     victim = dice.choice(list(VICTIMS))
     signum = dice.choice(VICTIMS[victim])
     if step in TOOLS and dice.random() < 0.5:
@@ -102,7 +102,7 @@ ON_HOSTS = chains(ON_HOST, NUMBER - len(ON_INFRASTRUCTURE), "host")
 
 @dataclass
 class Chain:
-    """A step that is killed some times, and then run to its end."""
+    """A step that is killed several times and then run to its end."""
 
     sandbox: object
     env: str
@@ -111,58 +111,61 @@ class Chain:
     longest_s: float = 0.0
 
     def kill(self, seed: str) -> None:
-        """Strike until three strikes have met somebody."""
-        dice, met = random.Random(seed), 0
+        """Kill the step until three kills had a victim."""
+        dice, hits = random.Random(seed), 0
         self.longest_s = SECONDS.get(self.words[1], 25)
         for _ in range(TRIES):
-            met += self.strike(draw(dice, self.words[1], self.longest_s))
-            if met == PER_CHAIN:
+            hits += self.kill_once(draw(dice, self.words[1], self.longest_s))
+            if hits == PER_CHAIN:
                 return
-        raise AssertionError(f"only {met} of {TRIES} strikes met anybody:\n" + "\n".join(self.rows))
+        raise AssertionError(f"only {hits} of {TRIES} kills had a victim:\n" + "\n".join(self.rows))
 
-    def strike(self, kill: Kill) -> bool:
-        """Start the step, kill as it is asked, and see that nothing lives on and no lock stays."""
+    def kill_once(self, kill: Kill) -> bool:
+        """Start the step, kill it, and assert that no process or lock remains.
+
+        Returns True if the kill had a victim.
+        """
         trial = f"trial-{SEED}-{time.monotonic_ns()}"
         known = set(self._runs())
         project = type(self.sandbox)(self.sandbox.root, extra={TRIAL: trial})
         process = project.start("daybook", *self.words, start_new_session=True)
         began = time.monotonic()
-        look = Look(trial, lambda: {run.name for run in set(self._runs()) - known})
-        self._await(kill, process, look)
-        victims = self._await_victims(kill, process, look)
+        processes = TrialProcesses(trial, lambda: {run.name for run in set(self._runs()) - known})
+        self._await(kill, process, processes)
+        victims = self._await_victims(kill, process, processes)
         at_s = time.monotonic() - began
         names = _signal(victims, kill, process)
-        struck = time.monotonic()
-        said, _ = process.communicate(timeout=END_S)
-        orphans_s = look.await_quiet(struck)
+        killed_at = time.monotonic()
+        output, _ = process.communicate(timeout=END_S)
+        orphans_s = processes.await_quiet(killed_at)
         lock_s = self._await_lock()
         self.rows.append(
             f"{self.words[1]:<10} {signal.Signals(kill.signum).name[3:]:<5} {kill.victim:<29} -> "
-            f"{names or 'nobody'} at {at_s:.1f} s: exit {process.returncode}, "
+            f"{names or 'no victim'} at {at_s:.1f} s: exit {process.returncode}, "
             f"quiet after {orphans_s:.1f} s, lock free after {lock_s:.1f} s"
         )
         print(self.rows[-1], flush=True)
         if names and kill.signum == signal.SIGKILL and kill.victim in ("supervisor", "tool"):
-            assert process.returncode != 0, f"a killed {kill.victim} was taken for success:\n{said}"
+            assert process.returncode != 0, f"success after a killed {kill.victim}:\n{output}"
         if not names:
             self.longest_s = max(1.0, min(self.longest_s, at_s) * 0.8)
         return bool(names)
 
     def finish(self) -> str:
-        """Run the step to its end: nothing but the same command again."""
+        """Run the same command again, which must succeed."""
         done = self.sandbox.run(*self.words, timeout_s=900)
         print(f"{self.words[1]:<10} run again: exit {done.returncode}", flush=True)
         assert done.returncode == 0, "\n".join([*self.rows, done.stdout])
         assert self._lock() == {"held": False}
         verdicts = json.loads(self.sandbox.succeed("runs", "verify", "--all", "--json"))
-        own = [each for each in verdicts if each["environment"] == self.env]
-        assert {each["state"] for each in own} <= {"intact", "unsigned"}, own
+        own = [verdict for verdict in verdicts if verdict["environment"] == self.env]
+        assert {verdict["state"] for verdict in own} <= {"intact", "unsigned"}, own
         return done.stdout
 
-    def _await(self, kill: Kill, process: subprocess.Popen, look: Look) -> None:
+    def _await(self, kill: Kill, process: subprocess.Popen, processes: TrialProcesses) -> None:
         deadline = time.monotonic() + 120
         while kill.tool and process.poll() is None and time.monotonic() < deadline:
-            if any(kill.tool in look.command(each) for each in look.alive()):
+            if any(kill.tool in processes.command(alive) for alive in processes.alive()):
                 break
             time.sleep(0.1)
         try:
@@ -171,13 +174,13 @@ class Chain:
             return
 
     def _await_victims(
-        self, kill: Kill, process: subprocess.Popen, look: Look
+        self, kill: Kill, process: subprocess.Popen, processes: TrialProcesses
     ) -> list[psutil.Process]:
-        """Return the victims as soon as there are any; none of a run that is over."""
+        """Wait for victims and return them; empty if the run has ended."""
         while True:
-            is_over = process.poll() is not None
-            if (found := look.victims(kill.victim, process)) or is_over:
-                return found
+            has_ended = process.poll() is not None
+            if (victims := processes.victims(kill.victim, process)) or has_ended:
+                return victims
             time.sleep(0.05)
 
     def _await_lock(self) -> float:
@@ -188,10 +191,10 @@ class Chain:
         return time.monotonic() - began
 
     def _lock(self) -> dict:
-        """Return what `daybook lock show` says; not by the command, whose start takes seconds."""
-        seen = recovery.lock_of(Environment.load(self.sandbox.root, self.env)).read()
+        """Return the result of `daybook lock show` without the seconds of the command's start."""
+        lock = recovery.lock_of(Environment.load(self.sandbox.root, self.env)).read()
         return (
-            {"held": True, "lines": seen.lines()} if seen and not seen.is_free else {"held": False}
+            {"held": True, "lines": lock.lines()} if lock and not lock.is_free else {"held": False}
         )
 
     def _runs(self) -> Iterator[Path]:
@@ -199,38 +202,38 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Look:
-    """The processes of one trial: by its mark, or by the run that they are tools of."""
+class TrialProcesses:
+    """The processes of a trial, identified by its mark or, for tools, by their run."""
 
     trial: str
     runs: Callable[[], set[str]]
 
     def alive(self) -> list[psutil.Process]:
         runs = self.runs()
-        return [each for each in psutil.process_iter() if self._is_ours(each, runs)]
+        return [process for process in psutil.process_iter() if self._is_ours(process, runs)]
 
     def victims(self, names: str, process: subprocess.Popen) -> list[psutil.Process]:
-        found = self.alive()
+        alive = self.alive()
         if names in ("group", "everything"):
-            return found
+            return alive
         kinds = names.split()
-        return [each for each in found if self.kind(each, process) in kinds]
+        return [candidate for candidate in alive if self.kind(candidate, process) in kinds]
 
-    def kind(self, each: psutil.Process, process: subprocess.Popen) -> str:
-        """Return what a process is: daybook, kernel, watchdog, supervisor, provider, tool, …"""
-        command = self.command(each)
+    def kind(self, candidate: psutil.Process, process: subprocess.Popen) -> str:
+        """Return the kind of a process: daybook, kernel, watchdog, supervisor, provider, tool, …"""
+        command = self.command(candidate)
         words = {
             "ipykernel": "kernel",
             "watchdog.py": "watchdog",
             "supervisor.py": "supervisor",
             "terraform-provider": "provider",
         }
-        if each.pid == process.pid:
+        if candidate.pid == process.pid:
             return "daybook"
         if kind := next((kind for word, kind in words.items() if word in command), ""):
             return kind
         try:
-            parent = each.parent()
+            parent = candidate.parent()
         except psutil.Error:
             return "other"
         return "tool" if parent and "supervisor.py" in self.command(parent) else "other"
@@ -242,15 +245,15 @@ class Look:
         except psutil.Error:
             return ""
 
-    def await_quiet(self, struck: float) -> float:
-        """Wait until nothing of the trial is left; what nobody supervises has 20 s."""
+    def await_quiet(self, killed_at: float) -> float:
+        """Wait until all processes have exited; unsupervised ones must exit within 20 s."""
         while alive := self.alive():
-            late = time.monotonic() - struck
-            commands = [self.command(each) for each in alive]
-            is_supervised = any("supervisor.py" in each for each in commands)
+            late = time.monotonic() - killed_at
+            commands = [self.command(process) for process in alive]
+            is_supervised = any("supervisor.py" in command for command in commands)
             assert late < (END_S if is_supervised else ORPHANS_S), f"orphans: {commands}"
             time.sleep(0.2)
-        return time.monotonic() - struck
+        return time.monotonic() - killed_at
 
     def _is_ours(self, process: psutil.Process, runs: set[str]) -> bool:
         try:
@@ -263,22 +266,22 @@ class Look:
 
 
 def _signal(victims: list[psutil.Process], kill: Kill, process: subprocess.Popen) -> str:
-    """Send the signal; return whom it met."""
+    """Send the signal; return the names of the processes that received it."""
     if kill.victim == "group":
         try:
             os.killpg(process.pid, kill.signum)
         except ProcessLookupError:
             return ""
         return "group"
-    # All at once, so that none has time to see another one go.
-    for each in victims:
+    # Stop all first, so that none can react to the death of another.
+    for victim in victims:
         if len(victims) > 1:
-            _send(each, signal.SIGSTOP)
-    met = [Path(each).name for each in (_send(each, kill.signum) for each in victims) if each]
-    for each in victims:
+            _send(victim, signal.SIGSTOP)
+    names = [_send(victim, kill.signum) for victim in victims]
+    for victim in victims:
         if len(victims) > 1 and kill.signum != signal.SIGKILL:
-            _send(each, signal.SIGCONT)
-    return ", ".join(met)
+            _send(victim, signal.SIGCONT)
+    return ", ".join(Path(name).name for name in names if name)
 
 
 def _send(process: psutil.Process, signum: int) -> str:
@@ -291,7 +294,7 @@ def _send(process: psutil.Process, signum: int) -> str:
 
 
 def name_of(value: object) -> str:
-    """Return how a parameter shows in a test's name: by its number, and by its step."""
+    """Return a parameter's part of the test ID: its number or its step."""
     return value[0] if isinstance(value, tuple) else str(value)
 
 
@@ -301,23 +304,23 @@ def announced() -> None:
 
 
 @pytest.mark.parametrize(("number", "chain"), list(enumerate(ON_INFRASTRUCTURE)), ids=name_of)
-def test_infrastructure(ground, number: int, chain: tuple[str, str]):
+def test_infrastructure(faulty, number: int, chain: tuple[str, str]):
     step, seed = chain
-    if step == "teardown" and not ground.hosts():
-        ground.sandbox.step("provision", ENV)
-    it = Chain(ground.sandbox, ENV, command(step, ENV))
-    it.kill(seed)
-    it.finish()
+    if step == "teardown" and not faulty.hosts():
+        faulty.sandbox.step("provision", ENV)
+    killed = Chain(faulty.sandbox, ENV, command(step, ENV))
+    killed.kill(seed)
+    killed.finish()
     if step == "teardown":
-        assert ground.left() == []
+        assert faulty.resources() == []
         return
-    assert ground.orphans() == []
-    assert [host.state for host in ground.hosts()] == ["running"]
+    assert faulty.orphans() == []
+    assert [host.state for host in faulty.hosts()] == ["running"]
 
 
 @pytest.fixture(scope="module")
 def hosted(sandbox, copy_project, make_project):
-    """Yield a project with an environment whose host serves two versions of the application."""
+    """Yield a project with a configured host and two releases of the application."""
     root = copy_project(HOSTED_APP)
     (root / ".sandbox").symlink_to(sandbox.root / ".sandbox")
     project = make_project(root)
@@ -351,7 +354,7 @@ def set_secret(project) -> None:
     file.unlink()
 
 
-if ON_HOSTS:  # A few kills are not worth a configured host, and nothing may be skipped.
+if ON_HOSTS:  # A few kills do not justify a configured host, and tests must not be skipped.
 
     @pytest.mark.parametrize(("number", "chain"), list(enumerate(ON_HOSTS)), ids=name_of)
     def test_on_a_host(hosted, number: int, chain: tuple[str, str]):
@@ -361,8 +364,8 @@ if ON_HOSTS:  # A few kills are not worth a configured host, and nothing may be 
         if step in ("deploy", "secrets"):
             set_secret(hosted)
         extra = ("-p", "name", "DATABASE_URL") if step == "secrets" else ()
-        it = Chain(hosted, HOSTED, (*command(step, HOSTED), *extra))
-        it.kill(seed)
-        it.finish()
+        killed = Chain(hosted, HOSTED, (*command(step, HOSTED), *extra))
+        killed.kill(seed)
+        killed.finish()
         current = json.loads(hosted.succeed("release", "current", HOSTED, "--json"))
-        assert [each["serving_version"] for each in current.values()] != [None]
+        assert [host["serving_version"] for host in current.values()] != [None]

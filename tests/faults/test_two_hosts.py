@@ -1,4 +1,4 @@
-"""A release of two hosts: all of them or none."""
+"""A release on two hosts: on both or on neither."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.sandbox, pytest.mark.timeout(1800)
 
 @pytest.fixture(scope="module")
 def pair(sandbox, copy_project, make_project):
-    """Yield a project whose staging has two hosts that serve a first version."""
+    """Yield a project with two staging hosts that serve a first version."""
     root = copy_project(APP)
     (root / ".sandbox").symlink_to(sandbox.root / ".sandbox")
     pair = make_project(root)
@@ -32,13 +32,16 @@ def pair(sandbox, copy_project, make_project):
 
 
 def served(pair) -> dict[str, tuple[str, str]]:
-    """Return what each host serves, and what became of its newest release."""
-    found = json.loads(pair.succeed("release", "list", ENV, "--json"))
-    now = json.loads(pair.succeed("release", "current", ENV, "--json"))
-    return {host: (now[host]["serving_version"], found[host][0]["result"]) for host in found}
+    """Return each host's serving version and the result of its newest release."""
+    releases = json.loads(pair.succeed("release", "list", ENV, "--json"))
+    current = json.loads(pair.succeed("release", "current", ENV, "--json"))
+    return {
+        host: (current[host]["serving_version"], newest["result"])
+        for host, (newest, *_) in releases.items()
+    }
 
 
-def test_when_the_second_fails_the_first_is_brought_back(pair, sandbox):
+def test_if_the_second_host_fails_the_first_is_rolled_back(pair, sandbox):
     before = served(pair)
     assert {result for _, result in before.values()} == {"serving"}
     page = pair.root / "app/page.html"
@@ -56,7 +59,7 @@ def test_when_the_second_fails_the_first_is_brought_back(pair, sandbox):
     assert served(pair) == {first: (version, "rolled back"), second: (version, "serving")}
 
 
-def test_once_it_is_mended_both_get_it(pair):
+def test_once_the_host_is_fixed_both_get_the_version(pair):
     before = served(pair)
     pair.step("deploy", ENV)
     after = served(pair)
@@ -65,7 +68,7 @@ def test_once_it_is_mended_both_get_it(pair):
     assert version not in {version for version, _ in before.values()}
 
 
-def test_both_go_back_together(pair):
+def test_both_are_rolled_back(pair):
     newer = served(pair)
     pair.step("rollback", ENV)
     versions = {version for version, _ in served(pair).values()}

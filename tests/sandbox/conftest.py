@@ -1,4 +1,4 @@
-"""Ground for the sandbox's own tests: networks and machines, made through the API."""
+"""Fixtures for the sandbox's own tests: networks and machines, created through the API."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 DEBIAN = "136693071363"
-# Far from the ranges of staging and production, which other tests provision.
+# Outside the ranges of staging and production, which other tests provision.
 RANGES = (f"10.{second}.0.0/16" for second in itertools.count(120))
 
 
-def wait_until(look: Callable[[], Any], *, within_s: float = 30) -> Any:
-    """Return what `look` gives once it is true; RetryError when it never is."""
+def wait_until(condition: Callable[[], Any], *, within_s: float = 30) -> Any:
+    """Return the result of `condition` once it is true; raise RetryError after `within_s`."""
     return Retrying(
-        retry=retry_if_result(lambda seen: not seen),
+        retry=retry_if_result(lambda result: not result),
         stop=stop_after_delay(within_s),
         wait=wait_fixed(0.1),
-    )(look)
+    )(condition)
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One machine, as its operator sees it."""
+    """An instance and SSH access to its machine."""
 
     ec2: Any
     sandbox: Any
@@ -48,11 +48,11 @@ class Instance:
         return self.facts["PrivateIpAddress"]
 
     def becomes(self, state: str, *, within_s: float = 30) -> None:
-        """Wait until the API gives this state."""
+        """Wait for a state in the API."""
         wait_until(lambda: self.state == state, within_s=within_s)
 
-    def has_settled(self) -> Instance:
-        """Wait for the end of the first boot, whose last step prints the host keys."""
+    def has_booted(self) -> Instance:
+        """Wait for the end of the first boot, which prints the host keys last."""
         self.becomes("running")
         wait_until(lambda: self.ssh("cloud-init status --wait").returncode in (0, 2))
         return self
@@ -73,7 +73,7 @@ class Instance:
         )
 
     def out(self, command: str) -> str:
-        """Return what a command prints; it must succeed."""
+        """Return the output of a command, which must succeed."""
         done = self.ssh(command)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -90,36 +90,41 @@ class Vpc:
     subnet: str
     key: str
 
-    def launch(self, **wishes: Any) -> Instance:
-        """Run one instance, and return at once."""
+    def launch(self, **options: Any) -> Instance:
+        """Launch an instance and return immediately."""
         image = self.ec2.describe_images(Owners=[DEBIAN])["Images"][0]["ImageId"]
-        usual = {"InstanceType": "t3.micro", "SubnetId": self.subnet, "KeyName": self.key}
-        run = self.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, **(usual | wishes))
+        defaults = {"InstanceType": "t3.micro", "SubnetId": self.subnet, "KeyName": self.key}
+        run = self.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, **(defaults | options))
         return Instance(self.ec2, self.sandbox, run["Instances"][0]["InstanceId"])
 
     def remove(self) -> None:
-        """Terminate what runs in it, and delete it, unless a test has done so."""
+        """Terminate its instances and delete it, unless a test has done so."""
         if not self.ec2.describe_vpcs(Filters=[{"Name": "vpc-id", "Values": [self.id]}])["Vpcs"]:
             return
-        found = self.ec2.describe_instances(Filters=[{"Name": "vpc-id", "Values": [self.id]}])
-        instances = [each for group in found["Reservations"] for each in group["Instances"]]
-        if instances:
-            self.ec2.terminate_instances(InstanceIds=[each["InstanceId"] for each in instances])
-        for each in instances:
-            Instance(self.ec2, self.sandbox, each["InstanceId"]).becomes("terminated")
+        filters = [{"Name": "vpc-id", "Values": [self.id]}]
+        reservations = self.ec2.describe_instances(Filters=filters)
+        ids = [
+            instance["InstanceId"]
+            for group in reservations["Reservations"]
+            for instance in group["Instances"]
+        ]
+        if ids:
+            self.ec2.terminate_instances(InstanceIds=ids)
+        for id in ids:
+            Instance(self.ec2, self.sandbox, id).becomes("terminated")
         self.ec2.delete_subnet(SubnetId=self.subnet)
         self.ec2.delete_vpc(VpcId=self.id)
 
 
 @pytest.fixture(scope="session")
 def eventually() -> Callable[..., Any]:
-    """Return what waits: eventually(look, within_s=30)."""
+    """Return a function that waits: eventually(condition, within_s=30)."""
     return wait_until
 
 
 @pytest.fixture(scope="session")
 def aws(sandbox) -> Callable[[str], Any]:
-    """Return what makes a client of a service of the sandbox: aws("ec2")."""
+    """Return a function that creates clients of the sandbox: aws("ec2")."""
     env = sandbox.env
     session = boto3.Session(
         aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
@@ -129,9 +134,9 @@ def aws(sandbox) -> Callable[[str], Any]:
     return lambda service: session.client(service, endpoint_url=env["AWS_ENDPOINT_URL"])
 
 
-def open_ground(ec2: Any, sandbox: Any) -> Iterator[Callable[..., Vpc]]:
-    """Yield what makes a VPC; all go when whoever asked is done."""
-    made = []
+def vpc_maker(ec2: Any, sandbox: Any) -> Iterator[Callable[..., Vpc]]:
+    """Yield a function that creates VPCs; all are removed at the end."""
+    created = []
 
     def make(cidr: str | None = None) -> Vpc:
         cidr = cidr or next(RANGES)
@@ -139,24 +144,24 @@ def open_ground(ec2: Any, sandbox: Any) -> Iterator[Callable[..., Vpc]]:
         subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=cidr.replace("0.0/16", "1.0/24"))
         public = (sandbox.root / ".sandbox/ssh/id_ed25519.pub").read_text()
         ec2.import_key_pair(KeyName=vpc, PublicKeyMaterial=public)
-        made.append(Vpc(ec2, sandbox, vpc, cidr, subnet["Subnet"]["SubnetId"], vpc))
-        return made[-1]
+        created.append(Vpc(ec2, sandbox, vpc, cidr, subnet["Subnet"]["SubnetId"], vpc))
+        return created[-1]
 
     yield make
-    for vpc in made:
+    for vpc in created:
         vpc.remove()
 
 
 @pytest.fixture(scope="session")
-def ground() -> Callable[..., Iterator[Callable[..., Vpc]]]:
-    """Return what gives VPCs to a fixture of any scope."""
-    return open_ground
+def make_vpcs() -> Callable[..., Iterator[Callable[..., Vpc]]]:
+    """Return a generator of VPCs for fixtures of any scope."""
+    return vpc_maker
 
 
 @pytest.fixture(scope="module")
 def make_vpc(aws, sandbox) -> Iterator[Callable[..., Vpc]]:
-    """Return what makes a VPC; all go when the module ends."""
-    yield from open_ground(aws("ec2"), sandbox)
+    """Return a function that creates VPCs; all are removed after the module."""
+    yield from vpc_maker(aws("ec2"), sandbox)
 
 
 @pytest.fixture(scope="module")

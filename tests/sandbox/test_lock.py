@@ -1,4 +1,4 @@
-"""Real runs that want the same environment, and a place that is wrong in several ways at once."""
+"""Concurrent runs in one environment, and an environment with several problems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEARDOWN = ("run", "teardown", "-p", "env", ENV, "-p", "approve", "auto", "-p", 
 
 @pytest.fixture(scope="module")
 def turns(sandbox):
-    """Yield the project with an environment of this module's own, whose account is prepared."""
+    """Yield the project with an environment for this module and a bootstrapped account."""
     sandbox.set(ENV, vpc_cidr="10.62.0.0/16", **SETTINGS)
     sandbox.step("bootstrap", ENV)
     yield sandbox
@@ -28,10 +28,10 @@ def turns(sandbox):
     (sandbox.root / "environments" / f"{ENV}.yml").unlink()
 
 
-def wait_until(is_so: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 120
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come"
+    while not condition():
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.1)
 
 
@@ -40,18 +40,18 @@ def held(project) -> dict:
 
 
 def applying(project, step: str) -> bool:
-    """Tell whether the newest run of a step has begun to change something."""
+    """Return True once the newest run of a step has started to apply."""
     journals = sorted((project.root / "runs" / ENV).glob(f"*-{step}-*/journal.jsonl"))
     return bool(journals) and '"name":"apply"' in journals[-1].read_text()
 
 
-def test_all_that_is_wrong_with_the_place_is_told_at_once(turns):
+def test_all_problems_of_the_environment_are_reported_at_once(turns):
     always = {"since": "2026-01-01T00:00:00Z", "until": "2999-01-01T00:00:00Z", "reason": "audit"}
     turns.set(ENV, require_git="pushed", freezes=[always], vpc_cidr="10.20.64.0/18")
     done = turns.run(*PROVISION)
     turns.set(ENV, require_git="any", freezes=[always], vpc_cidr="10.62.0.0/16")
     assert done.returncode == 3
-    for said in (
+    for text in (
         "✗ names: ",
         "overlaps staging's",
         "✗ git: ",
@@ -60,12 +60,12 @@ def test_all_that_is_wrong_with_the_place_is_told_at_once(turns):
         "audit",
         "4 of",
     ):
-        assert said in done.stdout
+        assert text in done.stdout
     assert "Nothing was changed." in done.stdout
     assert turns.record(ENV, "provision")["status"] == "failed"
 
 
-def test_a_freeze_is_overridden_with_a_reason_that_is_recorded(turns):
+def test_a_freeze_is_overridden_with_a_recorded_reason(turns):
     done = turns.run("run", "provision", "-p", "env", ENV, "--override-freeze", "the shop is down")
     turns.set(ENV, freezes=[])
     assert done.returncode == 4, done.stdout
@@ -76,7 +76,7 @@ def test_a_freeze_is_overridden_with_a_reason_that_is_recorded(turns):
 
 @pytest.fixture(scope="module")
 def stopped(turns) -> subprocess.CompletedProcess[str]:
-    """Break the lock of a run in the middle of Terraform's apply; return how the run ended."""
+    """Break a run's lock during Terraform's apply; return the run's result."""
     first = turns.start("daybook", *PROVISION)
     wait_until(lambda: applying(turns, "provision"))
     holder = held(turns)
@@ -85,11 +85,11 @@ def stopped(turns) -> subprocess.CompletedProcess[str]:
     for fact in (holder["run"], holder["operator"], "provision · REHEARSAL", "--wait 10m"):
         assert fact in second.stdout
     turns.succeed("lock", "break", ENV, "--reason", "ann went home")
-    said, _ = first.communicate(timeout=300)
-    return subprocess.CompletedProcess(PROVISION, first.returncode, said)
+    output, _ = first.communicate(timeout=300)
+    return subprocess.CompletedProcess(PROVISION, first.returncode, output)
 
 
-def test_a_run_whose_lock_is_broken_stops_and_says_what_it_had_changed(turns, stopped):
+def test_a_run_with_a_broken_lock_stops_and_reports_its_changes(turns, stopped):
     assert stopped.returncode == 8, stopped.stdout
     assert "ann went home" in stopped.stdout
     record = turns.record(ENV, "provision")
@@ -100,6 +100,6 @@ def test_a_run_whose_lock_is_broken_stops_and_says_what_it_had_changed(turns, st
     assert not held(turns)["held"]
 
 
-def test_the_next_run_goes_on_from_there(turns, stopped):
+def test_the_next_run_completes_the_work(turns, stopped):
     turns.step("provision", ENV)
     assert held(turns) == {"held": False}

@@ -1,4 +1,4 @@
-"""An instance is a Debian machine, and lives as EC2's do."""
+"""Instances are Debian machines with EC2's life cycle."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def engine():
 
 @pytest.fixture(scope="module")
 def machine(vpc):
-    """Return one machine for the tests that leave it as they found it."""
-    return vpc.launch(UserData=USER_DATA).has_settled()
+    """Return a machine for tests that do not change it."""
+    return vpc.launch(UserData=USER_DATA).has_booted()
 
 
-def test_it_runs_within_ten_seconds_of_being_asked_for(vpc):
-    """The fastest of three: other tests may keep the processors busy."""
+def test_it_is_running_within_ten_seconds(vpc):
+    """Take the fastest of three, because other tests may use the processors."""
     seconds = []
     for _ in range(3):
-        asked = time.monotonic()
+        started = time.monotonic()
         instance = vpc.launch()
         assert instance.state == "pending"
         instance.becomes("running")
-        seconds.append(time.monotonic() - asked)
+        seconds.append(time.monotonic() - started)
         if seconds[-1] < 10:
             return
     pytest.fail(f"it took {seconds} s")
 
 
-def test_it_is_debian_13_with_systemd_and_nothing_failed(machine):
+def test_it_is_debian_13_with_no_failed_units(machine):
     assert machine.out(". /etc/os-release; echo $ID $VERSION_ID") == "debian 13"
     assert machine.out("systemctl is-system-running") == "running"
 
@@ -54,24 +54,24 @@ def test_it_has_the_address_and_the_name_of_the_instance(machine):
     assert machine.out("hostname") == f"ip-{machine.private_ip.replace('.', '-')}"
 
 
-def test_its_user_data_ran_and_gave_a_colleague_access(machine):
+def test_its_user_data_is_applied(machine):
     assert machine.out("sudo cat /root/first-boots") == "ran"
     assert "IEXTRA" in machine.out("cat ~/.ssh/authorized_keys")
 
 
-def test_its_host_keys_are_on_its_console_and_nowhere_else(machine):
+def test_its_host_keys_are_on_its_console(machine):
     output = machine.ec2.get_console_output(InstanceId=machine.id, Latest=True)["Output"]
     served = machine.out("cat /etc/ssh/ssh_host_ed25519_key.pub").split()[:2]
     assert " ".join(served) in console.host_keys(output)
 
 
 def test_two_machines_have_different_host_keys(vpc, machine):
-    other = vpc.launch().has_settled()
+    other = vpc.launch().has_booted()
     command = "cat /etc/ssh/ssh_host_ed25519_key.pub"
     assert machine.out(command) != other.out(command)
 
 
-def test_tools_on_it_find_the_cloud_without_settings(machine):
+def test_tools_on_it_use_the_sandbox_without_configuration(machine):
     variables = machine.out("env").splitlines()
     assert "AWS_REGION=us-east-1" in variables
     assert any(variable.startswith("AWS_ENDPOINT_URL=http://10.") for variable in variables)
@@ -87,13 +87,13 @@ def test_it_trusts_the_sandboxs_authority(machine):
     assert subject.endswith(": OK")
 
 
-def test_it_has_no_more_memory_than_its_type(machine, engine):
+def test_its_memory_is_limited_to_its_instance_type(machine, engine):
     container = engine.containers.get(f"daybook-sandbox-{machine.id}")
     assert container.attrs["HostConfig"]["Memory"] == 1 << 30
 
 
 def test_stop_and_start_keep_disk_address_and_keys(vpc):
-    instance = vpc.launch(UserData=USER_DATA).has_settled()
+    instance = vpc.launch(UserData=USER_DATA).has_booted()
     address = instance.private_ip
     instance.out("echo kept > keep; sudo touch /run/lost")
     instance.ec2.stop_instances(InstanceIds=[instance.id])
@@ -108,7 +108,7 @@ def test_stop_and_start_keep_disk_address_and_keys(vpc):
 
 @pytest.mark.parametrize("where", ["the API", "inside"])
 def test_a_reboot_boots_the_same_machine_again(vpc, where, eventually):
-    instance = vpc.launch().has_settled()
+    instance = vpc.launch().has_booted()
     instance.out("sudo touch /run/lost /root/kept")
     if where == "inside":
         instance.ssh("sudo reboot")
@@ -122,7 +122,7 @@ def test_a_reboot_boots_the_same_machine_again(vpc, where, eventually):
 
 
 def test_poweroff_inside_is_a_stop(vpc):
-    instance = vpc.launch().has_settled()
+    instance = vpc.launch().has_booted()
     instance.ssh("sudo poweroff")
     instance.becomes("stopped")
     assert instance.facts["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
@@ -130,8 +130,8 @@ def test_poweroff_inside_is_a_stop(vpc):
     instance.becomes("running")
 
 
-def test_poweroff_terminates_where_the_instance_says_so(vpc):
-    instance = vpc.launch(InstanceInitiatedShutdownBehavior="terminate").has_settled()
+def test_poweroff_terminates_an_instance_configured_for_it(vpc):
+    instance = vpc.launch(InstanceInitiatedShutdownBehavior="terminate").has_booted()
     instance.ssh("sudo poweroff")
     instance.becomes("terminated")
 
@@ -143,17 +143,17 @@ def test_terminate_removes_machine_and_disk(vpc, engine):
     disk = next(mount["Name"] for mount in container.attrs["Mounts"] if mount["Type"] == "volume")
     instance.ec2.terminate_instances(InstanceIds=[instance.id])
     instance.becomes("terminated")
-    assert instance.id not in [each.name for each in engine.containers.list(all=True)]
+    assert instance.id not in [container.name for container in engine.containers.list(all=True)]
     assert disk not in [volume.name for volume in engine.volumes.list()]
 
 
-def test_terminate_while_it_boots_ends_it(vpc):
+def test_terminate_during_boot(vpc):
     instance = vpc.launch()
     instance.ec2.terminate_instances(InstanceIds=[instance.id])
     instance.becomes("terminated")
 
 
-def test_an_instance_that_cannot_get_its_network_says_why(vpc, make_vpc):
+def test_an_instance_without_a_network_reports_the_reason(vpc, make_vpc):
     vpc.launch().becomes("running")
     twin = make_vpc(vpc.cidr).launch()
     twin.becomes("terminated")
@@ -161,20 +161,20 @@ def test_an_instance_that_cannot_get_its_network_says_why(vpc, make_vpc):
     assert "overlaps" in twin.facts["StateReason"]["Message"]
 
 
-def test_machines_of_one_vpc_reach_each_other_and_no_others(vpc, make_vpc, machine):
-    neighbour, stranger = vpc.launch().has_settled(), make_vpc().launch().has_settled()
+def test_machines_reach_only_machines_in_the_same_vpc(vpc, make_vpc, machine):
+    neighbor, outsider = vpc.launch().has_booted(), make_vpc().launch().has_booted()
     knock = "timeout 2 bash -c '</dev/tcp/{}/22'"
-    assert neighbour.ssh(knock.format(machine.private_ip)).returncode == 0
-    assert stranger.ssh(knock.format(machine.private_ip)).returncode != 0
+    assert neighbor.ssh(knock.format(machine.private_ip)).returncode == 0
+    assert outsider.ssh(knock.format(machine.private_ip)).returncode != 0
 
 
-def test_another_vpcs_gateway_does_not_serve_it(vpc, make_vpc, machine):
-    stranger = make_vpc().launch().has_settled()
+def test_a_gateway_serves_only_its_vpc(vpc, make_vpc, machine):
+    outsider = make_vpc().launch().has_booted()
     endpoint = machine.out("echo $AWS_ENDPOINT_URL")
-    assert stranger.ssh(f"curl -sf --max-time 3 {endpoint}/moto-api/").returncode != 0
+    assert outsider.ssh(f"curl -sf --max-time 3 {endpoint}/moto-api/").returncode != 0
 
 
-def test_a_network_goes_with_its_vpc(make_vpc, engine, eventually):
+def test_a_network_is_removed_with_its_vpc(make_vpc, engine, eventually):
     vpc = make_vpc()
     vpc.launch().becomes("running")
     assert engine.networks.list(names=[f"daybook-sandbox-{vpc.id}"])
@@ -182,10 +182,10 @@ def test_a_network_goes_with_its_vpc(make_vpc, engine, eventually):
     eventually(lambda: not engine.networks.list(names=[f"daybook-sandbox-{vpc.id}"]))
 
 
-def test_the_command_line_reaches_it_by_every_name(sandbox, vpc):
+def test_ssh_accepts_every_name_of_a_machine(sandbox, vpc):
     tags = [{"Key": "Name", "Value": "one"}, {"Key": "environment", "Value": "trial"}]
     instance = vpc.launch(TagSpecifications=[{"ResourceType": "instance", "Tags": tags}])
-    instance.has_settled()
+    instance.has_booted()
     for name in (instance.id, "one", "trial", instance.private_ip):
         done = sandbox.run("sandbox", "ssh", name, "hostname")
         assert done.returncode == 0, done.stdout
@@ -196,7 +196,7 @@ def test_the_command_line_reaches_it_by_every_name(sandbox, vpc):
     assert int(row[6]) > 10
 
 
-def test_many_boot_at_once(vpc):
+def test_several_machines_boot_at_once(vpc):
     instances = [vpc.launch() for _ in range(4)]
     for instance in instances:
         instance.becomes("running", within_s=60)

@@ -1,4 +1,4 @@
-"""Secrets and a third environment, with the commands as an operator types them."""
+"""Secrets and a third environment, through the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 
 from daybook.lock.object_lock import Holder, Lock
 
-# Names and networks of this session's own: two may share a sandbox.
+# Unique names and networks, because two sessions may share a sandbox.
 APP = f"secrets{os.getpid()}"
 VALUE = "postgres://shop:Zw9kQ4hunter@db/orders"
 DECLARED = {"DATABASE_URL": "where the orders are kept", "MAIL_TOKEN": "lets the shop send mail"}
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def shop(sandbox, copy_project, make_project):
-    """Return a bootstrapped project whose settings declare two secrets."""
+    """Return a bootstrapped project with two declared secrets."""
     root = copy_project(APP)
     (root / ".sandbox").symlink_to(sandbox.root / ".sandbox")
     shop = make_project(root)
@@ -57,11 +57,11 @@ def value(sandbox, env: str, name: str) -> str:
 
 
 def listed(shop, env: str) -> dict[str, dict]:
-    found = json.loads(shop.succeed("secrets", "list", "-e", env, "--json"))
-    return {each["name"]: each for each in found}
+    secrets = json.loads(shop.succeed("secrets", "list", "-e", env, "--json"))
+    return {secret["name"]: secret for secret in secrets}
 
 
-def test_a_value_that_is_typed_at_a_terminal_is_not_shown(shop, sandbox):
+def test_a_value_typed_at_a_terminal_is_not_shown(shop, sandbox):
     terminal = pexpect.spawn(
         str(Path(sys.executable).with_name("daybook")),
         ["secrets", "set", "DATABASE_URL", "-e", "staging"],
@@ -69,22 +69,22 @@ def test_a_value_that_is_typed_at_a_terminal_is_not_shown(shop, sandbox):
         encoding="utf-8",
         timeout=60,
     )
-    seen = ""
+    output = ""
     for prompt in ("DATABASE_URL: ", "Repeat for confirmation: "):
         terminal.expect_exact(prompt)
-        seen += terminal.before
+        output += terminal.before
         terminal.waitnoecho()
         terminal.sendline(VALUE)
-    seen += terminal.read()
-    assert terminal.wait() == 0, seen
-    assert "hunter" not in seen
+    output += terminal.read()
+    assert terminal.wait() == 0, output
+    assert "hunter" not in output
     assert value(sandbox, "staging", "DATABASE_URL") == VALUE
 
 
-def test_no_value_is_left_in_any_file(shop):
+def test_no_file_contains_a_value(shop):
     file = shop.root / "shop.env"
     file.write_text(f"DATABASE_URL={VALUE}\nMAIL_TOKEN=x7hunterQ2\n")
-    said = shop.succeed("secrets", "import", str(file), "-e", "staging")
+    output = shop.succeed("secrets", "import", str(file), "-e", "staging")
     file.unlink()
     assert listed(shop, "staging")["MAIL_TOKEN"]["number"] == 1
     leaking = [
@@ -92,46 +92,46 @@ def test_no_value_is_left_in_any_file(shop):
         for path in shop.root.rglob("*")
         if path.is_file() and b"hunter" in path.read_bytes() and "tests" not in path.parts
     ]
-    assert (leaking, "hunter" in said) == ([], False)
+    assert (leaking, "hunter" in output) == ([], False)
 
 
-def test_both_environments_side_by_side(shop):
-    said = json.loads(shop.succeed("secrets", "diff", "staging", "production", "--json"))
-    assert said == dict.fromkeys(DECLARED, "in one only")
+def test_diff_compares_both_environments(shop):
+    difference = json.loads(shop.succeed("secrets", "diff", "staging", "production", "--json"))
+    assert difference == dict.fromkeys(DECLARED, "in one only")
 
 
-def test_nothing_is_set_while_somebody_else_holds_the_environment(shop, sandbox):
-    held = Lock(client(sandbox, "s3"), BUCKET, "staging")
-    held.acquire(Holder(run="20261123T184500Z-provision-aaaaaa", operator="ann"))
+def test_no_secret_is_set_while_the_environment_is_locked(shop, sandbox):
+    lock = Lock(client(sandbox, "s3"), BUCKET, "staging")
+    lock.acquire(Holder(run="20261123T184500Z-provision-aaaaaa", operator="ann"))
     before = listed(shop, "staging")
     file = shop.root / "new.env"
     file.write_text("MAIL_TOKEN=another\n")
     done = shop.run("secrets", "import", str(file), "-e", "staging")
-    held.release()
+    lock.release()
     assert (done.returncode, "ann" in done.stdout) == (8, True)
     assert listed(shop, "staging") == before
 
 
 @pytest.mark.parametrize("step", ["configure", "first-deploy"])
-def test_preflight_names_what_is_missing_and_what_nobody_declared(shop, sandbox, step):
+def test_preflight_names_missing_and_undeclared_secrets(shop, sandbox, step):
     ssm, path = client(sandbox, "ssm"), f"/{APP}/production/OLD_KEY"
     ssm.put_parameter(Name=path, Value="x", Type="SecureString")
     done = shop.run("run", step, "-p", "env", "production")
     ssm.delete_parameter(Name=path)
     assert done.returncode == 3
-    for said in (
+    for text in (
         "DATABASE_URL has no value; MAIL_TOKEN has no value; OLD_KEY is not declared",
         "fix: daybook secrets set DATABASE_URL -e production",
     ):
-        assert said in done.stdout
+        assert text in done.stdout
 
 
-def test_a_third_environment_is_there_with_one_command(shop, sandbox):
-    said = shop.succeed("env", "new", "demo")
-    assert f"daybook secrets set NAME -e demo, for {', '.join(DECLARED)}" in said
+def test_a_third_environment_is_created_with_one_command(shop, sandbox):
+    output = shop.succeed("env", "new", "demo")
+    assert f"daybook secrets set NAME -e demo, for {', '.join(DECLARED)}" in output
     settings = yaml.safe_load((shop.root / "environments/demo.yml").read_text())
     assert (settings["app"], settings["domains"]) == (APP, [f"demo.{APP}.test"])
-    assert "daybook run bootstrap -p env demo" in said
+    assert "daybook run bootstrap -p env demo" in output
     shop.step("bootstrap", "demo")
     done = shop.run("run", "provision", "-p", "env", "demo")
     assert done.returncode == 4, done.stdout

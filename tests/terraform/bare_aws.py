@@ -38,24 +38,24 @@ def main() -> None:
         from moto.server import ThreadedMotoServer
 
         from daybook_sandbox import (
-            conditional,
+            atomic_writes,
+            bucket_policies,
+            cloudtrail,
             instances,
             permissions,
-            policies,
-            scheduler,
             simulator,
-            trail,
+            snapshot_lifecycle,
             webidentity,
         )
 
-        policies.patch()
-        conditional.patch()
+        bucket_policies.patch()
+        atomic_writes.patch()
         instances.patch()
         simulator.patch()
         permissions.patch()
         webidentity.patch(json.loads)
-        scheduler.patch("123456789012")
-        trail.patch()
+        snapshot_lifecycle.patch("123456789012")
+        cloudtrail.patch()
         server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         server.start()
         print(server.get_host_and_port()[1], flush=True)

@@ -1,1 +1,1 @@
-"""GitHub's stand-in: repositories that take a push, the workflows it starts, and who runs them."""
+"""A simulated GitHub: repositories, the workflows that a push starts, and their runners."""

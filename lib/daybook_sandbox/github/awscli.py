@@ -1,7 +1,7 @@
-"""`aws SERVICE OPERATION --name value`: the AWS CLI of GitHub's image, in boto3's words.
+"""`aws SERVICE OPERATION --name value`: a subset of the AWS CLI on GitHub's images, using boto3.
 
-Standard options are --output (json, text), --query and --region; ecr get-login-password is the one
-command that is no operation of the API.
+Global options are --output (json, text), --query and --region. The only command that is not an
+API operation is ecr get-login-password.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ FAILED, USAGE = 254, 252
 GLOBAL = ("output", "query", "region")
 
 
-class Usage(Exception):
-    """A command line that the stand-in does not understand."""
+class UsageError(Exception):
+    """An unsupported command line."""
 
 
-def main(given: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run one command and return the CLI's exit code."""
     try:
-        service, operation, options = _read(given)
-        answer = _call(service, operation, options)
-    except Usage as error:
+        service, operation, options = _parse(arguments)
+        output = _call(service, operation, options)
+    except UsageError as error:
         print(f"aws: {error}", file=sys.stderr)
         return USAGE
     except (BotoCoreError, ClientError) as error:
         print(f"\n{error}", file=sys.stderr)
         return FAILED
-    text = _shown(answer, options)
+    text = _format(output, options)
     print(text, end="\n" if text else "")
     return 0
 
 
-def _read(given: Sequence[str]) -> tuple[str, str, dict[str, list[str]]]:
+def _parse(arguments: Sequence[str]) -> tuple[str, str, dict[str, list[str]]]:
     words, options, name = [], {}, ""
-    for word in given:
+    for word in arguments:
         if word.startswith("--"):
             name, _, value = word[2:].partition("=")
             options[name] = [value] if value else []
@@ -52,7 +52,7 @@ def _read(given: Sequence[str]) -> tuple[str, str, dict[str, list[str]]]:
         else:
             words.append(word)
     if len(words) != 2:
-        raise Usage("this stand-in takes a service, an operation and --options")
+        raise UsageError("expected a service, an operation and --options")
     return words[0], words[1], options
 
 
@@ -60,29 +60,29 @@ def _call(service: str, operation: str, options: dict[str, list[str]]) -> Any:
     region = (options.get("region") or [None])[0]
     client = boto3.client(service, region_name=region)
     if (service, operation) == ("ecr", "get-login-password"):
-        found = client.get_authorization_token()["authorizationData"][0]["authorizationToken"]
-        return base64.b64decode(found).decode().partition(":")[2]
+        token = client.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+        return base64.b64decode(token).decode().partition(":")[2]
     method = xform_name(operation.replace("-", "_"))
     names = {xform_name(api): api for api in client.meta.service_model.operation_names}
     if method not in names:
-        raise Usage(f"{service} has no {operation}")
+        raise UsageError(f"{service} has no operation {operation}")
     shape = client.meta.service_model.operation_model(names[method]).input_shape
-    members = {xform_name(key, "-"): (key, each) for key, each in shape.members.items()}
-    asked = {}
+    members = {xform_name(key, "-"): (key, member) for key, member in shape.members.items()}
+    parameters = {}
     for name, words in options.items():
         if name in GLOBAL or name == "no-cli-pager":
             continue
         if name not in members:
-            raise Usage(f"{service} {operation} has no --{name}")
+            raise UsageError(f"{service} {operation} has no option --{name}")
         key, member = members[name]
-        asked[key] = _value(member, words)
-    answer = getattr(client, method)(**asked)
+        parameters[key] = _value(member, words)
+    answer = getattr(client, method)(**parameters)
     answer.pop("ResponseMetadata", None)
     return answer
 
 
 def _value(shape: Any, words: list[str]) -> Any:
-    """Read an option as the CLI does: plain, a list, JSON, or key=value,key=value."""
+    """Parse an option like the CLI: plain, a list, JSON, or key=value,key=value."""
     first = words[0] if words else ""
     if first[:1] in ("{", "["):
         return json.loads(" ".join(words))
@@ -102,36 +102,36 @@ def _value(shape: Any, words: list[str]) -> Any:
 
 
 def _structure(shape: Any, text: str) -> dict[str, Any]:
-    """Read Key=a,Values=b,c."""
-    found: dict[str, list[str]] = {}
+    """Parse Key=a,Values=b,c."""
+    values: dict[str, list[str]] = {}
     key = ""
     for part in text.split(","):
-        name, sign, value = part.partition("=")
-        if sign and name in shape.members:
+        name, equals, value = part.partition("=")
+        if equals and name in shape.members:
             key = name
-            found[key] = [value]
+            values[key] = [value]
         else:
-            found[key].append(part)
-    return {key: _value(shape.members[key], words) for key, words in found.items()}
+            values[key].append(part)
+    return {key: _value(shape.members[key], words) for key, words in values.items()}
 
 
-def _shown(answer: Any, options: dict[str, list[str]]) -> str:
-    if isinstance(answer, str):
-        return answer
+def _format(output: Any, options: dict[str, list[str]]) -> str:
+    if isinstance(output, str):
+        return output
     if query := options.get("query"):
-        answer = jmespath.search(query[0], answer)
+        output = jmespath.search(query[0], output)
     if (options.get("output") or ["json"])[0] == "text":
-        return _plain(answer)
-    return json.dumps(answer, indent=4, default=str)
+        return _text(output)
+    return json.dumps(output, indent=4, default=str)
 
 
-def _plain(answer: Any) -> str:
-    if isinstance(answer, list):
-        between = "\n" if any(isinstance(each, (list, dict)) for each in answer) else "\t"
-        return between.join(map(_plain, answer))
-    if isinstance(answer, dict):
-        return "\t".join(map(_plain, answer.values()))
-    return "None" if answer is None else str(answer)
+def _text(output: Any) -> str:
+    if isinstance(output, list):
+        separator = "\n" if any(isinstance(item, (list, dict)) for item in output) else "\t"
+        return separator.join(map(_text, output))
+    if isinstance(output, dict):
+        return "\t".join(map(_text, output.values()))
+    return "None" if output is None else str(output)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""GitHub's expressions, as far as our workflows use them: parsed, checked and evaluated.
+"""GitHub's expressions: parse, check and evaluate the subset that our workflows use.
 
 https://docs.github.com/en/actions/reference/workflows-and-actions/expressions
-Standard library only: the runner's package carries this file too.
+Standard library only: the runner's package contains this file.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _LITERALS = {"true": True, "false": False, "null": None}
 
 
 class ExpressionError(Exception):
-    """What is no expression, or one that is not evaluated here."""
+    """An invalid or unsupported expression."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A part of an expression. kind: literal, context, get, call, ! or an operator."""
+    """A node of the syntax tree. kind: literal, context, get, call, ! or an operator."""
 
     kind: str
     value: Any = None
     parts: tuple[Node, ...] = ()
 
     def walk(self) -> Iterator[Node]:
-        """Give this part and all below it."""
+        """Yield this node and all its descendants."""
         yield self
         for part in self.parts:
             yield from part.walk()
@@ -43,24 +43,24 @@ class Node:
 
 @dataclass(frozen=True)
 class Scope:
-    """What an expression may speak of. status: what the job's steps, or its needs, came to."""
+    """The contexts of an expression. status: the result of the job's steps or of its needs."""
 
     contexts: Mapping[str, Any]
     status: str = "success"
 
     def holds(self, condition: str) -> bool:
-        """Tell whether an `if` is met; success() is meant where it asks no status itself."""
+        """Return True if an `if` is met; success() is implied unless it calls a status function."""
         node = parse(bare(condition) or "success()")
-        if not asks_status(node):
+        if not calls_status_function(node):
             node = Node("&&", parts=(Node("call", "success"), node))
         return is_true(self._value(node))
 
     def text(self, template: Any) -> str:
-        """Put values in place of every ${{ }}."""
-        return _IN_TEXT.sub(lambda found: as_text(self._value(parse(found[1]))), str(template))
+        """Replace each ${{ }} with its value."""
+        return _IN_TEXT.sub(lambda match: as_text(self._value(parse(match[1]))), str(template))
 
     def texts(self, templates: Mapping[str, Any]) -> dict[str, str]:
-        """Do the same for every value."""
+        """Replace each ${{ }} in all values."""
         return {name: self.text(template) for name, template in templates.items()}
 
     def _value(self, node: Node) -> Any:
@@ -84,30 +84,30 @@ class Scope:
 
 
 def bare(condition: str) -> str:
-    """Return a condition without the ${{ }} that may stand around it."""
-    whole = _IN_TEXT.fullmatch(condition.strip())
-    return (whole[1] if whole else condition).strip()
+    """Return a condition without an enclosing ${{ }}."""
+    enclosed = _IN_TEXT.fullmatch(condition.strip())
+    return (enclosed[1] if enclosed else condition).strip()
 
 
 def check(text: str, contexts: tuple[str, ...], *, is_condition: bool = False) -> None:
-    """Raise ExpressionError unless every expression in a text can be evaluated here."""
-    found = [bare(text)] if is_condition else _IN_TEXT.findall(text)
-    for node in (part for each in found if each for part in parse(each).walk()):
+    """Raise ExpressionError unless all expressions in a text are supported."""
+    expressions = [bare(text)] if is_condition else _IN_TEXT.findall(text)
+    for node in (part for source in expressions if source for part in parse(source).walk()):
         if node.kind == "context" and node.value not in contexts:
-            raise ExpressionError(f"the context '{node.value}' is not known here")
+            raise ExpressionError(f"the context '{node.value}' is not available here")
         if node.kind == "call" and node.value not in (*FUNCTIONS, *STATUS):
-            raise ExpressionError(f"the function '{node.value}' is not evaluated here")
+            raise ExpressionError(f"the function '{node.value}' is not supported")
         if node.kind == "call" and node.value in STATUS and not is_condition:
-            raise ExpressionError(f"{node.value}() belongs in an 'if'")
+            raise ExpressionError(f"{node.value}() is only available in an 'if'")
 
 
-def asks_status(node: Node) -> bool:
-    """Tell whether success() or one of its kind is in an expression."""
+def calls_status_function(node: Node) -> bool:
+    """Return True if an expression calls success() or another status function."""
     return any(part.kind == "call" and part.value in STATUS for part in node.walk())
 
 
 def parse(text: str) -> Node:
-    """Read one expression."""
+    """Parse one expression."""
     return _Parser(text).whole()
 
 
@@ -126,15 +126,15 @@ class _Parser:
     def _split(self) -> Iterator[tuple[str, str]]:
         position = 0
         while position < len(self._text):
-            found = _TOKEN.match(self._text, position)
-            if not found:
-                raise ExpressionError(f"'{self._text}' is no expression that is read here")
-            yield found.lastgroup, found[found.lastgroup]
-            position = found.end()
+            match = _TOKEN.match(self._text, position)
+            if not match:
+                raise ExpressionError(f"'{self._text}' is not a supported expression")
+            yield match.lastgroup, match[match.lastgroup]
+            position = match.end()
 
     def _error(self) -> ExpressionError:
-        seen = self._tokens[self._at][1] if self._at < len(self._tokens) else "its end"
-        return ExpressionError(f"'{self._text}' is no expression: {seen} is not expected")
+        token = self._tokens[self._at][1] if self._at < len(self._tokens) else "end of expression"
+        return ExpressionError(f"'{self._text}' is not an expression: unexpected {token}")
 
     def _take(self, *signs: str) -> str:
         kind, value = self._tokens[self._at] if self._at < len(self._tokens) else ("", "")
@@ -192,20 +192,20 @@ class _Parser:
     def _arguments(self) -> tuple[Node, ...]:
         if self._take(")"):
             return ()
-        given = [self._binary(0)]
+        arguments = [self._binary(0)]
         while self._take(","):
-            given.append(self._binary(0))
+            arguments.append(self._binary(0))
         self._need(")")
-        return tuple(given)
+        return tuple(arguments)
 
 
 def is_true(value: Any) -> bool:
-    """Tell what counts as true: all but false, 0, "" and null."""
+    """Return True for all values except false, 0, "" and null."""
     return value not in (None, False, 0, "") or isinstance(value, (dict, list))
 
 
 def as_text(value: Any) -> str:
-    """Return a value as it is put into a text."""
+    """Return a value as it appears in text."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -250,18 +250,18 @@ def _compare(sign: str, left: Any, right: Any) -> bool:
     return left >= right
 
 
-def _contains(where: Any, what: Any) -> bool:
-    if isinstance(where, list):
-        return any(_compare("==", each, what) for each in where)
-    return as_text(what).lower() in as_text(where).lower()
+def _contains(container: Any, item: Any) -> bool:
+    if isinstance(container, list):
+        return any(_compare("==", member, item) for member in container)
+    return as_text(item).lower() in as_text(container).lower()
 
 
 def _format(template: str, *values: Any) -> str:
-    return re.sub(r"\{(\d+)\}", lambda found: as_text(values[int(found[1])]), template)
+    return re.sub(r"\{(\d+)\}", lambda match: as_text(values[int(match[1])]), template)
 
 
-def _join(values: Any, between: str = ",") -> str:
-    return between.join(map(as_text, values if isinstance(values, list) else [values]))
+def _join(values: Any, separator: str = ",") -> str:
+    return separator.join(map(as_text, values if isinstance(values, list) else [values]))
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {

@@ -1,4 +1,4 @@
-"""GitHub as a whole: what a push, a person or a runner sets in motion."""
+"""The GitHub service: handle pushes, manually started workflows and runners."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from daybook_sandbox.github import messages, packages
-from daybook_sandbox.github.board import Board
 from daybook_sandbox.github.expressions import is_true
 from daybook_sandbox.github.hosted import Hosted
+from daybook_sandbox.github.job_queue import JobQueue
 from daybook_sandbox.github.oidc import Issuer
 from daybook_sandbox.github.repositories import Push, Repositories
-from daybook_sandbox.github.runners import Runners, Tickets
-from daybook_sandbox.github.runs import Event, Run, RunJob
+from daybook_sandbox.github.runners import RegistrationTokens, Runners
+from daybook_sandbox.github.runs import Run, RunJob, TriggerEvent
 from daybook_sandbox.github.triggers import Triggers
 from daybook_sandbox.github.workflow import Workflow, parse
-from daybook_sandbox.github.yamlread import NotEvaluated, read
+from daybook_sandbox.github.yamlread import UnsupportedWorkflow, read
 
-GONE = "The runner of this job ended without a word."
+GONE = "The runner of this job exited without a report."
 
 
 class GitHub:
-    """Everything behind the web server.
+    """The service behind the web server.
 
-    folder: where it keeps its things. variables: what leads a hosted job to the sandbox.
+    folder: its data. variables: the environment that points hosted jobs at the sandbox.
     """
 
     def __init__(self, folder: Path, server: str, variables: Mapping[str, str]) -> None:
@@ -37,54 +37,56 @@ class GitHub:
         self.archive = packages.archive()
         self.archive_sha256 = hashlib.sha256(self.archive).hexdigest()
         self.issuer = Issuer()
-        self.tickets = Tickets()
+        self.registration_tokens = RegistrationTokens()
         self.runners = Runners()
         self.repositories = Repositories(folder, server)
         self.hosted = Hosted(folder, packages.program, server, variables)
-        self.board = Board(self._run_hosted, lambda run: messages.github(run, server))
+        self.queue = JobQueue(self._run_hosted, lambda run: messages.github(run, server))
 
     def pushed(self, repository: str, pushes: Sequence[Push]) -> str:
-        """Start what a push starts; return what the pusher is told."""
+        """Start the workflows that a push triggers; return the message for the pusher."""
         lines = [line for push in pushes if push.sha for line in self._pushed(repository, push)]
         return "".join(f"{line}\n" for line in lines)
 
-    def dispatch(self, repository: str, file: str, ref: str, given: Mapping[str, Any]) -> Run:
-        """Start a workflow by hand. ValueError says what is wrong with what was given."""
+    def dispatch(self, repository: str, file: str, ref: str, values: Mapping[str, Any]) -> Run:
+        """Start a workflow with workflow_dispatch; raise ValueError for invalid inputs."""
         heads = ref if ref.startswith("refs/") else f"refs/heads/{ref}"
         sha = self.repositories.commit(repository, heads)
         path, text = self._workflow(repository, sha, file)
-        found = parse(path, text)
-        if found.triggers.inputs is None:
+        workflow = parse(path, text)
+        if workflow.triggers.inputs is None:
             raise ValueError("Workflow does not have 'workflow_dispatch' trigger")
-        inputs = _inputs(found, given)
-        payload = {"inputs": dict(given), "ref": heads, "workflow": path}
-        event = Event("workflow_dispatch", repository, heads, sha, self.actor, payload, inputs)
-        return self.board.start(event, found)
+        inputs = _inputs(workflow, values)
+        payload = {"inputs": dict(values), "ref": heads, "workflow": path}
+        event = TriggerEvent(
+            "workflow_dispatch", repository, heads, sha, self.actor, payload, inputs
+        )
+        return self.queue.start(event, workflow)
 
     def drop_runner(self, id: int) -> bool:
-        """Forget a runner and fail what it does; tell whether there was one."""
+        """Remove a runner and fail its job; return False if it does not exist."""
         runner = self.runners.drop(id)
         if runner:
-            self.board.forget(runner)
+            self.queue.fail_jobs_of(runner)
         return runner is not None
 
     def _pushed(self, repository: str, push: Push) -> list[str]:
         payload = messages.push_payload(vars(push), repository, self.actor)
         title = self.repositories.message(repository, push.sha)
-        event = Event("push", repository, push.ref, push.sha, self.actor, payload, {}, title)
-        told = []
+        event = TriggerEvent("push", repository, push.ref, push.sha, self.actor, payload, {}, title)
+        output = []
         for path, text in self.repositories.workflows(repository, push.sha).items():
             try:
                 triggers = _triggers(path, text)
                 changed = self.repositories.changed(repository, push)
                 if not triggers.wants_push(push.ref) or not triggers.wants_files(changed):
                     continue
-                run = self.board.start(event, parse(path, text))
-            except NotEvaluated as error:
-                run = self.board.refuse(event, path, str(error))
-                told.append(str(error))
-            told.append(f"{run.name} #{run.number}: {run.url(self.server)}")
-        return told or [f"No workflow starts from {push.ref}."]
+                run = self.queue.start(event, parse(path, text))
+            except UnsupportedWorkflow as error:
+                run = self.queue.refuse(event, path, str(error))
+                output.append(str(error))
+            output.append(f"{run.name} #{run.number}: {run.url(self.server)}")
+        return output or [f"No workflow is triggered by {push.ref}."]
 
     def _workflow(self, repository: str, sha: str, file: str) -> tuple[str, str]:
         files = self.repositories.workflows(repository, sha)
@@ -94,30 +96,30 @@ class GitHub:
         raise KeyError(file)
 
     def _run_hosted(self, job: RunJob) -> None:
-        def ended() -> None:
-            self.board.give_up(job, GONE)
+        def fail() -> None:
+            self.queue.fail(job, GONE)
 
-        self.hosted.run(job, messages.of(job, self.server), ended)
+        self.hosted.run(job, messages.of(job, self.server), fail)
 
 
 def _triggers(path: str, text: str) -> Triggers:
-    """Return what starts a workflow; the rest of the file may be anything."""
+    """Return a workflow's triggers; the rest of the file may be invalid."""
     top = read(path, text).fields()
     if "on" not in top:
-        raise NotEvaluated(path, 1, "a workflow has 'on'")
+        raise UnsupportedWorkflow(path, 1, "a workflow has 'on'")
     return Triggers.of(top["on"])
 
 
-def _inputs(workflow: Workflow, given: Mapping[str, Any]) -> dict[str, Any]:
+def _inputs(workflow: Workflow, values: Mapping[str, Any]) -> dict[str, Any]:
     known = workflow.triggers.inputs or {}
-    if unknown := set(given) - set(known):
+    if unknown := set(values) - set(known):
         raise ValueError(f"Unexpected inputs provided: {sorted(unknown)}")
-    found: dict[str, Any] = {}
-    for name, each in known.items():
-        value = str(given.get(name, each.default))
-        if each.required and not value:
+    inputs: dict[str, Any] = {}
+    for name, declaration in known.items():
+        value = str(values.get(name, declaration.default))
+        if declaration.required and not value:
             raise ValueError(f"Required input '{name}' not provided")
-        if each.kind == "choice" and value not in each.options:
+        if declaration.kind == "choice" and value not in declaration.options:
             raise ValueError(f"Provided value '{value}' for input '{name}' is not in its options")
-        found[name] = is_true(value.lower() == "true") if each.kind == "boolean" else value
-    return found
+        inputs[name] = is_true(value.lower() == "true") if declaration.kind == "boolean" else value
+    return inputs

@@ -1,6 +1,6 @@
-"""GitHub's own runners: each job a process on this computer, with nothing of the user's.
+"""GitHub-hosted runners: each job is a process on this computer without access to user data.
 
-It has the system's programs, a home of its own, the way to the sandbox and no keys to it.
+It has the system's programs, an empty home and the sandbox's endpoints, but no credentials.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 
 from daybook_sandbox.github.runs import RunJob
 
-# Stands in for the AWS CLI of GitHub's image.
+# Replaces the AWS CLI of GitHub's image.
 AWS = '#!/bin/sh\nexec {python} -I -m daybook_sandbox.github.awscli "$@"\n'
 SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STOP_S = 20
 
 
 class Hosted:
-    """Starts them and ends them. variables: what leads a program to the sandbox."""
+    """Start and stop hosted runners. variables: the environment with the sandbox's endpoints."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Hosted:
         self._processes: dict[int, subprocess.Popen] = {}
 
     def start(self) -> None:
-        """Put the programs down that jobs use."""
+        """Write the programs that jobs use."""
         tools = self._folder / "bin"
         tools.mkdir(parents=True, exist_ok=True)
         (self._folder / "runner.pyz").write_bytes(self._package())
@@ -48,7 +48,7 @@ class Hosted:
         (tools / "aws").chmod(0o755)
 
     def close(self) -> None:
-        """End what still runs."""
+        """Stop all running jobs."""
         for process in list(self._processes.values()):
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
@@ -57,7 +57,7 @@ class Hosted:
                 process.wait(STOP_S)
 
     def run(self, job: RunJob, message: Mapping[str, Any], on_end: Callable[[], None]) -> None:
-        """Start a job; on_end is called when its process is gone."""
+        """Start a job; call `on_end` after its process has exited."""
         folder = self._folder / "work" / str(job.id)
         (folder / "home").mkdir(parents=True)
         process = subprocess.Popen(
@@ -69,25 +69,25 @@ class Hosted:
             start_new_session=True,
         )
         self._processes[job.id] = process
-        told = {"url": self._url, "token": job.token, "job": message}
+        task = {"url": self._url, "token": job.token, "job": message}
         threading.Thread(
-            target=self._attend, args=(job.id, process, told, folder, on_end), daemon=True
+            target=self._wait, args=(job.id, process, task, folder, on_end), daemon=True
         ).start()
 
-    def _attend(
+    def _wait(
         self,
         id: int,
         process: subprocess.Popen,
-        told: Mapping[str, Any],
+        task: Mapping[str, Any],
         folder: Path,
         on_end: Callable[[], None],
     ) -> None:
-        process.communicate(json.dumps(told).encode())
+        process.communicate(json.dumps(task).encode())
         del self._processes[id]
         shutil.rmtree(folder, ignore_errors=True)
         on_end()
 
     def _environment(self, home: Path) -> dict[str, str]:
         path = f"{self._folder / 'bin'}{os.pathsep}{SYSTEM}"
-        own = {"HOME": str(home), "LANG": "C.UTF-8", "PATH": path, "USER": "runner"}
-        return own | {"AWS_EC2_METADATA_DISABLED": "true"} | dict(self._variables)
+        job = {"HOME": str(home), "LANG": "C.UTF-8", "PATH": path, "USER": "runner"}
+        return job | {"AWS_EC2_METADATA_DISABLED": "true"} | dict(self._variables)

@@ -1,4 +1,4 @@
-"""What GitHub tells a runner: the job, its steps as they are written, and what they may know."""
+"""The job message for a runner: the steps as written, with their contexts."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def github(run: Run, server: str) -> dict[str, Any]:
 
 
 def of(job: RunJob, server: str) -> dict[str, Any]:
-    """Return what the runner of a job hears of it."""
+    """Return a job's message for its runner."""
     run, definition = job.run, job.definition
     scope = run.scope(job)
-    told = f"{server}/_actions/oidc?job={job.id}"
+    token_url = f"{server}/_actions/oidc?job={job.id}"
     id_token = {
-        "ACTIONS_ID_TOKEN_REQUEST_URL": told,
+        "ACTIONS_ID_TOKEN_REQUEST_URL": token_url,
         "ACTIONS_ID_TOKEN_REQUEST_TOKEN": job.token,
     }
     may_have_token = definition.permissions.get("id-token") == "write"
@@ -77,7 +77,7 @@ def of(job: RunJob, server: str) -> dict[str, Any]:
 
 
 def push_payload(push: Mapping[str, str], repository: str, actor: str) -> dict[str, Any]:
-    """Return the part of a push event's JSON that our workflows and hooks look at."""
+    """Return the part of a push event's JSON that our workflows and hooks read."""
     return {
         "ref": push["ref"],
         "before": push["before"],
@@ -96,10 +96,10 @@ def push_payload(push: Mapping[str, str], repository: str, actor: str) -> dict[s
 
 
 def number(name: str) -> str:
-    """Return the number that a name has for good."""
+    """Return a stable numeric id for a name."""
     return str(zlib.crc32(name.encode()))
 
 
 def api_url(server: str) -> str:
-    """Return where the REST API is, as GitHub's own servers for companies have it."""
+    """Return the URL of the REST API, in the form of GitHub Enterprise Server."""
     return f"{server}/api/v3"

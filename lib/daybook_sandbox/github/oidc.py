@@ -1,4 +1,4 @@
-"""GitHub's word for who runs a job, signed: what AWS changes into an hour of a role.
+"""GitHub's OIDC tokens for jobs, which AWS exchanges for a role's temporary credentials.
 
 https://docs.github.com/en/actions/reference/security/oidc
 """
@@ -20,30 +20,30 @@ VALID_S = 300
 
 
 class Issuer:
-    """Signs tokens and knows its own again."""
+    """Sign and verify tokens."""
 
     def __init__(self) -> None:
         self._key = jwk.RSAKey.generate_key(2048)
 
     def token(self, job: RunJob, audience: str) -> str:
-        """Return a token for a job that may have one."""
+        """Return a token for a job."""
         now = int(time.time())
         stamps = {"iat": now, "nbf": now - 60, "exp": now + VALID_S, "jti": str(uuid.uuid4())}
-        about = {"iss": ISSUER, "aud": audience, "sub": subject(job)}
-        return jwt.encode({"alg": "RS256"}, about | stamps | _claims(job), self._key)
+        claims = {"iss": ISSUER, "aud": audience, "sub": subject(job)}
+        return jwt.encode({"alg": "RS256"}, claims | stamps | _claims(job), self._key)
 
     def claims(self, token: str) -> dict[str, Any] | None:
-        """Return what a token says, if it is one of these and its time is not over."""
+        """Return a token's claims; None unless it is valid and was issued here."""
         try:
-            found = jwt.decode(token, self._key, algorithms=["RS256"])
-            jwt.JWTClaimsRegistry(iss={"essential": True, "value": ISSUER}).validate(found.claims)
+            decoded = jwt.decode(token, self._key, algorithms=["RS256"])
+            jwt.JWTClaimsRegistry(iss={"essential": True, "value": ISSUER}).validate(decoded.claims)
         except (JoseError, ValueError):
             return None
-        return found.claims
+        return decoded.claims
 
 
 def subject(job: RunJob) -> str:
-    """Return whom AWS's trust policies speak of."""
+    """Return the `sub` claim, which AWS's trust policies match."""
     event = job.run.event
     if job.environment:
         return f"repo:{event.repository}:environment:{job.environment}"
@@ -52,15 +52,15 @@ def subject(job: RunJob) -> str:
 
 def _claims(job: RunJob) -> dict[str, Any]:
     github = job.run.github
-    same = (
+    names = (
         "repository repository_owner repository_id repository_owner_id ref ref_type sha actor "
         "workflow workflow_ref workflow_sha run_id run_number run_attempt event_name"
     )
-    found = {name: github[name] for name in same.split()}
+    claims = {name: github[name] for name in names.split()}
     environment = {"environment": job.environment} if job.environment else {}
     kind = "github-hosted" if job.is_hosted else "self-hosted"
     return (
-        found
+        claims
         | environment
         | {
             "job_workflow_ref": github["workflow_ref"],

@@ -1,4 +1,4 @@
-"""The runner's package: the stand-in in the shape of the real one's archive."""
+"""The runner's package, laid out like a release of actions/runner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ exec python3 -I bin/runner.pyz configure "$@"
 """
 RUN = """\
 #!/bin/bash
-# Wait for jobs. As with the real one, only an exit that may be retried starts it again.
+# Wait for jobs. Like actions/runner, restart only after a retryable exit code.
 if [ "$(id -u)" -eq 0 ] && [ -z "$RUNNER_ALLOW_RUNASROOT" ]; then
     echo "Must not run interactively with sudo"
     exit 1
@@ -35,13 +35,13 @@ listen() {
         python3 -I bin/runner.pyz run
         return
     fi
-    # In a group of its own, to which the signal is passed on as an interrupt.
+    # In a separate process group, to which the signal is forwarded as an interrupt.
     set -m
     trap 'kill -INT -- "-$listener"' INT TERM
     python3 -I bin/runner.pyz run &
     listener=$!
     wait "$listener"
-    # A signal ends `wait` before the listener ends.
+    # A signal ends `wait` before the listener exits.
     wait "$listener"
 }
 while :; do
@@ -66,7 +66,7 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
 def program() -> bytes:
-    """Return the runner as one file that Python runs; the same bytes for the same code."""
+    """Return the runner as a zipapp; the same code gives the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, text in {"__main__.py": MAIN, **_sources()}.items():
@@ -75,7 +75,7 @@ def program() -> bytes:
 
 
 def archive() -> bytes:
-    """Return the .tar.gz that a release of actions/runner would be."""
+    """Return a .tar.gz like that of an actions/runner release."""
     contents = {"config.sh": CONFIG.encode(), "run.sh": RUN.encode(), "bin/runner.pyz": program()}
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as tar:
@@ -88,15 +88,17 @@ def archive() -> bytes:
 
 def _sources() -> dict[str, str]:
     root = files(PACKAGE)
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for path in IN_ZIP:
-        place = root.joinpath(*path.split("/"))
-        found |= _texts(place, f"{PACKAGE}/{path}")
-    return found
+        item = root.joinpath(*path.split("/"))
+        sources |= _texts(item, f"{PACKAGE}/{path}")
+    return sources
 
 
-def _texts(place: Traversable, name: str) -> dict[str, str]:
-    if place.is_file():
-        return {name: place.read_text()}
-    inside = sorted(place.iterdir(), key=lambda each: each.name)
-    return {f"{name}/{each.name}": each.read_text() for each in inside if each.name.endswith(".py")}
+def _texts(item: Traversable, name: str) -> dict[str, str]:
+    if item.is_file():
+        return {name: item.read_text()}
+    entries = sorted(item.iterdir(), key=lambda file: file.name)
+    return {
+        f"{name}/{file.name}": file.read_text() for file in entries if file.name.endswith(".py")
+    }

@@ -1,4 +1,4 @@
-"""A page for each run, in plain text: what a person looks at after a push."""
+"""Plain-text pages for runs, to read after a push."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ ACTIONS = "/<owner>/<name>/actions"
 
 
 def serve(app: Flask, github: GitHub) -> None:
-    """Add the pages to the web application."""
+    """Add the pages to the application."""
 
     @app.get(ACTIONS)
     def runs_page(owner: str, name: str) -> Any:
-        return _text(_line(run, github.server) for run in github.board.runs(f"{owner}/{name}"))
+        return _text(_line(run, github.server) for run in github.queue.runs(f"{owner}/{name}"))
 
     @app.get(f"{ACTIONS}/runs/<int:id>")
     @app.get(f"{ACTIONS}/runs/<int:id>/job/<int:job>")
     def run_page(owner: str, name: str, id: int, job: int | None = None) -> Any:
-        found = next((r for r in github.board.runs(f"{owner}/{name}") if r.id == id), None)
-        return _text(page(found)) if found else abort(404)
+        run = next((r for r in github.queue.runs(f"{owner}/{name}") if r.id == id), None)
+        return _text(page(run)) if run else abort(404)
 
     @app.get(f"{ACTIONS}/runs/<int:id>/artifacts/<artifact>")
     def artifact(owner: str, name: str, id: int, artifact: str) -> Any:
-        runs = (r for r in github.board.runs(f"{owner}/{name}") if r.id == id)
+        runs = (r for r in github.queue.runs(f"{owner}/{name}") if r.id == id)
         jobs = (job for run in runs for job in run.jobs.values())
-        found = next((job.artifacts[artifact] for job in jobs if artifact in job.artifacts), None)
-        return Response(found, mimetype="application/zip") if found else abort(404)
+        files = next((job.artifacts[artifact] for job in jobs if artifact in job.artifacts), None)
+        return Response(files, mimetype="application/zip") if files else abort(404)
 
 
 def page(run: Run) -> Iterator[str]:
-    """Give a run's page, line by line."""
+    """Yield the lines of a run's page."""
     yield f"{_state(run)} {run.name} #{run.number}: {run.event.title}"
     yield f"  {run.event.name} of {run.event.ref} at {run.event.sha[:12]} by {run.event.actor}"
     if run.error:
@@ -46,9 +46,9 @@ def page(run: Run) -> Iterator[str]:
 
 
 def _job(job: RunJob) -> Iterator[str]:
-    where = f" on {job.runner.name}" if job.runner else ""
+    runner = f" on {job.runner.name}" if job.runner else ""
     yield ""
-    yield f"{_state(job)} {job.name or job.definition.id}{where}"
+    yield f"{_state(job)} {job.name or job.definition.id}{runner}"
     for step in job.steps:
         yield f"    {MARKS.get(step['conclusion'], '*')} {step['name']}"
     yield from (f"  | {line}" for line in job.lines)
@@ -59,8 +59,8 @@ def _line(run: Run, server: str) -> str:
     return f"{_state(run)} {run.name} #{run.number} {run.event.ref_name}  {run.url(server)}"
 
 
-def _state(it: Run | RunJob) -> str:
-    return f"[{it.conclusion or it.status}]"
+def _state(item: Run | RunJob) -> str:
+    return f"[{item.conclusion or item.status}]"
 
 
 def _text(lines: Iterator[str]) -> Response:

@@ -1,4 +1,4 @@
-"""Bare repositories, served by git's own HTTP backend; who may is decided by the caller."""
+"""Bare repositories, served by git's HTTP backend; the caller authorizes requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WORKFLOWS = ".github/workflows"
-# Runs in git's hook: what GitHub has to say of a push is what the pusher sees.
+# Runs in git's hook: the pusher sees the server's response.
 TELL = """\
 import sys, urllib.request
 name = sys.argv[2]
@@ -26,12 +26,12 @@ SETTINGS = {
 
 
 class NoSuchCommit(Exception):
-    """A name that is no commit of the repository."""
+    """A ref that is not a commit in the repository."""
 
 
 @dataclass(frozen=True)
 class Push:
-    """One branch or tag that a push moved. sha: empty where it was deleted."""
+    """An updated branch or tag. sha: empty if it was deleted."""
 
     ref: str
     before: str
@@ -39,13 +39,13 @@ class Push:
 
     @classmethod
     def of(cls, line: str) -> Push:
-        """Read a line of git's post-receive hook."""
+        """Parse a line of git's post-receive hook."""
         before, after, ref = line.split()
         return cls(ref, before, "" if set(after) == {"0"} else after)
 
 
 class Repositories:
-    """Every repository below one folder; one that is asked for is there. url: this server's."""
+    """The repositories in a folder, created on first use. url: this server's URL."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self._folder = folder / "repositories"
@@ -53,7 +53,7 @@ class Repositories:
         self._url = url
 
     def start(self) -> None:
-        """Make the folders and the hook that all repositories share."""
+        """Create the folders and the hook shared by all repositories."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._hooks.mkdir(exist_ok=True)
         tell, hook = self._hooks / "tell.py", self._hooks / "post-receive"
@@ -63,11 +63,11 @@ class Repositories:
         hook.chmod(0o700)
 
     def names(self) -> list[str]:
-        """Return the names of all: ["daybook/hello"]."""
+        """Return the names of all repositories: ["daybook/hello"]."""
         return sorted(str(p.relative_to(self._folder))[:-4] for p in self._folder.glob("*/*.git"))
 
     def path(self, name: str) -> Path:
-        """Return where a repository is; it is made when it is not there."""
+        """Return a repository's path; create it if it is missing."""
         path = self._folder / f"{name}.git"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,19 +77,19 @@ class Repositories:
         return path
 
     def commit(self, name: str, ref: str) -> str:
-        """Return the commit that a branch, tag or commit is."""
+        """Return the commit of a branch, tag or commit id."""
         try:
-            said = self._git(name, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+            sha = self._git(name, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
         except subprocess.CalledProcessError as error:
-            raise NoSuchCommit(f"{ref} is no commit of {name}") from error
-        return said.decode().strip()
+            raise NoSuchCommit(f"{ref} is not a commit in {name}") from error
+        return sha.decode().strip()
 
     def message(self, name: str, sha: str) -> str:
-        """Return a commit's first line."""
+        """Return the first line of a commit message."""
         return self._git(name, "log", "-1", "--format=%s", sha).decode().strip()
 
     def changed(self, name: str, push: Push) -> list[str]:
-        """Return the files that a push changed; all there are where the branch is new."""
+        """Return the files that a push changed; all files for a new branch."""
         if set(push.before) == {"0"}:
             listed = self._git(name, "ls-tree", "-r", "--name-only", push.sha)
         else:
@@ -97,7 +97,7 @@ class Repositories:
         return listed.decode().splitlines()
 
     def workflows(self, name: str, sha: str) -> dict[str, str]:
-        """Return the workflow files of a commit by their paths."""
+        """Return the workflow files of a commit by path."""
         listed = self._git(name, "ls-tree", "--name-only", sha, f"{WORKFLOWS}/").decode()
         paths = [path for path in listed.splitlines() if path.endswith((".yml", ".yaml"))]
         return {path: self._git(name, "show", f"{sha}:{path}").decode() for path in paths}
@@ -109,7 +109,7 @@ class Repositories:
         return self._git(name, "archive", "--format=tar.gz", f"--prefix={prefix}", sha)
 
     def backend(self, name: str, request: Mapping[str, str], body: Iterable[bytes]) -> bytes:
-        """Answer one request of git's HTTP protocol, in CGI's words."""
+        """Answer a request of git's HTTP protocol. request: CGI variables."""
         self.path(name)
         env = _env() | dict(request) | {"DAYBOOK_REPOSITORY": name, "GIT_HTTP_EXPORT_ALL": "1"}
         with subprocess.Popen(
@@ -125,7 +125,7 @@ class Repositories:
 
 
 def git(*arguments: str) -> bytes:
-    """Run git with nobody's own configuration and return what it prints."""
+    """Run git without user or system configuration and return its output."""
     return subprocess.run(
         ["git", *arguments], check=True, capture_output=True, env=_env(), stdin=subprocess.DEVNULL
     ).stdout

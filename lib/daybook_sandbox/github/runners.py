@@ -1,4 +1,4 @@
-"""What opens what: the operator's token, an hour for a runner's registration, a job's own."""
+"""Self-hosted runners and their registration tokens."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ REGISTRATION = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Ticket:
-    """A token that registers or removes runners of one repository, for a while."""
+class RegistrationToken:
+    """A temporary token to register or remove runners of one repository."""
 
     token: str
     repository: str
@@ -23,33 +23,37 @@ class Ticket:
 
 
 @dataclass
-class Tickets:
-    """Registration and removal tokens; `kind` is one of the two words."""
+class RegistrationTokens:
+    """The valid tokens. kind: registration-token or remove-token."""
 
-    _given: dict[tuple[str, str], Ticket] = field(default_factory=dict)
+    _issued: dict[tuple[str, str], RegistrationToken] = field(default_factory=dict)
 
-    def give(self, kind: str, repository: str) -> Ticket:
-        """Make a token that is good for an hour."""
-        made = Ticket(secrets.token_hex(15).upper(), repository, datetime.now(UTC) + REGISTRATION)
-        self._given[kind, made.token] = made
-        return made
+    def issue(self, kind: str, repository: str) -> RegistrationToken:
+        """Create a token that is valid for an hour."""
+        token = RegistrationToken(
+            secrets.token_hex(15).upper(), repository, datetime.now(UTC) + REGISTRATION
+        )
+        self._issued[kind, token.token] = token
+        return token
 
-    def opens(self, kind: str, token: str, repository: str) -> bool:
-        """Tell whether a token is good for this now."""
-        found = self._given.get((kind, token))
-        return bool(found and found.repository == repository and datetime.now(UTC) < found.expires)
+    def is_valid(self, kind: str, token: str, repository: str) -> bool:
+        """Return True if a token of this kind is valid for a repository."""
+        issued = self._issued.get((kind, token))
+        return bool(
+            issued and issued.repository == repository and datetime.now(UTC) < issued.expires
+        )
 
 
 @dataclass
 class Runner:
-    """A machine that offered itself. seen: when it last asked for work, by time.monotonic."""
+    """A registered runner. last_seen: its last request, in time.monotonic seconds."""
 
     id: int
     repository: str
     name: str
     labels: tuple[str, ...]
     token: str
-    seen: float = 0.0
+    last_seen: float = 0.0
     is_busy: bool = False
     is_dropped: bool = False
 
@@ -57,22 +61,22 @@ class Runner:
 
     @property
     def is_online(self) -> bool:
-        return self.is_busy or time.monotonic() - self.seen < self.ONLINE_S
+        return self.is_busy or time.monotonic() - self.last_seen < self.ONLINE_S
 
-    def heard(self) -> None:
-        """Note that it has just been heard of."""
-        self.seen = time.monotonic()
+    def touch(self) -> None:
+        """Record a request of the runner."""
+        self.last_seen = time.monotonic()
 
-    def can(self, labels: tuple[str, ...]) -> bool:
-        """Tell whether it has all of these labels."""
+    def has_labels(self, labels: tuple[str, ...]) -> bool:
+        """Return True if the runner has all these labels."""
         own = {label.lower() for label in self.labels}
         return {label.lower() for label in labels} <= own
 
     def document(self) -> dict:
-        """Return GitHub's words for it."""
-        given = ("self-hosted", "linux", "x64", "arm64")
+        """Return the runner as JSON of GitHub's API."""
+        default = ("self-hosted", "linux", "x64", "arm64")
         labels = [
-            {"name": label, "type": "read-only" if label.lower() in given else "custom"}
+            {"name": label, "type": "read-only" if label.lower() in default else "custom"}
             for label in self.labels
         ]
         return {
@@ -86,37 +90,37 @@ class Runner:
 
 
 class Runners:
-    """Who is registered."""
+    """The registered runners."""
 
     def __init__(self) -> None:
         self._runners: dict[int, Runner] = {}
         self._next = 1
 
     def of(self, repository: str | None = None) -> list[Runner]:
-        """Return a repository's runners, or all."""
+        """Return the runners of one repository or of all."""
         return [r for r in list(self._runners.values()) if repository in (None, r.repository)]
 
     def add(
         self, repository: str, name: str, labels: tuple[str, ...], *, replace: bool
     ) -> Runner | None:
-        """Register one; None where its name is taken and nothing was said of replacing."""
+        """Register a runner; return None if its name is taken and `replace` is False."""
         taken = next((r for r in self.of(repository) if r.name == name), None)
         if taken and not replace:
             return None
         if taken:
             self.drop(taken.id)
-        made = Runner(self._next, repository, name, labels, secrets.token_urlsafe(32))
+        runner = Runner(self._next, repository, name, labels, secrets.token_urlsafe(32))
         self._next += 1
-        self._runners[made.id] = made
-        return made
+        self._runners[runner.id] = runner
+        return runner
 
     def drop(self, id: int) -> Runner | None:
-        """Forget one; its own credentials open nothing from now on."""
+        """Remove a runner; its credentials become invalid."""
         runner = self._runners.pop(id, None)
         if runner:
             runner.is_dropped = True
         return runner
 
     def by_token(self, token: str) -> Runner | None:
-        """Return whose credentials these are."""
+        """Return the runner with this token."""
         return next((r for r in self.of() if secrets.compare_digest(r.token, token)), None)

@@ -1,4 +1,4 @@
-"""A run and its jobs: what is known of each, and in which words GitHub tells it."""
+"""Workflow runs and their jobs, and their JSON in GitHub's API."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from daybook_sandbox.github.expressions import Scope
-from daybook_sandbox.github.workflow import SELF_HOSTED, Job, Workflow
+from daybook_sandbox.github.workflow import SELF_HOSTED, JobDefinition, Workflow
 
 WAITING, QUEUED, IN_PROGRESS, COMPLETED = "waiting", "queued", "in_progress", "completed"
 GOOD = ("success", "skipped")
 
 
 @dataclass(frozen=True)
-class Event:
-    """What made a run. ref: refs/heads/…; payload: GitHub's JSON of it."""
+class TriggerEvent:
+    """The event that triggered a run. ref: refs/heads/…; payload: its JSON."""
 
     name: str
     repository: str
@@ -36,11 +36,11 @@ class Event:
 
 @dataclass
 class RunJob:
-    """One job of a run. only: the one runner that may have it; empty for any that fits."""
+    """A job of a run. only: the name of the only runner that may execute it; empty for any."""
 
     id: int
     run: Run = field(repr=False)
-    definition: Job
+    definition: JobDefinition
     name: str = ""
     labels: tuple[str, ...] = ()
     environment: str = ""
@@ -55,37 +55,37 @@ class RunJob:
     runner: Any = None
     only: str = ""
     token: str = field(default_factory=lambda: f"ghs_{secrets.token_hex(18)}")
-    seen: float = 0.0
-    is_unwanted: bool = False
+    last_seen: float = 0.0
+    is_cancel_requested: bool = False
 
     @property
     def is_hosted(self) -> bool:
         return SELF_HOSTED not in self.labels
 
     @property
-    def is_over(self) -> bool:
+    def is_completed(self) -> bool:
         return self.status == COMPLETED
 
-    def heard(self) -> None:
-        """Note that whoever does it has just been heard of."""
-        self.seen = time.monotonic()
+    def touch(self) -> None:
+        """Record a report of the runner."""
+        self.last_seen = time.monotonic()
 
-    def end(self, conclusion: str, *lines: str) -> None:
-        """Complete it."""
+    def complete(self, conclusion: str, *lines: str) -> None:
+        """Complete the job; steps that have not completed are cancelled."""
         self.status, self.conclusion = COMPLETED, conclusion
         self.lines += lines
         for step in self.steps:
             if step["status"] != COMPLETED:
                 step |= {"status": COMPLETED, "conclusion": "cancelled"}
 
-    def cancel(self, why: str) -> None:
-        """Have it end: at once where nobody does it yet."""
-        self.is_unwanted = True
+    def cancel(self, reason: str) -> None:
+        """Request cancellation; a job without a runner is cancelled immediately."""
+        self.is_cancel_requested = True
         if self.status in (WAITING, QUEUED):
-            self.end("cancelled", why)
+            self.complete("cancelled", reason)
 
     def document(self, server: str) -> dict[str, Any]:
-        """Return GitHub's words for it."""
+        """Return the JSON of GitHub's API."""
         return {
             "id": self.id,
             "run_id": self.run.id,
@@ -102,11 +102,11 @@ class RunJob:
 
 @dataclass
 class Run:
-    """One run of a workflow. error: why it could not be started at all."""
+    """A run of a workflow. error: the reason if it failed to start."""
 
     id: int
     number: int
-    event: Event
+    event: TriggerEvent
     path: str
     workflow: Workflow | None = None
     jobs: dict[str, RunJob] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class Run:
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
-    def is_over(self) -> bool:
+    def is_completed(self) -> bool:
         return self.status == COMPLETED
 
     @property
@@ -124,39 +124,39 @@ class Run:
         return self.workflow.name if self.workflow else self.path
 
     def url(self, server: str) -> str:
-        """Return the address of its page."""
+        """Return the URL of the run's page."""
         return f"{server}/{self.event.repository}/actions/runs/{self.id}"
 
-    def cancel(self, why: str) -> None:
-        """Have every job of it end."""
+    def cancel(self, reason: str) -> None:
+        """Cancel all jobs."""
         for job in self.jobs.values():
-            if not job.is_over:
-                job.cancel(why)
-        self.settle()
+            if not job.is_completed:
+                job.cancel(reason)
+        self.complete_if_done()
 
     def scope(self, job: RunJob | None = None) -> Scope:
-        """Return what its expressions may speak of, at its start or for one of its jobs."""
+        """Return the scope of expressions in the run, or in one of its jobs."""
         needs = [self.jobs[id] for id in job.definition.needs] if job else []
-        told = {
+        results = {
             need.definition.id: {"result": need.conclusion, "outputs": need.outputs}
             for need in needs
         }
-        contexts = {"inputs": self.event.inputs, "needs": told, "vars": self.variables}
+        contexts = {"inputs": self.event.inputs, "needs": results, "vars": self.variables}
         return Scope(contexts | {"github": self.github}, self._status(job))
 
     variables: Mapping[str, str] = field(default_factory=dict)
     github: Mapping[str, Any] = field(default_factory=dict)
 
-    def settle(self) -> None:
-        """Complete the run when its jobs are."""
+    def complete_if_done(self) -> None:
+        """Complete the run once all its jobs are completed."""
         ends = [job.conclusion for job in self.jobs.values()]
-        if self.is_over or None in ends:
+        if self.is_completed or None in ends:
             return
-        worst = next((each for each in ("failure", "cancelled") if each in ends), "success")
+        worst = next((end for end in ("failure", "cancelled") if end in ends), "success")
         self.status, self.conclusion = COMPLETED, "skipped" if set(ends) == {"skipped"} else worst
 
     def document(self, server: str) -> dict[str, Any]:
-        """Return GitHub's words for it."""
+        """Return the JSON of GitHub's API."""
         return {
             "id": self.id,
             "name": self.name,
@@ -174,9 +174,9 @@ class Run:
         }
 
     def _status(self, job: RunJob | None) -> str:
-        """Return what a job's success() and its kind ask: how all that comes before it ended."""
+        """Return the combined result of all jobs that a job depends on, for status functions."""
         ends = {self.jobs[id].conclusion for id in self._before(job)} if job else set()
-        if job and job.is_unwanted:
+        if job and job.is_cancel_requested:
             return "cancelled"
         return "failure" if "failure" in ends else "success" if ends <= {"success"} else "other"
 

@@ -1,7 +1,7 @@
-"""GitHub as a part of the sandbox: one address that this computer and every machine reach.
+"""The GitHub server, on one address reachable from this computer and all machines.
 
-It listens at the gateway of the workstation's network. That is an address of this computer, so
-each caller's is looked at: somebody here, a machine of one of the networks, or nobody.
+It listens on the gateway of the workstation's network, an address of this computer. The caller's
+address is checked: it must be on this computer or belong to one of the sandbox's networks.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from daybook_sandbox.state import Home, Ports, write_private
 from daybook_sandbox.workstation import NETWORK
 
 LOG = logging.getLogger(__name__)
-LOOK_EVERY_S = 1.0
+POLL_S = 1.0
 FOLDER, TOKEN_FILE = "github", "github-token"
 
 
 class GitHubService:
-    """Serves GitHub from the moment the workstation's network is there."""
+    """Serve GitHub while the workstation's network exists."""
 
     def __init__(self, ports: Ports, home: Home, variables: dict[str, str]) -> None:
         self._port = ports.github
@@ -39,21 +39,21 @@ class GitHubService:
         self._ending = threading.Event()
 
     def start(self) -> None:
-        """Put down what it needs on the disk; the address comes with the network."""
+        """Write the files it needs; serving starts with the workstation's network."""
         shutil.rmtree(self._home.folder / FOLDER, ignore_errors=True)
         self.github.repositories.start()
         self.github.hosted.start()
         write_private(self._home.folder / TOKEN_FILE, f"{self.github.token}\n")
 
     def close(self) -> None:
-        """End the jobs of its own runners, then stop serving."""
+        """Stop the hosted runners, then the server."""
         self._ending.set()
         self.github.hosted.close()
         if self._server:
             self._server.shutdown()
 
     def gateway_added(self, network: Network) -> None:
-        """Serve a network's machines; on the workstation's, begin to serve at all."""
+        """Accept a network's machines; the workstation's network starts the server."""
         self._networks.add(network)
         if network == NETWORK:
             app = application(self.github, self._caller)
@@ -62,42 +62,42 @@ class GitHubService:
             )
             self._server.daemon_threads = True
             threading.Thread(target=self._server.serve_forever, name="github", daemon=True).start()
-            threading.Thread(target=self._look, name="github-jobs", daemon=True).start()
+            threading.Thread(target=self._fail_lost_jobs, name="github-jobs", daemon=True).start()
 
     def gateway_removed(self, network: Network) -> None:
-        """Serve its machines no more."""
+        """Stop accepting a network's machines."""
         self._networks.discard(network)
 
     def status(self) -> str:
-        """Say in a few words what is there and what runs."""
+        """Describe the server, its runners and its runs in a few words."""
         runners = self.github.runners.of()
-        online = sum(each.is_online for each in runners)
-        runs = self.github.board.runs()
+        online = sum(runner.is_online for runner in runners)
+        runs = self.github.queue.runs()
         last = f", last {runs[0].name} #{runs[0].number}: {_state(runs[0])}" if runs else ""
-        there = f"{online} of {len(runners)} runners online, {len(runs)} runs"
-        return f"{self.github.server}, {there}{last}"
+        counts = f"{online} of {len(runners)} runners online, {len(runs)} runs"
+        return f"{self.github.server}, {counts}{last}"
 
     def _caller(self, address: str) -> str:
-        if _is_ours(address):
+        if _is_local(address):
             return "operator"
         return "machine" if any(is_from(net, address) for net in list(self._networks)) else ""
 
-    def _look(self) -> None:
-        while not self._ending.wait(LOOK_EVERY_S):
+    def _fail_lost_jobs(self) -> None:
+        while not self._ending.wait(POLL_S):
             with suppress(Exception):
-                self.github.board.look()
+                self.github.queue.fail_lost_jobs()
 
 
-def _is_ours(address: str) -> bool:
-    """Tell whether an address is this computer's own: Docker gives a caller here any of them."""
-    with socket.socket() as tried, suppress(OSError):
-        tried.bind((address, 0))
+def _is_local(address: str) -> bool:
+    """Return True for any address of this computer: local callers may use any of them."""
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind((address, 0))
         return True
     return False
 
 
 class _Handler(WSGIRequestHandler):
-    """Keeps the daemon's log for what matters."""
+    """Log requests at debug level only."""
 
     protocol_version = "HTTP/1.1"
 
@@ -111,7 +111,7 @@ def url(ports: Ports) -> str:
 
 
 def target(service: GitHubService) -> dict[str, str]:
-    """Return the variables that lead any tool to this GitHub."""
+    """Return the variables that point any tool at this GitHub."""
     server = service.github.server
     return {
         "GITHUB_SERVER_URL": server,

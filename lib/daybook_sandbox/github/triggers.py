@@ -1,4 +1,4 @@
-"""What starts a workflow: `on`, read and matched.
+"""A workflow's triggers: parse `on` and match events.
 
 https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax
 """
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 from daybook_sandbox.github.yamlread import Value
 
-# Read, and known to happen on GitHub alone.
-NEVER_HERE = ("pull_request", "schedule")
+# Accepted, but these events never occur in the sandbox.
+IGNORED = ("pull_request", "schedule")
 _WILD = re.compile(r"\*\*|\*|\?|[^*?]+")
 
 
 @dataclass(frozen=True)
 class Input:
-    """A field of the form that starts a workflow by hand."""
+    """An input of workflow_dispatch."""
 
     kind: str = "string"
     default: str = ""
@@ -28,7 +28,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Triggers:
-    """Which pushes start a workflow, and what is asked when a person does. inputs: None: nobody."""
+    """A workflow's push filters and inputs. inputs: None without workflow_dispatch."""
 
     branches: tuple[str, ...] | None = None
     branches_ignore: tuple[str, ...] = ()
@@ -39,41 +39,41 @@ class Triggers:
 
     @classmethod
     def of(cls, value: Value) -> Triggers:
-        """Read `on`, in any of its three shapes."""
+        """Parse `on` as a scalar, a list or a mapping."""
         if value.is_scalar or value.is_list:
-            events = {each.text(): None for each in value.items()}
+            events = {event.text(): None for event in value.items()}
         else:
             events = value.fields()
-        found = cls()
-        for name, given in events.items():
-            if name not in ("push", "workflow_dispatch", *NEVER_HERE):
-                raise (given or value).refuse(f"the event '{name}' does not happen here")
+        triggers = cls()
+        for name, filters in events.items():
+            if name not in ("push", "workflow_dispatch", *IGNORED):
+                raise (filters or value).refuse(f"the event '{name}' is not supported")
             if name == "push":
-                found = found.with_push(given)
+                triggers = triggers.with_push(filters)
             elif name == "workflow_dispatch":
-                found = cls(**vars(found) | {"inputs": _inputs(given)})
-        return found
+                triggers = cls(**vars(triggers) | {"inputs": _inputs(filters)})
+        return triggers
 
-    def with_push(self, given: Value | None) -> Triggers:
-        """Return these with `push` read."""
+    def with_push(self, filters: Value | None) -> Triggers:
+        """Return these triggers with the filters of `push`."""
         known = ("branches", "branches-ignore", "tags", "paths")
-        read = given.fields(*known) if given else {}
-        lists = {key.replace("-", "_"): value.texts() for key, value in read.items()}
+        values = filters.fields(*known) if filters else {}
+        lists = {key.replace("-", "_"): value.texts() for key, value in values.items()}
         return Triggers(**vars(self) | lists | {"on_push": True})
 
     def wants_files(self, changed: Iterable[str]) -> bool:
-        """Tell whether a push that changed these files starts it."""
+        """Return True if a push that changed these files starts the workflow."""
         return self.paths is None or any(fits(file, self.paths) for file in changed)
 
     def wants_push(self, ref: str) -> bool:
-        """Tell whether a push to refs/heads/… or refs/tags/… starts it."""
+        """Return True if a push to refs/heads/… or refs/tags/… starts the workflow."""
         kind, _, name = ref.removeprefix("refs/").partition("/")
         if not self.on_push:
             return False
-        only_others = self.tags is not None and self.branches is None and not self.branches_ignore
+        is_tags_only = self.tags is not None and self.branches is None and not self.branches_ignore
         if kind == "heads":
             return (
-                not only_others
+                not is_tags_only
                 and (self.branches is None or fits(name, self.branches))
                 and not fits(name, self.branches_ignore)
             )
@@ -85,7 +85,7 @@ class Triggers:
 
 
 def fits(name: str, patterns: tuple[str, ...]) -> bool:
-    """Tell whether a name fits; the last pattern that speaks of it decides, ! takes out."""
+    """Return True if a name is selected; the last matching pattern decides, and ! excludes."""
     result = False
     for pattern in patterns:
         if re.fullmatch(_regex(pattern.removeprefix("!")), name):
@@ -99,14 +99,14 @@ def _regex(pattern: str) -> str:
 
 
 def _inputs(value: Value | None) -> dict[str, Input]:
-    found = {}
-    given = value.fields("inputs").get("inputs") if value else None
-    for name, each in (given.fields() if given else {}).items():
-        known = each.fields("description", "type", "default", "required", "options")
-        found[name] = Input(
+    inputs = {}
+    declared = value.fields("inputs").get("inputs") if value else None
+    for name, attributes in (declared.fields() if declared else {}).items():
+        known = attributes.fields("description", "type", "default", "required", "options")
+        inputs[name] = Input(
             kind=known["type"].text() if "type" in known else "string",
             default=known["default"].text() if "default" in known else "",
             required="required" in known and known["required"].flag(),
             options=known["options"].texts() if "options" in known else (),
         )
-    return found
+    return inputs

@@ -1,4 +1,4 @@
-"""GitHub's web server: git, the REST API as far as Daybook uses it, and a page for each run."""
+"""GitHub's web server: git, the subset of the REST API that Daybook uses, and the runs' pages."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 
 from flask import Flask, Response, abort, g, jsonify, request
 
-from daybook_sandbox.github import pages, work
+from daybook_sandbox.github import pages, runner_api
 from daybook_sandbox.github.github import GitHub
 from daybook_sandbox.github.repositories import NoSuchCommit, Push
-from daybook_sandbox.github.runs import Event
-from daybook_sandbox.github.workflow import Job, Triggers, Workflow
+from daybook_sandbox.github.runs import TriggerEvent
+from daybook_sandbox.github.workflow import JobDefinition, Triggers, Workflow
 
 API = "/api/v3/repos/<owner>/<name>"
 ACTIONS = f"{API}/actions"
 CALLERS = ("operator", "machine")
-"""Who may call at all: somebody at this computer, who is signed in, or a machine of the sandbox."""
+"""Allowed callers: a process on this computer, treated as signed in, or a sandbox machine."""
 
 
 def application(github: GitHub, caller: Callable[[str], str]) -> Flask:
-    """Return the web application. caller: says which of CALLERS an address is, or nothing."""
+    """Return the web application. caller: returns the one of CALLERS at an address, or ""."""
     app = Flask("github")
     app.url_map.strict_slashes = False
 
     @app.before_request
-    def know_the_caller() -> None:
+    def identify_caller() -> None:
         g.caller = caller(request.remote_addr or "")
         if g.caller not in CALLERS:
             abort(403)
@@ -35,13 +35,13 @@ def application(github: GitHub, caller: Callable[[str], str]) -> Flask:
     _serve_downloads(app, github)
     _serve_runners(app, github)
     _serve_runs(app, github)
-    work.serve(app, github)
+    runner_api.serve(app, github)
     pages.serve(app, github)
     return app
 
 
 def require_token(github: GitHub) -> None:
-    """Refuse a call of the REST API that does not carry the operator's token."""
+    """Refuse a REST API call without the operator's token."""
     if request.headers.get("Authorization", "") not in (
         f"Bearer {github.token}",
         f"token {github.token}",
@@ -62,10 +62,10 @@ def _serve_git(app: Flask, github: GitHub) -> None:
         repository = f"{owner}/{name.removesuffix('.git')}"
         is_push = "git-receive-pack" in (rest, request.args.get("service"))
         if not _may_git(repository, is_push):
-            ask = {"WWW-Authenticate": 'Basic realm="GitHub"'}
-            return Response("Repository not found.\n", 401, ask)
-        said = github.repositories.backend(repository, _cgi(repository, rest), _body())
-        head, _, body = said.partition(b"\r\n\r\n")
+            challenge = {"WWW-Authenticate": 'Basic realm="GitHub"'}
+            return Response("Repository not found.\n", 401, challenge)
+        output = github.repositories.backend(repository, _cgi(repository, rest), _body())
+        head, _, body = output.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if line)
         status = int(headers.pop("Status", "200").split()[0])
         return Response(body, status, headers)
@@ -76,7 +76,7 @@ def _serve_git(app: Flask, github: GitHub) -> None:
             return True
         if password == github.token:
             return True
-        job = github.board.by_token(password)
+        job = github.queue.by_token(password)
         return (
             job is not None
             and not is_push
@@ -86,20 +86,20 @@ def _serve_git(app: Flask, github: GitHub) -> None:
 
     @app.post("/_sandbox/pushed/<owner>/<name>")
     def pushed(owner: str, name: str) -> str:
-        _operator_only()
+        _require_operator()
         lines = request.get_data(as_text=True).splitlines()
         return github.pushed(f"{owner}/{name}", [Push.of(line) for line in lines])
 
     @app.post("/_sandbox/jobs")
-    def hand_over() -> Any:
-        """Give a runner a job that no push has made; tests ask for what GitHub would not give."""
-        _operator_only()
-        asked = request.get_json()
-        steps = ({"line": 1, "shell": "bash", "run": asked["run"]},)
-        job = Job("job", "job", ("self-hosted",), steps)
-        workflow = Workflow(asked["workflow"], asked["workflow"], Triggers(), {"job": job})
-        event = Event("push", asked["repository"], asked["ref"], "0" * 40, github.actor)
-        run = github.board.start(event, workflow, only=asked["runner"])
+    def add_job() -> Any:
+        """Add a job for one runner without a push, so that tests can run any command."""
+        _require_operator()
+        body = request.get_json()
+        steps = ({"line": 1, "shell": "bash", "run": body["run"]},)
+        job = JobDefinition("job", "job", ("self-hosted",), steps)
+        workflow = Workflow(body["workflow"], body["workflow"], Triggers(), {"job": job})
+        event = TriggerEvent("push", body["repository"], body["ref"], "0" * 40, github.actor)
+        run = github.queue.start(event, workflow, only=body["runner"])
         return run.document(github.server)
 
 
@@ -115,7 +115,7 @@ def _serve_downloads(app: Flask, github: GitHub) -> None:
     @app.get(f"{API}/tarball/<path:ref>")
     def tarball(owner: str, name: str, ref: str) -> Response:
         repository = f"{owner}/{name}"
-        job = github.board.by_token(request.headers.get("Authorization", "").partition(" ")[2])
+        job = github.queue.by_token(request.headers.get("Authorization", "").partition(" ")[2])
         if job is None or job.run.event.repository != repository:
             require_token(github)
         try:
@@ -128,22 +128,22 @@ def _serve_downloads(app: Flask, github: GitHub) -> None:
 
 def _serve_runners(app: Flask, github: GitHub) -> None:
     @app.post(f"{ACTIONS}/runners/<any('registration-token','remove-token'):kind>")
-    def ticket(owner: str, name: str, kind: str) -> Any:
+    def registration_token(owner: str, name: str, kind: str) -> Any:
         require_token(github)
-        return github.tickets.give(kind, f"{owner}/{name}").document(), 201
+        return github.registration_tokens.issue(kind, f"{owner}/{name}").document(), 201
 
     @app.get(f"{ACTIONS}/runners")
     def runners(owner: str, name: str) -> Any:
         require_token(github)
-        found = [each.document() for each in github.runners.of(f"{owner}/{name}")]
         wanted = request.args.get("name")
-        found = [each for each in found if wanted in (None, each["name"])]
-        return {"total_count": len(found), "runners": found}
+        registered = github.runners.of(f"{owner}/{name}")
+        matches = [r.document() for r in registered if wanted in (None, r.name)]
+        return {"total_count": len(matches), "runners": matches}
 
     @app.delete(f"{ACTIONS}/runners/<int:id>")
     def drop(owner: str, name: str, id: int) -> Any:
         require_token(github)
-        if id not in [each.id for each in github.runners.of(f"{owner}/{name}")]:
+        if id not in [runner.id for runner in github.runners.of(f"{owner}/{name}")]:
             _refuse(404, "Not Found")
         github.drop_runner(id)
         return Response(status=204)
@@ -152,18 +152,18 @@ def _serve_runners(app: Flask, github: GitHub) -> None:
 def _serve_runs(app: Flask, github: GitHub) -> None:
     def find(id: int) -> Any:
         require_token(github)
-        runs = github.board.runs()
+        runs = github.queue.runs()
         return next((run for run in runs if run.id == id), None) or _refuse(404, "Not Found")
 
     @app.get(f"{ACTIONS}/runs")
     def runs(owner: str, name: str) -> Any:
         require_token(github)
-        found = [run.document(github.server) for run in github.board.runs(f"{owner}/{name}")]
-        asked = {"head_sha": "head_sha", "branch": "head_branch", "event": "event"}
-        for argument, key in asked.items():
+        matches = [run.document(github.server) for run in github.queue.runs(f"{owner}/{name}")]
+        filters = {"head_sha": "head_sha", "branch": "head_branch", "event": "event"}
+        for argument, key in filters.items():
             if wanted := request.args.get(argument):
-                found = [each for each in found if each[key] == wanted]
-        return {"total_count": len(found), "workflow_runs": found}
+                matches = [run for run in matches if run[key] == wanted]
+        return {"total_count": len(matches), "workflow_runs": matches}
 
     @app.get(f"{ACTIONS}/runs/<int:id>")
     def run(owner: str, name: str, id: int) -> Any:
@@ -171,27 +171,27 @@ def _serve_runs(app: Flask, github: GitHub) -> None:
 
     @app.get(f"{ACTIONS}/runs/<int:id>/jobs")
     def jobs(owner: str, name: str, id: int) -> Any:
-        found = [job.document(github.server) for job in find(id).jobs.values()]
-        return {"total_count": len(found), "jobs": found}
+        documents = [job.document(github.server) for job in find(id).jobs.values()]
+        return {"total_count": len(documents), "jobs": documents}
 
     @app.post(f"{ACTIONS}/runs/<int:id>/cancel")
     def cancel(owner: str, name: str, id: int) -> Any:
-        github.board.cancel(find(id))
+        github.queue.cancel(find(id))
         return {}, 202
 
     @app.get(f"{ACTIONS}/jobs/<int:id>/logs")
     def logs(owner: str, name: str, id: int) -> Any:
         require_token(github)
-        job = next((job for job in github.board.jobs() if job.id == id), None)
+        job = next((job for job in github.queue.jobs() if job.id == id), None)
         text = "\n".join(job.lines) if job else _refuse(404, "Not Found")
         return Response(f"{text}\n", mimetype="text/plain")
 
     @app.post(f"{ACTIONS}/workflows/<file>/dispatches")
     def dispatch(owner: str, name: str, file: str) -> Any:
         require_token(github)
-        asked = request.get_json()
+        body = request.get_json()
         try:
-            github.dispatch(f"{owner}/{name}", file, asked["ref"], asked.get("inputs") or {})
+            github.dispatch(f"{owner}/{name}", file, body["ref"], body.get("inputs") or {})
         except (KeyError, NoSuchCommit):
             _refuse(404, "Not Found")
         except ValueError as error:
@@ -202,12 +202,12 @@ def _serve_runs(app: Flask, github: GitHub) -> None:
     @app.route(f"{ACTIONS}/variables/<variable>", methods=["PATCH"])
     def variables(owner: str, name: str, variable: str = "") -> Any:
         require_token(github)
-        known = github.board.variables(f"{owner}/{name}")
+        known = github.queue.variables(f"{owner}/{name}")
         if request.method == "GET":
             listed = [{"name": key, "value": value} for key, value in known.items()]
             return {"total_count": len(listed), "variables": listed}
-        asked = request.get_json()
-        known[variable or asked["name"]] = asked["value"]
+        body = request.get_json()
+        known[variable or body["name"]] = body["value"]
         return Response(status=204 if variable else 201)
 
 
@@ -228,6 +228,6 @@ def _body() -> io.BytesIO:
     return io.BytesIO(request.get_data())
 
 
-def _operator_only() -> None:
+def _require_operator() -> None:
     if g.caller != "operator":
         abort(403)

@@ -1,4 +1,4 @@
-"""A workflow file, read whole: what is not evaluated here is an error with its line.
+"""Parse a workflow file; unsupported parts are errors with their line.
 
 https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax
 """
@@ -24,7 +24,7 @@ ACTIONS = {
     ),
 }
 _PINNED = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40})")
-# Which contexts GitHub gives where; our workflows need no more of them.
+# The contexts available at the start of a run, in a job and in a step, as far as ours use them.
 START = ("github", "inputs", "vars")
 JOB = (*START, "needs")
 STEP = (*JOB, "env", "job", "runner", "secrets", "steps")
@@ -42,15 +42,15 @@ SHELLS = ("bash", "sh")
 
 @dataclass(frozen=True)
 class Concurrency:
-    """What waits for its turn. group: a text with expressions; empty for no waiting."""
+    """A concurrency setting. group: text with expressions; empty for no limit."""
 
     group: str = ""
     cancels: bool = False
 
 
 @dataclass(frozen=True)
-class Job:
-    """One job as it is written. steps: as the runner reads them."""
+class JobDefinition:
+    """A job as written. steps: in the runner's format."""
 
     id: str
     name: str
@@ -69,31 +69,33 @@ class Job:
 
 @dataclass(frozen=True)
 class Workflow:
-    """A workflow file. path: where it is in its repository."""
+    """A workflow file. path: relative to the repository."""
 
     path: str
     name: str
     triggers: Triggers
-    jobs: Mapping[str, Job]
+    jobs: Mapping[str, JobDefinition]
     env: Mapping[str, str] = field(default_factory=dict)
     concurrency: Concurrency = Concurrency()
     run_name: str = ""
 
 
 def parse(path: str, text: str) -> Workflow:
-    """Read a workflow; NotEvaluated names the first line that cannot be done here."""
+    """Parse a workflow; raise UnsupportedWorkflow for the first unsupported line."""
     top = read(path, text).fields(*TOP)
     whole = read(path, text)
     for key in ("on", "jobs"):
         if key not in top:
-            raise whole.refuse(f"a workflow has '{key}'")
+            raise whole.refuse(f"the workflow has no '{key}'")
     granted = _permissions(top.get("permissions"), {"contents": "read"})
     shell = _defaults(top.get("defaults"), {})
     jobs = {id: _job(id, value, granted, shell) for id, value in top["jobs"].fields().items()}
     for id, value in top["jobs"].fields().items():
         for need in jobs[id].needs:
             if need not in jobs:
-                raise value.fields()["needs"].refuse(f"jobs.{id} needs '{need}', which is no job")
+                raise value.fields()["needs"].refuse(
+                    f"jobs.{id} needs '{need}', which does not exist"
+                )
     return Workflow(
         path=path,
         name=top["name"].text() if "name" in top else path,
@@ -105,96 +107,98 @@ def parse(path: str, text: str) -> Workflow:
     )
 
 
-def _job(id: str, value: Value, granted: Mapping[str, str], shell: Mapping[str, str]) -> Job:
-    given = value.fields(*IN_JOB)
+def _job(
+    id: str, value: Value, granted: Mapping[str, str], shell: Mapping[str, str]
+) -> JobDefinition:
+    fields = value.fields(*IN_JOB)
     for key in ("runs-on", "steps"):
-        if key not in given:
-            raise value.refuse(f"jobs.{id} has no '{key}': other kinds are not evaluated here")
-    name, url = _environment(given.get("environment"))
-    shell = _defaults(given.get("defaults"), shell)
-    return Job(
+        if key not in fields:
+            raise value.refuse(f"jobs.{id} has no '{key}': other kinds of jobs are not supported")
+    name, url = _environment(fields.get("environment"))
+    shell = _defaults(fields.get("defaults"), shell)
+    return JobDefinition(
         id=id,
-        name=given["name"].text(JOB) if "name" in given else id,
-        runs_on=_runs_on(given["runs-on"]),
-        steps=tuple(_step(each, shell) for each in given["steps"].items()),
-        needs=given["needs"].texts() if "needs" in given else (),
-        condition=given["if"].text(JOB, is_condition=True) if "if" in given else "",
+        name=fields["name"].text(JOB) if "name" in fields else id,
+        runs_on=_runs_on(fields["runs-on"]),
+        steps=tuple(_step(step, shell) for step in fields["steps"].items()),
+        needs=fields["needs"].texts() if "needs" in fields else (),
+        condition=fields["if"].text(JOB, is_condition=True) if "if" in fields else "",
         environment=name,
         environment_url=url,
-        permissions=_permissions(given.get("permissions"), granted),
-        concurrency=_concurrency(given.get("concurrency"), JOB),
-        outputs=given["outputs"].mapped(STEP) if "outputs" in given else {},
-        env=given["env"].mapped((*JOB, "secrets")) if "env" in given else {},
-        timeout_minutes=given["timeout-minutes"].number() if "timeout-minutes" in given else 360,
+        permissions=_permissions(fields.get("permissions"), granted),
+        concurrency=_concurrency(fields.get("concurrency"), JOB),
+        outputs=fields["outputs"].mapped(STEP) if "outputs" in fields else {},
+        env=fields["env"].mapped((*JOB, "secrets")) if "env" in fields else {},
+        timeout_minutes=fields["timeout-minutes"].number() if "timeout-minutes" in fields else 360,
     )
 
 
 def _runs_on(value: Value) -> tuple[str, ...]:
-    labels = tuple(each.text(JOB) for each in value.items())
+    labels = tuple(label.text(JOB) for label in value.items())
     if SELF_HOSTED not in labels and (len(labels) != 1 or labels[0] not in HOSTED):
-        raise value.refuse(f"no machine here is {', '.join(labels)}: {', '.join(HOSTED)} are")
+        raise value.refuse(f"no runner is labeled {', '.join(labels)}; hosted: {', '.join(HOSTED)}")
     return labels
 
 
 def _step(value: Value, shell: Mapping[str, str]) -> dict[str, Any]:
-    given = value.fields(*IN_STEP)
-    if ("uses" in given) == ("run" in given):
-        raise value.refuse("a step has either 'run' or 'uses'")
+    fields = value.fields(*IN_STEP)
+    if ("uses" in fields) == ("run" in fields):
+        raise value.refuse("a step needs either 'run' or 'uses'")
     step: dict[str, Any] = {"line": value.line} | dict(shell)
-    for key, each in given.items():
+    for key, entry in fields.items():
         if key == "if":
-            step[key] = each.text(STEP, is_condition=True)
+            step[key] = entry.text(STEP, is_condition=True)
         elif key in ("env", "with"):
-            step[key] = each.mapped(STEP)
+            step[key] = entry.mapped(STEP)
         elif key == "continue-on-error":
-            step[key] = each.flag()
+            step[key] = entry.flag()
         elif key == "timeout-minutes":
-            step[key] = each.number()
+            step[key] = entry.number()
         else:
-            step[key] = each.text(() if key in ("id", "uses", "shell") else STEP)
-    if "uses" in given:
-        step["uses"] = _action(given)
+            step[key] = entry.text(() if key in ("id", "uses", "shell") else STEP)
+    if "uses" in fields:
+        step["uses"] = _action(fields)
     elif step.get("shell", "bash") not in SHELLS:
-        raise (given.get("shell") or value).refuse(f"the shell '{step['shell']}' is not here")
+        raise (fields.get("shell") or value).refuse(f"the shell '{step['shell']}' is not supported")
     return step
 
 
-def _action(given: Mapping[str, Value]) -> str:
-    """Return an action's name; by its name alone the stand-in knows what it does."""
-    uses = given["uses"]
+def _action(fields: Mapping[str, Value]) -> str:
+    """Return an action's name; the simulation implements actions by name."""
+    uses = fields["uses"]
     pinned = _PINNED.fullmatch(uses.text())
     if not pinned or pinned["name"] not in ACTIONS:
-        raise uses.refuse(f"{uses.text()}: known here are {', '.join(ACTIONS)}, by a commit")
-    if "with" in given:
-        given["with"].fields(*ACTIONS[pinned["name"]].split())
+        raise uses.refuse(f"{uses.text()}: supported are {', '.join(ACTIONS)}, pinned by a commit")
+    if "with" in fields:
+        fields["with"].fields(*ACTIONS[pinned["name"]].split())
     return pinned["name"]
 
 
 def _environment(value: Value | None) -> tuple[str, str]:
     if value is None or value.is_scalar:
         return (value.text(JOB) if value else ""), ""
-    given = value.fields("name", "url")
-    return given["name"].text(JOB), given["url"].text(STEP) if "url" in given else ""
+    fields = value.fields("name", "url")
+    return fields["name"].text(JOB), fields["url"].text(STEP) if "url" in fields else ""
 
 
 def _permissions(value: Value | None, inherited: Mapping[str, str]) -> Mapping[str, str]:
     if value is None:
         return inherited
     if value.is_scalar and value.text():
-        raise value.refuse(f"permissions: {value.text()} is not evaluated here; name each")
-    return {key: each.text() for key, each in value.fields().items() if each.text() != "none"}
+        raise value.refuse(f"permissions: {value.text()} is not supported; list each permission")
+    return {key: access.text() for key, access in value.fields().items() if access.text() != "none"}
 
 
 def _concurrency(value: Value | None, contexts: tuple[str, ...]) -> Concurrency:
     if value is None or value.is_scalar:
         return Concurrency(value.text(contexts) if value else "")
-    given = value.fields("group", "cancel-in-progress")
-    cancels = "cancel-in-progress" in given and given["cancel-in-progress"].flag()
-    return Concurrency(given["group"].text(contexts), cancels)
+    fields = value.fields("group", "cancel-in-progress")
+    cancels = "cancel-in-progress" in fields and fields["cancel-in-progress"].flag()
+    return Concurrency(fields["group"].text(contexts), cancels)
 
 
 def _defaults(value: Value | None, inherited: Mapping[str, str]) -> Mapping[str, str]:
-    """Return what every `run` step has unless it says otherwise."""
-    given = value.fields("run").get("run") if value else None
-    own = given.fields("shell", "working-directory") if given else {}
-    return dict(inherited) | {key: each.text(JOB) for key, each in own.items()}
+    """Return the default `shell` and `working-directory` of `run` steps."""
+    run = value.fields("run").get("run") if value else None
+    fields = run.fields("shell", "working-directory") if run else {}
+    return dict(inherited) | {key: default.text(JOB) for key, default in fields.items()}

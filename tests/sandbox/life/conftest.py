@@ -1,6 +1,6 @@
-"""One life of an application for the whole folder: staging, and production beside it.
+"""The life of one application for all tests here, in staging and production.
 
-Each fixture goes a step further than the one before; test_teardown.py ends by taking both down.
+Each fixture takes the next step; test_teardown.py finally tears both environments down.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from daybook.hosts import inventory
 
 from .shop import Shop, open_shop
 
-# Names and networks of this session's own: two may share a sandbox.
+# Unique names and networks, because two sessions may share a sandbox.
 APP = f"life{os.getpid()}"
 NETWORK = 160 + os.getpid() % 40 * 2
 NAMES = {"staging": f"staging.{APP}.test", "production": f"www.{APP}.test"}
@@ -38,15 +38,15 @@ SECRETS = {SECRET: "where the orders are kept"}
 
 
 def set_secret(world, env: str, value: str) -> None:
-    """Set the application's secret, as from a file."""
+    """Set the application's secret from a file."""
     file = world.root / "new.env"
     file.write_text(f"{SECRET}={value}\n")
     world.succeed("secrets", "import", str(file), "-e", env)
     file.unlink()
 
 
-def keep_token(world, env: str) -> None:
-    """Put the token of the sandbox's GitHub where configure looks for one."""
+def store_token(world, env: str) -> None:
+    """Store the token of the sandbox's GitHub for configure."""
     done = subprocess.run(
         [Path(sys.executable).parent / "daybook", "github", "token", env],
         cwd=world.root,
@@ -61,7 +61,7 @@ def keep_token(world, env: str) -> None:
 
 @dataclass(frozen=True)
 class Life:
-    """What tests ask about both environments, from outside and on the hosts."""
+    """Access to both environments, from outside and on the hosts."""
 
     project: Any
     sandbox: Any
@@ -74,23 +74,23 @@ class Life:
         return self.project.root
 
     def address(self, env: str) -> str:
-        """Return the Elastic IP of an environment's machine, from the inventory."""
-        [found] = inventory.read(self.root / "ansible/inventories" / env).values()
-        return found
+        """Return the Elastic IP of an environment's host from the inventory."""
+        [address] = inventory.read(self.root / "ansible/inventories" / env).values()
+        return address
 
     def resolve(self, name: str) -> list[str]:
-        """Ask the sandbox's name server as anybody would ask the internet's."""
+        """Resolve a name with the sandbox's DNS server."""
         host, port = self.sandbox.env["DAYBOOK_NAMESERVER"].split(":")
         resolver = dns.resolver.Resolver(configure=False)
         resolver.nameservers, resolver.port = [host], int(port)
         return [answer.to_text() for answer in resolver.resolve(name, "A")]
 
     def fetch(self, env: str, path: str, scheme: str = "https") -> httpx.Response:
-        """Get a page by the application's public name."""
+        """Fetch a page by the application's public name."""
         return probe.fetch(f"{scheme}://{self.names[env]}{path}", self.sandbox.env)
 
     def version(self, env: str) -> dict:
-        """Return what the application says of itself."""
+        """Return the application's version and environment."""
         return self.fetch(env, "/version").raise_for_status().json()
 
     def on_host(self, env: str, command: str) -> subprocess.CompletedProcess[str]:
@@ -98,28 +98,28 @@ class Life:
         return self.sandbox.run("sandbox", "ssh", f"{self.app}-{env}-1", command)
 
     def out(self, env: str, command: str) -> str:
-        """Return what a command on an environment's host says; it must succeed."""
+        """Return the output of a command on an environment's host, which must succeed."""
         done = self.on_host(env, command)
         assert done.returncode == 0, done.stdout
         return done.stdout.strip()
 
     def set_secret(self, env: str, value: str) -> None:
-        """Set the application's secret; it reaches the application with the next release."""
+        """Set the application's secret, which takes effect with the next release."""
         set_secret(self.project, env, value)
 
     def secret_in_use(self, env: str) -> str:
-        """Return the value that the serving container has, found as an attacker would find it."""
+        """Return the secret's value in the serving container."""
         running = "sudo docker ps --quiet --filter publish=8000-8001 | head --lines 1"
         return self.out(env, f"sudo docker exec $({running}) printenv {self.secret}")
 
     def private_ip(self, env: str) -> str:
-        """Return the address of an environment's host in its VPC."""
+        """Return the private address of an environment's host."""
         addresses = self.out(env, "hostname --all-ip-addresses").split()
         network = CIDRS[env].removesuffix("0.0/16")
         return next(word for word in addresses if word.startswith(network))
 
     def run(self, lines: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run lines of a shell as an operator types them, after `daybook env export staging`."""
+        """Run shell lines like an operator, after `daybook env export staging`."""
         tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", f'eval "$(daybook env export staging)"\n{lines}'],
@@ -132,7 +132,7 @@ class Life:
         )
 
     def shell(self, lines: str, stdin: str = "") -> str:
-        """Return what such lines print; they must succeed."""
+        """Return the output of shell lines, which must succeed."""
         done = self.run(lines, stdin)
         assert done.returncode == 0, done.stdout
         return done.stdout
@@ -140,11 +140,11 @@ class Life:
 
 @pytest.fixture(scope="package")
 def world(sandbox, copy_project, make_project):
-    """Return a project of its own in the sandbox; what is left of it goes at the end."""
+    """Yield a separate project in the sandbox; its environments are torn down at the end."""
     root = copy_project(APP)
     (root / ".sandbox").symlink_to(sandbox.root / ".sandbox")
     world = make_project(root)
-    # Production wants two people: the operator, who has the sandbox's key, is one of them.
+    # Production needs two people; the operator, with the sandbox's key, is one of them.
     kind, key, *_ = (root / ".sandbox/ssh/id_ed25519.pub").read_text().split()
     with (root / "environments/signers").open("a") as signers:
         signers.write(f'ann@example.com namespaces="daybook-record" {kind} {key}\n')
@@ -161,7 +161,7 @@ def world(sandbox, copy_project, make_project):
     )
     world.step("bootstrap", "staging")
     for env in NAMES:
-        keep_token(world, env)
+        store_token(world, env)
         set_secret(world, env, f"first of {env}")
     yield world
     for env in NAMES:
@@ -176,14 +176,14 @@ def life(world, sandbox) -> Life:
 
 @pytest.fixture(scope="package")
 def provisioned(world):
-    """Provision both at once: staging with plain papermill, production in two halves."""
+    """Provision both at once: staging with plain papermill, production with an interruption."""
     parameters = ("-p", "env", "staging", "-p", "approve", "auto")
     options = ("--no-progress-bar", "notebooks/provision.ipynb", "out.ipynb", *parameters)
     with world.start("papermill", *options) as staging:
         _provision_interrupted(world)
         world.step("provision", "production")
-        said = staging.communicate(timeout=600)[0]
-    assert staging.returncode == 0, said
+        output = staging.communicate(timeout=600)[0]
+    assert staging.returncode == 0, output
     return world
 
 
@@ -201,18 +201,18 @@ def serving(configured):
 
 @pytest.fixture(scope="package")
 def shop(serving, life, tmp_path_factory) -> Shop:
-    """Return the application's repository, with the workflow that Daybook writes into it."""
+    """Return the application's repository with the workflow that Daybook writes."""
     return open_shop(serving, life, tmp_path_factory.mktemp("shop") / life.app)
 
 
 def both(world, step: str) -> None:
-    """Run a step for both environments at once, each to its good end."""
+    """Run a step for both environments at once; both must succeed."""
     started = [
         world.start("daybook", "run", step, "-p", "env", env, "-p", "approve", "auto")
         for env in NAMES
     ]
-    said = [process.communicate(timeout=900)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0], "\n".join(said)
+    outputs = [process.communicate(timeout=900)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], "\n".join(outputs)
 
 
 def _provision_interrupted(world) -> None:
@@ -220,5 +220,5 @@ def _provision_interrupted(world) -> None:
     with world.start("daybook", "run", "provision", *parameters) as process:
         world.wait_for(process, r"created +aws_subnet")
         process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=240)[0]
-    assert process.returncode == 130, said
+        output = process.communicate(timeout=240)[0]
+    assert process.returncode == 130, output

@@ -1,7 +1,7 @@
-"""Print which addresses take a connection, as JSON: connect.py '["tcp 127.0.0.1 80"]' [UID…]
+"""Print the addresses that accept a connection, as JSON: connect.py '["tcp 127.0.0.1 80"]' [UID…]
 
-With UIDs, as each of them in turn: {"0": ["tcp 127.0.0.1 80"]}. Without, as the caller: a list.
-It runs on hosts and in their containers, so it needs Python alone.
+With UIDs, the result for each of them: {"0": ["tcp 127.0.0.1 80"]}; without, a list for the caller.
+It runs on hosts and in their containers, so it uses only the standard library.
 """
 
 import json
@@ -15,17 +15,17 @@ TIMEOUT_S = 3
 
 
 def connects(address: str) -> bool:
-    """Tell whether "tcp HOST PORT" or "unix PATH" takes a connection; @ begins an abstract path."""
-    kind, where, *port = address.split(" ")
+    """Return True if "tcp HOST PORT" or "unix PATH" accepts a connection; @: an abstract path."""
+    kind, host_or_path, *port = address.split(" ")
     if kind == "tcp":
-        family = socket.AF_INET6 if ":" in where else socket.AF_INET
-        return _takes((where, int(port[0])), family, socket.SOCK_STREAM)
-    path = where.replace("@", "\0", 1) if where.startswith("@") else where
+        family = socket.AF_INET6 if ":" in host_or_path else socket.AF_INET
+        return _accepts((host_or_path, int(port[0])), family, socket.SOCK_STREAM)
+    path = host_or_path.replace("@", "\0", 1) if host_or_path.startswith("@") else host_or_path
     kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
-    return any(_takes(path, socket.AF_UNIX, kind) for kind in kinds)
+    return any(_accepts(path, socket.AF_UNIX, kind) for kind in kinds)
 
 
-def _takes(address: object, family: int, kind: int) -> bool:
+def _accepts(address: object, family: int, kind: int) -> bool:
     with socket.socket(family, kind) as client:
         client.settimeout(TIMEOUT_S)
         try:
@@ -35,15 +35,15 @@ def _takes(address: object, family: int, kind: int) -> bool:
         return True
 
 
-def those_that_connect(addresses: list[str]) -> list[str]:
-    """Return the addresses that take a connection."""
+def connecting(addresses: list[str]) -> list[str]:
+    """Return the addresses that accept a connection."""
     with ThreadPoolExecutor(32) as pool:
         answers = pool.map(connects, addresses)
         return [address for address, answer in zip(addresses, answers, strict=True) if answer]
 
 
 def as_user(uid: int, addresses: list[str]) -> int:
-    """Start a process of a user, and return the descriptor that its answer comes from."""
+    """Start a process as a user; return the descriptor to read its answer from."""
     reading, writing = os.pipe()
     if os.fork():
         os.close(writing)
@@ -57,14 +57,14 @@ def as_user(uid: int, addresses: list[str]) -> int:
     os.setgid(group)
     os.setuid(uid)
     with os.fdopen(writing, "w") as answer:
-        json.dump(those_that_connect(addresses), answer)
+        json.dump(connecting(addresses), answer)
     os._exit(0)
 
 
 def main() -> None:
     addresses, uids = json.loads(sys.argv[1]), [int(word) for word in sys.argv[2:]]
     if not uids:
-        print(json.dumps(those_that_connect(addresses)))
+        print(json.dumps(connecting(addresses)))
         return
     answers = {uid: as_user(uid, addresses) for uid in uids}
     print(json.dumps({uid: json.load(os.fdopen(answer)) for uid, answer in answers.items()}))

@@ -1,4 +1,4 @@
-"""Plays of some roles on staging's host, as an operator would play them."""
+"""Run single roles on staging's host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOSTS = {"hosts": "staging", "become": True, "gather_facts": False}
 
 
 def start(life, *roles: str, check: bool = False, **variables: object) -> subprocess.Popen[str]:
-    """Start a play of some roles on staging's host, in a process group of its own."""
+    """Start a play of roles on staging's host in a new process group."""
     playbook = life.root / "ansible/trial.yml"
     playbook.write_text(yaml.safe_dump([HOSTS | {"roles": list(roles)}]))
     env = {"AWS_ACCOUNT_ID": "123456789012", "AWS_REGION": life.sandbox.env["AWS_REGION"]}
@@ -23,8 +23,8 @@ def start(life, *roles: str, check: bool = False, **variables: object) -> subpro
 
 
 def play(life, *roles: str, check: bool = False, **variables: object) -> str:
-    """Play some roles to a good end and return what Ansible said."""
+    """Run a play of roles, which must succeed, and return its output."""
     with start(life, *roles, check=check, **variables) as process:
-        said, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, said
-    return said
+        output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    return output

@@ -1,4 +1,4 @@
-"""The application's own repository, and GitHub as its developer sees it."""
+"""The application's repository, and its developer's access to GitHub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUN_S = 300
 
 @dataclass(frozen=True)
 class Shop:
-    """A checkout of a repository on GitHub. server, api: addresses; token: the developer's own."""
+    """A checkout of a repository on GitHub. server, api: URLs; token: the developer's token."""
 
     root: Path
     name: str
@@ -26,7 +26,7 @@ class Shop:
     token: str
 
     def git(self, *words: str) -> str:
-        """Run git in the repository, and return what it says."""
+        """Run git in the repository and return its output."""
         done = subprocess.run(
             ["git", "-c", "user.name=Ann", "-c", "user.email=ann@example.com", *words],
             cwd=self.root,
@@ -38,7 +38,7 @@ class Shop:
         return done.stdout.strip()
 
     def commit(self, file: str, text: str) -> str:
-        """Change a file, commit, and return the commit."""
+        """Replace a file, commit, and return the commit."""
         (self.root / file).write_text(text)
         self.git("commit", "--all", "--quiet", "-m", f"Change {file}")
         return self.git("rev-parse", "HEAD")
@@ -49,12 +49,12 @@ class Shop:
         return self.commit("page.html", f"{text}<!-- {words} -->\n")
 
     def ask(self, path: str) -> Any:
-        """Ask GitHub's API."""
+        """Return the response of a GET to GitHub's API."""
         url = f"{self._actions}/{path}"
         return httpx.get(url, headers=self._signed, timeout=20).raise_for_status().json()
 
     def drop_runner(self, id: int) -> None:
-        """Have GitHub forget a runner."""
+        """Remove a runner from GitHub."""
         url = f"{self._actions}/runners/{id}"
         httpx.delete(url, headers=self._signed, timeout=20).raise_for_status()
 
@@ -62,36 +62,36 @@ class Shop:
         return self.ask(f"runs?head_sha={commit}")["workflow_runs"]
 
     def jobs(self, run: int) -> dict[str, str]:
-        """Return how each job ended: {"Release": "success"}."""
+        """Return the conclusion of each job: {"Release": "success"}."""
         return {job["name"]: job["conclusion"] for job in self.ask(f"runs/{run}/jobs")["jobs"]}
 
-    def ends(self, run: int, within_s: float = RUN_S) -> str:
-        """Wait for the end of a run and return its conclusion."""
-        over = retry_if_result(lambda found: found["status"] != "completed")
-        poll = Retrying(retry=over, stop=stop_after_delay(within_s), wait=wait_fixed(0.5))
+    def conclusion(self, run: int, within_s: float = RUN_S) -> str:
+        """Wait for a run to complete and return its conclusion."""
+        is_open = retry_if_result(lambda shown: shown["status"] != "completed")
+        poll = Retrying(retry=is_open, stop=stop_after_delay(within_s), wait=wait_fixed(0.5))
         return poll(lambda: self.ask(f"runs/{run}"))["conclusion"]
 
     def push(self, branch: str) -> tuple[int, str]:
-        """Push what is checked out; return the number of the run that starts, and its end."""
+        """Push HEAD; return the triggered run's id and its conclusion."""
         self.git("push", "--quiet", "origin", f"HEAD:{branch}")
         started = self.runs(self.git("rev-parse", "HEAD"))
-        [run] = [each["id"] for each in started if each["head_branch"] == branch]
-        return run, self.ends(run)
+        [run] = [shown["id"] for shown in started if shown["head_branch"] == branch]
+        return run, self.conclusion(run)
 
     def dispatch(self, workflow: str, branch: str, **inputs: str) -> int:
-        """Start a workflow by hand; return the run's number."""
-        known = {each["id"] for each in self.ask("runs")["workflow_runs"]}
+        """Start a workflow manually; return the run's id."""
+        known = {run["id"] for run in self.ask("runs")["workflow_runs"]}
         self._post(f"{self._actions}/workflows/{workflow}/dispatches", ref=branch, inputs=inputs)
         return next(
-            each["id"] for each in self.ask("runs")["workflow_runs"] if each["id"] not in known
+            run["id"] for run in self.ask("runs")["workflow_runs"] if run["id"] not in known
         )
 
-    def said(self, run: int) -> str:
-        """Return the page of a run: its jobs, its steps, its log."""
+    def page(self, run: int) -> str:
+        """Return a run's page: its jobs, steps and log."""
         return httpx.get(f"{self.server}/{self.name}/actions/runs/{run}", timeout=20).text
 
-    def hand_over(self, runner: str, script: str, **differs: str) -> int:
-        """Let GitHub give a runner a job; returns the run's number. differs: repository, ref, …"""
+    def add_job(self, runner: str, script: str, **changes: str) -> int:
+        """Give a runner a job; return the run's id. changes: repository, ref or workflow."""
         job = {
             "repository": self.name,
             "ref": "refs/heads/staging",
@@ -99,7 +99,7 @@ class Shop:
             "runner": runner,
             "run": script,
         }
-        return self._post(f"{self.server}/_sandbox/jobs", **(job | differs)).json()["id"]
+        return self._post(f"{self.server}/_sandbox/jobs", **(job | changes)).json()["id"]
 
     @property
     def _actions(self) -> str:
@@ -109,25 +109,25 @@ class Shop:
     def _signed(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
 
-    def _post(self, url: str, **said: Any) -> httpx.Response:
-        return httpx.post(url, json=said, headers=self._signed, timeout=20).raise_for_status()
+    def _post(self, url: str, **content: Any) -> httpx.Response:
+        return httpx.post(url, json=content, headers=self._signed, timeout=20).raise_for_status()
 
 
 def open_shop(world: Any, life: Any, root: Path) -> Shop:
-    """Return the application's repository in a folder, as far as Daybook writes it."""
-    leave = shutil.ignore_patterns("ci", ".github", "__pycache__")
-    shutil.copytree(world.root / "app", root, ignore=leave)
+    """Create the application's repository in a folder, with the files that Daybook writes."""
+    ignored = shutil.ignore_patterns("ci", ".github", "__pycache__")
+    shutil.copytree(world.root / "app", root, ignore=ignored)
     world.succeed("github", "workflow", "staging", str(root))
-    it = at_github(life, root)
-    it.git("init", "--quiet", "--initial-branch", "staging")
-    it.git("add", "--all")
-    it.git("commit", "--quiet", "-m", "Begin")
-    it.git("remote", "add", "origin", f"{it.server}/{it.name}.git")
-    return it
+    shop = at_github(life, root)
+    shop.git("init", "--quiet", "--initial-branch", "staging")
+    shop.git("add", "--all")
+    shop.git("commit", "--quiet", "-m", "Begin")
+    shop.git("remote", "add", "origin", f"{shop.server}/{shop.name}.git")
+    return shop
 
 
 def at_github(life: Any, root: Path) -> Shop:
-    """Return the life's repository as it is at the sandbox's GitHub, checked out in a folder."""
+    """Return the application's repository at the sandbox's GitHub, for a checkout in a folder."""
     env = life.sandbox.env
     token = (life.root / ".sandbox/github-token").read_text().strip()
     name = f"octo-org/{life.app}"

@@ -1,4 +1,4 @@
-"""Certificates: for the right name, from the authority that asks the name's port 80."""
+"""Certificates for the right names, issued after an http-01 challenge on port 80."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
 
 
 def certificate(life, env: str, name: str) -> dict:
-    """Shake hands with an environment's host under a name, trusting the sandbox alone."""
+    """Return the certificate of an environment's host for a name; trust only the sandbox."""
     trust = ssl.create_default_context(cafile=life.sandbox.env["DAYBOOK_CA_FILE"])
     with (
         socket.create_connection((life.address(env), 443), 5) as connection,
@@ -39,17 +39,17 @@ def certificate(life, env: str, name: str) -> dict:
 
 
 @pytest.mark.usefixtures("serving")
-def test_a_host_has_a_certificate_for_its_own_names_alone(life):
+def test_a_host_has_certificates_only_for_its_names(life):
     for env, name in life.names.items():
-        found = certificate(life, env, name)
-        assert found["subjectAltName"] == (("DNS", name),)
-        assert found["issuer"] == ((("commonName", "Daybook sandbox"),),)
+        served = certificate(life, env, name)
+        assert served["subjectAltName"] == (("DNS", name),)
+        assert served["issuer"] == ((("commonName", "Daybook sandbox"),),)
     with pytest.raises(ssl.SSLError):
         certificate(life, "staging", life.names["production"])
 
 
 @pytest.mark.usefixtures("serving")
-def test_plain_http_leads_to_tls_and_serves_no_other_name(life):
+def test_plain_http_redirects_to_tls_and_refuses_other_names(life):
     for env, name in life.names.items():
         answer = life.fetch(env, "/page?x=1", scheme="http")
         assert (answer.status_code, answer.headers["location"]) == (308, f"https://{name}/page?x=1")
@@ -57,7 +57,7 @@ def test_plain_http_leads_to_tls_and_serves_no_other_name(life):
         assert bare.status_code == 421
 
 
-def test_a_name_whose_port_80_is_closed_to_strangers_gets_no_certificate(serving, life, aws):
+def test_a_name_gets_no_certificate_if_port_80_is_closed_to_the_internet(serving, life, aws):
     name = f"more.{life.app}.test"
     (serving.root / "ansible/more.yml").write_text(PLAY.format(name=name))
     key = shlex.quote(life.sandbox.env["DAYBOOK_SSH_KEY"])
@@ -68,7 +68,7 @@ def test_a_name_whose_port_80_is_closed_to_strangers_gets_no_certificate(serving
         assert done.returncode == 2, done.stdout
         assert f"{name} has no certificate." in done.stdout
         assert f"Fetching http://{name}/.well-known/acme-challenge/" in done.stdout
-        # Caddy itself would try again after a minute.
+        # Otherwise Caddy retries only after a minute.
         life.out("staging", "sudo systemctl restart caddy")
         life.shell(play)
         placeholder = probe.fetch(f"https://{name}/", life.sandbox.env)
@@ -80,13 +80,13 @@ def test_a_name_whose_port_80_is_closed_to_strangers_gets_no_certificate(serving
 
 @contextmanager
 def record(life, route53, name: str) -> Iterator[None]:
-    """Let a name resolve to staging's host for a while."""
+    """Resolve a name to staging's host in this context."""
     [zone] = route53.list_hosted_zones_by_name(DNSName=f"{life.app}.test")["HostedZones"][:1]
     address = [{"Value": life.address("staging")}]
-    wanted = {"Name": name, "Type": "A", "TTL": 60, "ResourceRecords": address}
+    record_set = {"Name": name, "Type": "A", "TTL": 60, "ResourceRecords": address}
 
     def change(action: str) -> None:
-        batch = {"Changes": [{"Action": action, "ResourceRecordSet": wanted}]}
+        batch = {"Changes": [{"Action": action, "ResourceRecordSet": record_set}]}
         route53.change_resource_record_sets(HostedZoneId=zone["Id"], ChangeBatch=batch)
 
     change("UPSERT")
@@ -96,19 +96,19 @@ def record(life, route53, name: str) -> Iterator[None]:
 
 @contextmanager
 def port_80_for_operators(ec2, group_name: str) -> Iterator[None]:
-    """Let a group's port 80 in from the operators' address alone for a while."""
+    """Open a group's port 80 only to the operators' address in this context."""
     wanted = [{"Name": "group-name", "Values": [group_name]}]
     [group] = ec2.describe_security_groups(Filters=wanted)["SecurityGroups"]
     of_group = [{"Name": "group-id", "Values": [group["GroupId"]]}]
     rules = ec2.describe_security_group_rules(Filters=of_group)["SecurityGroupRules"]
-    [rule] = [each for each in rules if each["FromPort"] == 80]
+    [rule] = [candidate for candidate in rules if candidate["FromPort"] == 80]
     kept = {key: rule[key] for key in ("IpProtocol", "FromPort", "ToPort", "Description")}
 
-    def let_in(cidr: str) -> None:
+    def open_to(cidr: str) -> None:
         changed = {"SecurityGroupRuleId": rule["SecurityGroupRuleId"]}
         changed["SecurityGroupRule"] = kept | {"CidrIpv4": cidr}
         ec2.modify_security_group_rules(GroupId=group["GroupId"], SecurityGroupRules=[changed])
 
-    let_in("203.0.113.7/32")
+    open_to("203.0.113.7/32")
     yield
-    let_in(rule["CidrIpv4"])
+    open_to(rule["CidrIpv4"])

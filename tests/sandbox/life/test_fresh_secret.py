@@ -1,4 +1,4 @@
-"""A secret is rotated: set, rolled out, looked at, and the value before it retired."""
+"""Secret rotation: set, roll out, verify, and retire the previous value."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ def rotate(serving, life):
 
 
 def versions(serving, life) -> dict[int, bool]:
-    """Return each version of the secret, and whether it is retired: {2: False, 1: True}."""
-    said = serving.succeed("secrets", "history", life.secret, "-e", "staging", "--json")
-    return {each["number"]: each["is_retired"] for each in json.loads(said)}
+    """Return the secret's versions, True if retired: {2: False, 1: True}."""
+    output = serving.succeed("secrets", "history", life.secret, "-e", "staging", "--json")
+    return {version["number"]: version["is_retired"] for version in json.loads(output)}
 
 
-def test_without_a_new_value_nothing_is_to_be_done(serving, life):
+def test_rotation_without_a_new_value_changes_nothing(serving, life):
     done = rotate(serving, life)
     assert done.returncode == 0, done.stdout
     assert f"daybook secrets set {life.secret} -e staging" in done.stdout
     assert versions(serving, life) == {1: False}
 
 
-def test_a_new_value_reaches_the_application_and_the_old_one_is_retired(serving, life):
+def test_a_new_value_is_deployed_and_the_old_one_is_retired(serving, life):
     before = life.version("staging")["version"]
     life.set_secret("staging", "second of staging")
     assert life.secret_in_use("staging") == "first of staging"
@@ -45,11 +45,11 @@ def test_a_new_value_reaches_the_application_and_the_old_one_is_retired(serving,
     )
 
 
-def test_again_there_is_nothing_to_do(serving, life):
+def test_repeated_rotation_changes_nothing(serving, life):
     assert "No changes" in rotate(serving, life).stdout
 
 
-def test_only_a_declared_secret_is_rotated(serving):
+def test_only_a_declared_secret_can_be_rotated(serving):
     done = serving.run("run", "secrets", "-p", "env", "staging", "-p", "name", "OTHER_KEY")
     assert done.returncode == 3
     assert "expected one of DATABASE_URL" in done.stdout

@@ -1,4 +1,4 @@
-"""What the roles leave on a host: who gets in, what it tells, what outlives a kill or a reboot."""
+"""The configured host: SSH access, metrics, and behavior after a kill or a reboot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DRIVER = "sudo docker info --format '{{ .LoggingDriver }}'"
 
 
 def lets_in(life, key: Path) -> bool:
-    """Tell whether somebody with this key may log in to staging's host."""
+    """Return True if this key can log in to staging's host."""
     known = life.root / "ansible/inventories/staging.known_hosts"
     options = ["BatchMode=yes", "IdentitiesOnly=yes", f"UserKnownHostsFile={known}"]
     words = [word for option in options for word in ("-o", option)]
@@ -37,13 +37,13 @@ def lets_in(life, key: Path) -> bool:
 
 @pytest.fixture
 def colleague(tmp_path: Path) -> Path:
-    """Return the private key of somebody else."""
+    """Return a colleague's private key."""
     key = tmp_path / "colleague"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     return key
 
 
-def test_keys_come_and_go_with_the_team(life, colleague):
+def test_keys_follow_the_list_of_signers(life, colleague):
     signers = life.root / "environments/signers"
     before = signers.read_text()
     assert not lets_in(life, colleague)
@@ -61,14 +61,14 @@ def test_keys_come_and_go_with_the_team(life, colleague):
     assert not lets_in(life, colleague)
 
 
-def test_a_list_without_a_key_shuts_nobody_out(life):
+def test_a_list_without_a_valid_key_is_refused(life):
     with start(life, "access", access_keys=["nobody"]) as process:
         said, _ = process.communicate(timeout=120)
     assert process.returncode == 2, said
     assert "ssh-" in life.out("staging", "cat ~/.ssh/authorized_keys")
 
 
-def test_only_keys_are_let_in_and_never_root(life):
+def test_login_needs_a_key_and_excludes_root(life):
     said = life.out("staging", "sudo sshd -T").splitlines()
     assert {"passwordauthentication no", "permitrootlogin no", "allowusers admin"} <= set(said)
     ask = "ssh -v -o BatchMode=yes -o StrictHostKeyChecking=accept-new {}@127.0.0.1 2>&1"
@@ -77,13 +77,13 @@ def test_only_keys_are_let_in_and_never_root(life):
         assert re.search("Authentications that can continue: publickey$", refused, re.MULTILINE)
 
 
-def test_systemd_has_nothing_against_its_units(life):
+def test_systemd_accepts_all_units(life):
     units = "/etc/systemd/system/daybook-*"
     assert life.out("staging", f"sudo systemd-analyze verify $(find {units} -type f) 2>&1") == ""
     assert life.out("staging", "systemctl is-system-running") == "running"
 
 
-def test_tools_answer_and_the_aws_cli_of_root_is_the_instance(life):
+def test_tools_are_installed_and_roots_aws_cli_uses_the_instance_role(life):
     for tool in ("git", "python3", "pip", "node", "npm", "aws"):
         life.out("staging", f"{tool} --version")
     life.out("staging", "docker compose version")
@@ -91,7 +91,7 @@ def test_tools_answer_and_the_aws_cli_of_root_is_the_instance(life):
     assert f":assumed-role/{life.app}-staging-host/i-" in caller["Arn"]
 
 
-def test_security_updates_come_by_themselves_and_do_not_reboot(life):
+def test_security_updates_are_automatic_and_do_not_reboot(life):
     said = life.out("staging", "apt-config dump")
     origins = re.findall(r'^Unattended-Upgrade::Origins-Pattern:: "(.*)";', said, re.MULTILINE)
     assert origins == ["origin=Debian,codename=${distro_codename}-security,label=Debian-Security"]
@@ -100,7 +100,7 @@ def test_security_updates_come_by_themselves_and_do_not_reboot(life):
     life.out("staging", "sudo unattended-upgrade --dry-run")
 
 
-def test_the_alarm_of_the_disk_is_told_how_full_it_is(life):
+def test_disk_usage_is_reported_to_its_alarm(life):
     env = life.sandbox.env
     keys = (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
     session = boto3.Session(*keys, region_name=env["AWS_REGION"])
@@ -114,7 +114,7 @@ def test_the_alarm_of_the_disk_is_told_how_full_it_is(life):
     assert {name: alarm[name] for name in parts} in [{n: m[n] for n in parts} for m in told]
 
 
-def test_a_restart_that_a_kill_has_lost_is_made_by_the_next_run(life):
+def test_a_restart_lost_by_a_kill_is_made_up_by_the_next_run(life):
     watched = {"services_expected": "{{ docker_services }}"}
     other = {"docker_daemon": {"live-restore": True, "log-driver": "json-file"}}
     assert life.out("staging", DRIVER) == "local"
@@ -131,7 +131,7 @@ def test_a_restart_that_a_kill_has_lost_is_made_by_the_next_run(life):
 
 
 @pytest.mark.faults
-def test_a_host_reboots_when_that_is_due_and_all_runs_again(life):
+def test_a_host_reboots_if_required_and_all_services_start(life):
     life.out("staging", "sudo touch /run/lost /run/reboot-required")
     kept = life.project.succeed(
         *("run", "patch", "-p", "env", "staging", "-p", "approve", "auto", "-p", "reboot", "false")
@@ -149,8 +149,8 @@ def test_a_host_reboots_when_that_is_due_and_all_runs_again(life):
     assert life.version("staging")["environment"] == "staging"
 
 
-def test_ssh_audit_finds_no_failure(life):
-    # The last: sshd turns away for a while who knocks as it does.
+def test_ssh_audit_reports_no_failures(life):
+    # The last test, because sshd then refuses connections from this address for a while.
     said = life.out(
         "staging",
         "set -e; mkdir -p audit; cd audit; apt-get -q download ssh-audit >&2; "

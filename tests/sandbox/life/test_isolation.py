@@ -1,4 +1,4 @@
-"""What staging's host cannot reach, tried from there and from outside."""
+"""Isolation of staging's host, tested from the host and from outside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import pytest
 
 ACCOUNT = "123456789012"
-STRANGER = "127.3.3.3"
+INTERNET = "127.3.3.3"
 CONNECT = "import socket; socket.create_connection(('{}', {}), 3).close()"
 TOKEN = """
 import urllib.request as r
@@ -26,14 +26,14 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def image(life) -> str:
-    """Return the id of the application's image on staging's host."""
+    """Return the ID of the application's image on staging's host."""
     repository = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/{life.app}"
-    found = life.out("staging", f"sudo docker images --quiet --no-trunc {repository}").split()
-    return found[0]
+    ids = life.out("staging", f"sudo docker images --quiet --no-trunc {repository}").split()
+    return ids[0]
 
 
 @pytest.mark.parametrize("port", [22, 80, 443])
-def test_one_host_reaches_itself_and_not_the_others(life, port):
+def test_a_host_reaches_itself_but_not_the_other_environment(life, port):
     def connects(address: str) -> bool:
         call = f"python3 -c {shlex.quote(CONNECT.format(address, port))}"
         return life.on_host("staging", call).returncode == 0
@@ -42,7 +42,7 @@ def test_one_host_reaches_itself_and_not_the_others(life, port):
     assert not connects(life.private_ip("production"))
 
 
-def test_one_host_reads_its_own_parameters_and_not_the_others(life):
+def test_a_host_reads_only_its_own_parameters(life):
     own, other = (f"/{life.app}/{env}/{life.secret}" for env in ("staging", "production"))
     read = (
         "sudo aws ssm get-parameter --with-decryption --query Parameter.Value --output text --name "
@@ -56,7 +56,7 @@ def test_one_host_reads_its_own_parameters_and_not_the_others(life):
         assert_denied(life, refused)
 
 
-def test_a_host_pulls_images_and_pushes_none(life, image):
+def test_a_host_pulls_images_but_cannot_push(life, image):
     repository = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/{life.app}"
     life.out("staging", f"sudo docker pull --quiet {repository}:staging-latest")
     life.out("staging", f"sudo docker tag {image} {repository}:mine")
@@ -70,7 +70,7 @@ def test_a_host_pulls_images_and_pushes_none(life, image):
     )
 
 
-def test_a_host_neither_reads_nor_writes_terraforms_state(life):
+def test_a_host_cannot_access_terraforms_state(life):
     bucket = f"--bucket {life.app}-state-{ACCOUNT}"
     state = f"{bucket} --key env:/staging/environment/terraform.tfstate"
     assert_denied(life, f"sudo aws s3api list-objects-v2 {bucket}")
@@ -78,7 +78,7 @@ def test_a_host_neither_reads_nor_writes_terraforms_state(life):
     assert_denied(life, f"sudo aws s3api put-object {state} --body /etc/hostname")
 
 
-def test_a_container_gets_no_token_for_the_instance_role(life, image):
+def test_a_container_cannot_use_the_instance_role(life, image):
     def ask(network: str):
         options = f"--rm --network {network} --entrypoint python3"
         return life.on_host("staging", f"sudo docker run {options} {image} -c {shlex.quote(TOKEN)}")
@@ -90,18 +90,18 @@ def test_a_container_gets_no_token_for_the_instance_role(life, image):
     assert "Connection refused" in refused.stdout
 
 
-def test_a_database_on_the_host_is_not_reached_from_outside(life):
+def test_a_database_on_the_host_is_unreachable_from_outside(life):
     serve = "sudo systemd-run --quiet --unit=database python3 -m http.server 5432"
     call = shlex.quote(CONNECT.format(life.private_ip("staging"), 5432))
     life.out("staging", f"{serve} && timeout 20 sh -c 'until python3 -c \"$0\"; do :; done' {call}")
-    for caller in ("127.0.0.1", STRANGER):
+    for caller in ("127.0.0.1", INTERNET):
         with pytest.raises((ConnectionRefusedError, TimeoutError)):
             socket.create_connection((life.address("staging"), 5432), 3, (caller, 0))
     life.out("staging", "sudo systemctl stop database")
 
 
 def assert_denied(life, command: str) -> None:
-    """Run a command on staging's host, which AWS must refuse."""
+    """Run a command on staging's host that AWS must refuse."""
     done = life.on_host("staging", f"{command} 2>&1")
     assert done.returncode != 0
     assert "AccessDenied" in done.stdout

@@ -1,6 +1,6 @@
-"""The whole life of the application, in staging and beside it in production.
+"""The whole life of the application in staging and production.
 
-The tests of this file go through that life in their order.
+The tests in this file follow it in order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ACCOUNT = "123456789012"
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
 
 
-def test_an_interrupted_provision_is_completed_by_the_next(provisioned):
+def test_an_interrupted_provision_is_completed_by_the_next_run(provisioned):
     record = provisioned.record("production", "provision")
     assert record["status"] == "succeeded"
     changes = " ".join(str(change) for change in record["changes"])
@@ -31,18 +31,18 @@ def first(project, env: str) -> dict:
     return json.loads((folder / "record.json").read_text())
 
 
-def test_papermill_alone_leaves_the_same_record(provisioned):
-    theirs, ours = first(provisioned, "staging"), provisioned.record("production", "provision")
-    assert theirs["status"] == "succeeded"
-    assert theirs["changes"]
-    assert theirs.keys() == ours.keys()
-    assert [phase["name"] for phase in theirs["phases"]] == [
-        phase["name"] for phase in ours["phases"]
+def test_plain_papermill_writes_the_same_record(provisioned):
+    plain, driven = first(provisioned, "staging"), provisioned.record("production", "provision")
+    assert plain["status"] == "succeeded"
+    assert plain["changes"]
+    assert plain.keys() == driven.keys()
+    assert [phase["name"] for phase in plain["phases"]] == [
+        phase["name"] for phase in driven["phases"]
     ]
     assert (provisioned.root / "out.ipynb").is_file()
 
 
-def test_the_page_answers_under_its_name_and_says_where_it_runs(serving, life):
+def test_the_page_is_served_under_its_name(serving, life):
     for env, name in life.names.items():
         assert life.resolve(name) == [life.address(env)]
         assert life.version(env)["environment"] == env
@@ -51,17 +51,17 @@ def test_the_page_answers_under_its_name_and_says_where_it_runs(serving, life):
 
 
 @pytest.mark.parametrize("step", ["provision", "first-deploy"])
-def test_a_step_again_changes_nothing_and_says_so(serving, step):
+def test_a_repeated_step_reports_no_changes(serving, step):
     said = serving.succeed("run", step, "-p", "env", "staging")
     assert "no changes" in said.lower()
     assert serving.record("staging", step)["approvals"][0]["how"] == "not needed"
 
 
-def test_configure_again_changes_nothing(serving):
+def test_a_repeated_configure_reports_no_changes(serving):
     assert "no changes" in serving.step("configure", "staging").lower()
 
 
-def test_the_articles_terraform_commands_work_as_they_stand(serving, life):
+def test_the_articles_terraform_commands_work_unchanged(serving, life):
     said = life.shell(
         "cd terraform/environment && terraform workspace select staging && terraform apply",
         stdin="yes\n",
@@ -70,7 +70,7 @@ def test_the_articles_terraform_commands_work_as_they_stand(serving, life):
     assert "0 added, 0 changed, 0 destroyed" in said
 
 
-def test_the_articles_ansible_command_works_as_it_stands(serving, life):
+def test_the_articles_ansible_command_works_unchanged(serving, life):
     key = shlex.quote(life.sandbox.env["DAYBOOK_SSH_KEY"])
     said = life.shell(
         f"AWS_ACCOUNT_ID={ACCOUNT} AWS_REGION=us-east-1 ansible-playbook --private-key {key}"
@@ -80,7 +80,7 @@ def test_the_articles_ansible_command_works_as_it_stands(serving, life):
     assert re.search(unchanged, said), said
 
 
-def test_drift_is_found_with_who_changed_it_and_nothing_is_changed(serving, life, aws):
+def test_drift_is_reported_with_its_author_and_not_changed(serving, life, aws):
     assert "no drift" in serving.succeed("run", "drift", "-p", "env", "staging")
     ec2 = aws("ec2")
     wanted = [{"Name": "group-name", "Values": [f"{life.app}-staging-host"]}]

@@ -1,7 +1,7 @@
-"""Which local users and containers get a connection to what listens on a configured host.
+"""Access of local users and containers to the listeners on a configured host.
 
-Everything that listens is in one of the two tables below. A listener that is in neither fails the
-test: close it, or write down who may connect to it and why.
+The two tables below contain all listeners. A listener in neither of them fails the test: close it,
+or add it with the users that may connect and the reason.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ PROBE = Path(__file__).with_name("connect.py")
 RUNNER = "github-runner"
 METRICS = "disk-metrics"
 NOBODY_AT_ALL = 54321
-"""A uid without an account, as a DynamicUser or a container's process may have."""
+"""A UID without an account, like that of a DynamicUser or a container's process."""
 FIRST_PORT = 8000
 FIREWALL = {"firewall_metadata_users": [METRICS]}
-"""What the default of another role says, which a play of one role has not."""
+"""The default of another role, which a play of a single role does not load."""
 
 
 @dataclass(frozen=True)
 class Listener:
-    """A port that is listened on, and who may connect. users: None for all."""
+    """A listening port and the users that may connect. users: None for all."""
 
     protocol: str
     addresses: Collection[str]
@@ -51,13 +51,13 @@ class Listener:
 ANY = ("*", "0.0.0.0", "[::]")
 LOOPBACK = ("127.0.0.1",)
 PORTS = (
-    # The host's operators; others have no business with SSH on their own host.
+    # The operators; other local users do not need SSH.
     Listener("tcp", ANY, 22, "sshd", frozenset({"root", "admin"})),
     # The public site.
     Listener("tcp", ANY, 80, "caddy", from_containers=True),
     Listener("tcp", ANY, 443, "caddy", from_containers=True),
     Listener("udp", ANY, 443, "caddy", from_containers=True),
-    # The application's slots: Caddy leads to one, releases ask both for their health.
+    # The application's slots: Caddy proxies to one, releases check the health of both.
     Listener("tcp", LOOPBACK, FIRST_PORT, "docker-proxy", frozenset({"root", "caddy"})),
     Listener("tcp", LOOPBACK, FIRST_PORT + 1, "docker-proxy", frozenset({"root", "caddy"})),
 )
@@ -65,7 +65,7 @@ PORTS = (
 ROOT, CADDY, ADMIN = frozenset({"root"}), frozenset({"root", "caddy"}), frozenset({"root", "admin"})
 SOCKETS: dict[str, frozenset[str] | None] = {
     r"/run/caddy/admin\.sock": CADDY,
-    # As good as root.
+    # Equivalent to root.
     r"(/var)?/run/docker\.sock": ROOT,
     r"(/var)?/run/docker/.*\.sock": ROOT,
     r"/run/containerd/.*": ROOT,
@@ -76,24 +76,24 @@ SOCKETS: dict[str, frozenset[str] | None] = {
     r"/run/cloud-init/share/.*\.sock": ROOT,
     # The login session of the operators' user.
     r"/run/user/1000/.*": ADMIN,
-    # The bus's policies decide on each call; there is no polkit, so changes are root's.
+    # The bus's policies authorize each call; without polkit, only root can make changes.
     r"/run/dbus/system_bus_socket": None,
-    # systemd tells senders apart by their control groups.
+    # systemd identifies senders by their cgroups.
     r"/run/systemd/notify": None,
-    # Everyone may write to the journal.
+    # All users may write to the journal.
     r"/run/systemd/journal/(stdout|socket|dev-log)": None,
-    # Looks up names of users.
+    # Looks up user names.
     r"/run/systemd/userdb/io\.systemd\.DynamicUser": None,
-    # Answers systemd-oomd alone.
+    # Answers only systemd-oomd.
     r"/run/systemd/io\.systemd\.ManagedOOM": None,
-    # Tells the host's name; changes it for root alone.
+    # Reports the host name; only root can change it.
     r"/run/systemd/io\.systemd\.Hostname": None,
 }
-"""Each unix socket and who may connect, None for everyone."""
+"""Each unix socket and the users that may connect, None for all."""
 
 METADATA = ("169.254.169.254", "::ffff:169.254.169.254")
 OTHER_CREDENTIALS = ("169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23")
-"""Where else Amazon hands out credentials: to ECS, to EKS, and over IPv6."""
+"""Amazon's other credential endpoints: for ECS, for EKS, and over IPv6."""
 TOKEN = (
     "curl --silent --max-time 5 --output /dev/null --write-out '%{http_code}' --request PUT "
     "--header 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token"
@@ -108,36 +108,36 @@ IPV6 = (
 
 @dataclass(frozen=True)
 class Host:
-    """Staging's host, asked as root."""
+    """Staging's host, with commands run as root."""
 
     life: object
 
     def sh(self, line: str) -> str:
-        """Return what a shell line of root's prints; it must succeed."""
+        """Return the output of a shell line, which must succeed."""
         return self.life.out(ENV, f"sudo sh -c {shlex.quote(line)}")
 
     def fails(self, line: str) -> bool:
-        """Tell whether a shell line of root's fails."""
+        """Return True if a shell line fails."""
         return self.life.on_host(ENV, f"sudo sh -c {shlex.quote(line)}").returncode != 0
 
     def start(self, unit: str, command: str) -> None:
-        """Run a command in the background, as a unit."""
+        """Run a command in the background as a unit."""
         self.sh(f"systemd-run --quiet --collect --unit={unit} {command}")
 
     @cached_property
     def users(self) -> dict[str, int]:
-        """Return every account by name, and one uid without any: {"caddy": 993}."""
+        """Return the UID of each account, and one without an account: {"caddy": 993}."""
         rows = (line.split(":") for line in self.sh("getent passwd").splitlines())
         return {row[0]: int(row[2]) for row in rows} | {"-": NOBODY_AT_ALL}
 
     @property
     def addresses(self) -> list[str]:
-        """Return the host's addresses: its VPC's, the bridges' and loopback, without link-local."""
+        """Return the host's VPC, bridge and loopback addresses, without link-local ones."""
         rows = self.sh("ip -oneline address show scope global; ip -oneline address show dev lo")
         return [line.split()[3].partition("/")[0] for line in rows.splitlines()]
 
     def connecting(self, addresses: Collection[str]) -> dict[str, set[str]]:
-        """Return which of the addresses each user gets a connection to."""
+        """Return the addresses that each user can connect to."""
         users = self.users
         wanted = shlex.quote(json.dumps(sorted(addresses)))
         uids = " ".join(str(uid) for uid in users.values())
@@ -145,13 +145,13 @@ class Host:
         return {user: set(answers[str(uid)]) for user, uid in users.items()}
 
     def in_unit(self, addresses: Collection[str]) -> set[str]:
-        """Return the same for a unit with every property of the runner's but its program."""
+        """Return the same for a unit with all properties of the runner's except the program."""
         wanted = shlex.quote(json.dumps(sorted(addresses)))
         return set(json.loads(self.sh(f"{self.unit} python3 /opt/probe/connect.py {wanted}")))
 
     @cached_property
     def unit(self) -> str:
-        """Return the command that runs another in a unit like the runner's."""
+        """Return a command that runs another one in a unit like the runner's."""
         lines = self.sh(f"cat /etc/systemd/system/{RUNNER}.service").splitlines()
         service = lines[lines.index("[Service]") + 1 : lines.index("[Install]")]
         kept = [line for line in service if re.match(r"(?!Exec|Restart|#)\w+=", line)]
@@ -160,7 +160,7 @@ class Host:
         return f"systemd-run --quiet --pipe --wait --collect {properties}"
 
     def in_container(self, network: str, addresses: Collection[str]) -> set[str]:
-        """Return which addresses a container on a network gets a connection to."""
+        """Return the addresses that a container on a network can connect to."""
         wanted = shlex.quote(json.dumps(sorted(addresses)))
         probe = "--volume /opt/probe/connect.py:/connect.py:ro --entrypoint python3"
         run = f"docker run --rm --network {network} {probe} {self.image} /connect.py {wanted}"
@@ -168,20 +168,20 @@ class Host:
 
     @cached_property
     def image(self) -> str:
-        """Return the id of the application's image."""
+        """Return the ID of the application's image."""
         running = f"docker ps --quiet --filter label=com.docker.compose.project={self.life.app}"
         return self.sh(f"docker inspect --format '{{{{.Image}}}}' $({running} | head --lines 1)")
 
 
 @pytest.fixture(scope="module")
 def host(life) -> Iterator[Host]:
-    """Yield staging's host with the probe on it, readable for all."""
+    """Yield staging's host with the probe installed, readable by all."""
     host = Host(life)
     quoted = shlex.quote(PROBE.read_text())
     host.sh("install -d -m 0755 /opt/probe")
     life.out(ENV, f"printf %s {quoted} | sudo tee /opt/probe/connect.py /root/connect.py >&2")
     host.sh("chmod 0644 /opt/probe/connect.py")
-    # Docker turns IPv6 off in the sandbox's machines; EC2 does not.
+    # Docker disables IPv6 in the sandbox's machines; EC2 does not.
     host.sh(IPV6.format(off=0))
     yield host
     host.sh(IPV6.format(off=1))
@@ -190,7 +190,7 @@ def host(life) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def networks(host, life) -> Iterator[list[str]]:
-    """Yield networks of Docker's: the default, the application's, two made up and one with IPv6."""
+    """Yield Docker networks: the default, the application's, two new ones and one with IPv6."""
     made = {
         "made-up": "",
         "renamed": "--opt com.docker.network.bridge.name=uplink0",
@@ -204,7 +204,7 @@ def networks(host, life) -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def both_slots(host) -> Iterator[None]:
-    """Have something listen on the free slot too, as during a release."""
+    """Listen on the free slot too, as during a release."""
     busy = host.sh("ss --listening --tcp --numeric --no-header 'src 127.0.0.1'")
     [free] = [port for port in (FIRST_PORT, FIRST_PORT + 1) if f":{port} " not in busy]
     host.start("free-slot", f"python3 -m http.server --bind 127.0.0.1 {free}")
@@ -215,7 +215,7 @@ def both_slots(host) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def credentials(host) -> Iterator[list[str]]:
-    """Give the host Amazon's other credential addresses: Caddy, on every address, answers there."""
+    """Assign Amazon's other credential addresses to the host; Caddy listens on all addresses."""
     for address in OTHER_CREDENTIALS:
         host.sh(f"ip address add {address} dev lo")
     yield [f"tcp {address} 80" for address in OTHER_CREDENTIALS]
@@ -224,7 +224,7 @@ def credentials(host) -> Iterator[list[str]]:
 
 
 def listening(host: Host) -> list[tuple[str, str, int, str]]:
-    """Return what listens: [("tcp", "127.0.0.1", 8000, "docker-proxy")]."""
+    """Return the listeners: [("tcp", "127.0.0.1", 8000, "docker-proxy")]."""
     rows = []
     for line in host.sh(
         "ss --listening --tcp --udp --numeric --processes --no-header"
@@ -233,23 +233,23 @@ def listening(host: Host) -> list[tuple[str, str, int, str]]:
         address, port = local.rsplit(":", 1)
         program = re.search(r'"([^"]+)"', " ".join(process))
         rows.append((protocol, address, int(port), program[1] if program else ""))
-    # Docker's DNS for the machine, which in the sandbox is a container.
+    # Docker's DNS for the machine, a container in the sandbox.
     return [row for row in rows if row[1] != "127.0.0.11"]
 
 
 def unix_sockets(host: Host) -> set[str]:
-    """Return the paths of all unix sockets, abstract ones with an @, that root can connect to."""
+    """Return the paths of all unix sockets that accept root, abstract ones with an @."""
     open_ones = host.sh("ss --listening --unix --no-header").splitlines()
     paths = {line.split()[4] for line in open_ones}
     files = host.sh("find / /run /dev/shm -xdev -type s")
     paths = (paths | set(files.splitlines())) - {"*"}
-    # A file that nothing listens on any more is none.
+    # Ignore a file that no process listens on any more.
     answering = host.connecting([f"unix {path}" for path in paths])["root"]
     return {path for path in paths if f"unix {path}" in answering}
 
 
 def meant_for(user: str, addresses: Mapping[str, tuple[Listener, str]]) -> set[str]:
-    """Return those of the addresses that a user may connect to."""
+    """Return the addresses that a user may connect to."""
     return {
         key
         for key, (listener, address) in addresses.items()
@@ -259,7 +259,7 @@ def meant_for(user: str, addresses: Mapping[str, tuple[Listener, str]]) -> set[s
 
 
 def by_every_address(host: Host) -> dict[str, tuple[Listener, str]]:
-    """Return each TCP listener by each address of the host, as the probe takes it."""
+    """Return each TCP listener by each address of the host, in the probe's format."""
     tcp = [listener for listener in PORTS if listener.protocol == "tcp"]
     return {
         f"tcp {address} {listener.port}": (listener, address)
@@ -268,25 +268,25 @@ def by_every_address(host: Host) -> dict[str, tuple[Listener, str]]:
     }
 
 
-def test_nothing_else_listens_on_a_port(host):
+def test_no_other_port_is_listening(host):
     known = {(each.protocol, address, each.port) for each in PORTS for address in each.addresses}
     assert [row for row in listening(host) if row[:3] not in known] == []
     programs = {each.port: each.program for each in PORTS}
     assert [row for row in listening(host) if row[3] not in ("", programs[row[2]])] == []
 
 
-def test_each_port_answers_the_users_it_is_meant_for(host, both_slots):
+def test_each_port_accepts_only_its_users(host, both_slots):
     addresses = by_every_address(host)
     for user, connected in host.connecting(addresses).items():
         assert connected == meant_for(user, addresses), user
 
 
-def test_each_port_answers_a_unit_like_the_runners_as_it_answers_its_user(host, both_slots):
+def test_each_port_treats_the_runners_unit_like_its_user(host, both_slots):
     addresses = by_every_address(host)
     assert host.in_unit(addresses) == meant_for(RUNNER, addresses)
 
 
-def test_each_port_answers_the_containers_it_is_meant_for(host, networks, both_slots):
+def test_each_port_accepts_only_its_containers(host, networks, both_slots):
     loopback = ("127.0.0.1", "::1")
     addresses = {k: v for k, v in by_every_address(host).items() if v[1] not in loopback}
     for network in networks:
@@ -298,7 +298,7 @@ def test_each_port_answers_the_containers_it_is_meant_for(host, networks, both_s
         assert host.in_container(network, addresses) == expected, network
 
 
-def test_each_unix_socket_answers_the_users_it_is_meant_for(host):
+def test_each_unix_socket_accepts_only_its_users(host):
     def who_may(path: str) -> frozenset[str] | None:
         return next(users for form, users in SOCKETS.items() if re.fullmatch(form, path))
 
@@ -313,14 +313,14 @@ def test_each_unix_socket_answers_the_users_it_is_meant_for(host):
     assert "unix /run/caddy/admin.sock" in dict(answers)["caddy"]
 
 
-def test_nobody_is_in_a_group_that_is_as_good_as_root(host):
+def test_groups_equivalent_to_root_are_empty(host):
     for group in ("docker", "adm", "caddy", "systemd-journal", "disk"):
         members = host.sh(f"getent group {group} || true").rpartition(":")[2]
         assert set(members.split(",")) - {"", "admin"} == set(), group
 
 
 @pytest.mark.attack("F1", "any local user asks for instance metadata, by any address of it")
-def test_instance_metadata_is_for_root_and_the_metrics_alone(host, credentials):
+def test_only_root_and_the_metrics_reach_instance_metadata(host, credentials):
     metadata = {f"tcp {address} 80" for address in METADATA}
     answers = host.connecting([*metadata, *credentials])
     assert answers["root"] == metadata | set(credentials)
@@ -381,12 +381,12 @@ TRIES = {
     ),
     "removes the rules": "nft flush ruleset",
 }
-"""What is tried by each of the users below, and must fail."""
+"""Attempts by each of the users below, which must fail."""
 
 
 @pytest.mark.attack("F1", "a step on the runner, or a local user, uses the host's local services")
 @pytest.mark.parametrize("what", TRIES)
-def test_local_users_get_nothing_from_the_hosts_services(host, what):
+def test_local_users_cannot_use_the_hosts_services(host, what):
     attempt = f"bash -o pipefail -c {shlex.quote(TRIES[what])}"
     users = (RUNNER, "nobody", "_apt", "app")
     callers = {user: f"setpriv --reuid {user} --clear-groups" for user in users}
@@ -402,7 +402,7 @@ PROXY_HEADERS = {
     "set": {"Host": ["169.254.169.254"]},
     "delete": ["X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"],
 }
-"""Metadata refuses a request that says it was forwarded."""
+"""The metadata service refuses forwarded requests."""
 PROXY_HANDLER = {
     "handler": "reverse_proxy",
     "upstreams": [{"dial": "169.254.169.254:80"}],
@@ -441,7 +441,7 @@ def test_local_users_reach_no_container(host, networks):
 
 
 RESTART_DOCKER = "systemctl reset-failed docker.service docker.socket; systemctl restart docker"
-"""More often than systemd would."""
+"""More frequent than systemd's own updates."""
 RESTARTS = {
     "nftables restarted": "systemctl restart nftables",
     "nftables reloaded": "systemctl start nftables; systemctl reload nftables",
@@ -452,17 +452,17 @@ RESTARTS = {
 
 
 @pytest.mark.parametrize("what", RESTARTS)
-def test_the_rules_outlive_what_others_do(host, what):
+def test_the_rules_survive_changes_by_other_services(host, what):
     host.sh(RESTARTS[what])
     try:
         assert users_with_metadata(host) == {"root", METRICS}
     finally:
-        # Debian's nftables takes Docker's rules away too.
+        # Debian's nftables also removes Docker's rules.
         host.sh(RESTART_DOCKER)
 
 
 def users_with_metadata(host: Host) -> set[str]:
-    """Return who gets metadata; root does, as soon as the sandbox leads there again."""
+    """Return the users with access to metadata, once the sandbox's redirect is back for root."""
     host.sh(f"for try in $(seq 50); do {GOT_TOKEN} && break; sleep 0.2; done")
     answers = host.connecting(["tcp 169.254.169.254 80"])
     return {user for user, seen in answers.items() if seen}
@@ -475,7 +475,7 @@ def test_the_rules_are_loaded_at_boot_before_anything_that_uses_the_network(host
     assert "daybook-firewall.service" in host.sh(f"systemctl show --property=Requires {RUNNER}")
 
 
-def test_rules_that_were_removed_come_back_with_the_next_play(host, life):
+def test_removed_rules_are_restored_by_the_next_play(host, life):
     assert "changed=0" in play(life, "firewall", **FIREWALL)
     host.sh("nft delete table inet daybook")
     assert "changed=1" in play(life, "firewall", check=True, **FIREWALL)
@@ -484,8 +484,8 @@ def test_rules_that_were_removed_come_back_with_the_next_play(host, life):
     assert "changed=0" in play(life, "firewall", **FIREWALL)
 
 
-def test_an_admin_api_on_tcp_moves_to_the_socket_and_no_request_is_lost(host, life):
-    """A host that an earlier version of Daybook configured."""
+def test_an_admin_api_on_tcp_moves_to_the_socket_without_failed_requests(host, life):
+    """Upgrade a host that an earlier version of Daybook configured."""
     host.sh(
         "systemctl stop caddy; rm -r /etc/systemd/system/caddy.service.d /run/caddy || true; "
         "sed --in-place '/^\tadmin /d' /etc/caddy/Caddyfile; "

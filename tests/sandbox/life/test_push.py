@@ -1,4 +1,4 @@
-"""From a push to a release: through a runner on the host, its hook and its one sudo rule."""
+"""A push is released by a runner on the host, through its hook and its single sudo rule."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .shop import RUN_S
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
 
 
-def test_a_push_to_staging_changes_the_page_and_no_request_is_lost(serving, life, shop):
-    lost, asked, stop = [], [], threading.Event()
+def test_a_push_to_staging_changes_the_page_without_failed_requests(serving, life, shop):
+    failures, statuses, stop = [], [], threading.Event()
 
     def visit() -> None:
         while not stop.is_set():
             status = life.fetch("staging", "/version").status_code
-            asked.append(status)
+            statuses.append(status)
             if status != 200:
-                lost.append(status)
+                failures.append(status)
 
     visitor = threading.Thread(target=visit)
     visitor.start()
@@ -30,26 +30,26 @@ def test_a_push_to_staging_changes_the_page_and_no_request_is_lost(serving, life
     run, conclusion = shop.push("staging")
     stop.set()
     visitor.join()
-    assert conclusion == "success", shop.said(run)
+    assert conclusion == "success", shop.page(run)
     assert shop.jobs(run)["Release"] == "success"
     assert life.version("staging")["version"] == commit[:12]
     assert "<!-- pushed -->" in life.fetch("staging", "/").text
-    assert (lost, len(asked) > 10) == ([], True)
+    assert (failures, len(statuses) > 10) == ([], True)
     [releases] = json.loads(serving.succeed("release", "list", "staging", "--json")).values()
     assert releases[0]["by"] == "GitHub Actions"
     assert releases[0]["run"] == f"{shop.server}/{shop.name}/actions/runs/{run}"
-    assert f"{commit[:12]}" in shop.said(run)
+    assert f"{commit[:12]}" in shop.page(run)
 
 
-def test_main_releases_to_production_what_staging_has_tried(life, shop):
+def test_a_push_to_main_releases_stagings_image_to_production(life, shop):
     staging = life.version("staging")["version"]
     run, conclusion = shop.push("main")
-    assert conclusion == "success", shop.said(run)
-    assert "ECR has" in shop.said(run)
+    assert conclusion == "success", shop.page(run)
+    assert "ECR has" in shop.page(run)
     assert life.version("production")["version"] == staging
 
 
-def test_a_push_to_another_branch_releases_nothing(life, shop):
+def test_a_push_to_another_branch_is_not_released(life, shop):
     before = life.version("staging"), life.version("production")
     commit = shop.commit("page.html", "a topic\n")
     shop.git("push", "--quiet", "origin", "HEAD:topic")
@@ -65,7 +65,7 @@ def test_a_push_to_another_branch_releases_nothing(life, shop):
         ("Dockerfile", "FROM debian:trixie-slim\nRUN false\n"),
     ],
 )
-def test_a_failing_test_or_build_releases_nothing(life, shop, file, text):
+def test_a_failed_test_or_build_is_not_released(life, shop, file, text):
     before = life.version("staging")
     shop.commit(file, text)
     run, conclusion = shop.push("staging")
@@ -86,11 +86,11 @@ def test_a_failing_test_or_build_releases_nothing(life, shop, file, text):
     ],
     ids=lambda differs: next(iter(differs.values())),
 )
-def test_the_hook_refuses_a_job_that_is_not_this_environments(life, shop, differs):
-    run = shop.hand_over(f"{life.app}-staging-1", "echo it-ran-$((6 * 7))", **differs)
-    theirs = replace(shop, name=differs.get("repository", shop.name))
-    assert theirs.ends(run) == "failure"
-    said = theirs.said(run)
+def test_the_hook_refuses_jobs_of_other_environments(life, shop, differs):
+    run = shop.add_job(f"{life.app}-staging-1", "echo it-ran-$((6 * 7))", **differs)
+    other = replace(shop, name=differs.get("repository", shop.name))
+    assert other.conclusion(run) == "failure"
+    said = other.page(run)
     assert "This runner releases staging and refuses this job." in said
     assert "it-ran-42" not in said
 
@@ -137,12 +137,12 @@ id; id -nG
 """
 
 
-def test_the_runners_user_becomes_nothing_by_anything_it_may_run(life, shop):
-    run = shop.hand_over(f"{life.app}-staging-1", TRIES.replace("APP", life.app))
-    assert shop.ends(run) == "success", shop.said(run)
-    said = [line.removeprefix("  | ") for line in shop.said(run).splitlines()]
+def test_the_runners_user_cannot_escalate_its_privileges(life, shop):
+    run = shop.add_job(f"{life.app}-staging-1", TRIES.replace("APP", life.app))
+    assert shop.conclusion(run) == "success", shop.page(run)
+    said = [line.removeprefix("  | ") for line in shop.page(run).splitlines()]
     assert [line for line in said if line.startswith("WORKED")] == []
-    # As many as there are, the one whose argument has two lines included.
+    # All attempts are reported, including the one with a two-line argument.
     assert len([line for line in said if line.startswith("refused: ")]) == TRIES.count("\ntry ")
     assert "github-runner" in said
 
@@ -152,24 +152,24 @@ until grep --quiet phase /srv/APP/state.json; do sleep 0.05; done
 systemctl kill --signal KILL github-runner
 while grep --quiet phase /srv/APP/state.json; do sleep 0.2; done
 """
-"""On the host, where a release may be over in three seconds: wait for one, strike, wait on."""
+"""Run on the host, because a release may take only three seconds: wait for it, kill, wait again."""
 
 
-def test_a_runner_killed_in_the_middle_leaves_a_whole_version_and_the_next_push_works(life, shop):
+def test_a_killed_runner_leaves_one_complete_version_and_the_next_push_succeeds(life, shop):
     before = life.version("staging")["version"]
-    commit = shop.add("struck")
+    commit = shop.add("killed")
     shop.git("push", "--quiet", "origin", "HEAD:staging")
-    strike = shlex.quote(KILL.replace("APP", life.app))
-    life.out("staging", f"sudo timeout {RUN_S} sh -c {strike}")
+    kill = shlex.quote(KILL.replace("APP", life.app))
+    life.out("staging", f"sudo timeout {RUN_S} sh -c {kill}")
     assert life.version("staging")["version"] in (before, commit[:12])
     shop.add("pushed again")
     run, conclusion = shop.push("staging")
-    assert conclusion == "success", shop.said(run)
+    assert conclusion == "success", shop.page(run)
     assert "<!-- pushed again -->" in life.fetch("staging", "/").text
 
 
 @pytest.mark.faults
-def test_a_runner_that_github_has_dropped_is_registered_anew(serving, life, shop, eventually):
+def test_a_runner_removed_from_github_is_registered_again(serving, life, shop, eventually):
     name = f"{life.app}-staging-1"
     [dropped] = [each for each in shop.ask("runners")["runners"] if each["name"] == name]
     shop.drop_runner(dropped["id"])

@@ -1,4 +1,4 @@
-"""From a push to a release through Systems Manager: no code of the repository runs on a host."""
+"""A push is released through Systems Manager; no code of the repository runs on a host."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.sandbox, pytest.mark.timeout(1800)
 
 @pytest.fixture(scope="module")
 def by_ssm(serving, life, shop):
-    """Yield the application's repository when staging is released to through Systems Manager."""
+    """Yield the application's repository with releases to staging through Systems Manager."""
     serving.set("staging", deploy_via="ssm")
-    # The account's push role knows the repository already: only the environment changes.
+    # The account's push role already has the repository: only the environment changes.
     for step in ("provision", "configure"):
         serving.step(step, "staging")
     serving.succeed("github", "workflow", "staging", str(shop.root))
@@ -24,16 +24,16 @@ def by_ssm(serving, life, shop):
     serving.succeed("github", "workflow", "staging", str(shop.root))
 
 
-def test_no_runner_is_left(life, by_ssm):
+def test_no_runner_remains(life, by_ssm):
     names = [each["name"] for each in by_ssm.ask("runners")["runners"]]
     assert f"{life.app}-staging-1" not in names
     assert life.on_host("staging", "id github-runner").returncode != 0
 
 
-def test_a_push_is_released_by_the_one_document(serving, life, by_ssm):
+def test_a_push_is_released_by_the_environments_document(serving, life, by_ssm):
     commit = by_ssm.add("through Systems Manager")
     run, conclusion = by_ssm.push("staging")
-    assert conclusion == "success", by_ssm.said(run)
+    assert conclusion == "success", by_ssm.page(run)
     jobs = by_ssm.jobs(run)
     assert (jobs["Release"], jobs["Release through Systems Manager"]) == ("skipped", "success")
     assert life.version("staging")["version"] == commit[:12]
@@ -41,19 +41,19 @@ def test_a_push_is_released_by_the_one_document(serving, life, by_ssm):
     assert releases[0]["by"] == "GitHub Actions"
 
 
-def test_a_release_that_fails_fails_the_job_and_the_old_version_serves(life, by_ssm):
+def test_a_failed_release_fails_the_job_and_keeps_the_old_version(life, by_ssm):
     before = life.version("staging")["version"]
     life.out("staging", "sudo systemctl stop caddy")
     by_ssm.add("while Caddy is down")
     run, conclusion = by_ssm.push("staging")
     life.out("staging", "sudo systemctl start caddy")
     assert conclusion == "failure"
-    assert "Caddy is not running" in by_ssm.said(run)
+    assert "Caddy is not running" in by_ssm.page(run)
     assert life.version("staging")["version"] == before
 
 
 def test_the_branchs_role_reaches_no_other_environment(aws, life, by_ssm):
-    """The document runs on hosts of its environment alone, and with an image of its own alone."""
+    """The document runs only on its environment's hosts, and only with the application's images."""
     iam = aws("iam")
     role = iam.get_role(RoleName=f"{life.app}-staging-release")["Role"]["Arn"]
     hosts = {

@@ -1,4 +1,4 @@
-"""Further releases: one that is promoted, one that is bad, and the ways back."""
+"""Later releases: promotion, a failed release, and rollbacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def older(serving, life) -> dict:
-    """Return the release that staging serves before the newer version comes."""
+    """Return staging's release before the newer version."""
     life.set_secret("staging", "of the older version")
     serving.step("deploy", "staging")
     return releases(serving, "staging")[0]
@@ -19,7 +19,7 @@ def older(serving, life) -> dict:
 
 @pytest.fixture(scope="module")
 def newer(serving, life, older) -> dict:
-    """Return the release of a newer version, with a newer secret, that staging serves."""
+    """Return staging's release of a newer version with a newer secret."""
     page = serving.root / "app/page.html"
     page.write_text(page.read_text() + "<!-- the newer version -->\n")
     life.set_secret("staging", "of the newer version")
@@ -28,18 +28,18 @@ def newer(serving, life, older) -> dict:
 
 
 def releases(project, env: str) -> list[dict]:
-    """Return the releases of an environment's only host, the newest first."""
+    """Return the releases of an environment's only host, newest first."""
     [found] = json.loads(project.succeed("release", "list", env, "--json")).values()
     return found
 
 
 def result(project, release: dict) -> str:
-    """Return what became of a release of staging."""
+    """Return the result of one of staging's releases."""
     [found] = [each for each in releases(project, "staging") if each["id"] == release["id"]]
     return found["result"]
 
 
-def test_a_release_is_recorded_with_who_and_why(serving, life, older, newer):
+def test_a_release_is_recorded_with_its_run_and_secrets(serving, life, older, newer):
     record = serving.record("staging", "first-deploy")
     assert newer["run"] == record["run"]
     assert newer["secrets"][life.secret] == older["secrets"][life.secret] + 1
@@ -52,7 +52,7 @@ def test_a_release_is_recorded_with_who_and_why(serving, life, older, newer):
     assert "replaced" in said
 
 
-def test_what_staging_serves_is_promoted_by_its_digest(serving, life, newer):
+def test_stagings_image_is_promoted_by_digest(serving, life, newer):
     given = ("-p", "env", "production", "-p", "image", "staging")
     waiting = serving.run("run", "deploy", *given)
     assert waiting.returncode == 4, waiting.stdout
@@ -64,7 +64,7 @@ def test_what_staging_serves_is_promoted_by_its_digest(serving, life, newer):
     assert "no changes" in serving.succeed("run", "deploy", *given).lower()
 
 
-def test_a_version_that_does_not_start_leaves_the_old_one_serving(serving, life, newer):
+def test_the_old_version_serves_if_the_new_one_does_not_start(serving, life, newer):
     before = life.version("staging")
     server = serving.root / "app/server.py"
     good = server.read_text()
@@ -79,7 +79,7 @@ def test_a_version_that_does_not_start_leaves_the_old_one_serving(serving, life,
     assert result(serving, newer) == "serving"
 
 
-def test_going_back_brings_the_secret_back_too(serving, life, older, newer):
+def test_a_rollback_also_restores_the_secret(serving, life, older, newer):
     waiting = serving.run("run", "rollback", "-p", "env", "staging")
     assert waiting.returncode == 4, waiting.stdout
     assert life.secret in waiting.stdout
@@ -92,7 +92,7 @@ def test_going_back_brings_the_secret_back_too(serving, life, older, newer):
 
 
 @pytest.mark.faults
-def test_a_rollback_can_be_undone_by_the_releases_id(serving, life, newer):
+def test_a_rollback_is_undone_by_release_id(serving, life, newer):
     if life.version("staging")["version"] == newer["version"]:
         serving.step("rollback", "staging")
     given = ("-p", "env", "staging", "-p", "approve", "auto", "-p", "release", newer["id"])
@@ -103,7 +103,7 @@ def test_a_rollback_can_be_undone_by_the_releases_id(serving, life, newer):
 
 
 @pytest.mark.faults
-def test_a_pruned_image_comes_from_ecr_again(serving, life, older):
+def test_a_pruned_image_is_pulled_again_for_a_rollback(serving, life, older):
     life.out("staging", f"sudo docker image rm --force {older['image']}")
     assert "image" in serving.succeed("release", "diff", "staging", older["id"])
     given = ("-p", "env", "staging", "-p", "approve", "auto")
@@ -118,7 +118,7 @@ def test_a_pruned_image_comes_from_ecr_again(serving, life, older):
         ("rollback", "release=20200101T000000Z-00000000", "There is no release"),
     ],
 )
-def test_what_is_not_there_is_refused_before_anything_begins(serving, step, parameter, says):
+def test_missing_images_and_releases_are_refused_before_any_change(serving, step, parameter, says):
     given = ("-p", "env", "staging", "-p", *parameter.split("="), "-p", "approve", "auto")
     done = serving.run("run", step, *given)
     assert done.returncode == 3, done.stdout

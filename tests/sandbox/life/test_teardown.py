@@ -1,4 +1,4 @@
-"""The end of that life: one environment goes and leaves the other, the last leaves nothing."""
+"""Teardown: the first leaves the other environment intact, the last leaves no resources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODELS = {"bootstrap", "provision", "configure", "first-deploy", "teardown"}
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
 
 
-def test_teardown_takes_one_environment_and_leaves_the_other(serving, life):
+def test_teardown_leaves_the_other_environment_intact(serving, life):
     gone = life.address("staging")
     assert "remains" in serving.step("teardown", "staging")
     with pytest.raises(httpx.TransportError):
@@ -26,20 +26,20 @@ def test_teardown_takes_one_environment_and_leaves_the_other(serving, life):
     assert life.version("production")["environment"] == "production"
 
 
-def test_the_last_teardown_leaves_nothing(serving, life, aws):
+def test_the_last_teardown_leaves_no_resources(serving, life, aws):
     serving.step("teardown", "production")
-    assert leftovers(aws("ec2"), life.app) == []
+    assert remaining_resources(aws("ec2"), life.app) == []
     assert "-1 " not in serving.succeed("github", "runners", "production")
 
 
-def leftovers(ec2, app: str) -> list[str]:
-    """Return what EC2 still has of either environment."""
-    ours = [{"Name": "tag:app", "Values": [app]}]
-    found = ec2.describe_instances(Filters=ours)["Reservations"]
-    living = [i for r in found for i in r["Instances"] if i["State"]["Name"] != "terminated"]
-    vpcs = ec2.describe_vpcs(Filters=ours)["Vpcs"]
-    addresses = ec2.describe_addresses(Filters=ours)["Addresses"]
-    return [str(thing) for thing in (*living, *vpcs, *addresses)]
+def remaining_resources(ec2, app: str) -> list[str]:
+    """Return the resources of both environments that still exist in EC2."""
+    filters = [{"Name": "tag:app", "Values": [app]}]
+    reservations = ec2.describe_instances(Filters=filters)["Reservations"]
+    living = [i for r in reservations for i in r["Instances"] if i["State"]["Name"] != "terminated"]
+    vpcs = ec2.describe_vpcs(Filters=filters)["Vpcs"]
+    addresses = ec2.describe_addresses(Filters=filters)["Addresses"]
+    return [str(resource) for resource in (*living, *vpcs, *addresses)]
 
 
 def test_the_results_that_notebooks_expect_have_the_columns_that_runs_show(life):

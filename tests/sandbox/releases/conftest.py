@@ -242,9 +242,9 @@ class Workshop:
 
 
 @pytest.fixture(scope="package")
-def make_vpc(aws, sandbox, ground) -> Iterator[Callable[..., Any]]:
+def make_vpc(aws, sandbox, make_vpcs) -> Iterator[Callable[..., Any]]:
     """Return a function that creates a VPC; all are deleted after the last test of this folder."""
-    yield from ground(aws("ec2"), sandbox)
+    yield from make_vpcs(aws("ec2"), sandbox)
 
 
 @pytest.fixture(scope="package")
@@ -258,7 +258,7 @@ def host(aws, make_vpc, images, eventually) -> Host:
     aws("ssm").put_parameter(
         Name=f"/{APP}/staging/TOKEN", Value=TOKEN, Type="SecureString", Overwrite=True
     )
-    machine = vpc.launch(IamInstanceProfile={"Name": vpc.id}).has_settled()
+    machine = vpc.launch(IamInstanceProfile={"Name": vpc.id}).has_booted()
     host = Host(machine, images, eventually)
     host.sh(
         "apt-get update -qq && DEBIAN_FRONTEND=noninteractive "

@@ -1,4 +1,4 @@
-"""A host as provision makes one: with an Elastic IP, a security group and a role."""
+"""A host like those of provision: with an Elastic IP, a security group and a role."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STARTS_S = 30
 
 @dataclass(frozen=True)
 class Host:
-    """An instance behind an Elastic IP; SSH is open to operators, port 80 to anyone."""
+    """An instance with an Elastic IP; SSH is open to operators, port 80 to all."""
 
     ec2: Any
     id: str
@@ -35,7 +35,7 @@ class Host:
     ssh_folder: Path
 
     def try_ssh(self, command: str, *options: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as admin, through the Elastic IP and with the console's host keys."""
+        """Run a command as admin through the Elastic IP, with the host keys from the console."""
         settings = [f"HostKeyAlias={self.id}", f"UserKnownHostsFile={self.ssh_folder}/known_hosts"]
         settings += ["StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "BatchMode=yes"]
         flags = [part for setting in settings for part in ("-o", setting)]
@@ -50,18 +50,18 @@ class Host:
         )
 
     def ssh(self, command: str, *options: str) -> str:
-        """Return what a command prints; it must succeed."""
+        """Return the output of a command, which must succeed."""
         done = self.try_ssh(command, *options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
     def allow(self, port: int, cidr: str) -> None:
-        """Let a TCP port in."""
+        """Open a TCP port."""
         rule = _rule(port, cidr)
         self.ec2.authorize_security_group_ingress(GroupId=self.group_id, IpPermissions=[rule])
 
     def revoke(self, port: int, cidr: str) -> None:
-        """Take that back."""
+        """Close a TCP port."""
         rule = _rule(port, cidr)
         self.ec2.revoke_security_group_ingress(GroupId=self.group_id, IpPermissions=[rule])
 
@@ -70,7 +70,7 @@ class Host:
         return socket.create_connection((self.public_ip, port), CONNECT_S, (source, 0))
 
     def refuses(self, port: int, source: str = "127.0.0.1") -> bool:
-        """Tell whether no connection comes about."""
+        """Return True if no connection is possible."""
         try:
             self.call(port, source).close()
         except (ConnectionRefusedError, TimeoutError):
@@ -80,11 +80,11 @@ class Host:
 
 @pytest.fixture(scope="session")
 def is_soon() -> Callable[..., bool]:
-    """Return what tells whether something becomes true in time."""
+    """Return a function that waits and returns True if a condition is met in time."""
 
     def is_soon(holds: Callable[[], bool], within_s: float = 2.0) -> bool:
         return Retrying(
-            retry=retry_if_result(lambda held: not held),
+            retry=retry_if_result(lambda result: not result),
             stop=stop_after_delay(within_s),
             wait=wait_fixed(0.05),
             retry_error_callback=lambda _: False,
@@ -95,7 +95,7 @@ def is_soon() -> Callable[..., bool]:
 
 @pytest.fixture(scope="module")
 def host(aws, make_vpc, sandbox, is_soon) -> Host:
-    """Return a running host, made for the module."""
+    """Return a running host for the module."""
     ec2, vpc = aws("ec2"), make_vpc()
     group = ec2.create_security_group(GroupName="host", Description="host", VpcId=vpc.id)["GroupId"]
     _make_role(aws("iam"), vpc.id)
@@ -107,7 +107,7 @@ def host(aws, make_vpc, sandbox, is_soon) -> Host:
     instance.becomes("running", within_s=STARTS_S)
     address = ec2.allocate_address(Domain="vpc")
     ec2.associate_address(AllocationId=address["AllocationId"], InstanceId=instance.id)
-    made = Host(
+    running_host = Host(
         ec2=ec2,
         id=instance.id,
         private_ip=instance.private_ip,
@@ -116,10 +116,10 @@ def host(aws, make_vpc, sandbox, is_soon) -> Host:
         role=vpc.id,
         ssh_folder=sandbox.root / ".sandbox/ssh",
     )
-    made.allow(22, OPERATOR)
-    made.allow(80, ANYONE)
-    assert is_soon(lambda: made.try_ssh("true").returncode == 0, STARTS_S)
-    return made
+    running_host.allow(22, OPERATOR)
+    running_host.allow(80, ANYONE)
+    assert is_soon(lambda: running_host.try_ssh("true").returncode == 0, STARTS_S)
+    return running_host
 
 
 def _rule(port: int, cidr: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""An image's way: built and pushed here, pulled on the machine with its role."""
+"""Images: built and pushed on this computer, pulled on the machine with its role."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ASK_FOR_TOKEN = (
 
 
 class Docker:
-    """The docker command, with the sandbox's engine and a configuration of its own."""
+    """The docker command with the sandbox's engine and a separate configuration."""
 
     def __init__(self, env: dict[str, str], folder) -> None:
         self._env = env | {"DOCKER_CONFIG": str(folder), "DOCKER_BUILDKIT": "0"}
@@ -62,12 +62,12 @@ def ecr(aws):
 
 @pytest.fixture(scope="module")
 def docker(sandbox, ecr, tmp_path_factory) -> Docker:
-    """Return a docker that is logged in by ECR's API."""
-    it = Docker(sandbox.env, tmp_path_factory.mktemp("docker"))
+    """Return a docker command that is logged in with ECR's API."""
+    command = Docker(sandbox.env, tmp_path_factory.mktemp("docker"))
     token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
     password = base64.b64decode(token).decode().partition(":")[2]
-    it("login", "-u", "AWS", "--password-stdin", HOST_NAME, text=password)
-    return it
+    command("login", "-u", "AWS", "--password-stdin", HOST_NAME, text=password)
+    return command
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +80,17 @@ def pushed(docker, ecr) -> str:
 
 
 def images(ecr, repository: str) -> dict[str, list[str]]:
-    """Return what the API knows: {"sha256:…": ["1"]}."""
-    found = ecr.describe_images(repositoryName=repository)["imageDetails"]
-    return {one["imageDigest"]: one.get("imageTags", []) for one in found}
+    """Return the images in the API: {"sha256:…": ["1"]}."""
+    details = ecr.describe_images(repositoryName=repository)["imageDetails"]
+    return {detail["imageDigest"]: detail.get("imageTags", []) for detail in details}
 
 
-def test_the_api_knows_the_digest_that_docker_knows(docker, ecr, pushed):
+def test_the_api_and_docker_report_the_same_digest(docker, ecr, pushed):
     digest = docker("inspect", "-f", "{{index .RepoDigests 0}}", pushed).strip().partition("@")[2]
     assert images(ecr, "ecr-test/hello") == {digest: ["1"]}
 
 
-def test_moved_tag_leaves_the_old_digest(docker, ecr, pushed):
+def test_old_digest_remains_after_its_tag_moved(docker, ecr, pushed):
     before = set(images(ecr, "ecr-test/hello"))
     docker("push", docker.build("ecr-test/hello:1", "2"))
     after = images(ecr, "ecr-test/hello")
@@ -98,12 +98,12 @@ def test_moved_tag_leaves_the_old_digest(docker, ecr, pushed):
     docker("pull", f"{HOST_NAME}/ecr-test/hello@{before.pop()}")
 
 
-def test_repository_has_to_exist(docker):
+def test_repository_must_exist(docker):
     name = docker.build("ecr-test/nowhere:1", "1")
     assert "repository with name 'ecr-test/nowhere' does not exist" in docker("push", name, code=1)
 
 
-def test_immutable_tag_stays(docker, ecr):
+def test_immutable_tag_cannot_be_overwritten(docker, ecr):
     ecr.create_repository(repositoryName="ecr-test/fixed", imageTagMutability="IMMUTABLE")
     docker("push", docker.build("ecr-test/fixed:1", "1"))
     assert "repository is immutable" in docker(
@@ -111,9 +111,9 @@ def test_immutable_tag_stays(docker, ecr):
     )
 
 
-def test_nobody_pulls_without_logging_in(sandbox, pushed, tmp_path):
-    stranger = Docker(sandbox.env, tmp_path)
-    assert "no basic auth credentials" in stranger("pull", pushed, code=1)
+def test_pull_requires_login(sandbox, pushed, tmp_path):
+    anonymous = Docker(sandbox.env, tmp_path)
+    assert "no basic auth credentials" in anonymous("pull", pushed, code=1)
 
 
 def test_machine_pulls_with_its_role(host, pushed):
@@ -127,7 +127,7 @@ def test_machine_pulls_with_its_role(host, pushed):
     assert "Hello, world!" in host.ssh(f"sudo docker run --rm {pushed}")
 
 
-def test_hop_limit_keeps_the_machines_role_from_its_containers(host, pushed):
+def test_hop_limit_denies_the_machines_role_to_containers(host, pushed):
     run = f"sudo docker run --rm {pushed}"
     assert host.ssh(f"{run} getent ahostsv4 {HOST_NAME}")
     assert not _gets_token(host, run)
@@ -138,5 +138,5 @@ def test_hop_limit_keeps_the_machines_role_from_its_containers(host, pushed):
 
 
 def _gets_token(host, run: str) -> bool:
-    """Tell whether a container's request for a token is answered."""
+    """Return True if a container gets a token."""
     return "200" in host.ssh(f"{run} bash -c {shlex.quote(ASK_FOR_TOKEN)}; true")

@@ -1,4 +1,4 @@
-"""The metadata service as a machine meets it."""
+"""The metadata service, tested on a machine."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def read(host, path: str) -> str:
     return host.ssh(f'curl -sf -m 5 -H "X-aws-ec2-metadata-token: {TOKEN}" {BASE}/{path}')
 
 
-def test_no_token_no_answer(host):
+def test_a_token_is_required(host):
     status = "curl -s -m 5 -o /dev/null -w '%{http_code}'"
     assert host.ssh(f"{status} {BASE}/meta-data/instance-id") == "401"
     wrong = "-H 'X-aws-ec2-metadata-token: wrong'"
     assert host.ssh(f"{status} {wrong} {BASE}/meta-data/instance-id") == "401"
 
 
-def test_machine_learns_who_it_is(host):
+def test_machine_reads_its_metadata(host):
     facts = {
         "instance-id": host.id,
         "local-ipv4": host.private_ip,
@@ -36,20 +36,20 @@ def test_machine_learns_who_it_is(host):
     assert {name: read(host, f"meta-data/{name}") for name in facts} == facts
 
 
-def test_credentials_are_the_instance_roles(host, sandbox):
-    found = json.loads(read(host, f"meta-data/iam/security-credentials/{host.role}"))
+def test_credentials_belong_to_the_instances_role(host, sandbox):
+    credentials = json.loads(read(host, f"meta-data/iam/security-credentials/{host.role}"))
     sts = boto3.client(
         "sts",
         endpoint_url=sandbox.env["AWS_ENDPOINT_URL"],
         region_name=sandbox.env["AWS_REGION"],
-        aws_access_key_id=found["AccessKeyId"],
-        aws_secret_access_key=found["SecretAccessKey"],
-        aws_session_token=found["Token"],
+        aws_access_key_id=credentials["AccessKeyId"],
+        aws_secret_access_key=credentials["SecretAccessKey"],
+        aws_session_token=credentials["Token"],
     )
     expected = f"arn:aws:sts::123456789012:assumed-role/{host.role}/{host.id}"
     assert sts.get_caller_identity()["Arn"] == expected
 
 
-def test_api_is_reached_from_the_machine(host):
+def test_api_is_reachable_from_the_machine(host):
     call = "curl -s -o /dev/null -w '%{http_code}' $AWS_ENDPOINT_URL/moto-api/"
     assert host.ssh(call) == "200"

@@ -24,8 +24,8 @@ from daybook_sandbox import webidentity
 from daybook_sandbox.api import REGION
 from daybook_sandbox.github.messages import github
 from daybook_sandbox.github.oidc import HOST, Issuer
-from daybook_sandbox.github.runs import Event, Run, RunJob
-from daybook_sandbox.github.workflow import Job
+from daybook_sandbox.github.runs import Run, RunJob, TriggerEvent
+from daybook_sandbox.github.workflow import JobDefinition
 
 ENV = "production"
 ACCOUNT = "123456789012"
@@ -152,10 +152,12 @@ def test_a_rehearsal_uses_the_operators_key_or_the_registered_key_of_the_sandbox
 
 
 def job(actor="ada", environment=ENV, attempt="1") -> RunJob:
-    event = Event("workflow_dispatch", "octo-org/operations", "refs/heads/main", "a" * 40, actor)
+    event = TriggerEvent(
+        "workflow_dispatch", "octo-org/operations", "refs/heads/main", "a" * 40, actor
+    )
     run = Run(1, 1, event, ".github/workflows/run.yml")
     run.github = github(run, "http://127.0.0.1") | {"run_attempt": attempt}
-    return RunJob(1, run, Job("run", "run", (), ()), environment=environment)
+    return RunJob(1, run, JobDefinition("run", "run", (), ()), environment=environment)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from daybook import liveness
 from daybook.errors import AwsFailed, Locked, SettingsError
 from daybook.lock import object_lock
 from daybook.lock.object_lock import Holder, Lock
-from daybook_sandbox import conditional
+from daybook_sandbox import atomic_writes
 
 BUCKET = "hello-state-123456789012"
 ANN = Holder(
@@ -86,7 +86,7 @@ def server():
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        conditional.patch()
+        atomic_writes.patch()
         server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         server.start()
         yield Bucket(f"http://127.0.0.1:{server.get_host_and_port()[1]}")

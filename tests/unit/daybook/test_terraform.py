@@ -31,7 +31,7 @@ from daybook.terraform import (
 )
 from daybook.terraform import plan as plans
 from daybook.terraform.events import Diagnostic, parse
-from daybook_sandbox import conditional
+from daybook_sandbox import atomic_writes
 
 # Only the resource that is built into Terraform: no provider has to be fetched or started.
 MAIN = """
@@ -265,7 +265,7 @@ def aws():
     require("terraform")
     from moto.server import ThreadedMotoServer
 
-    conditional.patch()
+    atomic_writes.patch()
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

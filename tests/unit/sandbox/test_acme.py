@@ -1,4 +1,4 @@
-"""The certificate authority, as an ACME client meets it."""
+"""The certificate authority, from an ACME client's side."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from joserfc.jwk import ECKey
 from daybook_sandbox import acme, ca, http01
 from daybook_sandbox.acme import Acme
 from daybook_sandbox.image import _sources
-from daybook_sandbox.orders import Problem
+from daybook_sandbox.orders import AcmeProblem
 from daybook_sandbox.state import Home
 
 NAME = "staging.daybook.test"
@@ -28,22 +28,24 @@ POST_AS_GET = None
 
 
 class Client:
-    """As much of RFC 8555 as Caddy speaks."""
+    """The subset of RFC 8555 that Caddy uses."""
 
     def __init__(self, authority: Acme) -> None:
         self.authority = authority
         self.key = ECKey.generate_key("P-256")
         self.account = ""
 
-    def call(self, url: str, content: dict | None = POST_AS_GET, meant: str = "") -> acme.Answer:
+    def call(
+        self, url: str, content: dict | None = POST_AS_GET, signed_url: str = ""
+    ) -> acme.AcmeResponse:
         known = {"kid": self.account} if self.account else {"jwk": self.key.as_dict(private=False)}
-        protected = {"alg": "ES256", "nonce": self.nonce(), "url": meant or url} | known
+        protected = {"alg": "ES256", "nonce": self.nonce(), "url": signed_url or url} | known
         payload = b"" if content is None else json.dumps(content).encode()
         registry = jws.JWSRegistry(strict_check_header=False)
         signed = jws.serialize_json({"protected": protected}, payload, self.key, registry=registry)
         return self.send(url, json.dumps(signed).encode())
 
-    def send(self, url: str, body: bytes, kind: str = acme.JOSE) -> acme.Answer:
+    def send(self, url: str, body: bytes, kind: str = acme.JOSE) -> acme.AcmeResponse:
         request = h11.Request(
             method="POST",
             target=url.removeprefix(BASE),
@@ -52,26 +54,26 @@ class Client:
         return asyncio.run(self.authority.answer(request, body))
 
     def nonce(self) -> str:
-        return dict(self.authority._headers(acme.Answer()))["Replay-Nonce"]
+        return dict(self.authority._headers(acme.AcmeResponse()))["Replay-Nonce"]
 
     def register(self) -> Client:
         self.account = self.call(f"{BASE}/acme/new-acct", {"contact": []}).location
         return self
 
-    def order(self, *names: str) -> acme.Answer:
+    def order(self, *names: str) -> acme.AcmeResponse:
         identifiers = [{"type": "dns", "value": name} for name in names]
         return self.call(f"{BASE}/acme/new-order", {"identifiers": identifiers})
 
-    def prove(self, order: acme.Answer) -> list[acme.Answer]:
+    def prove(self, order: acme.AcmeResponse) -> list[acme.AcmeResponse]:
         proofs = [self.call(url).content for url in order.content["authorizations"]]
         return [self.call(proof["challenges"][0]["url"], {}) for proof in proofs]
 
-    def finalize(self, order: acme.Answer, *names: str) -> acme.Answer:
+    def finalize(self, order: acme.AcmeResponse, *names: str) -> acme.AcmeResponse:
         return self.call(order.content["finalize"], {"csr": request(*names)})
 
 
 def request(*names: str) -> str:
-    """Return a certificate request as the protocol carries it."""
+    """Return a CSR as encoded by the protocol."""
     wanted = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
     csr = (
         x509.CertificateSigningRequestBuilder()
@@ -98,25 +100,25 @@ def client(authority) -> Client:
 @pytest.fixture
 def proven(monkeypatch) -> None:
     async def prove(cloud, authorization) -> None:
-        """The name's web server answers as it should."""
+        """Succeed, as if the name's web server returned the proof."""
 
     monkeypatch.setattr(http01, "prove", prove)
 
 
 def refused(kind: str):
-    return pytest.raises(Problem, check=lambda problem: problem.kind == kind)
+    return pytest.raises(AcmeProblem, check=lambda problem: problem.kind == kind)
 
 
-def test_machines_are_led_to_its_address():
+def test_machines_are_redirected_to_it():
     rules = dict(_sources())["redirects.nft"].decode()
     assert f"ip daddr {acme.ADDRESS} tcp dport 443 dnat to $gateway:$acme" in rules
 
 
 @pytest.mark.usefixtures("proven")
-def test_a_proven_name_gets_a_certificate_of_the_sandboxs_own(client, tmp_path):
+def test_a_proven_name_gets_a_certificate_from_the_sandboxs_ca(client, tmp_path):
     order = client.order(NAME)
     assert (order.status, order.content["status"]) == (HTTPStatus.CREATED, "pending")
-    assert [each.content["status"] for each in client.prove(order)] == ["valid"]
+    assert [challenge.content["status"] for challenge in client.prove(order)] == ["valid"]
     assert client.call(order.location).content["status"] == "ready"
     done = client.finalize(order, NAME)
     assert done.content["status"] == "valid"
@@ -138,13 +140,13 @@ def test_a_request_for_other_names_is_refused(client):
         client.finalize(order, NAME, "production.daybook.test")
 
 
-def test_without_a_proof_there_is_no_certificate(client):
+def test_no_certificate_is_issued_without_a_proof(client):
     order = client.order(NAME)
     with refused("orderNotReady"):
         client.finalize(order, NAME)
 
 
-def test_a_proof_that_fails_ends_the_order_and_says_why(client):
+def test_a_failed_proof_invalidates_the_order_with_the_reason(client):
     order = client.order(NAME)
     [answer] = client.prove(order)
     assert answer.content["status"] == "invalid"
@@ -153,19 +155,19 @@ def test_a_proof_that_fails_ends_the_order_and_says_why(client):
     assert client.call(order.location).content["status"] == "invalid"
 
 
-def test_an_account_is_known_again_by_its_key(client):
+def test_an_account_is_found_by_its_key(client):
     first, client.account = client.account, ""
     again = client.call(f"{BASE}/acme/new-acct", {"onlyReturnExisting": True})
     assert (again.status, again.location) == (HTTPStatus.OK, first)
 
 
-def test_an_order_is_its_accounts_own(client, authority):
+def test_an_order_is_hidden_from_other_accounts(client, authority):
     order = client.order(NAME)
     with refused("malformed"):
         Client(authority).register().call(order.location)
 
 
-def test_a_nonce_opens_one_request(client, monkeypatch):
+def test_a_nonce_is_valid_once(client, monkeypatch):
     nonce = client.nonce()
     monkeypatch.setattr(client, "nonce", lambda: nonce)
     client.order(NAME)
@@ -173,9 +175,9 @@ def test_a_nonce_opens_one_request(client, monkeypatch):
         client.order(NAME)
 
 
-def test_a_request_is_good_for_one_url(client):
+def test_a_request_is_valid_for_one_url(client):
     with refused("unauthorized"):
-        client.call(f"{BASE}/acme/new-order", {}, meant=f"{BASE}/acme/new-acct")
+        client.call(f"{BASE}/acme/new-order", {}, signed_url=f"{BASE}/acme/new-acct")
 
 
 def test_a_signature_by_another_key_is_refused(client):
@@ -185,7 +187,7 @@ def test_a_signature_by_another_key_is_refused(client):
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"protected": "e30", "payload": ""}'])
-def test_what_is_no_signed_request_is_refused(client, body):
+def test_an_unsigned_request_is_refused(client, body):
     with refused("malformed"):
         client.send(f"{BASE}/acme/new-order", body)
 
@@ -193,6 +195,6 @@ def test_what_is_no_signed_request_is_refused(client, body):
 @pytest.mark.parametrize(
     ("names", "kind"), [((), "unsupportedIdentifier"), (("*.daybook.test",), "rejectedIdentifier")]
 )
-def test_an_order_is_for_whole_names(client, names, kind):
+def test_an_order_needs_names_without_wildcards(client, names, kind):
     with refused(kind):
         client.order(*names)

@@ -1,4 +1,4 @@
-"""moto's EC2 with its life cycle handed to machines."""
+"""moto's EC2 with the life cycle tied to machines."""
 
 from dataclasses import dataclass, field
 
@@ -22,14 +22,14 @@ PATCHED = (
     (InstanceResponse, "run_instances"),
     *((Instance, name) for name in ("__init__", "start", "stop", "terminate", "reboot")),
 )
-"""What other tests of this process want as moto has it."""
+"""Attributes to restore for other tests in this process."""
 
 
 @dataclass
 class Machinery:
-    """Notes what it was asked for, and does nothing."""
+    """Record requests without acting on them."""
 
-    asked: list = field(default_factory=list)
+    requests: list = field(default_factory=list)
 
     def console(self, instance):
         return f"console of {instance.id}"
@@ -37,7 +37,7 @@ class Machinery:
     def __getattr__(self, name):
         if name not in ("launch", "start", "stop", "reboot", "terminate"):
             raise AttributeError(name)
-        return lambda instance: self.asked.append((name, instance.id))
+        return lambda instance: self.requests.append((name, instance.id))
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +47,11 @@ def machinery():
 
 @pytest.fixture(scope="module")
 def cloud(machinery):
-    """Serve one API for the module: patching moto twice would call two machineries."""
+    """Serve one API for the module, because patching moto twice would notify two machineries."""
     cloud = api.Cloud()
-    with pytest.MonkeyPatch.context() as afterwards:
+    with pytest.MonkeyPatch.context() as restored:
         for owner, name in PATCHED:
-            afterwards.setattr(owner, name, getattr(owner, name))
+            restored.setattr(owner, name, getattr(owner, name))
         cloud.start(machinery, 0)
         cloud.ec2.reset()
         yield cloud
@@ -79,7 +79,7 @@ def image_id(ec2):
 def instance(cloud, ec2, image_id):
     run = ec2.run_instances(ImageId=image_id, MinCount=1, MaxCount=1, InstanceType="t3.small")
     instance_id = run["Instances"][0]["InstanceId"]
-    return next(found for found in cloud.instances() if found.id == instance_id)
+    return next(known for known in cloud.instances() if known.id == instance_id)
 
 
 def described(ec2, instance):
@@ -87,22 +87,22 @@ def described(ec2, instance):
     return answer["Reservations"][0]["Instances"][0]["State"]["Name"]
 
 
-def test_a_new_instance_is_pending_until_its_machine_runs(ec2, machinery, instance):
-    assert ("launch", instance.id) in machinery.asked
+def test_a_new_instance_is_pending_until_its_machine_is_running(ec2, machinery, instance):
+    assert ("launch", instance.id) in machinery.requests
     assert described(ec2, instance) == "pending"
-    assert api.settle(instance, "pending", "running")
+    assert api.transition(instance, "pending", "running")
     assert described(ec2, instance) == "running"
 
 
-def test_stop_and_start_go_through_their_middle_states(ec2, machinery, instance):
-    api.settle(instance, "pending", "running")
+def test_stop_and_start_pass_through_transitional_states(ec2, machinery, instance):
+    api.transition(instance, "pending", "running")
     ec2.stop_instances(InstanceIds=[instance.id])
     assert described(ec2, instance) == "stopping"
-    api.settle(instance, "stopping", "stopped")
+    api.transition(instance, "stopping", "stopped")
     ec2.start_instances(InstanceIds=[instance.id])
     assert described(ec2, instance) == "pending"
-    asked = [what for what, which in machinery.asked if which == instance.id]
-    assert asked == ["launch", "stop", "start"]
+    requests = [request for request, id in machinery.requests if id == instance.id]
+    assert requests == ["launch", "stop", "start"]
 
 
 def test_a_pending_instance_cannot_be_stopped(ec2, instance):
@@ -110,31 +110,31 @@ def test_a_pending_instance_cannot_be_stopped(ec2, instance):
         ec2.stop_instances(InstanceIds=[instance.id])
 
 
-def test_stopping_twice_asks_the_machine_once(ec2, machinery, instance):
-    api.settle(instance, "pending", "running")
+def test_stopping_twice_stops_the_machine_once(ec2, machinery, instance):
+    api.transition(instance, "pending", "running")
     ec2.stop_instances(InstanceIds=[instance.id])
     ec2.stop_instances(InstanceIds=[instance.id])
-    assert machinery.asked.count(("stop", instance.id)) == 1
+    assert machinery.requests.count(("stop", instance.id)) == 1
 
 
 def test_a_rebooting_instance_stays_running(ec2, machinery, instance):
-    api.settle(instance, "pending", "running")
+    api.transition(instance, "pending", "running")
     ec2.reboot_instances(InstanceIds=[instance.id])
     assert described(ec2, instance) == "running"
-    assert ("reboot", instance.id) in machinery.asked
+    assert ("reboot", instance.id) in machinery.requests
 
 
-def test_a_machine_that_comes_up_late_does_not_undo_terminate(ec2, instance):
+def test_a_machine_that_boots_late_does_not_undo_terminate(ec2, instance):
     ec2.terminate_instances(InstanceIds=[instance.id])
-    assert not api.settle(instance, "pending", "running")
+    assert not api.transition(instance, "pending", "running")
     assert described(ec2, instance) == "shutting-down"
 
 
-def test_the_console_is_the_machines(ec2, instance):
+def test_console_output_comes_from_the_machine(ec2, instance):
     assert ec2.get_console_output(InstanceId=instance.id)["Output"] == f"console of {instance.id}"
 
 
-def test_an_elastic_ip_is_in_the_block_and_leads_to_its_instance(cloud, ec2, instance):
+def test_an_elastic_ip_is_in_the_block_and_belongs_to_its_instance(cloud, ec2, instance):
     address = ec2.allocate_address(Domain="vpc")
     ec2.associate_address(InstanceId=instance.id, AllocationId=address["AllocationId"])
     assert api.ipaddress.ip_address(address["PublicIp"]) in api.ELASTIC_IPS
@@ -142,16 +142,16 @@ def test_an_elastic_ip_is_in_the_block_and_leads_to_its_instance(cloud, ec2, ins
     assert cloud.public_ip(instance) == address["PublicIp"]
 
 
-def test_terminate_gives_the_elastic_ip_back(cloud, ec2, instance):
+def test_terminate_disassociates_the_elastic_ip(cloud, ec2, instance):
     address = ec2.allocate_address(Domain="vpc")
     ec2.associate_address(InstanceId=instance.id, AllocationId=address["AllocationId"])
     ec2.terminate_instances(InstanceIds=[instance.id])
     assert cloud.instance_by_public_ip(address["PublicIp"]) is None
-    found = ec2.describe_addresses(AllocationIds=[address["AllocationId"]])["Addresses"][0]
-    assert "AssociationId" not in found
+    [released] = ec2.describe_addresses(AllocationIds=[address["AllocationId"]])["Addresses"]
+    assert "AssociationId" not in released
 
 
-def test_no_elastic_ip_is_given_twice(ec2):
+def test_no_elastic_ip_is_allocated_twice(ec2):
     first = ec2.allocate_address(Domain="vpc")
     ec2.release_address(AllocationId=first["AllocationId"])
     assert ec2.allocate_address(Domain="vpc")["PublicIp"] != first["PublicIp"]

@@ -1,4 +1,4 @@
-"""The AWS CLI's stand-in: options, queries and exit codes as the scripts in app/ci use them."""
+"""The simulated AWS CLI: the options, queries and exit codes that the scripts in app/ci use."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_options_and_queries(capsys):
     assert json.loads(capsys.readouterr().out) == "hello"
 
 
-def test_what_is_not_there_fails(capsys):
+def test_a_missing_resource_is_a_failure(capsys):
     missing = "ecr describe-images --repository-name none --image-ids imageTag=1"
     assert aws(missing) == awscli.FAILED
     assert "RepositoryNotFoundException" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", ["ecr", "ecr no-such-call", "ecr describe-images --no-such x"])
-def test_what_it_does_not_know_is_said(line, capsys):
+def test_unknown_commands_and_options_are_usage_errors(line, capsys):
     assert aws(line) == awscli.USAGE
     assert capsys.readouterr().err.startswith("aws: ")

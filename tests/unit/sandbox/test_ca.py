@@ -1,4 +1,4 @@
-"""The sandbox's certificate authority, as a TLS client sees it."""
+"""The sandbox's certificate authority, from a TLS client's side."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ HOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 
 
 def shake_hands(trusted, certificate, key, name: str) -> None:
-    """Let a client and a server meet; ssl.SSLError when the client does not trust it."""
+    """Connect a TLS client to a server; raise ssl.SSLError if the client does not trust it."""
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(certificate, key)
     client = ssl.create_default_context(cafile=trusted)
     client.verify_flags |= ssl.VERIFY_X509_STRICT
-    here, there = socket.socketpair()
-    thread = threading.Thread(target=_answer, args=[server, there])
+    client_end, server_end = socket.socketpair()
+    thread = threading.Thread(target=_answer, args=[server, server_end])
     thread.start()
     try:
-        client.wrap_socket(here, server_hostname=name).close()
+        client.wrap_socket(client_end, server_hostname=name).close()
     finally:
-        here.close()
+        client_end.close()
         thread.join()
 
 
@@ -36,7 +36,7 @@ def _answer(context: ssl.SSLContext, connection: socket.socket) -> None:
         connection.close()
 
 
-def test_certificate_is_good_for_its_host_alone(tmp_path):
+def test_certificate_is_valid_only_for_its_host(tmp_path):
     trusted = ca.ensure_ca(tmp_path)
     certificate, key = ca.issue(tmp_path, HOST)
     shake_hands(trusted, certificate, key, HOST)
@@ -52,7 +52,7 @@ def test_another_authority_is_not_trusted(tmp_path):
         shake_hands(ca.ensure_ca(other), *ca.issue(tmp_path, HOST), HOST)
 
 
-def test_authority_stays_and_keys_are_private(tmp_path):
+def test_authority_is_kept_and_keys_are_private(tmp_path):
     before = ca.ensure_ca(tmp_path).read_bytes()
     _, key = ca.issue(tmp_path, HOST)
     assert ca.ensure_ca(tmp_path).read_bytes() == before

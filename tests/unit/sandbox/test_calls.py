@@ -1,4 +1,4 @@
-"""What IAM is asked about a call: AWS's service authorization reference, for what Daybook uses."""
+"""The IAM checks of API calls, by AWS's service authorization reference."""
 
 from __future__ import annotations
 
@@ -21,42 +21,50 @@ TRUST = '{"Version": "2012-10-17", "Statement": []}'
 
 
 @pytest.fixture
-def asked(world, monkeypatch) -> Callable[..., list[tuple[str, str, dict[str, Any]]]]:
-    """Return what makes a call and gives (action, resource, context) of what IAM was asked."""
-    heard: list[calls.Call] = []
+def checks(world, monkeypatch) -> Callable[..., list[tuple[str, str, dict[str, Any]]]]:
+    """Return a function that makes a call and returns its checks: action, resource, context."""
+    recorded: list[calls.Call] = []
 
-    def hear(self: Any, _: type, resource: str = "*") -> None:
-        heard.extend(calls.asked(calls.Request.of(self, resource)))
+    def record(self: Any, _: type, resource: str = "*") -> None:
+        recorded.extend(calls.required(calls.Request.of(self, resource)))
 
-    def ask(service: str, call: str, **parameters: Any) -> list[tuple[str, str, dict[str, Any]]]:
+    def call_api(
+        service: str, call: str, **parameters: Any
+    ) -> list[tuple[str, str, dict[str, Any]]]:
         with monkeypatch.context() as patch:
-            patch.setattr(ActionAuthenticatorMixin, "_authenticate_and_authorize_action", hear)
-            heard.clear()
+            patch.setattr(ActionAuthenticatorMixin, "_authenticate_and_authorize_action", record)
+            recorded.clear()
             getattr(world.client(service), call)(**parameters)
         regional = "aws:RequestedRegion"
-        contexts = ({k: v for k, v in each.context.items() if k != regional} for each in heard)
-        return [(c.action, c.resource, x) for c, x in zip(heard, contexts, strict=True)]
+        return [
+            (
+                check.action,
+                check.resource,
+                {key: value for key, value in check.context.items() if key != regional},
+            )
+            for check in recorded
+        ]
 
-    return ask
+    return call_api
 
 
 def spec(kind: str) -> dict[str, Any]:
     return {"TagSpecifications": [{"ResourceType": kind, "Tags": STAGING}]}
 
 
-def test_what_is_made_has_the_tags_of_the_request_and_is_tagged_by_a_call_of_its_own(asked):
+def test_a_new_resource_has_the_request_tags_and_a_separate_check_for_tagging(checks):
     request = {"aws:RequestTag/environment": "staging"}
-    assert asked("ec2", "create_vpc", CidrBlock="10.1.0.0/16", **spec("vpc")) == [
+    assert checks("ec2", "create_vpc", CidrBlock="10.1.0.0/16", **spec("vpc")) == [
         ("ec2:CreateVpc", f"{EC2}:vpc/*", request),
         ("ec2:CreateTags", f"{EC2}:vpc/*", request | {"ec2:CreateAction": "CreateVpc"}),
     ]
 
 
-def test_what_is_there_has_its_own_tags_and_those_of_the_request_too(asked, world):
+def test_an_existing_resource_has_its_own_tags_and_the_request_tags(checks, world):
     ec2 = world.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
     ec2.create_tags(Resources=[vpc], Tags=[{"Key": "environment", "Value": "production"}])
-    first = asked("ec2", "create_subnet", VpcId=vpc, CidrBlock="10.1.0.0/24", **spec("subnet"))[0]
+    first = checks("ec2", "create_subnet", VpcId=vpc, CidrBlock="10.1.0.0/24", **spec("subnet"))[0]
     assert first == (
         "ec2:CreateSubnet",
         f"{EC2}:vpc/{vpc}",
@@ -64,18 +72,18 @@ def test_what_is_there_has_its_own_tags_and_those_of_the_request_too(asked, worl
     )
 
 
-def test_an_association_is_what_it_associates(asked, world):
+def test_an_association_refers_to_both_associated_resources(checks, world):
     [address] = world.client("ec2").describe_addresses()["Addresses"]
-    found = asked("ec2", "disassociate_address", AssociationId=address["AssociationId"])
-    kinds = {resource.split(":")[-1].split("/")[0] for _, resource, _ in found}
+    required = checks("ec2", "disassociate_address", AssociationId=address["AssociationId"])
+    kinds = {resource.split(":")[-1].split("/")[0] for _, resource, _ in required}
     assert kinds >= {"elastic-ip", "instance"}
 
 
-def test_a_role_is_passed_with_a_profile(asked, world):
+def test_a_role_is_passed_with_a_profile(checks, world):
     world.client("iam").create_role(RoleName="other", AssumeRolePolicyDocument=TRUST)
     world.client("iam").create_instance_profile(InstanceProfileName="empty")
-    words = {"InstanceProfileName": "empty", "RoleName": "other"}
-    assert asked("iam", "add_role_to_instance_profile", **words) == [
+    parameters = {"InstanceProfileName": "empty", "RoleName": "other"}
+    assert checks("iam", "add_role_to_instance_profile", **parameters) == [
         ("iam:AddRoleToInstanceProfile", f"arn:aws:iam::{ACCOUNT}:instance-profile/empty", {}),
         (
             "iam:PassRole",
@@ -85,21 +93,21 @@ def test_a_role_is_passed_with_a_profile(asked, world):
     ]
 
 
-def test_a_new_role_has_the_boundary_of_the_request_alone(asked, world):
+def test_a_new_role_has_only_the_boundary_of_the_request(checks, world):
     boundary = f"arn:aws:iam::{ACCOUNT}:policy/limit"
     limit = {"iam:PermissionsBoundary": boundary}
     role = {"RoleName": "new", "AssumeRolePolicyDocument": TRUST}
-    where = f"arn:aws:iam::{ACCOUNT}:role/new"
-    assert asked("iam", "create_role", **role, PermissionsBoundary=boundary) == [
-        ("iam:CreateRole", where, limit)
+    arn = f"arn:aws:iam::{ACCOUNT}:role/new"
+    assert checks("iam", "create_role", **role, PermissionsBoundary=boundary) == [
+        ("iam:CreateRole", arn, limit)
     ]
-    words = {"RoleName": "new", "PolicyName": "x", "PolicyDocument": ALLOW}
-    assert asked("iam", "put_role_policy", **words) == [("iam:PutRolePolicy", where, limit)]
+    parameters = {"RoleName": "new", "PolicyName": "x", "PolicyDocument": ALLOW}
+    assert checks("iam", "put_role_policy", **parameters) == [("iam:PutRolePolicy", arn, limit)]
 
 
-def test_names_in_dns_are_compared_in_one_form(asked, world):
-    made = world.client("route53").create_hosted_zone(Name="a.test", CallerReference="1")
-    zone = made["HostedZone"]["Id"]
+def test_dns_names_are_normalized(checks, world):
+    created = world.client("route53").create_hosted_zone(Name="a.test", CallerReference="1")
+    zone = created["HostedZone"]["Id"]
     records = {
         "Name": "WWW.a.test.",
         "Type": "A",
@@ -107,22 +115,22 @@ def test_names_in_dns_are_compared_in_one_form(asked, world):
         "ResourceRecords": [{"Value": "1.2.3.4"}],
     }
     batch = {"Changes": [{"Action": "UPSERT", "ResourceRecordSet": records}]}
-    [found] = asked("route53", "change_resource_record_sets", HostedZoneId=zone, ChangeBatch=batch)
+    [check] = checks("route53", "change_resource_record_sets", HostedZoneId=zone, ChangeBatch=batch)
     key = "route53:ChangeResourceRecordSets"
-    assert found[1] == f"arn:aws:route53:::{zone.strip('/')}"
-    assert found[2] == {
+    assert check[1] == f"arn:aws:route53:::{zone.strip('/')}"
+    assert check[2] == {
         f"{key}NormalizedRecordNames": ["www.a.test"],
         f"{key}RecordTypes": ["A"],
         f"{key}Actions": ["UPSERT"],
     }
 
 
-def test_an_alarm_has_the_actions_of_every_state(asked):
-    words = {"Namespace": "a", "MetricName": "b", "Period": 60, "EvaluationPeriods": 1}
-    words |= {"Threshold": 1, "Statistic": "Sum", "ComparisonOperator": "LessThanThreshold"}
+def test_an_alarm_has_the_actions_of_every_state(checks):
+    parameters = {"Namespace": "a", "MetricName": "b", "Period": 60, "EvaluationPeriods": 1}
+    parameters |= {"Threshold": 1, "Statistic": "Sum", "ComparisonOperator": "LessThanThreshold"}
     actions = {"AlarmActions": ["arn:a"], "OKActions": ["arn:b"]}
-    [found] = asked("cloudwatch", "put_metric_alarm", AlarmName="x", **words, **actions)
-    assert found[1:] == (
+    [check] = checks("cloudwatch", "put_metric_alarm", AlarmName="x", **parameters, **actions)
+    assert check[1:] == (
         f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:x",
         {"cloudwatch:AlarmActions": ["arn:a", "arn:b"]},
     )
@@ -136,6 +144,6 @@ def test_an_alarm_has_the_actions_of_every_state(asked):
         ("sns", "create_topic", {"Name": "t"}, "sns:{}:t"),
     ],
 )
-def test_a_name_becomes_an_arn(asked, service, call, parameters, resource):
-    [found] = asked(service, call, **parameters)
-    assert found[1] == "arn:aws:" + resource.format(f"{REGION}:{ACCOUNT}")
+def test_a_name_becomes_an_arn(checks, service, call, parameters, resource):
+    [(_, arn, _)] = checks(service, call, **parameters)
+    assert arn == "arn:aws:" + resource.format(f"{REGION}:{ACCOUNT}")

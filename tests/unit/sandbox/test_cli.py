@@ -1,4 +1,4 @@
-"""`daybook sandbox`: what it prints, and how it ends."""
+"""`daybook sandbox`: output and errors."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from click.testing import CliRunner
 
 from daybook.errors import PreflightFailed
 from daybook_sandbox import cli, lifecycle
-from daybook_sandbox.lifecycle import MachineStatus, Status
+from daybook_sandbox.lifecycle import MachineStatus, SandboxStatus
 from daybook_sandbox.state import Home
 
 
 def machine(**values):
-    given = {
+    defaults = {
         "id": "i-1",
         "name": "hello-staging",
         "environment": "staging",
@@ -22,7 +22,7 @@ def machine(**values):
         "public_ip": "127.90.1.1",
         "container": "daybook-sandbox-i-1",
     }
-    return MachineStatus(**(given | values))
+    return MachineStatus(**(defaults | values))
 
 
 OTHER = machine(
@@ -35,18 +35,18 @@ OTHER = machine(
 
 
 @pytest.mark.parametrize("word", ["i-1", "hello-staging", "staging", "10.20.0.4", "127.90.1.1"])
-def test_a_machine_goes_by_any_of_its_names(word):
+def test_a_machine_is_chosen_by_any_of_its_names(word):
     assert cli.choose([machine(), OTHER], word).id == "i-1"
 
 
-@pytest.mark.parametrize("word", ["", "nobody"])
+@pytest.mark.parametrize("word", ["", "unknown"])
 def test_no_machine_is_chosen_by_a_wrong_name(word):
     with pytest.raises(PreflightFailed, match="No running machines") as caught:
         cli.choose([machine(public_ip=""), OTHER], word)
     assert "hello-staging" in caught.value.observed
 
 
-def test_two_machines_of_one_name_are_not_guessed_between():
+def test_an_ambiguous_name_is_refused():
     with pytest.raises(PreflightFailed, match="2 running machines"):
         cli.choose([machine(), machine(id="i-9")], "staging")
 
@@ -80,7 +80,7 @@ def test_ssh_trusts_only_the_consoles_keys():
     ]
 
 
-def test_status_of_no_sandbox_says_how_to_start_it(tmp_path, monkeypatch):
+def test_status_without_a_sandbox_shows_how_to_start_it(tmp_path, monkeypatch):
     monkeypatch.setenv("DAYBOOK_ROOT", str(tmp_path))
     error = CliRunner().invoke(cli.sandbox, ["status"]).exception
     assert isinstance(error, PreflightFailed)
@@ -89,8 +89,8 @@ def test_status_of_no_sandbox_says_how_to_start_it(tmp_path, monkeypatch):
 
 def test_status_lists_services_and_machines(tmp_path, monkeypatch):
     monkeypatch.setenv("DAYBOOK_ROOT", str(tmp_path))
-    found = Status(tmp_path, 42, {"DNS": "port 5300"}, (machine(memory_mib=61), OTHER))
-    monkeypatch.setattr(lifecycle, "status", lambda root, memory: found)
+    status = SandboxStatus(tmp_path, 42, {"DNS": "port 5300"}, (machine(memory_mib=61), OTHER))
+    monkeypatch.setattr(lifecycle, "status", lambda root, memory: status)
     result = CliRunner().invoke(cli.sandbox, ["status"])
     assert result.exit_code == 0
     lines = result.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""A machine's console and the host keys in it."""
+"""Host keys on a machine's console."""
 
 import pytest
 
@@ -11,22 +11,22 @@ PRINTED = (
     "ecdsa-sha2-nistp256 AAAAE2VjZHNh= root@ip-10-20-0-4\r\r\n"
     "\x1b[0mssh-ed25519 AAAAC3NzaC1l root@ip-10-20-0-4\r\r\n"
     "-----END SSH HOST KEY KEYS-----\r\r\n"
-    "ssh-rsa AAAAoutside the marks\r\n"
+    "ssh-rsa AAAAoutside the markers\r\n"
 )
 
 
-def test_host_keys_are_those_between_the_marks():
+def test_host_keys_are_read_between_the_markers():
     assert console.host_keys(PRINTED) == [
         "ecdsa-sha2-nistp256 AAAAE2VjZHNh=",
         "ssh-ed25519 AAAAC3NzaC1l",
     ]
 
 
-def test_a_console_that_has_not_printed_them_all_gives_none():
+def test_an_incomplete_list_gives_no_keys():
     assert console.host_keys(PRINTED[: PRINTED.index("-----END")]) == []
 
 
-def test_keys_are_kept_and_forgotten_by_instance(tmp_path):
+def test_keys_are_stored_and_removed_by_instance(tmp_path):
     file = tmp_path / "known_hosts"
     console.remember(file, "i-1", ["ssh-ed25519 A"])
     console.remember(file, "i-12", ["ssh-ed25519 B"])
@@ -40,5 +40,5 @@ def test_keys_are_kept_and_forgotten_by_instance(tmp_path):
     ("moment", "seconds"),
     [("1970-01-01T00:00:10Z", 10.0), ("1970-01-01T00:01:00.250000000Z", 60.25)],
 )
-def test_a_docker_moment_is_seconds(moment, seconds):
+def test_a_docker_timestamp_becomes_seconds(moment, seconds):
     assert console.timestamp(moment) == seconds

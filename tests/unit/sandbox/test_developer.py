@@ -1,4 +1,4 @@
-"""The demo's developer: a repository of the application, and a push that is watched."""
+"""The demo's developer: a repository of the application, and a monitored push."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE = httpx.Response(200, request=httpx.Request("GET", "https://staging.daybook
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """Return a checkout whose GitHub is a folder, and the environment that it is pushed for."""
+    """Return a checkout with a folder as its GitHub, and its environment."""
     server = tmp_path / "server"
     target = Target("sandbox", "123456789012", "us-east-1", {"GITHUB_SERVER_URL": str(server)})
     environment = Environment("staging", tmp_path, settings.load(ROOT, "staging"), target)
@@ -32,45 +32,45 @@ def checkout(tmp_path, monkeypatch):
     return Checkout.make(environment), environment
 
 
-def answer(monkeypatch, conclusion: str) -> None:
+def set_conclusion(monkeypatch, conclusion: str) -> None:
     run = github.WorkflowRun("Deploy", conclusion, "http://127.0.0.1/runs/1")
-    it = type("Repository", (), {"runs": lambda self, commit: (run,)})
-    monkeypatch.setattr(github, "repository", lambda *_: it())
+    repository = type("Repository", (), {"runs": lambda self, commit: (run,)})
+    monkeypatch.setattr(github, "repository", lambda *_: repository())
 
 
-def test_a_push_has_the_application_without_its_workflow(checkout, monkeypatch):
-    answer(monkeypatch, "success")
-    it, environment = checkout
-    pushed = it.push(environment)
+def test_a_push_contains_the_application_without_its_workflow(checkout, monkeypatch):
+    set_conclusion(monkeypatch, "success")
+    clone, environment = checkout
+    pushed = clone.push(environment)
     listed = subprocess.run(
         ["git", "ls-tree", "-r", "--name-only", pushed.commit],
-        cwd=it.folder,
+        cwd=clone.folder,
         capture_output=True,
         text=True,
         check=True,
     ).stdout.split()
     assert {"Dockerfile", "page.html"} <= set(listed)
     assert not any(name.startswith(("ci/", ".github/")) for name in listed)
-    assert pushed.visits.lost == []
+    assert pushed.visits.failures == []
 
 
-def test_a_checkout_that_is_there_goes_on(checkout, monkeypatch):
-    answer(monkeypatch, "success")
-    it, environment = checkout
-    first = it.push(environment).commit
+def test_an_existing_checkout_is_continued(checkout, monkeypatch):
+    set_conclusion(monkeypatch, "success")
+    clone, environment = checkout
+    first = clone.push(environment).commit
     again = Checkout.make(environment).push(environment).commit
     before = subprocess.run(
-        ["git", "rev-parse", f"{again}^"], cwd=it.folder, capture_output=True, text=True
+        ["git", "rev-parse", f"{again}^"], cwd=clone.folder, capture_output=True, text=True
     )
     assert before.stdout.strip() == first
 
 
-@pytest.mark.parametrize("how", ["a run that fails", "a lost request"])
-def test_what_is_not_released_well_fails_the_demo(checkout, monkeypatch, how):
-    it, environment = checkout
-    answer(monkeypatch, "failure" if how == "a run that fails" else "success")
-    monkeypatch.setattr(developer, "ASK_EVERY_S", 0.001)
-    if how == "a lost request":
+@pytest.mark.parametrize("failure", ["failed run", "failed request"])
+def test_a_failure_during_the_release_fails_the_demo(checkout, monkeypatch, failure):
+    clone, environment = checkout
+    set_conclusion(monkeypatch, "failure" if failure == "failed run" else "success")
+    monkeypatch.setattr(developer, "REQUEST_EVERY_S", 0.001)
+    if failure == "failed request":
         monkeypatch.setattr(probe, "fetch", lambda *_: httpx.Response(502, request=PAGE.request))
-    with pytest.raises(VerifyFailed, match="not released as it should be"):
-        it.push(environment)
+    with pytest.raises(VerifyFailed, match="not released cleanly"):
+        clone.push(environment)

@@ -1,4 +1,4 @@
-"""The name server: over UDP and TCP, for whom, and with what it does not know itself."""
+"""The DNS server: UDP and TCP, allowed clients, and forwarded queries."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def server(port):
     ):
         zone.add_rrset({"Name": name, "Type": kind, "TTL": 60, "ResourceRecords": values})
     cloud = SimpleNamespace(account="123456789012", region="us-east-1", route53=route53)
-    it = service.Dns(cloud, Ports(0, 0, port, 0, 0, 0, 0))
-    it.start()
-    it.gateway_added(NETWORK)
-    yield it
-    it.close()
+    dns_server = service.Dns(cloud, Ports(0, 0, port, 0, 0, 0, 0))
+    dns_server.start()
+    dns_server.gateway_added(NETWORK)
+    yield dns_server
+    dns_server.close()
 
 
-def udp(port: int, name: str, kind: str = "A", where: str = "127.0.0.1", **options):
+def udp(port: int, name: str, kind: str = "A", address: str = "127.0.0.1", **options):
     query = dns.message.make_query(name, kind, **options)
-    return dns.query.udp(query, where, SOON_S, port)
+    return dns.query.udp(query, address, SOON_S, port)
 
 
 def addresses(response: dns.message.Message) -> list[str]:
@@ -72,7 +72,7 @@ def test_registry_is_the_asking_networks_gateway(server, port):
     assert udp(port, REGISTRY, "AAAA").rcode() == dns.rcode.NOERROR
 
 
-def test_other_networks_hear_nothing(server, port):
+def test_other_networks_get_no_answer(server, port):
     query = dns.message.make_query("staging.daybook.test", "A")
     with pytest.raises(dns.exception.Timeout):
         dns.query.udp(query, NETWORK.gateway, 0.3, port, source="127.79.0.4")
@@ -83,21 +83,21 @@ def test_other_networks_hear_nothing(server, port):
         dns.query.udp(query, NETWORK.gateway, 0.3, port, source="127.78.0.4")
 
 
-def test_long_answers_are_cut_over_udp_alone(server, port):
+def test_long_answers_are_truncated_only_over_udp(server, port):
     assert udp(port, "many.daybook.test", "TXT").flags & dns.flags.TC
     query = dns.message.make_query("many.daybook.test", "TXT")
     assert len(addresses(dns.query.tcp(query, "127.0.0.1", SOON_S, port))) == 20
     assert len(addresses(udp(port, "many.daybook.test", "TXT", use_edns=0, payload=4096))) == 20
 
 
-def test_survives_what_it_cannot_read_or_answer(server, port):
+def test_survives_invalid_records_and_queries(server, port):
     assert udp(port, "broken.daybook.test").rcode() == dns.rcode.SERVFAIL
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
         asker.sendto(b"\xff" * 20, ("127.0.0.1", port))
     assert addresses(udp(port, "staging.daybook.test")) == ["127.90.1.0"]
 
 
-def test_the_rest_comes_from_the_hosts_resolvers(server, port, monkeypatch):
+def test_other_names_are_forwarded_to_the_hosts_resolvers(server, port, monkeypatch):
     async def forward(query):
         response = dns.message.make_response(query)
         name = query.question[0].name
@@ -109,7 +109,7 @@ def test_the_rest_comes_from_the_hosts_resolvers(server, port, monkeypatch):
     assert addresses(udp(port, "away.daybook.test")) == ["example.com.", "192.0.2.1"]
 
 
-def test_no_resolver_is_a_server_failure(server, port, monkeypatch):
+def test_a_missing_resolver_is_a_server_failure(server, port, monkeypatch):
     resolver = SimpleNamespace(nameservers=[])
     monkeypatch.setattr("dns.resolver.Resolver", lambda: resolver)
     assert udp(port, "example.com").rcode() == dns.rcode.SERVFAIL

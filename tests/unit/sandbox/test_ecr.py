@@ -1,4 +1,4 @@
-"""What ECR refuses at its registry and what it remembers."""
+"""ECR's refusals at its registry, and its record of pushes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import h11
 import pytest
 from moto.ecr.models import ECRBackend
 
-from daybook_sandbox.ecr import Call, Ecr
+from daybook_sandbox.ecr import Ecr, RegistryRequest
 
 TOKEN = "Basic " + base64.b64encode(b"AWS:123456789012-auth-token").decode()
 FIRST, SECOND = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 MANIFEST = b'{"mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": []}'
 TYPE = "application/vnd.docker.distribution.manifest.v2+json"
-PUSH = Call("PUT", "hello", "manifests", "1", TOKEN, TYPE)
+PUSH = RegistryRequest("PUT", "hello", "manifests", "1", TOKEN, TYPE)
 
 
 @pytest.fixture
 def backend():
-    it = ECRBackend("us-east-1", "123456789012")
-    it.create_repository("hello", None, None, None, "MUTABLE", [])
-    it.create_repository("fixed", None, None, None, "IMMUTABLE", [])
-    return it
+    ecr_backend = ECRBackend("us-east-1", "123456789012")
+    ecr_backend.create_repository("hello", None, None, None, "MUTABLE", [])
+    ecr_backend.create_repository("fixed", None, None, None, "IMMUTABLE", [])
+    return ecr_backend
 
 
 @pytest.fixture
@@ -33,52 +33,55 @@ def ecr(backend):
     return Ecr(SimpleNamespace(account="123456789012", region="us-east-1", ecr=backend, sts=sts))
 
 
-def push(ecr: Ecr, digest: str, call: Call = PUSH, status: int = 201) -> None:
+def push(ecr: Ecr, digest: str, call: RegistryRequest = PUSH, status: int = 201) -> None:
     answer = h11.Response(status_code=status, headers=[("Docker-Content-Digest", digest)])
-    ecr.note(call, answer, MANIFEST)
+    ecr.record(call, answer, MANIFEST)
 
 
 def images(backend, repository: str = "hello") -> dict[str, list[str]]:
-    return {one.image_digest: one.image_tags for one in backend.describe_images(repository)}
+    return {image.image_digest: image.image_tags for image in backend.describe_images(repository)}
 
 
-def code(ecr: Ecr, call: Call) -> str | None:
+def code(ecr: Ecr, call: RegistryRequest) -> str | None:
     refusal = ecr.refusal(call)
     return refusal.code if refusal else None
 
 
-def test_reads_a_request():
+def test_parses_a_request():
     request = h11.Request(
         method="PUT",
         target="/v2/team/hello/manifests/1?x=y",
         headers=[("Host", "x"), ("Authorization", TOKEN), ("Content-Type", TYPE)],
     )
-    assert Call.of(request) == replace(PUSH, repository="team/hello")
+    assert RegistryRequest.of(request) == replace(PUSH, repository="team/hello")
     ping = h11.Request(method="GET", target="/v2/", headers=[("Host", "x")])
-    assert Call.of(ping) == Call("GET", "", "", "", "", "")
+    assert RegistryRequest.of(ping) == RegistryRequest("GET", "", "", "", "", "")
 
 
 def test_login(ecr):
-    ping = Call("GET", "", "", "", TOKEN, "")
+    ping = RegistryRequest("GET", "", "", "", TOKEN, "")
     assert code(ecr, ping) is None
     refusal = ecr.refusal(replace(ping, authorization="Basic bm90aGluZw=="))
     assert (refusal.status, refusal.code) == (401, "UNAUTHORIZED")
     assert dict(refusal.headers)["WWW-Authenticate"].startswith("Basic realm=")
 
 
-def test_repository_has_to_exist(ecr):
+def test_repository_must_exist(ecr):
     assert code(ecr, PUSH) is None
     assert code(ecr, replace(PUSH, repository="other")) == "NAME_UNKNOWN"
-    assert code(ecr, Call("POST", "other", "blobs", "uploads/", TOKEN, "")) == "NAME_UNKNOWN"
+    assert (
+        code(ecr, RegistryRequest("POST", "other", "blobs", "uploads/", TOKEN, ""))
+        == "NAME_UNKNOWN"
+    )
 
 
-def test_push_is_remembered_with_its_digest(ecr, backend):
+def test_push_is_recorded_with_its_digest(ecr, backend):
     push(ecr, FIRST)
     push(ecr, FIRST, replace(PUSH, reference="latest"))
     assert images(backend) == {FIRST: ["1", "latest"]}
 
 
-def test_tag_moves_and_the_old_image_stays(ecr, backend):
+def test_tag_moves_and_the_old_image_remains(ecr, backend):
     push(ecr, FIRST)
     push(ecr, SECOND)
     assert images(backend) == {FIRST: [], SECOND: ["1"]}
@@ -90,7 +93,7 @@ def test_push_by_digest_has_no_tag(ecr, backend):
     assert images(backend) == {FIRST: []}
 
 
-def test_what_the_registry_refused_did_not_happen(ecr, backend):
+def test_a_refused_push_is_not_recorded(ecr, backend):
     push(ecr, FIRST, status=400)
     push(ecr, FIRST, replace(PUSH, method="GET"), status=201)
     assert images(backend) == {}
@@ -104,7 +107,7 @@ def test_immutable_tag(ecr):
     assert code(ecr, replace(fixed, reference="2")) is None
 
 
-def test_deleted_image_is_gone(ecr, backend):
+def test_deleted_image_cannot_be_pulled(ecr, backend):
     push(ecr, FIRST)
     pull = replace(PUSH, method="HEAD")
     assert code(ecr, pull) is None

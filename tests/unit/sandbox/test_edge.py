@@ -1,19 +1,19 @@
-"""The rules of the edge, as text."""
+"""The text of the edge's rules."""
 
 from __future__ import annotations
 
 from daybook_sandbox.edge import ruleset
-from daybook_sandbox.openings import Opening
+from daybook_sandbox.ingress import IngressRule
 
-ANYONE = Opening("127.90.1.0", "10.20.0.4", 80, 80, True)
-OPERATOR = Opening("127.90.1.0", "10.20.0.4", 22, 22, False)
+PUBLIC = IngressRule("127.90.1.0", "10.20.0.4", 80, 80, True)
+OPERATOR = IngressRule("127.90.1.0", "10.20.0.4", 22, 22, False)
 
 
 def lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines()]
 
 
-def test_table_is_replaced_in_one_step():
+def test_table_is_replaced_atomically():
     assert lines(ruleset((), 5))[:3] == [
         "add table ip daybook_sandbox",
         "delete table ip daybook_sandbox",
@@ -21,8 +21,8 @@ def test_table_is_replaced_in_one_step():
     ]
 
 
-def test_what_is_let_in_stands_before_what_is_refused():
-    rules = lines(ruleset({ANYONE, OPERATOR}, 5))
+def test_allow_rules_precede_the_refusal():
+    rules = lines(ruleset({PUBLIC, OPERATOR}, 5))
     gate = rules[rules.index("ct state established,related accept") + 1 :][:4]
     assert gate == [
         "ip saddr 127.0.0.1 ip daddr 127.90.1.0 tcp dport 22-22 accept",
@@ -32,11 +32,11 @@ def test_what_is_let_in_stands_before_what_is_refused():
     ]
 
 
-def test_other_traffic_of_the_computer_is_none_of_its_business():
+def test_other_traffic_is_accepted_first():
     rules = lines(ruleset((), 5))
     assert rules.index("ip daddr != 127.90.0.0/16 accept") == rules.index("chain gate {") + 2
 
 
-def test_everything_goes_to_the_forwarder():
+def test_all_ports_are_redirected_to_the_forwarder():
     carry = "ip daddr 127.90.0.0/16 meta l4proto tcp dnat to 127.0.0.1:47106"
     assert carry in lines(ruleset((), 47106))

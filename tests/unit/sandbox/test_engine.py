@@ -1,4 +1,4 @@
-"""Which Docker engine the sandbox takes, and what it says of those it cannot take."""
+"""The selection of a Docker engine, and the errors for unusable ones."""
 
 import pytest
 from docker.errors import DockerException
@@ -30,35 +30,35 @@ def test_the_usual_socket_is_the_default(home, monkeypatch):
     assert engine._address(home) == "unix:///var/run/docker.sock"
 
 
-def test_an_engine_that_was_chosen_is_taken(home, monkeypatch):
+def test_docker_host_is_used(home, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "unix:///run/other.sock")
     assert engine._address(home) == "unix:///run/other.sock"
 
 
-def test_the_sandboxs_own_inner_engine_is_not_taken(home, monkeypatch):
+def test_the_sandboxs_inner_engine_is_not_used(home, monkeypatch):
     home.write_target({"DOCKER_HOST": "unix:///run/inner.sock"})
     monkeypatch.setenv("DOCKER_HOST", "unix:///run/inner.sock")
     assert engine._address(home) == "unix:///var/run/docker.sock"
 
 
-def test_no_engine_is_told_with_the_way_to_one(home, no_engine, monkeypatch, tmp_path):
+def test_a_missing_engine_is_reported_with_the_remedy(home, no_engine, monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "SOCKET", tmp_path / "docker.sock")
-    with pytest.raises(PreflightFailed, match="No Docker engine answers") as caught:
+    with pytest.raises(PreflightFailed, match="The Docker engine does not answer") as caught:
         engine.find(home)
     assert "--install" in caught.value.next
 
 
-def test_a_socket_that_one_may_not_use_is_told_as_such(home, no_engine, monkeypatch, tmp_path):
+def test_a_forbidden_socket_is_reported_with_the_remedy(home, no_engine, monkeypatch, tmp_path):
     socket = tmp_path / "docker.sock"
     socket.touch()
     monkeypatch.setattr(engine, "SOCKET", socket)
     monkeypatch.setattr(engine.os, "access", lambda *_: False)
-    with pytest.raises(PreflightFailed, match="this user may not use it") as caught:
+    with pytest.raises(PreflightFailed, match="This user may not use Docker") as caught:
         engine.ensure(home, print)
     assert "usermod -aG docker" in caught.value.next
 
 
-def test_an_engine_of_this_computer_is_good():
+def test_a_local_root_engine_is_accepted():
     engine._require_linux_root(LINUX)
 
 
@@ -70,19 +70,19 @@ def test_an_engine_of_this_computer_is_good():
         ({"OSType": "windows", "OperatingSystem": "Windows Server"}, "Windows Server"),
     ],
 )
-def test_an_engine_whose_machines_cannot_be_reached_is_refused(change, observed):
+def test_an_engine_with_unreachable_machines_is_refused(change, observed):
     with pytest.raises(PreflightFailed) as caught:
         engine._require_linux_root(LINUX | change)
     assert caught.value.observed == observed
 
 
-def test_an_ordinary_user_is_told_who_must_install(monkeypatch):
+def test_a_user_without_root_must_ask_for_the_installation(monkeypatch):
     monkeypatch.setattr(engine.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(engine.shutil, "which", lambda *_, **__: None)
-    with pytest.raises(PreflightFailed, match="may not install one"):
+    with pytest.raises(PreflightFailed, match="may not install it"):
         engine._as_root()
 
 
-def test_an_engine_that_somebody_else_started_is_not_stopped(home, monkeypatch):
+def test_an_engine_started_elsewhere_is_not_stopped(home, monkeypatch):
     monkeypatch.setattr(engine.process, "run", lambda *_: pytest.fail("stopped it"))
     engine.stop(home)

@@ -1,4 +1,4 @@
-"""The forwarder, with an edge that writes down what it is told."""
+"""The forwarder, with a fake edge that records its rules."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ import pytest
 
 from daybook_sandbox import forward as forwarding
 from daybook_sandbox.forward import Forward
-from daybook_sandbox.openings import Opening
+from daybook_sandbox.ingress import IngressRule
 from daybook_sandbox.state import Ports
 
 PUBLIC_IP = "127.90.1.0"
 SOON_S = 2.0
 
 
-class PaperEdge:
+class FakeEdge:
     def __init__(self, *_: object) -> None:
-        self.told: list[frozenset[Opening]] = []
+        self.applied: list[frozenset[IngressRule]] = []
 
     def start(self) -> None: ...
 
     def close(self) -> None: ...
 
-    def apply(self, openings: frozenset[Opening]) -> None:
-        self.told.append(openings)
+    def apply(self, rules: frozenset[IngressRule]) -> None:
+        self.applied.append(rules)
 
 
 @pytest.fixture
 def machine() -> Iterator[int]:
-    """Yield the port of a server that echoes."""
+    """Yield the port of an echo server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = threading.Thread(target=_serve, args=[listener], daemon=True)
         serving.start()
         yield listener.getsockname()[1]
-        # Closing alone leaves accept() waiting, on whatever has the file's number next.
+        # Closing alone leaves accept() waiting on the next socket with the same descriptor.
         listener.shutdown(socket.SHUT_RDWR)
         serving.join()
 
 
 @pytest.fixture
-def opened(machine: int, monkeypatch) -> set[Opening]:
-    """Return what is open; a test changes it."""
-    now = {Opening(PUBLIC_IP, "127.0.0.1", machine, machine, False)}
-    monkeypatch.setattr(forwarding, "openings", lambda _: frozenset(now))
-    monkeypatch.setattr(forwarding, "Edge", PaperEdge)
-    return now
+def rules(machine: int, monkeypatch) -> set[IngressRule]:
+    """Return the current rules, for tests to change."""
+    current = {IngressRule(PUBLIC_IP, "127.0.0.1", machine, machine, False)}
+    monkeypatch.setattr(forwarding, "ingress_rules", lambda _: frozenset(current))
+    monkeypatch.setattr(forwarding, "Edge", FakeEdge)
+    return current
 
 
 @pytest.fixture
-def forward(opened, machine: int, port: int) -> Iterator[Forward]:
+def forward(rules, machine: int, port: int) -> Iterator[Forward]:
     ports = Ports(0, 0, 0, 0, 0, forward=port, acme=0)
-    it = Forward(None, ports, None, {}, destination=lambda _: (PUBLIC_IP, machine))
-    it.start()
-    yield it
-    it.close()
+    forwarder = Forward(None, ports, None, {}, destination=lambda _: (PUBLIC_IP, machine))
+    forwarder.start()
+    yield forwarder
+    forwarder.close()
 
 
-def test_carries_both_ways_and_hands_on_the_end(forward, port):
+def test_forwards_both_directions_and_eof(forward, port):
     with _call(port) as caller:
         sender = threading.Thread(target=_send_and_end, args=[caller, b"x" * 3_000_000])
         sender.start()
@@ -69,29 +69,29 @@ def test_carries_both_ways_and_hands_on_the_end(forward, port):
         sender.join()
 
 
-def test_stranger_is_cut_off(forward, port):
+def test_caller_without_a_rule_is_cut(forward, port):
     with _call(port, "127.3.3.3") as caller:
         assert _is_cut(caller)
 
 
-def test_revoked_rule_cuts_open_connections(forward, opened, port):
+def test_revoked_rule_cuts_open_connections(forward, rules, port):
     with _call(port) as caller:
         caller.sendall(b"hello")
         assert caller.recv(5) == b"hello"
-        opened.clear()
+        rules.clear()
         assert _is_cut(caller)
     _until(lambda: "0 connections" in forward.status())
 
 
-def test_edge_follows(forward, opened):
-    first = frozenset(opened)
-    _until(lambda: forward._edge.told == [first])
-    opened.clear()
-    _until(lambda: forward._edge.told == [first, frozenset()])
+def test_edge_is_updated(forward, rules):
+    first = frozenset(rules)
+    _until(lambda: forward._edge.applied == [first])
+    rules.clear()
+    _until(lambda: forward._edge.applied == [first, frozenset()])
 
 
-def test_machine_that_does_not_listen(forward, opened, machine, port):
-    opened.add(Opening(PUBLIC_IP, "127.0.0.9", machine, machine, True))
+def test_caller_of_a_closed_port_is_cut(forward, rules, machine, port):
+    rules.add(IngressRule(PUBLIC_IP, "127.0.0.9", machine, machine, True))
     with _call(port, "127.3.3.3") as caller:
         assert _is_cut(caller)
 
@@ -110,7 +110,7 @@ def _read_all(caller: socket.socket) -> bytes:
 
 
 def _is_cut(caller: socket.socket) -> bool:
-    """Tell whether the other side resets the connection in time."""
+    """Return True if the peer closes the connection in time."""
     try:
         return caller.recv(1) == b""
     except ConnectionResetError:

@@ -1,4 +1,4 @@
-"""GitHub's stand-in on loopback: a push, its jobs, and a runner that is really installed."""
+"""The simulated GitHub on loopback: pushes, their jobs, and an installed runner."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ jobs:
 SAY = '#!/bin/sh\necho "::add-mask::hunter2"\necho hunter2\necho word=hello >> "$GITHUB_OUTPUT"\n'
 
 
-def until(look, within_s: float = 30) -> Any:
-    """Return what `look` gives once it is true."""
+def until(condition, within_s: float = 30) -> Any:
+    """Return the result of `condition` once it is true."""
     return Retrying(
-        retry=retry_if_result(lambda seen: not seen),
+        retry=retry_if_result(lambda result: not result),
         stop=stop_after_delay(within_s),
         wait=wait_fixed(0.05),
-    )(look)
+    )(condition)
 
 
 @dataclass
@@ -72,9 +72,9 @@ class Clone:
     def git(self, *arguments: str) -> str:
         env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
         env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}
-        who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")
+        author = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")
         done = subprocess.run(
-            ["git", *who, *arguments], cwd=self.folder, env=env, capture_output=True, text=True
+            ["git", *author, *arguments], cwd=self.folder, env=env, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
@@ -87,7 +87,7 @@ class Clone:
             path.chmod(0o755)
 
     def push(self, branch: str = "staging") -> str:
-        """Commit all and push it; return what git said."""
+        """Commit and push all changes; return git's output."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", "A change")
         return self.git("push", self.server + f"/{REPOSITORY}.git", f"HEAD:refs/heads/{branch}")
@@ -95,7 +95,7 @@ class Clone:
 
 @dataclass
 class World:
-    """A server, and ways to look at it. caller: who everybody is taken for."""
+    """A server and its clients. caller: the identity that all callers get."""
 
     github: GitHub
     tmp: Path
@@ -103,11 +103,11 @@ class World:
     processes: list[subprocess.Popen] = field(default_factory=list)
 
     def clone(self) -> Clone:
-        made = Clone(self.tmp / "clone", self.github.server)
-        made.folder.mkdir()
-        made.git("init", "--quiet", "--initial-branch=main")
-        made.write(**{".github__workflows__deploy.yml": DEPLOY, "say.sh": SAY})
-        return made
+        clone = Clone(self.tmp / "clone", self.github.server)
+        clone.folder.mkdir()
+        clone.git("init", "--quiet", "--initial-branch=main")
+        clone.write(**{".github__workflows__deploy.yml": DEPLOY, "say.sh": SAY})
+        return clone
 
     def api(self, method: str, path: str, content: Any = None, token: str | None = None) -> Any:
         body = None if content is None else json.dumps(content).encode()
@@ -120,7 +120,7 @@ class World:
         return json.loads(text) if text else None
 
     def install(self) -> Path:
-        """Unpack the runner's package as the role does."""
+        """Unpack the runner's package like the Ansible role does."""
         path = "/actions/runner/releases/download/v2.335.1/actions-runner-linux-x64-2.335.1.tar.gz"
         with urllib.request.urlopen(self.github.server + path) as answer:
             content = answer.read()
@@ -129,10 +129,10 @@ class World:
             tar.extractall(folder, filter="data")
         return folder
 
-    def config(self, folder: Path, *given: str, token: str) -> subprocess.CompletedProcess:
+    def config(self, folder: Path, *arguments: str, token: str) -> subprocess.CompletedProcess:
         env = os.environ | {"RUNNER_ALLOW_RUNASROOT": "1", "ACTIONS_RUNNER_INPUT_TOKEN": token}
         return subprocess.run(
-            [folder / "config.sh", *given], env=env, capture_output=True, text=True
+            [folder / "config.sh", *arguments], env=env, capture_output=True, text=True
         )
 
     def register(self, folder: Path, labels: str = "staging") -> subprocess.CompletedProcess:
@@ -142,7 +142,7 @@ class World:
         return self.config(folder, "--unattended", *url, *name, token=token)
 
     def listen(self, folder: Path, **env: str) -> subprocess.Popen:
-        started = subprocess.Popen(
+        process = subprocess.Popen(
             [folder / "run.sh"],
             env=os.environ | {"RUNNER_ALLOW_RUNASROOT": "1"} | env,
             stdout=subprocess.PIPE,
@@ -150,12 +150,12 @@ class World:
             text=True,
             start_new_session=True,
         )
-        self.processes.append(started)
-        return started
+        self.processes.append(process)
+        return process
 
-    def ended(self, number: int = 0) -> Any:
-        """Return a run once it is over; 0 is the newest."""
-        return until(lambda: (run := self.github.board.runs()[number]).is_over and run)
+    def completed(self, number: int = 0) -> Any:
+        """Wait for a run and return it; 0 is the newest."""
+        return until(lambda: (run := self.github.queue.runs()[number]).is_completed and run)
 
     def log(self, run: Any, job: str) -> str:
         return "\n".join(run.jobs[job].lines)
@@ -172,13 +172,13 @@ def world(tmp_path):
         request_handler=_Handler,
     )
     github = GitHub(tmp_path / "github", f"http://127.0.0.1:{server.port}", {})
-    it = World(github, tmp_path)
-    known["app"] = application(github, lambda _: it.caller)
+    running = World(github, tmp_path)
+    known["app"] = application(github, lambda _: running.caller)
     github.repositories.start()
     github.hosted.start()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield it
-    for process in it.processes:
+    yield running
+    for process in running.processes:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -186,13 +186,13 @@ def world(tmp_path):
     server.shutdown()
 
 
-def test_a_push_builds_here_and_releases_on_the_runner(world):
+def test_a_push_builds_on_a_hosted_runner_and_releases_on_the_self_hosted_one(world):
     folder = world.install()
     assert world.register(folder).returncode == 0
     runner = world.listen(folder)
-    said = world.clone().push()
-    assert "remote: Deploy #1: " in said
-    run = world.ended()
+    output = world.clone().push()
+    assert "remote: Deploy #1: " in output
+    run = world.completed()
     assert run.conclusion == "success", [job.lines for job in run.jobs.values()]
     assert "released hello as host-1" in world.log(run, "deploy")
     assert "hunter2" not in world.log(run, "build").replace("::add-mask::hunter2", "")
@@ -203,52 +203,50 @@ def test_a_push_builds_here_and_releases_on_the_runner(world):
     assert "Job deploy completed with result: Succeeded" in out
 
 
-def test_what_is_not_evaluated_is_said_with_its_line(world):
+def test_an_unsupported_key_is_reported_with_its_line(world):
     clone = world.clone()
     line = DEPLOY.splitlines().index("    needs: build") + 1
     wrong = DEPLOY.replace("    needs: build", "    services: {}\n    needs: build")
     clone.write(**{".github__workflows__deploy.yml": wrong})
-    said = clone.push()
-    problem = (
-        f".github/workflows/deploy.yml:{line}: 'services' of jobs.deploy is not evaluated here"
-    )
-    assert f"remote: {problem}" in said
-    assert (world.ended().conclusion, world.ended().error) == ("startup_failure", problem)
+    output = clone.push()
+    problem = f".github/workflows/deploy.yml:{line}: 'services' in jobs.deploy is not supported"
+    assert f"remote: {problem}" in output
+    assert (world.completed().conclusion, world.completed().error) == ("startup_failure", problem)
 
 
-def test_another_branch_starts_nothing(world):
-    assert "No workflow starts from refs/heads/other." in world.clone().push("other")
-    assert not world.github.board.runs()
+def test_a_push_to_another_branch_starts_no_workflow(world):
+    assert "No workflow is triggered by refs/heads/other." in world.clone().push("other")
+    assert not world.github.queue.runs()
 
 
-def test_a_build_that_fails_releases_nothing(world):
+def test_a_failed_build_skips_the_release(world):
     world.register(folder := world.install())
     world.listen(folder)
     clone = world.clone()
     clone.write(**{"say.sh": "#!/bin/sh\necho broken\nexit 3\n"})
     clone.push()
-    run = world.ended()
+    run = world.completed()
     assert (run.conclusion, run.jobs["deploy"].conclusion) == ("failure", "skipped")
     assert "Process completed with exit code 3." in world.log(run, "build")
 
 
-def test_the_hook_decides_before_the_first_step(world, tmp_path):
+def test_the_hook_can_refuse_a_job_before_its_first_step(world, tmp_path):
     world.register(folder := world.install())
     hook = tmp_path / "hook.sh"
     hook.write_text('echo "for $GITHUB_REPOSITORY $GITHUB_REF $GITHUB_WORKFLOW_REF"\nexit 1\n')
     world.listen(folder, ACTIONS_RUNNER_HOOK_JOB_STARTED=str(hook))
-    asked = {"repository": "else/fork", "ref": "refs/heads/x", "workflow": "evil.yml"}
-    body = json.dumps({**asked, "runner": "host-1", "run": f"touch {tmp_path / 'ran'}"}).encode()
+    job = {"repository": "else/fork", "ref": "refs/heads/x", "workflow": "evil.yml"}
+    body = json.dumps({**job, "runner": "host-1", "run": f"touch {tmp_path / 'ran'}"}).encode()
     request = urllib.request.Request(f"{world.github.server}/_sandbox/jobs", body, method="POST")
     request.add_header("Content-Type", "application/json")
     urllib.request.urlopen(request)
-    run = world.ended()
+    run = world.completed()
     assert run.conclusion == "failure"
     assert "for else/fork refs/heads/x else/fork/evil.yml@refs/heads/x" in world.log(run, "job")
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_runner_that_was_dropped_ends_and_registers_again(world):
+def test_a_removed_runner_exits_and_can_register_again(world):
     world.register(folder := world.install())
     runner = world.listen(folder)
     [known] = until(lambda: world.api("GET", "/actions/runners")["runners"])
@@ -261,7 +259,7 @@ def test_a_runner_that_was_dropped_ends_and_registers_again(world):
     assert world.register(folder).returncode == 0
 
 
-def test_a_token_registers_for_its_own_repository_alone(world):
+def test_a_token_registers_only_for_its_repository(world):
     folder = world.install()
     token = world.api("POST", "/actions/runners/registration-token")["token"]
     url = ("--url", f"{world.github.server}/else/hello", "--name", "host-1")
@@ -270,53 +268,55 @@ def test_a_token_registers_for_its_own_repository_alone(world):
     assert not (folder / ".runner").exists()
 
 
-def test_a_runner_that_dies_fails_its_job_and_the_next_push_works(world):
+def test_a_killed_runner_fails_its_job_and_the_next_push_succeeds(world):
     world.register(folder := world.install())
     first = world.listen(folder)
     clone = world.clone()
     slow = DEPLOY.replace('echo "released', 'sleep ${SLOW:-0}; echo "released')
     clone.write(**{".github__workflows__deploy.yml": slow.replace("${SLOW:-0}", "60")})
     clone.push()
-    job = until(lambda: world.github.board.runs()[0].jobs["deploy"])
+    job = until(lambda: world.github.queue.runs()[0].jobs["deploy"])
     until(lambda: any("sleep" in line for line in job.lines))
     os.killpg(first.pid, signal.SIGKILL)
     world.listen(folder)
-    assert world.ended().conclusion == "failure"
-    assert "lost communication" in world.log(world.ended(), "deploy")
+    assert world.completed().conclusion == "failure"
+    assert "lost communication" in world.log(world.completed(), "deploy")
     clone.write(**{".github__workflows__deploy.yml": slow})
     clone.push()
-    assert world.ended().conclusion == "success"
+    assert world.completed().conclusion == "success"
 
 
-def test_of_several_pushes_the_newest_goes_next_and_none_is_cut_off(world):
+def test_only_the_newest_pending_push_runs_and_none_is_interrupted(world):
     world.register(folder := world.install())
-    turns = "concurrency: {group: 'deploy-${{ github.ref_name }}', cancel-in-progress: false}\n"
+    concurrency = (
+        "concurrency: {group: 'deploy-${{ github.ref_name }}', cancel-in-progress: false}\n"
+    )
     clone = world.clone()
-    clone.write(**{".github__workflows__deploy.yml": turns + DEPLOY})
+    clone.write(**{".github__workflows__deploy.yml": concurrency + DEPLOY})
     for _ in range(3):
         clone.push()
-    waiting = world.github.board.runs()[1]
-    assert waiting.conclusion == "cancelled"
+    superseded = world.github.queue.runs()[1]
+    assert superseded.conclusion == "cancelled"
     world.listen(folder)
-    assert (world.ended(0).conclusion, world.ended(2).conclusion) == ("success", "success")
+    assert (world.completed(0).conclusion, world.completed(2).conclusion) == ("success", "success")
 
 
-def test_a_workflow_is_started_by_hand_with_its_inputs(world):
+def test_a_workflow_is_started_manually_with_its_inputs(world):
     clone = world.clone()
-    by_hand = DEPLOY.replace("[self-hosted, staging]", "ubuntu-24.04")
-    by_hand = by_hand.replace("as $RUNNER_NAME", "for ${{ inputs.greeting }}")
-    clone.write(**{".github__workflows__deploy.yml": by_hand})
+    manual = DEPLOY.replace("[self-hosted, staging]", "ubuntu-24.04")
+    manual = manual.replace("as $RUNNER_NAME", "for ${{ inputs.greeting }}")
+    clone.write(**{".github__workflows__deploy.yml": manual})
     clone.push("other")
     path = "/actions/workflows/deploy.yml/dispatches"
     with pytest.raises(urllib.error.HTTPError, match="422"):
         world.api("POST", path, {"ref": "other", "inputs": {}})
     world.api("POST", path, {"ref": "other", "inputs": {"greeting": "you"}})
-    run = world.ended()
+    run = world.completed()
     assert run.conclusion == "success"
     assert "released hello for you" in world.log(run, "deploy")
 
 
-def test_the_operators_token_and_address_are_asked_for(world):
+def test_the_operators_token_and_address_are_required(world):
     for token in ("wrong", world.github.token[:-1]):
         with pytest.raises(urllib.error.HTTPError, match="401"):
             world.api("POST", "/actions/runners/registration-token", token=token)
@@ -329,18 +329,18 @@ def test_the_operators_token_and_address_are_asked_for(world):
         world.api("GET", "/actions/runners")
 
 
-def test_paths_say_which_changes_start_a_workflow(world):
+def test_paths_filter_the_changes_that_start_a_workflow(world):
     clone = world.clone()
     only = DEPLOY.replace("    branches:", "    paths: [say.sh, docs/**]\n    branches:")
     clone.write(**{".github__workflows__deploy.yml": only})
     assert "Deploy #1" in clone.push()
     clone.write(other="nothing to do with it")
-    assert "No workflow starts" in clone.push()
+    assert "No workflow is triggered" in clone.push()
     clone.write(docs__a__page="a page")
     assert "Deploy #2" in clone.push()
 
 
-def test_artifacts_are_kept_without_what_is_taken_out(world):
+def test_artifacts_are_stored_without_excluded_files(world):
     clone = world.clone()
     upload = (
         f"      - uses: actions/upload-artifact@{COMMIT}\n"
@@ -350,7 +350,7 @@ def test_artifacts_are_kept_without_what_is_taken_out(world):
     files = {"runs__a__record.json": "{}", "runs__a__.plans__secret": "no"}
     clone.write(**{".github__workflows__deploy.yml": keep, **files})
     clone.push()
-    run = world.github.board.runs()[0]
+    run = world.github.queue.runs()[0]
     content = until(lambda: run.jobs["build"].artifacts.get("record"))
     with zipfile.ZipFile(BytesIO(content)) as kept:
         assert kept.namelist() == ["a/record.json"]

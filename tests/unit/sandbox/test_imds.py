@@ -1,4 +1,4 @@
-"""What the metadata service tells whom."""
+"""The instance metadata service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import h11
 import pytest
 
-from daybook_sandbox.imds import Answer, Imds
+from daybook_sandbox.imds import Imds, MetadataResponse
 
 TOKEN = "X-aws-ec2-metadata-token"
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
@@ -21,7 +21,7 @@ def imds(world):
     return Imds(world.cloud, world.ports)
 
 
-def ask(imds: Imds, world, path: str, method: str = "GET", **headers: str) -> Answer:
+def ask(imds: Imds, world, path: str, method: str = "GET", **headers: str) -> MetadataResponse:
     sent = [("Host", "169.254.169.254"), *headers.items()]
     return imds.answer(
         world.instance.private_ip, h11.Request(method=method, target=path, headers=sent)
@@ -40,7 +40,7 @@ def read(imds: Imds, world, path: str) -> str:
     return answer.body
 
 
-def test_facts(imds, world):
+def test_metadata(imds, world):
     facts = {
         "instance-id": world.instance.id,
         "local-ipv4": "127.77.0.4",
@@ -67,7 +67,7 @@ def test_folders_are_listed(imds, world):
     assert read(imds, world, "/latest/meta-data/iam/security-credentials/") == "hello-host"
 
 
-def test_credentials_are_the_roles(imds, world):
+def test_credentials_belong_to_the_role(imds, world):
     credentials = json.loads(read(imds, world, ROLE))
     assert credentials["Code"] == "Success"
     _, arn, _ = world.cloud.sts.get_caller_identity(credentials["AccessKeyId"], "us-east-1")
@@ -75,7 +75,7 @@ def test_credentials_are_the_roles(imds, world):
     assert json.loads(read(imds, world, ROLE)) == credentials
 
 
-def test_no_or_bad_token_no_answer(imds, world):
+def test_a_missing_or_invalid_token_is_refused(imds, world):
     path = "/latest/meta-data/instance-id"
     assert ask(imds, world, path).status == 401
     assert ask(imds, world, path, **{TOKEN: "99999999999-00"}).status == 401
@@ -84,7 +84,7 @@ def test_no_or_bad_token_no_answer(imds, world):
     assert ask(imds, world, path, **{TOKEN: "nonsense"}).status == 401
 
 
-def test_token_ends(imds, world, monkeypatch):
+def test_token_expires(imds, world, monkeypatch):
     valid = token(imds, world, ttl=10)
     path = "/latest/meta-data/instance-id"
     assert ask(imds, world, path, **{TOKEN: valid}).status == 200
@@ -93,31 +93,31 @@ def test_token_ends(imds, world, monkeypatch):
 
 
 @pytest.mark.parametrize("ttl", ["", "0", "21601", "-1", "soon"])
-def test_token_needs_a_lifetime(imds, world, ttl):
+def test_token_needs_a_valid_lifetime(imds, world, ttl):
     assert ask(imds, world, "/latest/api/token", "PUT", **{TTL: ttl}).status == 400
 
 
-def test_token_is_not_for_proxies_and_travels_so_many_hops(imds, world):
-    asked = {TTL: "60"}
+def test_token_is_refused_to_proxies_and_has_a_hop_limit(imds, world):
+    headers = {TTL: "60"}
     proxied = ask(
-        imds, world, "/latest/api/token", "PUT", **asked, **{"X-Forwarded-For": "1.2.3.4"}
+        imds, world, "/latest/api/token", "PUT", **headers, **{"X-Forwarded-For": "1.2.3.4"}
     )
     assert proxied.status == 403
-    assert ask(imds, world, "/latest/api/token", "PUT", **asked).hops == 2
+    assert ask(imds, world, "/latest/api/token", "PUT", **headers).hops == 2
     assert ask(imds, world, "/latest/api/token", "GET").status == 405
 
 
-def test_unknown_callers_and_paths(imds, world):
+def test_unknown_callers_and_paths_are_refused(imds, world):
     request = h11.Request(method="GET", target="/latest/meta-data/", headers=[("Host", "x")])
     assert imds.answer("127.77.0.9", request).status == 404
-    asked = {TOKEN: token(imds, world)}
-    assert ask(imds, world, "/latest/meta-data/nothing", **asked).status == 404
-    assert ask(imds, world, "/etc/passwd", **asked).status == 404
+    headers = {TOKEN: token(imds, world)}
+    assert ask(imds, world, "/latest/meta-data/nothing", **headers).status == 404
+    assert ask(imds, world, "/etc/passwd", **headers).status == 404
     world.instance.metadata_options.http_endpoint = "disabled"
-    assert ask(imds, world, "/latest/meta-data/", **asked).status == 403
+    assert ask(imds, world, "/latest/meta-data/", **headers).status == 403
 
 
-def test_over_the_wire_for_its_network_alone(imds, world):
+def test_serves_only_its_network(imds, world):
     imds.start()
     try:
         imds.gateway_added(world.network)
@@ -130,8 +130,8 @@ def test_over_the_wire_for_its_network_alone(imds, world):
         assert machine.getresponse().read().decode() == world.instance.id
         with pytest.raises(ConnectionError):
             _ask_as(world, "127.0.0.1")
-        with socket.create_connection((world.network.gateway, world.ports.imds)) as nonsense:
-            nonsense.sendall(b"\0\0\r\n\r\n")
+        with socket.create_connection((world.network.gateway, world.ports.imds)) as garbage:
+            garbage.sendall(b"\0\0\r\n\r\n")
         assert _ask_as(world, "127.77.0.4") == 401
         imds.gateway_removed(world.network)
         with pytest.raises(ConnectionError):

@@ -1,4 +1,4 @@
-"""The networks of VPCs, with an engine that only notes."""
+"""The networks of VPCs, with a fake engine."""
 
 from dataclasses import dataclass, field
 
@@ -10,9 +10,9 @@ from daybook_sandbox.networks import Network, Networks, bridge, plan
 
 @dataclass
 class FakeEngine:
-    """Keeps the names of networks; one in `busy` cannot be removed."""
+    """Record networks by name; those in `busy` cannot be removed."""
 
-    made: dict = field(default_factory=dict)
+    created: dict = field(default_factory=dict)
     busy: set = field(default_factory=set)
 
     @property
@@ -20,7 +20,7 @@ class FakeEngine:
         return self
 
     def create(self, name, **options):
-        self.made[name] = options
+        self.created[name] = options
 
     def get(self, name):
         self.name = name
@@ -29,7 +29,7 @@ class FakeEngine:
     def remove(self):
         if self.name in self.busy:
             raise APIError("has active endpoints")
-        del self.made[self.name]
+        del self.created[self.name]
 
 
 @dataclass
@@ -68,27 +68,27 @@ def test_the_gateway_is_the_first_address():
     )
 
 
-def test_a_bridge_has_a_name_that_linux_takes():
+def test_a_bridge_name_fits_linuxs_limit():
     assert len(bridge("vpc-0123456789abcdef0")) <= 15
 
 
 def test_a_vpc_gets_one_labelled_network(networks, engine, service):
     first = networks.of_vpc("vpc-1", "10.20.0.0/16")
     assert networks.of_vpc("vpc-1", "10.20.0.0/16") is first
-    assert list(engine.made) == ["daybook-sandbox-vpc-1"]
-    assert engine.made["daybook-sandbox-vpc-1"]["labels"] == {"daybook.sandbox": "/root"}
+    assert list(engine.created) == ["daybook-sandbox-vpc-1"]
+    assert engine.created["daybook-sandbox-vpc-1"]["labels"] == {"daybook.sandbox": "/root"}
     assert service.gateways == ["10.20.0.1"]
 
 
-def test_a_network_goes_with_its_vpc(networks, engine, service):
+def test_a_network_is_removed_with_its_vpc(networks, engine, service):
     networks.of_vpc("vpc-1", "10.20.0.0/16")
     networks.of_vpc("vpc-2", "10.30.0.0/16")
     networks.keep_only(lambda: {"vpc-2": "10.30.0.0/16"})
-    assert list(engine.made) == ["daybook-sandbox-vpc-2"]
+    assert list(engine.created) == ["daybook-sandbox-vpc-2"]
     assert service.gateways == ["10.30.0.1"]
 
 
-def test_a_network_stays_while_a_machine_is_in_it(networks, engine, service):
+def test_a_network_is_kept_while_it_has_a_machine(networks, engine, service):
     network = networks.of_vpc("vpc-1", "10.20.0.0/16")
     engine.busy = {network.name}
     networks.keep_only(dict)
@@ -98,12 +98,12 @@ def test_a_network_stays_while_a_machine_is_in_it(networks, engine, service):
     assert service.gateways == []
 
 
-def test_nothing_is_left_of_a_network_that_a_service_could_not_serve(engine, service):
+def test_a_network_is_removed_if_a_service_cannot_serve_it(engine, service):
     broken = FakeService(is_broken=True)
     networks = Networks(engine, {}, [service, broken])
     with pytest.raises(OSError, match="already in use"):
         networks.of_vpc("vpc-1", "10.20.0.0/16")
-    assert engine.made == {}
+    assert engine.created == {}
     assert service.gateways == []
     broken.is_broken = False
     networks.of_vpc("vpc-1", "10.20.0.0/16")

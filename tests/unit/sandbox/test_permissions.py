@@ -1,4 +1,4 @@
-"""What an instance's role may do through the API."""
+"""The API permissions of an instance's role."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POLICY = {
 
 @pytest.fixture
 def on_host(world, monkeypatch):
-    """Return what makes a client as a program on the instance has it."""
+    """Return a function that creates clients with the instance's credentials."""
     monkeypatch.setattr(
         ActionAuthenticatorMixin,
         "_authenticate_and_authorize_action",
@@ -39,8 +39,10 @@ def on_host(world, monkeypatch):
     iam = world.client("iam")
     iam.put_role_policy(RoleName="hello-host", PolicyName="host", PolicyDocument=json.dumps(POLICY))
     role = metadata.role_of(world.cloud, world.instance)
-    found = metadata.assume_role(world.cloud, world.instance, role)
-    session = boto3.Session(found["AccessKeyId"], found["SecretAccessKey"], found["Token"], REGION)
+    credentials = metadata.assume_role(world.cloud, world.instance, role)
+    session = boto3.Session(
+        credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["Token"], REGION
+    )
     return session.client
 
 
@@ -49,57 +51,59 @@ def denied():
     return pytest.raises(ClientError, check=lambda e: e.response["Error"]["Code"] in codes)
 
 
-def test_a_host_reads_its_own_parameters_alone(on_host, world):
+def test_a_host_reads_only_its_own_parameters(on_host, world):
     for env in ("staging", "production"):
         world.client("ssm").put_parameter(Name=f"/hello/{env}/KEY", Value=env, Type="SecureString")
     ssm = on_host("ssm")
-    found = ssm.get_parameters_by_path(Path="/hello/staging/", WithDecryption=True)["Parameters"]
-    assert [each["Value"] for each in found] == ["staging"]
+    parameters = ssm.get_parameters_by_path(Path="/hello/staging/", WithDecryption=True)[
+        "Parameters"
+    ]
+    assert [parameter["Value"] for parameter in parameters] == ["staging"]
     assert ssm.get_parameter(Name="/hello/staging/KEY", WithDecryption=True)
-    for ask in (
+    for denied_call in (
         lambda: ssm.get_parameter(Name="/hello/production/KEY"),
         lambda: ssm.get_parameters(Names=["/hello/staging/KEY", "/hello/production/KEY"]),
         lambda: ssm.get_parameters_by_path(Path="/hello"),
         lambda: ssm.put_parameter(Name="/hello/staging/KEY", Value="x", Overwrite=True),
     ):
         with denied():
-            ask()
+            denied_call()
 
 
-def test_a_host_has_its_repository_alone(on_host, world):
+def test_a_host_reads_only_its_repository(on_host, world):
     for name in ("hello", "other"):
         world.client("ecr").create_repository(repositoryName=name)
     ecr = on_host("ecr")
     assert ecr.describe_images(repositoryName="hello")["imageDetails"] == []
     assert ecr.describe_repositories(repositoryNames=["hello"])["repositories"]
-    for ask in (
+    for denied_call in (
         lambda: ecr.describe_images(repositoryName="other"),
         lambda: ecr.describe_repositories(repositoryNames=["hello", "other"]),
         lambda: ecr.describe_repositories(),
     ):
         with denied():
-            ask()
+            denied_call()
 
 
-def test_a_condition_holds(on_host):
+def test_a_condition_is_enforced(on_host):
     data = [{"MetricName": "disk", "Value": 1}]
     on_host("cloudwatch").put_metric_data(Namespace="hello", MetricData=data)
     with denied():
         on_host("cloudwatch").put_metric_data(Namespace="other", MetricData=data)
 
 
-def test_a_host_has_no_way_into_a_bucket(on_host, world):
+def test_a_host_has_no_access_to_other_buckets(on_host, world):
     world.client("s3").create_bucket(Bucket="state")
-    for ask in (
+    for denied_call in (
         lambda: on_host("s3").put_object(Bucket="state", Key="key", Body=b""),
         lambda: on_host("s3").get_object(Bucket="state", Key="key"),
         lambda: on_host("s3").list_objects_v2(Bucket="state"),
     ):
         with denied():
-            ask()
+            denied_call()
 
 
-def test_of_a_bucket_it_has_the_calls_and_the_keys_that_are_named(on_host, world):
+def test_a_host_has_only_the_listed_calls_and_keys_of_a_bucket(on_host, world):
     world.client("s3").create_bucket(Bucket="records")
     s3 = on_host("s3")
     s3.head_bucket(Bucket="records")
@@ -107,21 +111,21 @@ def test_of_a_bucket_it_has_the_calls_and_the_keys_that_are_named(on_host, world
     assert s3.get_object(Bucket="records", Key="mine/1")["Body"].read() == b"one"
     assert s3.head_object(Bucket="records", Key="mine/1")["ContentLength"] == 3
     assert s3.list_objects_v2(Bucket="records")["KeyCount"] == 1
-    for ask in (
+    for denied_call in (
         lambda: s3.put_object(Bucket="records", Key="theirs/1", Body=b"one"),
         lambda: s3.get_bucket_policy(Bucket="records"),
         lambda: s3.list_buckets(),
         lambda: s3.delete_bucket(Bucket="records"),
     ):
         with denied():
-            ask()
+            denied_call()
 
 
-def test_a_region_that_was_asked_for_is_known(on_host):
+def test_the_requested_region_is_a_condition_key(on_host):
     assert on_host("ec2").describe_vpcs()["Vpcs"]
 
 
-def test_everybody_may_ask_who_they_are(on_host, world):
+def test_get_caller_identity_is_always_allowed(on_host, world):
     assert on_host("sts").get_caller_identity()["Arn"].endswith(f"/{world.instance.id}")
 
 

@@ -1,4 +1,4 @@
-"""The registry's door, with a stand-in for the registry behind it."""
+"""The registry's proxy, with a fake registry backend it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 from moto.ecr.models import ECRBackend
 
-from daybook_sandbox import registry as door
+from daybook_sandbox import registry as proxy
 from daybook_sandbox.registry import Registry
 from daybook_sandbox.state import Home, Ports
 
@@ -28,11 +28,11 @@ LAYER = bytes(range(256)) * 20_000
 BLOB = "/v2/hello/blobs/uploads/1"
 
 
-class Behind(BaseHTTPRequestHandler):
-    """Answers PUT with the digest of what came, GET with a layer in chunks."""
+class FakeRegistry(BaseHTTPRequestHandler):
+    """Answer PUT with the digest of the body, and GET with a chunked layer."""
 
     protocol_version = "HTTP/1.1"
-    seen: list[tuple[str, str, Message]]
+    requests: list[tuple[str, str, Message]]
 
     def do_PUT(self) -> None:
         digest = hashlib.sha256(self._body()).hexdigest()
@@ -49,7 +49,7 @@ class Behind(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
-        self.server.seen.append((self.command, self.path, self.headers))
+        self.server.requests.append((self.command, self.path, self.headers))
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -73,13 +73,13 @@ class Behind(BaseHTTPRequestHandler):
 
 class Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
-    seen: list[tuple[str, str, Message]]
+    requests: list[tuple[str, str, Message]]
 
 
 @pytest.fixture
-def behind(tmp_path) -> Iterator[Server]:
-    with Server(str(tmp_path / "registry.sock"), Behind) as server:
-        server.seen = []
+def backend(tmp_path) -> Iterator[Server]:
+    with Server(str(tmp_path / "registry.sock"), FakeRegistry) as server:
+        server.requests = []
         threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
         yield server
         server.shutdown()
@@ -87,15 +87,15 @@ def behind(tmp_path) -> Iterator[Server]:
 
 @pytest.fixture
 def ecr() -> ECRBackend:
-    backend = ECRBackend("us-east-1", "123456789012")
-    backend.create_repository("hello", None, None, None, "MUTABLE", [])
-    return backend
+    ecr_backend = ECRBackend("us-east-1", "123456789012")
+    ecr_backend.create_repository("hello", None, None, None, "MUTABLE", [])
+    return ecr_backend
 
 
 @pytest.fixture
-def registry(behind, ecr, port, tmp_path, monkeypatch) -> Iterator[Registry]:
-    storage = SimpleNamespace(socket=behind.server_address, start=lambda: 0, close=lambda: 0)
-    monkeypatch.setattr(door, "Storage", lambda *_: storage)
+def registry(backend, ecr, port, tmp_path, monkeypatch) -> Iterator[Registry]:
+    storage = SimpleNamespace(socket=backend.server_address, start=lambda: 0, close=lambda: 0)
+    monkeypatch.setattr(proxy, "Storage", lambda *_: storage)
     home = Home(tmp_path)
     home.folder.mkdir()
     cloud = SimpleNamespace(
@@ -105,15 +105,15 @@ def registry(behind, ecr, port, tmp_path, monkeypatch) -> Iterator[Registry]:
         ecr=ecr,
         instance_by_private_ip=lambda _: None,
     )
-    it = Registry(cloud, Ports(0, 0, 0, 0, registry_local=port, forward=0, acme=0), home, None)
-    it.start()
-    yield it
-    it.close()
+    running = Registry(cloud, Ports(0, 0, 0, 0, registry_local=port, forward=0, acme=0), home, None)
+    running.start()
+    yield running
+    running.close()
 
 
 @pytest.fixture
 def client(registry, port, tmp_path) -> Iterator[http.client.HTTPConnection]:
-    """Yield a connection that trusts the sandbox's authority and nobody else."""
+    """Yield a connection that trusts only the sandbox's authority."""
     context = ssl.create_default_context(cafile=tmp_path / ".sandbox/ca.pem")
     connection = http.client.HTTPConnection(HOST)
     plain = socket.create_connection(("127.0.0.1", port), 5)
@@ -128,24 +128,24 @@ def ask(client, method: str, path: str, body=None, **headers: str):
     return answer, answer.read()
 
 
-def test_asks_to_log_in_and_keeps_the_connection(client, behind):
+def test_requires_login_and_keeps_the_connection(client, backend):
     client.request("GET", "/v2/")
     answer = client.getresponse()
     assert json.loads(answer.read())["errors"][0]["code"] == "UNAUTHORIZED"
     assert (answer.status, answer.headers["WWW-Authenticate"][:5]) == (401, "Basic")
-    assert behind.seen == []
+    assert backend.requests == []
     assert ask(client, "HEAD", "/v2/")[0].status == 200
 
 
-def test_login_stays_at_the_door(client, behind):
+def test_credentials_are_not_forwarded(client, backend):
     ask(client, "HEAD", "/v2/")
-    method, path, headers = behind.seen[0]
+    method, path, headers = backend.requests[0]
     assert (method, path, headers["Host"]) == ("HEAD", "/v2/", HOST)
     assert "Authorization" not in headers
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_layer_goes_through_whole(client, chunked):
+def test_layer_is_forwarded_completely(client, chunked):
     body = iter([LAYER]) if chunked else LAYER
     answer, _ = ask(client, "PUT", BLOB, body)
     expected = "sha256:" + hashlib.sha256(LAYER).hexdigest()
@@ -154,20 +154,20 @@ def test_layer_goes_through_whole(client, chunked):
     assert ask(client, "HEAD", BLOB)[0].headers["Content-Length"] == str(len(LAYER))
 
 
-def test_waits_before_a_large_body_when_asked_to(client):
+def test_supports_expect_100_continue(client):
     answer, _ = ask(client, "PUT", BLOB, LAYER, Expect="100-continue")
     assert answer.status == 201
 
 
-def test_refused_push_reads_the_body_and_says_why(client, behind):
+def test_refused_push_is_read_and_answered_with_the_reason(client, backend):
     answer, text = ask(client, "PUT", "/v2/other/blobs/uploads/1", LAYER)
     assert (answer.status, answer.headers["Content-Type"][:16]) == (404, "application/json")
     assert json.loads(text)["errors"][0]["code"] == "NAME_UNKNOWN"
-    assert behind.seen == []
+    assert backend.requests == []
     assert ask(client, "HEAD", "/v2/")[0].status == 200
 
 
-def test_api_hears_of_the_push(client, ecr):
+def test_push_is_recorded_in_the_api(client, ecr):
     manifest = json.dumps({"layers": [], "config": {"size": 7}}).encode()
     ask(client, "PUT", "/v2/hello/manifests/1", manifest)
     image = ecr.describe_images("hello")[0]
@@ -175,9 +175,9 @@ def test_api_hears_of_the_push(client, ecr):
     assert (image.image_tags, image.image_manifest.encode()) == (["1"], manifest)
 
 
-def test_registry_that_is_gone_ends_the_connection_alone(client, behind, registry, port):
-    behind.shutdown()
-    behind.server_close()
+def test_an_unreachable_registry_ends_only_the_connection(client, backend, registry, port):
+    backend.shutdown()
+    backend.server_close()
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         ask(client, "HEAD", "/v2/")
     assert "127.0.0.1" in registry.status()

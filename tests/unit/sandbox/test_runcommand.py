@@ -1,4 +1,4 @@
-"""What Systems Manager runs, on whom, and what it refuses."""
+"""Run Command: scripts, targets and refusals."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def execute(instance, script):
 
 @pytest.fixture
 def ssm(world, monkeypatch):
-    """Return a client; the one machine is managed, and its commands run in this process's place."""
+    """Return a client; the only machine is managed, and its commands run on this computer."""
     for name in ("send_command", "list_commands", "get_command_invocation"):
-        kept = getattr(SimpleSystemManagerResponse, name)
-        monkeypatch.setattr(SimpleSystemManagerResponse, name, kept)
+        original = getattr(SimpleSystemManagerResponse, name)
+        monkeypatch.setattr(SimpleSystemManagerResponse, name, original)
     name = "list_command_invocations"
     monkeypatch.setattr(SimpleSystemManagerResponse, name, None, raising=False)
     runcommand.patch(execute, world.cloud.instances, lambda _: True)
@@ -63,51 +63,51 @@ def send(ssm, environment: str = "staging", **parameters: str) -> str:
     return answer["Command"]["CommandId"]
 
 
-def ended(ssm, command: str) -> dict:
+def completed(ssm, command: str) -> dict:
     return Retrying(
-        retry=retry_if_result(lambda seen: seen["Status"] in ("Pending", "InProgress")),
+        retry=retry_if_result(lambda result: result["Status"] in ("Pending", "InProgress")),
         stop=stop_after_delay(10),
         wait=wait_fixed(0.02),
     )(lambda: ssm.list_commands(CommandId=command)["Commands"][0])
 
 
-def test_the_document_runs_with_its_parameters(ssm, world):
-    found = ended(ssm, command := send(ssm, image="good", run="7"))
-    assert (found["Status"], found["TargetCount"]) == ("Success", 1)
-    each = ssm.list_command_invocations(CommandId=command, Details=True)["CommandInvocations"][0]
-    assert each["CommandPlugins"][0]["Output"] == "good 7\n"
-    one = ssm.get_command_invocation(CommandId=command, InstanceId=world.instance.id)
-    assert (one["ResponseCode"], one["StandardOutputContent"]) == (0, "good 7\n")
+def test_a_document_runs_with_its_parameters(ssm, world):
+    result = completed(ssm, command := send(ssm, image="good", run="7"))
+    assert (result["Status"], result["TargetCount"]) == ("Success", 1)
+    listed = ssm.list_command_invocations(CommandId=command, Details=True)["CommandInvocations"][0]
+    assert listed["CommandPlugins"][0]["Output"] == "good 7\n"
+    invocation = ssm.get_command_invocation(CommandId=command, InstanceId=world.instance.id)
+    assert (invocation["ResponseCode"], invocation["StandardOutputContent"]) == (0, "good 7\n")
 
 
-def test_a_script_that_fails_fails_its_command(ssm):
-    assert ended(ssm, send(ssm, image="bad"))["Status"] == "Failed"
+def test_a_failed_script_fails_its_command(ssm):
+    assert completed(ssm, send(ssm, image="bad"))["Status"] == "Failed"
 
 
-def test_tags_that_nobody_has_reach_nobody(ssm):
-    found = ended(ssm, send(ssm, "production", image="good"))
-    assert (found["TargetCount"], found["StatusDetails"]) == (0, "NoInstancesInTag")
+def test_unmatched_tags_target_no_instance(ssm):
+    result = completed(ssm, send(ssm, "production", image="good"))
+    assert (result["TargetCount"], result["StatusDetails"]) == (0, "NoInstancesInTag")
 
 
 @pytest.mark.parametrize("parameters", [{"image": "x; reboot"}, {}, {"image": "x", "other": "y"}])
-def test_what_the_document_does_not_allow_is_refused(ssm, parameters):
+def test_parameters_that_the_document_does_not_allow_are_refused(ssm, parameters):
     with pytest.raises(ClientError) as refused:
         send(ssm, **parameters)
     assert refused.value.response["Error"]["Code"] == "InvalidParameters"
 
 
-def test_a_shell_script_of_the_sender_runs_too(ssm, world):
+def test_aws_runshellscript_runs_the_senders_commands(ssm, world):
     command = ssm.send_command(
         DocumentName="AWS-RunShellScript",
         InstanceIds=[world.instance.id],
         Parameters={"commands": ["echo one", "echo two"]},
     )["Command"]["CommandId"]
-    ended(ssm, command)
-    one = ssm.get_command_invocation(CommandId=command, InstanceId=world.instance.id)
-    assert one["StandardOutputContent"] == "one\ntwo\n"
+    completed(ssm, command)
+    invocation = ssm.get_command_invocation(CommandId=command, InstanceId=world.instance.id)
+    assert invocation["StandardOutputContent"] == "one\ntwo\n"
 
 
-def test_a_machine_that_is_not_managed_is_named_in_vain(ssm):
+def test_an_unmanaged_machine_is_refused_as_a_target(ssm):
     with pytest.raises(ClientError) as refused:
         ssm.send_command(DocumentName="AWS-RunShellScript", InstanceIds=["i-0123456789abcdef0"])
     assert refused.value.response["Error"]["Code"] == "InvalidInstanceId"

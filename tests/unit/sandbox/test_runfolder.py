@@ -1,4 +1,4 @@
-"""Sockets lie in the sandbox's folder where their paths fit."""
+"""Sockets are in the sandbox's folder if their paths fit."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from daybook_sandbox import runfolder
 from daybook_sandbox.state import Home
 
 
-def home(root: Path) -> Home:
-    it = Home(root)
-    it.folder.mkdir(parents=True)
-    return it
+def make_home(root: Path) -> Home:
+    home = Home(root)
+    home.folder.mkdir(parents=True)
+    return home
 
 
-def test_short_path_stays_inside(tmp_path):
-    it = home(tmp_path / "x")
-    folder = runfolder.run_folder(it)
-    assert folder == it.folder / "run"
+def test_short_path_is_inside_the_sandboxs_folder(tmp_path):
+    home = make_home(tmp_path / "x")
+    folder = runfolder.run_folder(home)
+    assert folder == home.folder / "run"
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_long_path_goes_beside_and_is_removed(tmp_path):
-    it = home(tmp_path / ("x" * 100))
-    folder = runfolder.run_folder(it)
+def test_long_path_is_elsewhere_and_is_removed(tmp_path):
+    home = make_home(tmp_path / ("x" * 100))
+    folder = runfolder.run_folder(home)
     assert len(os.fsencode(folder / runfolder.LONGEST_NAME)) <= runfolder.SOCKET_PATH_MAX
-    assert runfolder.run_folder(it) == folder
-    runfolder.remove_run_folder(it)
+    assert runfolder.run_folder(home) == folder
+    runfolder.remove_run_folder(home)
     assert not folder.exists()
 
 
-def test_somebody_elses_folder_is_refused(tmp_path):
-    it = home(tmp_path / "x")
-    (it.folder / "run").symlink_to(tmp_path)
+def test_another_users_folder_is_refused(tmp_path):
+    home = make_home(tmp_path / "x")
+    (home.folder / "run").symlink_to(tmp_path)
     with pytest.raises(PreflightFailed):
-        runfolder.run_folder(it)
+        runfolder.run_folder(home)

@@ -1,4 +1,4 @@
-"""What a machine finds on its disk at the first boot."""
+"""The files on a machine's disk at first boot."""
 
 import base64
 import io
@@ -39,18 +39,18 @@ def contents(instance, tmp_path):
     return seed.files(instance, NETWORK, PORTS, ca)
 
 
-def test_user_data_is_passed_on_byte_by_byte(contents):
+def test_user_data_is_passed_on_unchanged(contents):
     assert contents[f"{seed.NOCLOUD}/user-data"] == b"#cloud-config\n\xff"
 
 
-def test_an_instance_without_user_data_has_an_empty_one(instance, tmp_path):
+def test_missing_user_data_is_an_empty_file(instance, tmp_path):
     instance.user_data = None
     (tmp_path / "ca.pem").write_text("")
     files = seed.files(instance, NETWORK, PORTS, tmp_path / "ca.pem")
     assert files[f"{seed.NOCLOUD}/user-data"] == b""
 
 
-def test_cloud_init_learns_the_name_and_the_key(contents):
+def test_cloud_init_gets_the_host_name_and_the_key(contents):
     assert json.loads(contents[f"{seed.NOCLOUD}/meta-data"]) == {
         "instance-id": "i-1",
         "local-hostname": "ip-10-20-1-4",
@@ -58,12 +58,12 @@ def test_cloud_init_learns_the_name_and_the_key(contents):
     }
 
 
-def test_an_instance_without_key_pair_has_no_key(instance):
+def test_an_instance_without_a_key_pair_has_no_key(instance):
     instance.key_name = None
     assert seed.meta_data(instance)["public-keys"] == []
 
 
-def test_tools_are_led_to_the_gateway_and_the_instances_region(contents):
+def test_tools_use_the_gateway_and_the_instances_region(contents):
     assert contents["etc/environment"].decode().splitlines() == [
         "AWS_ENDPOINT_URL=http://10.20.0.1:1001",
         "AWS_REGION=eu-west-1",
@@ -71,7 +71,7 @@ def test_tools_are_led_to_the_gateway_and_the_instances_region(contents):
     ]
 
 
-def test_the_redirects_learn_where_the_services_are(contents):
+def test_the_redirects_get_the_services_ports(contents):
     assert contents["etc/daybook-sandbox/env"].decode().splitlines() == [
         "GATEWAY=10.20.0.1",
         "IMDS_PORT=1002",

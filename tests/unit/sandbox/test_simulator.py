@@ -1,4 +1,4 @@
-"""IAM's rules, as its simulator knows them."""
+"""IAM's policy evaluation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ELSEWHERE = {"StringNotEquals": {"region": ["here", "there"]}}
         ([policy(allow("*"), deny("*", Condition=ELSEWHERE))], ALLOWED),
     ],
 )
-def test_a_call_is_allowed_when_something_allows_it_and_nothing_denies(policies, decision):
+def test_a_call_needs_an_allow_and_no_deny(policies, decision):
     assert decide(policies, None, GET) == decision
 
 
@@ -66,18 +66,18 @@ NAMES = Call("route53:Change", "zone", {"names": ["a.test", "b.test"], "tag": "x
         ({"StringLike": {"tag": "[x]"}}, NOT_ALLOWED),
     ],
 )
-def test_conditions_of_several_values_and_of_none(condition, decision):
+def test_conditions_on_multivalued_and_absent_keys(condition, decision):
     assert decide([policy(allow("*", Condition=condition))], None, NAMES) == decision
 
 
-def test_nothing_is_allowed_beyond_the_boundary():
+def test_the_boundary_limits_the_policies():
     everything = [policy(allow("*"))]
     assert decide(everything, policy(allow("s3:*")), GET) == ALLOWED
     assert decide(everything, policy(allow("ec2:*")), GET) == NOT_ALLOWED
     assert decide([], policy(allow("*")), GET) == NOT_ALLOWED
 
 
-def test_a_condition_that_is_not_known_is_no_answer():
+def test_an_unknown_condition_operator_is_an_error():
     unknown = [policy(allow("*", Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}))]
     with pytest.raises(KeyError):
         decide(unknown, None, GET)

@@ -1,4 +1,4 @@
-"""What a sandbox keeps on disk."""
+"""The sandbox's state on disk."""
 
 import os
 import stat
@@ -23,7 +23,7 @@ def test_a_running_process_is_alive():
     assert Process.of(os.getpid()).is_alive
 
 
-def test_an_ended_process_is_not_alive():
+def test_an_exited_process_is_not_alive():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     process = Process.of(child.pid)
     assert process.is_alive
@@ -31,28 +31,28 @@ def test_an_ended_process_is_not_alive():
     assert not process.is_alive
 
 
-def test_a_number_that_another_process_got_is_not_alive():
+def test_a_reused_pid_is_not_alive():
     assert not Process(os.getpid(), Process.of(os.getpid()).started - 1).is_alive
 
 
-def test_the_state_comes_back_as_it_was_written(home):
+def test_the_state_is_read_as_written(home):
     state = State(Process.of(os.getpid()))
     home.write(state)
     assert home.read() == state
 
 
-def test_no_state_reads_as_none(home):
+def test_a_missing_state_reads_as_none(home):
     assert home.read() is None
     assert home.read_engine() is None
     assert home.read_target() == {}
 
 
-def test_the_target_comes_back_as_it_was_written(home):
+def test_the_target_is_read_as_written(home):
     home.write_target({"AWS_REGION": "us-east-1", "ODD": "a=b"})
     assert home.read_target() == {"AWS_REGION": "us-east-1", "ODD": "a=b"}
 
 
-def test_only_the_owner_reads_the_folder_and_its_files(home):
+def test_only_the_owner_can_read_the_folder_and_its_files(home):
     home.write_target({"AWS_SECRET_ACCESS_KEY": "x"})
     assert _mode(home.folder) == 0o700
     assert _mode(home.target_file) == 0o600
@@ -60,13 +60,13 @@ def test_only_the_owner_reads_the_folder_and_its_files(home):
     assert _mode(home.ssh_key.parent) == 0o700
 
 
-def test_making_it_again_keeps_the_key(home):
+def test_making_the_folder_again_keeps_the_key(home):
     before = home.ssh_key.read_text()
     home.make()
     assert home.ssh_key.read_text() == before
 
 
-def test_a_private_file_replaces_what_was_there(tmp_path):
+def test_a_private_file_replaces_an_existing_one(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
     write_private(path, "new")

@@ -1,4 +1,4 @@
-"""Who gets a role for GitHub's word, and what the role then may."""
+"""Assuming a role with GitHub's token, and the session's permissions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from moto.sts.responses import TokenResponse
 
 from daybook_sandbox import logins, permissions, webidentity
 from daybook_sandbox.api import REGION
-from daybook_sandbox.ecr import Call, Ecr
+from daybook_sandbox.ecr import Ecr, RegistryRequest
 from daybook_sandbox.github.messages import github
 from daybook_sandbox.github.oidc import HOST, Issuer
-from daybook_sandbox.github.runs import Event, Run, RunJob
-from daybook_sandbox.github.workflow import Job
+from daybook_sandbox.github.runs import Run, RunJob, TriggerEvent
+from daybook_sandbox.github.workflow import JobDefinition
 
 SUBJECT = "repo:daybook/hello:ref:refs/heads/staging"
 PROVIDER = f"arn:aws:iam::123456789012:oidc-provider/{HOST}"
@@ -30,21 +30,23 @@ ROLE = "arn:aws:iam::123456789012:role/hello-github-push"
 def job(
     ref: str = "refs/heads/staging", repository: str = "daybook/hello", env: str = ""
 ) -> RunJob:
-    run = Run(1, 1, Event("push", repository, ref, "a" * 40, "ada"), ".github/workflows/deploy.yml")
+    run = Run(
+        1, 1, TriggerEvent("push", repository, ref, "a" * 40, "ada"), ".github/workflows/deploy.yml"
+    )
     run.github = github(run, "http://127.0.0.1")
-    return RunJob(1, run, Job("build", "build", (), ()), environment=env)
+    return RunJob(1, run, JobDefinition("build", "build", (), ()), environment=env)
 
 
 @pytest.fixture
 def issuer(world, monkeypatch):
-    """Return GitHub's, in an account with a role for one branch."""
+    """Return GitHub's issuer, in an account with a role for one branch."""
     monkeypatch.setattr(
         TokenResponse,
         "assume_role_with_web_identity",
         TokenResponse.assume_role_with_web_identity,
     )
-    made = Issuer()
-    webidentity.patch(made.claims)
+    github_issuer = Issuer()
+    webidentity.patch(github_issuer.claims)
     iam = world.client("iam")
     iam.create_open_id_connect_provider(
         Url=f"https://{HOST}", ClientIDList=["sts.amazonaws.com"], ThumbprintList=["0" * 40]
@@ -58,7 +60,7 @@ def issuer(world, monkeypatch):
     }
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
     iam.create_role(RoleName="hello-github-push", AssumeRolePolicyDocument=document)
-    return made
+    return github_issuer
 
 
 def assume(token: str, role: str = ROLE) -> dict:
@@ -69,7 +71,7 @@ def assume(token: str, role: str = ROLE) -> dict:
     return answer["Credentials"]
 
 
-def test_the_branch_of_the_trust_policy_gets_the_role(issuer):
+def test_the_branch_in_the_trust_policy_gets_the_role(issuer):
     assert assume(issuer.token(job(), "sts.amazonaws.com"))["SessionToken"]
 
 
@@ -84,19 +86,19 @@ def test_the_branch_of_the_trust_policy_gets_the_role(issuer):
     ],
     ids=["branch", "repository", "environment", "role", "audience"],
 )
-def test_everybody_else_is_refused(issuer, asks, audience, role, code):
+def test_other_tokens_and_roles_are_refused(issuer, asks, audience, role, code):
     with pytest.raises(ClientError) as refused:
         assume(issuer.token(asks, audience), role)
     assert refused.value.response["Error"]["Code"] == code
 
 
-def test_a_token_of_somebody_else_is_none(issuer):
+def test_a_token_of_another_issuer_is_invalid(issuer):
     with pytest.raises(ClientError) as refused:
         assume(Issuer().token(job(), "sts.amazonaws.com"))
     assert refused.value.response["Error"]["Code"] == "InvalidIdentityToken"
 
 
-def test_the_session_is_held_to_its_role(issuer, world, monkeypatch):
+def test_the_session_is_limited_to_its_role(issuer, world, monkeypatch):
     monkeypatch.setattr(
         ActionAuthenticatorMixin,
         "_authenticate_and_authorize_action",
@@ -108,8 +110,8 @@ def test_the_session_is_held_to_its_role(issuer, world, monkeypatch):
         PolicyName="push",
         PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allow]}),
     )
-    found = assume(issuer.token(job(), "sts.amazonaws.com"))
-    keys = (found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+    credentials = assume(issuer.token(job(), "sts.amazonaws.com"))
+    keys = (credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"])
     session = boto3.Session(*keys, REGION)
     assert session.client("ecr").get_authorization_token()["authorizationData"]
     with pytest.raises(ClientError) as refused:
@@ -117,24 +119,24 @@ def test_the_session_is_held_to_its_role(issuer, world, monkeypatch):
     assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
 
 
-def test_its_registry_login_is_held_to_the_role_too(issuer, world, monkeypatch):
+def test_the_registry_login_is_limited_to_the_role(issuer, world, monkeypatch):
     monkeypatch.setattr(ECRResponse, "get_authorization_token", ECRResponse.get_authorization_token)
     logins.patch()
     for name in ("hello", "other"):
         world.client("ecr").create_repository(repositoryName=name)
-    here = "arn:aws:ecr:us-east-1:123456789012:repository/hello"
+    repository = "arn:aws:ecr:us-east-1:123456789012:repository/hello"
     login = {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"}
-    allow = {"Effect": "Allow", "Action": "ecr:*", "Resource": here}
+    allow = {"Effect": "Allow", "Action": "ecr:*", "Resource": repository}
     world.client("iam").put_role_policy(
         RoleName="hello-github-push",
         PolicyName="push",
         PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [login, allow]}),
     )
-    found = assume(issuer.token(job(), "sts.amazonaws.com"))
-    keys = (found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
-    given = boto3.Session(*keys, REGION).client("ecr").get_authorization_token()
-    login = f"Basic {given['authorizationData'][0]['authorizationToken']}"
-    push = Call("PUT", "hello", "manifests", "1", login, "")
+    credentials = assume(issuer.token(job(), "sts.amazonaws.com"))
+    keys = (credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"])
+    authorization = boto3.Session(*keys, REGION).client("ecr").get_authorization_token()
+    login = f"Basic {authorization['authorizationData'][0]['authorizationToken']}"
+    push = RegistryRequest("PUT", "hello", "manifests", "1", login, "")
     ecr = Ecr(world.cloud)
     assert ecr.refusal(push) is None
     assert ecr.refusal(replace(push, repository="other")).code == "DENIED"

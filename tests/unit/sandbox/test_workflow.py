@@ -1,4 +1,4 @@
-"""Workflows as GitHub reads them: expressions, triggers, and what is refused with its line."""
+"""Parsing workflows: expressions, triggers, and refusals with their line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from daybook_sandbox.github import workflow
 from daybook_sandbox.github.expressions import ExpressionError, Scope, check
 from daybook_sandbox.github.triggers import Triggers
-from daybook_sandbox.github.yamlread import NotEvaluated
+from daybook_sandbox.github.yamlread import UnsupportedWorkflow
 
 APP = Path(__file__).parents[3] / "app/.github/workflows/deploy.yml"
 CONTEXTS = {
@@ -33,7 +33,7 @@ CONTEXTS = {
         ("${{ null == 0 }}", "true"),
     ],
 )
-def test_an_expression_has_its_value(template, text):
+def test_an_expression_is_evaluated(template, text):
     assert Scope(CONTEXTS).text(template) == text
 
 
@@ -49,7 +49,7 @@ def test_an_expression_has_its_value(template, text):
         ("${{ !cancelled() && github.ref_name == 'main' }}", "failure", True),
     ],
 )
-def test_a_condition_means_success_unless_it_asks(condition, status, holds):
+def test_a_condition_implies_success_unless_it_calls_a_status_function(condition, status, holds):
     assert Scope(CONTEXTS, status).holds(condition) is holds
 
 
@@ -57,7 +57,7 @@ def test_a_condition_means_success_unless_it_asks(condition, status, holds):
     "text",
     ["${{ matrix.x }}", "${{ hashFiles('x') }}", "${{ a b }}", "${{ (1 }}", "${{ always() }}"],
 )
-def test_what_is_no_expression_here_is_refused(text):
+def test_an_unsupported_expression_is_refused(text):
     with pytest.raises(ExpressionError):
         check(text, ("github", "a"))
 
@@ -74,17 +74,17 @@ def test_what_is_no_expression_here_is_refused(text):
         (Triggers(), set()),
     ],
 )
-def test_a_push_starts_what_asks_for_its_branch(triggers, started):
+def test_a_push_matches_the_triggers_filters(triggers, started):
     refs = {"heads/main", "heads/a/b", "tags/v1"}
     assert {ref for ref in refs if triggers.wants_push(f"refs/{ref}")} == started
 
 
-def test_the_applications_workflow_is_read_whole():
-    found = workflow.parse(".github/workflows/deploy.yml", APP.read_text())
-    assert found.triggers.branches == ("main", "staging")
-    assert not found.concurrency.cancels
-    assert found.jobs["release"].runs_on[0] == "self-hosted"
-    assert found.jobs["release"].permissions == {}
+def test_the_applications_workflow_is_supported():
+    parsed = workflow.parse(".github/workflows/deploy.yml", APP.read_text())
+    assert parsed.triggers.branches == ("main", "staging")
+    assert not parsed.concurrency.cancels
+    assert parsed.jobs["release"].runs_on[0] == "self-hosted"
+    assert parsed.jobs["release"].permissions == {}
 
 
 @pytest.mark.parametrize(
@@ -98,16 +98,16 @@ def test_the_applications_workflow_is_read_whole():
         ("id: settings\n", "if-no: settings\n"),
     ],
 )
-def test_what_is_not_evaluated_is_named_with_its_line(before, after):
+def test_unsupported_parts_are_refused_with_their_line(before, after):
     text = APP.read_text()
     assert before in text
     line = text[: text.index(before)].count("\n") + 1
-    with pytest.raises(NotEvaluated, match=rf"^deploy\.yml:{line}: "):
+    with pytest.raises(UnsupportedWorkflow, match=rf"^deploy\.yml:{line}: "):
         workflow.parse("deploy.yml", text.replace(before, after))
 
 
-def test_an_action_is_known_by_a_commit_alone():
+def test_an_action_must_be_pinned_by_a_commit():
     text = APP.read_text()
     pinned = text[text.index("actions/checkout@") :].split()[0]
-    with pytest.raises(NotEvaluated, match="by a commit"):
+    with pytest.raises(UnsupportedWorkflow, match="by a commit"):
         workflow.parse("deploy.yml", text.replace(pinned, "actions/checkout@v6"))

@@ -1,4 +1,4 @@
-"""Route53's zones as its servers answer from them."""
+"""DNS lookups in Route53's zones."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_zone_has_its_own_records(route53):
 
 
 @pytest.mark.parametrize("name", ["nothing.daybook.test", "x.b.apps.daybook.test"])
-def test_no_such_name(route53, name):
+def test_missing_name(route53, name):
     reply = ask(route53, name)
     assert reply.rcode == dns.rcode.NXDOMAIN
     assert reply.authority[0].rdtype == dns.rdatatype.SOA
@@ -79,24 +79,24 @@ def test_no_such_name(route53, name):
 @pytest.mark.parametrize(
     ("name", "kind"), [("six.daybook.test", "A"), ("b.apps.daybook.test", "A")]
 )
-def test_name_without_such_a_record(route53, name, kind):
+def test_name_without_a_record_of_the_type(route53, name, kind):
     reply = ask(route53, name, kind)
     assert (reply.rcode, reply.answer) == (dns.rcode.NOERROR, ())
     assert reply.authority[0].rdtype == dns.rdatatype.SOA
 
 
-def test_what_is_not_ours_is_left_to_others(route53):
+def test_names_outside_the_zones_are_left_to_other_servers(route53):
     assert ask(route53, "example.com").rest == dns.name.from_text("example.com")
     chained = ask(route53, "away.daybook.test")
     assert values(chained) == ["example.com."]
     assert chained.rest == dns.name.from_text("example.com")
 
 
-def test_chain_without_end(route53):
+def test_endless_chain(route53):
     assert ask(route53, "loop.daybook.test").rcode == dns.rcode.SERVFAIL
 
 
-def test_private_zone_is_for_its_vpc(route53):
+def test_private_zone_is_visible_only_in_its_vpc(route53):
     zone = route53.create_hosted_zone(
         "daybook.test", private_zone=True, vpcid="vpc-1", vpcregion="us-east-1"
     )

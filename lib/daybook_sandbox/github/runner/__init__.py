@@ -1,1 +1,1 @@
-"""The self-hosted runner's stand-in: this folder, `expressions` and Python are all it needs."""
+"""A simulated self-hosted runner, which needs only this package, `expressions` and Python."""

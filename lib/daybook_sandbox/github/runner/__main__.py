@@ -1,4 +1,4 @@
-"""What config.sh and run.sh start: configure, remove, run; hosted: one job, told on stdin."""
+"""The commands of config.sh and run.sh: configure, remove, run; hosted: one job from stdin."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from daybook_sandbox.github.runner import configure, listener
 from daybook_sandbox.github.runner.link import Link
 
 
-def main(command: str, *given: str) -> int:
-    """Do one of them in this folder and return the exit code."""
+def main(command: str, *arguments: str) -> int:
+    """Run a command in this folder and return the exit code."""
     match command:
         case "configure":
-            return configure.configure(Path.cwd(), given)
+            return configure.configure(Path.cwd(), arguments)
         case "remove":
-            return configure.remove(Path.cwd(), given)
+            return configure.remove(Path.cwd(), arguments)
         case "run":
             return listener.run(Path.cwd())
         case "hosted":
-            told = json.load(sys.stdin)
-            return listener.work(Link(told["url"], told["token"]), told["job"], Path.cwd())
+            task = json.load(sys.stdin)
+            return listener.work(Link(task["url"], task["token"]), task["job"], Path.cwd())
     print(f"Unrecognized command-line input arguments: '{command}'", file=sys.stderr)
     return 1
 

@@ -1,4 +1,4 @@
-"""The three actions our workflows use, known by name: what each does, without its own code."""
+"""The three actions our workflows use, reimplemented by name without running their code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from daybook_sandbox.github.runner.link import Link
 
 if TYPE_CHECKING:
-    from daybook_sandbox.github.runner.job import Job
+    from daybook_sandbox.github.runner.job import JobExecution
 
 Inputs = Mapping[str, str]
 STS = "{https://sts.amazonaws.com/doc/2011-06-15/}"
@@ -29,20 +29,20 @@ CONFIG = ("GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0")
 
 
 class ActionFailed(Exception):
-    """What an action says when it cannot do its work."""
+    """An action failed."""
 
 
-def checkout(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
-    """Put the commit into the workspace: by git, or as an archive where there is no git."""
+def checkout(job: JobExecution, inputs: Inputs, env: dict[str, str]) -> None:
+    """Check out the commit with git, or from an archive if git is missing."""
     github = job.contexts["github"]
     folder = Path(github["workspace"], inputs.get("path", ""))
     folder.mkdir(parents=True, exist_ok=True)
-    for each in folder.iterdir():
-        shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+    for entry in folder.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     ref = inputs.get("ref") or github["sha"]
     job.report.line(f"Syncing repository: {github['repository']}")
     if not shutil.which("git", path=env["PATH"]):
-        job.report.line("Git is not here: the commit comes as an archive of the REST API.")
+        job.report.line("Git is not installed: downloading an archive from the REST API.")
         link = Link(github["api_url"], github["token"])
         content = link.raw("GET", f"/repos/{github['repository']}/tarball/{ref}")
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
@@ -50,15 +50,15 @@ def checkout(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
         return
     login = base64.b64encode(f"x-access-token:{github['token']}".encode()).decode()
     header = f"AUTHORIZATION: basic {login}"
-    # By the environment: a command line can be read by everybody on the machine.
+    # In the environment, because all users of the machine can read command lines.
     secret = dict(zip(CONFIG, ("1", "http.extraheader", header), strict=True))
     depth = inputs.get("fetch-depth", "1")
-    how = ["--no-tags", f"--depth={depth}"] if depth != "0" else ["--tags"]
+    options = ["--no-tags", f"--depth={depth}"] if depth != "0" else ["--tags"]
     remote = f"{github['server_url']}/{github['repository']}"
     for arguments in (
         ["init", "--quiet", "--initial-branch=main", "."],
         ["remote", "add", "origin", remote],
-        ["fetch", "--quiet", *how, "origin", ref],
+        ["fetch", "--quiet", *options, "origin", ref],
         ["checkout", "--quiet", "--force", *_head(github, inputs), "FETCH_HEAD"],
     ):
         if job.process(["git", *arguments], folder, env | secret):
@@ -66,20 +66,20 @@ def checkout(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
     if inputs.get("persist-credentials", "true") == "true":
         with (folder / ".git/config").open("a") as config:
             config.write(f'[http]\n\textraheader = "{header}"\n')
-        job.afterwards(lambda: _forget(folder / ".git/config", header))
+        job.add_cleanup(lambda: _forget(folder / ".git/config", header))
 
 
-def configure_aws_credentials(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
-    """Change GitHub's word for who runs into an hour of a role."""
+def configure_aws_credentials(job: JobExecution, inputs: Inputs, env: dict[str, str]) -> None:
+    """Exchange GitHub's OIDC token for temporary credentials of a role."""
     if "ACTIONS_ID_TOKEN_REQUEST_URL" not in env:
         raise ActionFailed(
             "It looks like you might be trying to authenticate with OIDC. Did you mean to set the "
             "`id-token` permission?"
         )
     audience = inputs.get("audience", "sts.amazonaws.com")
-    asked = urllib.parse.urlencode({"audience": audience})
+    query = urllib.parse.urlencode({"audience": audience})
     link = Link(env["ACTIONS_ID_TOKEN_REQUEST_URL"], env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
-    token = link.ask("GET", f"&{asked}")["value"]
+    token = link.ask("GET", f"&{query}")["value"]
     job.report.mask(token)
     credentials = _assume(token, inputs, env)
     for name in ("SecretAccessKey", "SessionToken", "AccessKeyId"):
@@ -95,30 +95,30 @@ def configure_aws_credentials(job: Job, inputs: Inputs, env: dict[str, str]) -> 
     job.report.line(f"Authenticated as {inputs['role-to-assume']}")
 
 
-def upload_artifact(job: Job, inputs: Inputs, env: dict[str, str]) -> None:
-    """Keep files with the run."""
+def upload_artifact(job: JobExecution, inputs: Inputs, env: dict[str, str]) -> None:
+    """Upload files as an artifact of the run."""
     workspace = Path(job.contexts["github"]["workspace"])
-    found = _chosen(workspace, inputs)
+    files = _selected_files(workspace, inputs)
     name = inputs.get("name", "artifact")
-    if not found:
-        said = f"No files were found with the provided path: {inputs['path']}."
+    if not files:
+        message = f"No files were found with the provided path: {inputs['path']}."
         if inputs.get("if-no-files-found", "warn") == "error":
-            raise ActionFailed(said)
-        job.report.line(f"Warning: {said} No artifacts will be uploaded.")
+            raise ActionFailed(message)
+        job.report.line(f"Warning: {message} No artifacts will be uploaded.")
         return
-    root = Path(os.path.commonpath([_base(workspace, line) for line in _wanted(inputs)]))
+    root = Path(os.path.commonpath([_base(workspace, line) for line in _included_patterns(inputs)]))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in found:
+        for file in files:
             archive.write(file, file.relative_to(root))
     job.report.upload(name, buffer.getvalue())
-    job.report.line(f"Artifact {name} has been uploaded: {len(found)} files")
+    job.report.line(f"Artifact {name} has been uploaded: {len(files)} files")
     github = job.contexts["github"]
     run = f"{github['server_url']}/{github['repository']}/actions/runs/{github['run_id']}"
     job.set_outputs({"artifact-url": f"{run}/artifacts/{name}"})
 
 
-ACTIONS: Mapping[str, Callable[[Job, Inputs, dict[str, str]], None]] = {
+ACTIONS: Mapping[str, Callable[[JobExecution, Inputs, dict[str, str]], None]] = {
     "actions/checkout": checkout,
     "actions/upload-artifact": upload_artifact,
     "aws-actions/configure-aws-credentials": configure_aws_credentials,
@@ -126,7 +126,7 @@ ACTIONS: Mapping[str, Callable[[Job, Inputs, dict[str, str]], None]] = {
 
 
 def _head(github: Mapping[str, str], inputs: Inputs) -> list[str]:
-    """Return how the checkout is called: a branch by its name, all else by no name."""
+    """Return the checkout's head: a local branch for a branch, detached for any other ref."""
     is_branch = github["ref"].startswith("refs/heads/") and not inputs.get("ref")
     return ["-B", github["ref_name"]] if is_branch else ["--detach"]
 
@@ -138,7 +138,7 @@ def _forget(config: Path, secret: str) -> None:
 
 
 def _without_root(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
-    """Return what is in the archive's one folder, without the folder."""
+    """Return the members of the archive's top folder, with paths relative to it."""
     members = []
     for member in tar.getmembers():
         member.name = member.name.partition("/")[2]
@@ -149,7 +149,7 @@ def _without_root(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
 def _assume(token: str, inputs: Inputs, env: Mapping[str, str]) -> dict[str, str]:
     region = inputs["aws-region"]
     endpoint = env.get("AWS_ENDPOINT_URL") or f"https://sts.{region}.amazonaws.com"
-    asked = {
+    parameters = {
         "Action": "AssumeRoleWithWebIdentity",
         "Version": "2011-06-15",
         "RoleArn": inputs["role-to-assume"],
@@ -157,45 +157,47 @@ def _assume(token: str, inputs: Inputs, env: Mapping[str, str]) -> dict[str, str
         "DurationSeconds": inputs.get("role-duration-seconds", SESSION_S),
         "WebIdentityToken": token,
     }
-    request = urllib.request.Request(endpoint, urllib.parse.urlencode(asked).encode())
+    request = urllib.request.Request(endpoint, urllib.parse.urlencode(parameters).encode())
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            found = Tree.fromstring(answer.read()).find(f".//{STS}Credentials")
+        with urllib.request.urlopen(request, timeout=30) as response:
+            credentials = Tree.fromstring(response.read()).find(f".//{STS}Credentials")
     except urllib.error.HTTPError as error:
         raise ActionFailed(
             f"Could not assume role with OIDC: {_message(error.read().decode())}"
         ) from error
     except OSError as error:
         raise ActionFailed(f"Could not assume role with OIDC: {error}") from error
-    return {each.tag.removeprefix(STS): each.text for each in found}
+    return {element.tag.removeprefix(STS): element.text for element in credentials}
 
 
 def _message(answer: str) -> str:
     try:
-        found = Tree.fromstring(answer).iter()
+        elements = Tree.fromstring(answer).iter()
     except Tree.ParseError:
         return answer
-    return next((each.text or "" for each in found if each.tag.endswith("Message")), answer)
+    return next((item.text or "" for item in elements if item.tag.endswith("Message")), answer)
 
 
-def _chosen(workspace: Path, inputs: Inputs) -> list[Path]:
-    """Return the files of all patterns, without those that a pattern with ! takes out."""
+def _selected_files(workspace: Path, inputs: Inputs) -> list[Path]:
+    """Return the files that match the patterns and no pattern with !."""
     lines = [line.strip() for line in inputs["path"].splitlines()]
-    out = {f for line in lines if line[:1] == "!" for f in _files(workspace, line[1:])}
-    files = (f for line in _wanted(inputs) for f in _files(workspace, line))
-    is_all = inputs.get("include-hidden-files") == "true"
+    excluded = {f for line in lines if line[:1] == "!" for f in _files(workspace, line[1:])}
+    files = (f for line in _included_patterns(inputs) for f in _files(workspace, line))
+    includes_hidden = inputs.get("include-hidden-files") == "true"
     return [
-        file for file in files if file not in out and (is_all or not _is_hidden(workspace, file))
+        file
+        for file in files
+        if file not in excluded and (includes_hidden or not _is_hidden(workspace, file))
     ]
 
 
-def _wanted(inputs: Inputs) -> list[str]:
+def _included_patterns(inputs: Inputs) -> list[str]:
     lines = [line.strip() for line in inputs["path"].splitlines()]
     return [line for line in lines if line and line[:1] != "!"]
 
 
 def _base(workspace: Path, pattern: str) -> Path:
-    """Return the folder that an artifact's names begin at: a pattern's part before its stars."""
+    """Return the folder that artifact paths are relative to: the pattern up to its first *."""
     plain = workspace / pattern.partition("*")[0]
     return plain if plain.is_dir() else plain.parent
 
@@ -205,6 +207,6 @@ def _is_hidden(workspace: Path, file: Path) -> bool:
 
 
 def _files(workspace: Path, pattern: str) -> list[Path]:
-    places = map(Path, glob.glob(str(workspace / pattern), recursive=True) if pattern else ())
-    found = (f for place in places for f in ([place] if place.is_file() else place.rglob("*")))
-    return [file for file in found if file.is_file()]
+    matches = map(Path, glob.glob(str(workspace / pattern), recursive=True) if pattern else ())
+    paths = (p for match in matches for p in ([match] if match.is_file() else match.rglob("*")))
+    return [path for path in paths if path.is_file()]

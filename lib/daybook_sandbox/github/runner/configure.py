@@ -1,4 +1,4 @@
-"""`config.sh`: register this folder as a runner of a repository, or take it back."""
+"""`config.sh`: register this folder as a runner of a repository, or remove the registration."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from daybook_sandbox.github.runner.link import Link, Refused
+from daybook_sandbox.github.runner.link import Link, RequestRefused
 
 FILES = (".runner", ".credentials", ".credentials_rsaparams")
 INPUT = "ACTIONS_RUNNER_INPUT_"
 ARCHITECTURES = {"x86_64": "X64", "aarch64": "ARM64"}
 
 
-def configure(root: Path, given: Sequence[str]) -> int:
-    """Register; the folder must not be registered yet."""
-    asked = _arguments(given)
+def configure(root: Path, arguments: Sequence[str]) -> int:
+    """Register the folder, which must not be registered yet."""
+    options = _parse(arguments)
     if (root / ".runner").exists():
         print(
             "Cannot configure the runner because it is already configured. To reconfigure the "
@@ -28,35 +28,40 @@ def configure(root: Path, given: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    labels = [] if asked.no_default_labels else ["self-hosted", "Linux", architecture()]
-    labels += [label.strip() for label in (asked.labels or "").split(",") if label.strip()]
-    wanted = {"url": asked.url, "name": asked.name, "labels": labels, "replace": asked.replace}
-    found = _registration("POST", asked.url, asked.token, wanted)
-    if found is None:
+    labels = [] if options.no_default_labels else ["self-hosted", "Linux", architecture()]
+    labels += [label.strip() for label in (options.labels or "").split(",") if label.strip()]
+    request = {
+        "url": options.url,
+        "name": options.name,
+        "labels": labels,
+        "replace": options.replace,
+    }
+    runner = _registration("POST", options.url, options.token, request)
+    if runner is None:
         return 1
     settings = {
-        "agentId": found["id"],
-        "agentName": asked.name,
+        "agentId": runner["id"],
+        "agentName": options.name,
         "poolId": 1,
-        "poolName": asked.runnergroup or "Default",
-        "serverUrl": found["server"],
-        "gitHubUrl": asked.url,
-        "workFolder": asked.work,
+        "poolName": options.runnergroup or "Default",
+        "serverUrl": runner["server"],
+        "gitHubUrl": options.url,
+        "workFolder": options.work,
     }
-    _keep(root / ".credentials", {"scheme": "OAuth", "data": {"token": found["token"]}})
-    _keep(root / ".credentials_rsaparams", {})
-    _keep(root / ".runner", settings)
+    _write_private(root / ".credentials", {"scheme": "OAuth", "data": {"token": runner["token"]}})
+    _write_private(root / ".credentials_rsaparams", {})
+    _write_private(root / ".runner", settings)
     print("\n√ Runner successfully added\n√ Settings Saved.\n")
     return 0
 
 
-def remove(root: Path, given: Sequence[str]) -> int:
-    """Take the registration back, on the server and here; --local: here alone."""
-    asked = _arguments(given)
-    if not asked.local and (root / ".runner").exists():
+def remove(root: Path, arguments: Sequence[str]) -> int:
+    """Remove the registration on the server and locally; with --local, only locally."""
+    options = _parse(arguments)
+    if not options.local and (root / ".runner").exists():
         settings = json.loads((root / ".runner").read_text())
         name = {"url": settings["gitHubUrl"], "id": settings["agentId"]}
-        if _registration("DELETE", settings["gitHubUrl"], asked.token, name) is None:
+        if _registration("DELETE", settings["gitHubUrl"], options.token, name) is None:
             return 1
         print("\n√ Runner removed successfully")
     for file in FILES:
@@ -66,31 +71,31 @@ def remove(root: Path, given: Sequence[str]) -> int:
 
 
 def architecture() -> str:
-    """Return the processor as GitHub's labels and variables call it: X64."""
+    """Return the architecture as in GitHub's labels and variables: X64."""
     return ARCHITECTURES.get(platform.machine(), platform.machine().upper())
 
 
-def _arguments(given: Sequence[str]) -> argparse.Namespace:
-    """Read the options; one that is missing is looked for in ACTIONS_RUNNER_INPUT_NAME."""
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the options, with defaults from ACTIONS_RUNNER_INPUT_NAME variables."""
     parser = argparse.ArgumentParser(prog="config.sh", allow_abbrev=False)
     for flag in ("unattended", "replace", "ephemeral", "disableupdate", "no-default-labels"):
         parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("--local", action="store_true")
     for option in ("url", "token", "name", "labels", "runnergroup", "work"):
         parser.add_argument(f"--{option}", default=os.environ.get(f"{INPUT}{option.upper()}"))
-    asked = parser.parse_args(given)
-    asked.name = asked.name or platform.node()
-    asked.work = asked.work or "_work"
-    return asked
+    options = parser.parse_args(arguments)
+    options.name = options.name or platform.node()
+    options.work = options.work or "_work"
+    return options
 
 
 def _registration(method: str, url: str, token: str, content: dict) -> dict | None:
-    """Change the registration; None, and the runner's own words, when it is refused."""
+    """Change the registration; print the runner's error and return None if it is refused."""
     server = "{0.scheme}://{0.netloc}".format(urlsplit(url or ""))
     path = "/api/v3/actions/runner-registration"
     try:
         return Link(server, token or "", "RemoteAuth").ask(method, path, content)
-    except Refused as error:
+    except RequestRefused as error:
         reason = "NotFound" if error.status == 404 else str(error)
         print(
             f"Http response code: {reason} from '{method} {server}{path}'\n{error}",
@@ -101,6 +106,6 @@ def _registration(method: str, url: str, token: str, content: dict) -> dict | No
     return None
 
 
-def _keep(file: Path, content: dict) -> None:
+def _write_private(file: Path, content: dict) -> None:
     file.touch(mode=0o600)
     file.write_text(json.dumps(content, indent=2) + "\n")

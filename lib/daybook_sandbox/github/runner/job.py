@@ -1,4 +1,4 @@
-"""One job: the hook, then its steps in their order, with what each may know."""
+"""Execute a job: the hook, then the steps in order."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from daybook_sandbox.github.expressions import ExpressionError, Scope
 from daybook_sandbox.github.runner import commands, shell
 from daybook_sandbox.github.runner.actions import ACTIONS, ActionFailed
 from daybook_sandbox.github.runner.configure import architecture
-from daybook_sandbox.github.runner.link import Refused
-from daybook_sandbox.github.runner.report import Report, Result
+from daybook_sandbox.github.runner.link import RequestRefused
+from daybook_sandbox.github.runner.report import JobResult, Report
 
 SHELLS = {
     "": ("bash", "-e"),
@@ -23,11 +23,11 @@ SHELLS = {
     "sh": ("sh", "-e"),
 }
 HOOK = "ACTIONS_RUNNER_HOOK_JOB_STARTED"
-FAILURES = (ActionFailed, ExpressionError, commands.BadFile, Refused, OSError, KeyError)
+FAILURES = (ActionFailed, ExpressionError, commands.BadFile, RequestRefused, OSError, KeyError)
 
 
-class Job:
-    """A job that a message tells of. folder: the runner's work folder."""
+class JobExecution:
+    """The execution of a job message. folder: the runner's work folder."""
 
     def __init__(self, message: Mapping[str, Any], folder: Path, report: Report) -> None:
         self.report = report
@@ -39,7 +39,7 @@ class Job:
         self._path: list[str] = []
         self._status = "success"
         self._outputs: dict[str, str] = {}
-        self._afterwards: list[Callable[[], None]] = []
+        self._cleanups: list[Callable[[], None]] = []
         self._number = 0
         self.contexts = {
             "github": message["github"] | {"workspace": str(self._workspace)},
@@ -49,51 +49,51 @@ class Job:
             "steps": {},
         } | {name: message[name] for name in ("inputs", "needs", "vars")}
 
-    def run(self) -> Result:
-        """Do the job and return what it came to."""
+    def run(self) -> JobResult:
+        """Execute the job and return its result."""
         for secret in self._message["masks"]:
             self.report.mask(secret)
         try:
             if self._step("Set up job", self._set_up) and self._hook():
                 for step in self._message["steps"]:
-                    self._consider(step)
+                    self._run_if_met(step)
         finally:
-            for each in reversed(self._afterwards):
-                each()
+            for cleanup in reversed(self._cleanups):
+                cleanup()
             shutil.rmtree(self._temp, ignore_errors=True)
         scope = self._scope()
-        return Result(
+        return JobResult(
             self._status,
             scope.texts(self._message["outputs"]),
             scope.text(self._message["environment_url"]),
         )
 
     def process(self, command: Sequence[str], folder: Path, env: Mapping[str, str]) -> int:
-        """Run a program of the current step and return its exit code."""
+        """Run a program in the current step and return its exit code."""
         return shell.run(
             command,
             folder,
             env,
-            on_line=self._heard,
+            on_line=self._handle_line,
             is_cancelled=lambda: self._is_cancelled,
             timeout_s=60 * self._message["timeout_minutes"],
         )
 
     def export(self, **variables: str) -> None:
-        """Give variables to the steps that follow."""
+        """Set variables for the following steps."""
         self._env |= variables
 
     def set_outputs(self, outputs: Mapping[str, str]) -> None:
         """Set the current step's outputs."""
         self._outputs |= outputs
 
-    def afterwards(self, do: Callable[[], None]) -> None:
-        """Have something done at the end of the job, however it ends."""
-        self._afterwards.append(do)
+    def add_cleanup(self, cleanup: Callable[[], None]) -> None:
+        """Call a function at the end of the job, even after a failure."""
+        self._cleanups.append(cleanup)
 
     @property
     def _is_cancelled(self) -> bool:
-        """Tell whether a cancel has just come; steps that run always are not cut by it again."""
+        """Return True after a new cancellation; it must not interrupt later always() steps."""
         return self.report.is_cancelled and self._status != "cancelled"
 
     def _set_up(self) -> None:
@@ -108,7 +108,7 @@ class Job:
             self._env |= self._scope().texts(variables)
 
     def _hook(self) -> bool:
-        """Run what the runner's administrator wants to run before every job."""
+        """Run the job-started hook of the runner's administrator."""
         path = os.environ.get(HOOK)
         return not path or self._step("Set up runner", lambda: self._run_hook(Path(path)))
 
@@ -117,38 +117,38 @@ class Job:
             "A job started hook has been configured by the self-hosted runner administrator"
         )
         if not path.is_absolute() or path.suffix != ".sh":
-            raise ActionFailed(f"{path} is no absolute path that ends in '.sh'")
+            raise ActionFailed(f"{path} is not an absolute path that ends in '.sh'")
         if not path.is_file():
             raise ActionFailed("File doesn't exist")
-        env = os.environ | self._named() | commands.make_files(self._temp / "hook")
+        env = os.environ | self._github_env() | commands.make_files(self._temp / "hook")
         if code := self.process([*SHELLS["bash"], str(path)], self._workspace, env):
             raise ActionFailed(f"Process completed with exit code {code}.")
 
-    def _consider(self, step: Mapping[str, Any]) -> None:
-        """Run a step if it is its turn, and keep what it came to for those that follow."""
+    def _run_if_met(self, step: Mapping[str, Any]) -> None:
+        """Run a step if its condition is met, and store its result for the following steps."""
         name = step.get("name") or step.get("uses") or f"Run {step.get('run', '').splitlines()[0]}"
         self._status = "cancelled" if self.report.is_cancelled else self._status
-        self._outputs, before = {}, self._status
+        self._outputs, previous = {}, self._status
         try:
-            wanted = self._scope(step).holds(step.get("if", ""))
+            is_met = self._scope(step).holds(step.get("if", ""))
             name = self._scope(step).text(name)
         except FAILURES as error:
             self.report.line(f"##[error]line {step['line']}: {error}")
-            self._status, wanted = "failure", False
-        if not wanted:
+            self._status, is_met = "failure", False
+        if not is_met:
             outcome = "skipped"
             self._number += 1
             self.report.step(self._number, name, "completed", outcome)
         else:
-            outcome = "success" if self._step(name, lambda: self._do(step)) else "failure"
+            outcome = "success" if self._step(name, lambda: self._run_step(step)) else "failure"
             if outcome == "failure" and step.get("continue-on-error"):
-                self._status = before
+                self._status = previous
         if "id" in step:
             conclusion = "success" if step.get("continue-on-error") else outcome
-            told = {"outputs": self._outputs, "outcome": outcome, "conclusion": conclusion}
-            self.contexts["steps"][step["id"]] = told
+            result = {"outputs": self._outputs, "outcome": outcome, "conclusion": conclusion}
+            self.contexts["steps"][step["id"]] = result
 
-    def _do(self, step: Mapping[str, Any]) -> None:
+    def _run_step(self, step: Mapping[str, Any]) -> None:
         files = commands.make_files(self._temp / uuid.uuid4().hex)
         scope = self._scope(step)
         env = self._step_env(step) | files
@@ -177,7 +177,7 @@ class Job:
             raise ActionFailed(f"Process completed with exit code {code}.")
 
     def _step(self, name: str, do: Callable[[], None]) -> bool:
-        """Do one part of the job; what goes wrong in it fails the job."""
+        """Run one part of the job; an error fails the job."""
         self._number += 1
         self.report.step(self._number, name, "in_progress")
         self.report.line(f"##[step]{name}")
@@ -194,44 +194,46 @@ class Job:
         self._status = outcome if outcome != "success" else self._status
         return outcome == "success"
 
-    def _heard(self, line: str) -> None:
-        said = commands.command(line)
-        if said is None:
+    def _handle_line(self, line: str) -> None:
+        command = commands.command(line)
+        if command is None:
             self.report.line(line)
-        elif said[0] == "add-mask":
-            self.report.mask(said[1])
+        elif command[0] == "add-mask":
+            self.report.mask(command[1])
             self.report.line("***")
-        elif (shown := commands.shown(*said)) is not None:
-            self.report.line(shown)
+        elif (log_line := commands.log_line(*command)) is not None:
+            self.report.line(log_line)
 
     def _read_files(self, files: Mapping[str, str]) -> None:
         self._outputs |= commands.assignments(files["GITHUB_OUTPUT"])
         self._env |= commands.assignments(files["GITHUB_ENV"])
         self._path[:0] = reversed(Path(files["GITHUB_PATH"]).read_text().splitlines())
         if summary := Path(files["GITHUB_STEP_SUMMARY"]).read_text():
-            self.report.summarise(summary)
+            self.report.add_summary(summary)
 
     def _scope(self, step: Mapping[str, Any] | None = None) -> Scope:
-        known = self.contexts | {"env": self._env, "job": {"status": self._status}}
-        scope = Scope(known, self._status)
+        contexts = self.contexts | {"env": self._env, "job": {"status": self._status}}
+        scope = Scope(contexts, self._status)
         if step and "env" in step:
-            known["env"] = self._env | scope.texts(step["env"])
+            contexts["env"] = self._env | scope.texts(step["env"])
         return scope
 
     def _step_env(self, step: Mapping[str, Any]) -> dict[str, str]:
-        """Return a step's whole environment; what is the runner's own comes last."""
-        given = self._env | self._scope().texts(step.get("env", {}))
-        path = os.pathsep.join([*self._path, given.get("PATH", os.environ["PATH"])])
-        return os.environ | given | {"PATH": path} | self._named() | self._message["id_token"]
+        """Return a step's complete environment; the runner's variables take precedence."""
+        variables = self._env | self._scope().texts(step.get("env", {}))
+        path = os.pathsep.join([*self._path, variables.get("PATH", os.environ["PATH"])])
+        return (
+            os.environ | variables | {"PATH": path} | self._github_env() | self._message["id_token"]
+        )
 
-    def _named(self) -> dict[str, str]:
-        """Return what GitHub tells every program of a job."""
+    def _github_env(self) -> dict[str, str]:
+        """Return the GITHUB_ and RUNNER_ variables of every program in a job."""
         github = self.contexts["github"]
         plain = {key: value for key, value in github.items() if not isinstance(value, dict)}
-        named = {f"GITHUB_{key.upper()}": str(value) for key, value in plain.items()}
-        named |= {f"RUNNER_{key.upper()}": v for key, v in self.contexts["runner"].items()}
-        del named["GITHUB_TOKEN"]
-        return named | {
+        variables = {f"GITHUB_{key.upper()}": str(value) for key, value in plain.items()}
+        variables |= {f"RUNNER_{key.upper()}": v for key, v in self.contexts["runner"].items()}
+        del variables["GITHUB_TOKEN"]
+        return variables | {
             "CI": "true",
             "GITHUB_ACTIONS": "true",
             "GITHUB_EVENT_PATH": str(self._temp / "event.json"),

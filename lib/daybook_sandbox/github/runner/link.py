@@ -1,4 +1,4 @@
-"""What the runner says to GitHub and hears from it, by HTTP with a bearer token."""
+"""The runner's HTTP client for GitHub."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 WAIT_S = 60
 
 
-class Refused(Exception):
-    """An answer that is none. status: HTTP's number."""
+class RequestRefused(Exception):
+    """An HTTP error response. status: its code."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -21,28 +21,28 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Link:
-    """One address and what opens it."""
+    """A base URL and its token."""
 
     url: str
     token: str
     scheme: str = "Bearer"
 
     def ask(self, method: str, path: str, content: Any = None) -> Any:
-        """Send JSON and return the JSON of the answer; None where there is none.
+        """Send JSON and return the response's JSON; None if it is empty.
 
-        Raises Refused for a refusal, OSError where nobody answers.
+        Raises RequestRefused for an error response, OSError if the server is unreachable.
         """
         body = self.raw(method, path, None if content is None else json.dumps(content).encode())
         return json.loads(body) if body else None
 
     def raw(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """Send bytes and return the answer's."""
+        """Send bytes and return the response's bytes."""
         request = urllib.request.Request(self.url + path, data=body, method=method)
         request.add_header("Authorization", f"{self.scheme} {self.token}")
         request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
-                return answer.read()
+            with urllib.request.urlopen(request, timeout=WAIT_S) as response:
+                return response.read()
         except urllib.error.HTTPError as error:
-            said = error.read().decode("utf-8", "replace").strip()
-            raise Refused(error.code, said or error.reason) from error
+            text = error.read().decode("utf-8", "replace").strip()
+            raise RequestRefused(error.code, text or error.reason) from error

@@ -1,6 +1,6 @@
-"""`run.sh`: wait for jobs and do them, one at a time.
+"""`run.sh`: wait for jobs and execute them one at a time.
 
-Exit codes are those of actions/runner: 0 asked to end, 1 the server does not know this runner.
+Exit codes are those of actions/runner: 0 stopped on request, 1 the runner is not registered.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from daybook_sandbox.github.runner.job import Job
-from daybook_sandbox.github.runner.link import Link, Refused
-from daybook_sandbox.github.runner.report import Report
+from daybook_sandbox.github.runner.job import JobExecution
+from daybook_sandbox.github.runner.link import Link, RequestRefused
+from daybook_sandbox.github.runner.report import JobResult, Report
 
 ENDED, TERMINATED = 0, 1
+OUTCOMES = {"success": "Succeeded", "failure": "Failed", "cancelled": "Canceled"}
 RETRY_S = 2.0
 DROPPED = (
     "Failed to create a session. The runner registration has been deleted from the server, please "
@@ -29,11 +30,11 @@ DROPPED = (
 
 
 class Ending(BaseException):
-    """Somebody asked this runner to end."""
+    """The runner was asked to stop."""
 
 
 def run(root: Path) -> int:
-    """Listen until asked to end, or until the server has dropped the registration."""
+    """Listen until asked to stop or until the server has removed the registration."""
     if not (root / ".runner").exists():
         print("Not configured. Run config.sh first.", file=sys.stderr)
         return TERMINATED
@@ -46,68 +47,68 @@ def run(root: Path) -> int:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     try:
-        _patiently(link, "POST", "/_runner/session", {"name": settings["agentName"]})
-        _say("", "√ Connected to GitHub", "", f"{_now()}: Listening for Jobs")
+        _request(link, "POST", "/_runner/session", {"name": settings["agentName"]})
+        _print("", "√ Connected to GitHub", "", f"{_now()}: Listening for Jobs")
         while True:
-            message = _patiently(link, "GET", "/_runner/message")
+            message = _request(link, "GET", "/_runner/message")
             if message:
-                _do(link, message, root / settings["workFolder"])
-    except Refused:
+                _execute_with_log(link, message, root / settings["workFolder"])
+    except RequestRefused:
         print(DROPPED, file=sys.stderr)
         return TERMINATED
     except Ending:
-        _say("Exiting...")
+        _print("Exiting...")
         return ENDED
 
 
 def work(link: Link, message: dict[str, Any], folder: Path) -> int:
-    """Do one job in a folder; SIGTERM cancels it."""
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    with Report(Link(link.url, message["token"]), message["job"], stopping) as report:
-        result = Job(message, folder, report).run()
-        report.end(result)
+    """Execute one job in a folder; SIGTERM cancels it."""
+    _execute(link, message, folder)
     return ENDED
 
 
-def _do(link: Link, message: dict[str, Any], folder: Path) -> None:
-    _say(f"{_now()}: Running job: {message['name']}")
+def _execute(link: Link, message: dict[str, Any], folder: Path) -> tuple[JobResult, bool]:
+    """Execute a job; return its result, and True if the runner was asked to stop meanwhile."""
     stopping = threading.Event()
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in handlers:
         signal.signal(number, lambda *_: stopping.set())
     with Report(Link(link.url, message["token"]), message["job"], stopping) as report:
-        result = Job(message, folder, report).run()
-        report.end(result)
-    for number, handler in before.items():
+        result = JobExecution(message, folder, report).run()
+        report.complete(result)
+    for number, handler in handlers.items():
         signal.signal(number, handler)
-    said = "Canceled" if result.conclusion == "cancelled" else result.conclusion.capitalize()
-    said = {"Success": "Succeeded", "Failure": "Failed"}.get(said, said)
-    _say(f"{_now()}: Job {message['name']} completed with result: {said}")
-    if report.is_stopping_runner:
+    return result, stopping.is_set()
+
+
+def _execute_with_log(link: Link, message: dict[str, Any], folder: Path) -> None:
+    _print(f"{_now()}: Running job: {message['name']}")
+    result, is_stopping = _execute(link, message, folder)
+    outcome = OUTCOMES.get(result.conclusion, result.conclusion.capitalize())
+    _print(f"{_now()}: Job {message['name']} completed with result: {outcome}")
+    if is_stopping:
         raise Ending
 
 
-def _patiently(link: Link, method: str, path: str, content: Any = None) -> Any:
-    """Ask until somebody answers: a server that is away may come back."""
-    was_away = False
+def _request(link: Link, method: str, path: str, content: Any = None) -> Any:
+    """Send a request; retry until the server answers."""
+    was_unreachable = False
     while True:
         try:
-            answer = link.ask(method, path, content)
-        except Refused as error:
+            response = link.ask(method, path, content)
+        except RequestRefused as error:
             if error.status in (401, 404):
                 raise
             problem: Exception = error
         except OSError as error:
             problem = error
         else:
-            if was_away:
-                _say(f"{_now()}: Runner reconnected.")
-            return answer
-        if not was_away:
-            _say(f"{_now()}: Runner connect error: {problem}. Retrying until reconnected.")
-            was_away = True
+            if was_unreachable:
+                _print(f"{_now()}: Runner reconnected.")
+            return response
+        if not was_unreachable:
+            _print(f"{_now()}: Runner connect error: {problem}. Retrying until reconnected.")
+            was_unreachable = True
         time.sleep(RETRY_S)
 
 
@@ -115,7 +116,7 @@ def _end(*_: Any) -> None:
     raise Ending
 
 
-def _say(*lines: str) -> None:
+def _print(*lines: str) -> None:
     print(*lines, sep="\n", flush=True)
 
 

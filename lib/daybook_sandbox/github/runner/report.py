@@ -1,4 +1,4 @@
-"""A job's log and its steps, told to the server while the job runs; each telling is a heartbeat."""
+"""Report a job's log and steps to the server while it runs; each report is also a heartbeat."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from daybook_sandbox.github.runner.link import Link, Refused
+from daybook_sandbox.github.runner.link import Link, RequestRefused
 
-TELL_EVERY_S = 0.5
-PATIENCE = 20
+SEND_EVERY_S = 0.5
+ATTEMPTS = 20
 
 
 @dataclass
-class Result:
-    """What a job came to."""
+class JobResult:
+    """The result of a job."""
 
     conclusion: str
     outputs: dict[str, str] = field(default_factory=dict)
@@ -23,9 +23,9 @@ class Result:
 
 
 class Report:
-    """Sends lines in batches, and hears whether the job is to be cancelled.
+    """Send reports in batches; the server's response may cancel the job.
 
-    stopping: set when the runner itself is asked to end; that cancels its job too.
+    stopping: set when the runner is asked to stop, which also cancels its job.
     """
 
     def __init__(self, link: Link, job: str, stopping: threading.Event) -> None:
@@ -38,7 +38,7 @@ class Report:
         self._ended = threading.Event()
         self._stopping = stopping
         self._cancelled = threading.Event()
-        self._thread = threading.Thread(target=self._tell_on, daemon=True)
+        self._thread = threading.Thread(target=self._send_repeatedly, daemon=True)
 
     def __enter__(self) -> Report:
         self._thread.start()
@@ -54,15 +54,11 @@ class Report:
         self._thread.join()
 
     @property
-    def is_stopping_runner(self) -> bool:
-        return self._stopping.is_set()
-
-    @property
     def is_cancelled(self) -> bool:
         return self._stopping.is_set() or self._cancelled.is_set()
 
     def mask(self, secret: str) -> None:
-        """Never show this text again; several lines are hidden one by one."""
+        """Mask a text in the log from now on, line by line."""
         self._masks |= {line for line in (secret, *secret.splitlines()) if line.strip()}
 
     def line(self, text: str) -> None:
@@ -71,52 +67,52 @@ class Report:
             self._lines.append(self.masked(text))
 
     def masked(self, text: str) -> str:
-        """Return a text without what is masked."""
+        """Return a text with masked parts replaced."""
         for secret in sorted(self._masks, key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
 
     def step(self, number: int, name: str, status: str, conclusion: str | None = None) -> None:
-        """Tell where a step stands."""
-        told = {"number": number, "name": self.masked(name), "status": status}
+        """Report a step's status."""
+        step = {"number": number, "name": self.masked(name), "status": status}
         with self._lock:
-            self._steps[number] = told | {"conclusion": conclusion}
+            self._steps[number] = step | {"conclusion": conclusion}
 
-    def summarise(self, text: str) -> None:
-        """Add to the job's summary."""
+    def add_summary(self, text: str) -> None:
+        """Append to the job's summary."""
         with self._lock:
             self._summary.append(self.masked(text))
 
     def upload(self, name: str, content: bytes) -> None:
-        """Keep an artifact."""
+        """Upload an artifact."""
         self._link.raw("PUT", f"{self._path}/artifacts/{name}", content)
 
-    def end(self, result: Result) -> None:
-        """Tell the last lines and what the job came to; a server that is away is waited for."""
+    def complete(self, result: JobResult) -> None:
+        """Send the last lines and the result; retry while the server is unreachable."""
         self._ended.set()
         self._thread.join()
-        told = {"conclusion": result.conclusion, "environment_url": result.environment_url}
+        report = {"conclusion": result.conclusion, "environment_url": result.environment_url}
         outputs = {key: v for key, v in result.outputs.items() if self.masked(v) == v}
-        for _ in range(PATIENCE):
-            if self._send(told | {"outputs": outputs}):
+        for _ in range(ATTEMPTS):
+            if self._send(report | {"outputs": outputs}):
                 return
-            threading.Event().wait(TELL_EVERY_S)
+            threading.Event().wait(SEND_EVERY_S)
 
-    def _tell_on(self) -> None:
-        while not self._ended.wait(TELL_EVERY_S):
+    def _send_repeatedly(self) -> None:
+        while not self._ended.wait(SEND_EVERY_S):
             self._send({})
 
-    def _send(self, more: dict[str, Any]) -> bool:
-        """Send what is new; keep it where nobody answers."""
+    def _send(self, extra: dict[str, Any]) -> bool:
+        """Send new lines and summaries; keep them if the server is unreachable."""
         with self._lock:
             lines, self._lines = self._lines, []
             summary, self._summary = self._summary, []
             steps = list(self._steps.values())
         try:
-            told = {"lines": lines, "summary": summary, "steps": steps, **more}
-            answer = self._link.ask("POST", self._path, told)
-        except Refused:
-            self._cancelled.set()  # The server has given this job up.
+            report = {"lines": lines, "summary": summary, "steps": steps, **extra}
+            answer = self._link.ask("POST", self._path, report)
+        except RequestRefused:
+            self._cancelled.set()  # The server has already failed this job.
             return True
         except OSError:
             with self._lock:

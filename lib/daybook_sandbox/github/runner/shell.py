@@ -1,4 +1,4 @@
-"""One process of a step, in a group of its own: its lines as they come, and its end."""
+"""Run a step's process in a separate process group and pass on its lines as they arrive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 TIMED_OUT = -1
 PATIENCE_S = ((signal.SIGINT, 7.5), (signal.SIGTERM, 2.5), (signal.SIGKILL, 2.5))
-LOOK_S = 0.1
+POLL_S = 0.1
 LAST_LINES_S = 2
 
 
@@ -26,7 +26,7 @@ def run(
     is_cancelled: Callable[[], bool],
     timeout_s: float,
 ) -> int:
-    """Run a command and return its exit code; TIMED_OUT where it had no more time."""
+    """Run a command and return its exit code, or TIMED_OUT."""
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -41,11 +41,11 @@ def run(
     deadline = time.monotonic() + timeout_s
     while process.poll() is None and not is_cancelled() and time.monotonic() < deadline:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(LOOK_S)
+            process.wait(POLL_S)
     is_late = process.poll() is None and not is_cancelled()
     if process.poll() is None:
-        _end(process)
-    # What the step left behind may keep the pipe open for longer.
+        _terminate(process)
+    # Background processes of the step may keep the pipe open longer.
     reader.join(LAST_LINES_S)
     return TIMED_OUT if is_late else process.returncode
 
@@ -55,8 +55,8 @@ def _read(process: subprocess.Popen, on_line: Callable[[str], None]) -> None:
         on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
 
 
-def _end(process: subprocess.Popen) -> None:
-    """Ask the whole group to end, ever more firmly."""
+def _terminate(process: subprocess.Popen) -> None:
+    """Signal the process group until it exits: SIGINT, SIGTERM, SIGKILL."""
     for number, patience_s in PATIENCE_S:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)

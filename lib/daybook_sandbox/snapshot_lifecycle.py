@@ -1,4 +1,4 @@
-"""EC2's scheduler of snapshots (DLM), which moto lacks: policies are kept and told, nothing runs.
+"""Data Lifecycle Manager (DLM), which moto lacks: policies are stored, but no snapshots are made.
 
 https://docs.aws.amazon.com/dlm/latest/APIReference/API_Operations.html
 """
@@ -19,7 +19,7 @@ from daybook_sandbox import calls, permissions
 from daybook_sandbox.simulator import Call
 
 _SIGNED = re.compile(r"/(?P<region>[a-z0-9-]+)/dlm/aws4_request")
-_ABOUT = {
+_ACTIONS = {
     ("POST", "policies", False): "CreateLifecyclePolicy",
     ("GET", "policies", False): "GetLifecyclePolicies",
     ("GET", "policies", True): "GetLifecyclePolicy",
@@ -29,12 +29,12 @@ _ABOUT = {
     ("POST", "tags", True): "TagResource",
     ("DELETE", "tags", True): "UntagResource",
 }
-"""What IAM calls a request: by method, first part of the path, and whether it names something."""
-KEPT = ("Description", "State", "ExecutionRoleArn", "PolicyDetails")
+"""The IAM action by method, first path segment, and whether the path names a resource."""
+POLICY_KEYS = ("Description", "State", "ExecutionRoleArn", "PolicyDetails")
 
 
 def patch(account: str) -> None:
-    """Answer what is signed for DLM in moto's stead; a second call changes nothing."""
+    """Answer requests signed for DLM instead of moto; a second call changes nothing."""
     original = DomainDispatcherApplication.get_application
     if hasattr(original, "__wrapped__"):
         return
@@ -49,17 +49,19 @@ def patch(account: str) -> None:
 
 
 def application(account: str) -> Flask:
-    """Return a web application that keeps an account's policies in memory."""
+    """Return a web application that stores an account's policies in memory."""
     app, policies = Flask(__name__), {}
     app.url_map.strict_slashes = False
 
     @app.before_request
     def authorize() -> Any:
-        at = _ABOUT.get((request.method, request.path.split("/")[1], request.path.count("/") > 1))
+        action = _ACTIONS.get(
+            (request.method, request.path.split("/")[1], request.path.count("/") > 1)
+        )
         policy = policies.get(request.path.rpartition("/")[2])
-        asked = calls.dlm(account, _region(), at or "Unknown", policy, request.get_data())
-        found = permissions.refused(account, _access_key(), asked)
-        return _denied(*found) if found else None
+        required = calls.dlm(account, _region(), action or "Unknown", policy, request.get_data())
+        denied = permissions.denied_call(account, _access_key(), required)
+        return _denial(*denied) if denied else None
 
     @app.post("/policies")
     def create() -> Any:
@@ -68,18 +70,18 @@ def application(account: str) -> Flask:
         return {"PolicyId": policy["PolicyId"]}
 
     @app.get("/policies")
-    def every() -> Any:
-        short = ("PolicyId", "Description", "State", "Tags")
-        return {"Policies": [{key: each[key] for key in short} for each in policies.values()]}
+    def list_policies() -> Any:
+        keys = ("PolicyId", "Description", "State", "Tags")
+        return {"Policies": [{key: policy[key] for key in keys} for policy in policies.values()]}
 
     @app.get("/policies/<name>")
-    def one(name: str) -> Any:
+    def get(name: str) -> Any:
         return {"Policy": policies.get(name) or _missing(name)}
 
     @app.patch("/policies/<name>")
     def update(name: str) -> Any:
-        asked = {key: value for key, value in request.get_json().items() if key in KEPT}
-        (policies.get(name) or _missing(name)).update(asked, DateModified=_now())
+        changes = {key: value for key, value in request.get_json().items() if key in POLICY_KEYS}
+        (policies.get(name) or _missing(name)).update(changes, DateModified=_now())
         return {}
 
     @app.delete("/policies/<name>")
@@ -107,13 +109,13 @@ def _serve_tags(app: Flask, find: Callable[[str], dict[str, Any]]) -> None:
         return {}
 
 
-def _policy(account: str, region: str, asked: dict[str, Any]) -> dict[str, Any]:
+def _policy(account: str, region: str, definition: dict[str, Any]) -> dict[str, Any]:
     name = f"policy-{secrets.token_hex(8)}0"
     return {
-        **{key: asked[key] for key in KEPT},
+        **{key: definition[key] for key in POLICY_KEYS},
         "PolicyId": name,
         "PolicyArn": f"arn:aws:dlm:{region}:{account}:policy/{name}",
-        "Tags": asked.get("Tags") or {},
+        "Tags": definition.get("Tags") or {},
         "DateCreated": _now(),
         "DateModified": _now(),
     }
@@ -127,8 +129,8 @@ def _access_key() -> str:
     return request.headers["Authorization"].partition("Credential=")[2].partition("/")[0]
 
 
-def _denied(who: str, call: Call) -> Any:
-    message = f"User: {who} is not authorized to perform: {call.action}"
+def _denial(arn: str, call: Call) -> Any:
+    message = f"User: {arn} is not authorized to perform: {call.action}"
     answer = jsonify(Message=message)
     answer.status_code = 403
     answer.headers["x-amzn-ErrorType"] = "AccessDeniedException"

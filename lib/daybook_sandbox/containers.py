@@ -1,4 +1,4 @@
-"""Containers that are whole computers: they boot systemd, or run a Docker engine of their own."""
+"""Containers that act as machines: they boot systemd or run their own Docker engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from docker import DockerClient
 from docker.models.containers import Container
 
-# linux/capability.h, in the order of their numbers.
+# linux/capability.h, in numerical order.
 CAPABILITIES = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP "
     "LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER "
@@ -17,7 +17,7 @@ CAPABILITIES = (
     "MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF "
     "CHECKPOINT_RESTORE"
 )
-# A machine of the rehearsal has no business with this computer's modules, ports or clock.
+# A rehearsal must not touch this computer's kernel modules, I/O ports or clock.
 NEVER = ("SYS_MODULE", "SYS_RAWIO", "SYS_TIME")
 STOP_TIMEOUT_S = 30
 
@@ -36,9 +36,9 @@ def create(
     network: str = "bridge",
     ip: str | None = None,
 ) -> Container:
-    """Create a container that may do what a computer may, and has its own /var/lib/docker.
+    """Create a container with nearly all privileges and a separate /var/lib/docker.
 
-    The low-level call, because Docker's `systempaths=unconfined` has no other name there.
+    The low-level API, because docker-py has no other way to set `systempaths=unconfined`.
     """
     api = engine.api
     endpoint = api.create_endpoint_config(ipv4_address=ip)
@@ -61,7 +61,7 @@ def create(
 def host_config(
     engine: DockerClient, network: str, binds: Sequence[str] = (), memory_bytes: int = 0
 ) -> dict:
-    """Return the powers of a computer: all that the engine itself has, but for NEVER."""
+    """Return a host configuration with all capabilities of the engine except NEVER."""
     config = engine.api.create_host_config(
         network_mode=network,
         binds=list(binds),
@@ -76,10 +76,10 @@ def host_config(
 
 
 def dropped(api_version: str, status: str) -> list[str]:
-    """Return what to take out of ALL.
+    """Return the capabilities to drop from ALL.
 
-    Docker before 23 (API 1.42) tries to give what this computer lacks, unless it is taken out;
-    from then on it refuses to take out what is not there. https://github.com/moby/moby/pull/42933
+    Docker before 23 (API 1.42) fails on capabilities that this computer lacks unless they are
+    dropped; later versions refuse to drop them. https://github.com/moby/moby/pull/42933
     """
     missing = set(missing_capabilities(status))
     tries_all = tuple(map(int, api_version.split("."))) < (1, 42)
@@ -87,7 +87,7 @@ def dropped(api_version: str, status: str) -> list[str]:
 
 
 def missing_capabilities(status: str) -> list[str]:
-    """Return the capabilities that a process's bounding set lacks.
+    """Return the capabilities missing from a process's bounding set.
 
     status: the text of its /proc/PID/status.
     """

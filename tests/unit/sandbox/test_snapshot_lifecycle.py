@@ -1,4 +1,4 @@
-"""The snapshots' scheduler as AWS's own client sees it."""
+"""Data Lifecycle Manager, tested through boto3."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from daybook_sandbox import scheduler
+from daybook_sandbox import snapshot_lifecycle
 
 DETAILS = {"ResourceTypes": ["VOLUME"], "TargetTags": [{"Key": "snapshots", "Value": "web"}]}
 POLICY = {
@@ -23,7 +23,7 @@ POLICY = {
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[Any]:
-    scheduler.patch("123456789012")
+    snapshot_lifecycle.patch("123456789012")
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     url = "http://{}:{}".format(*server.get_host_and_port())
@@ -32,21 +32,21 @@ def session() -> Iterator[Any]:
     server.stop()
 
 
-def test_a_policy_lives_as_it_was_asked_for(session):
+def test_a_policy_is_created_updated_and_deleted(session):
     dlm = session("dlm")
     name = dlm.create_lifecycle_policy(**POLICY)["PolicyId"]
-    found = dlm.get_lifecycle_policy(PolicyId=name)["Policy"]
-    assert {key: found[key] for key in POLICY} == POLICY
-    assert found["PolicyArn"] == f"arn:aws:dlm:eu-west-1:123456789012:policy/{name}"
+    policy = dlm.get_lifecycle_policy(PolicyId=name)["Policy"]
+    assert {key: policy[key] for key in POLICY} == POLICY
+    assert policy["PolicyArn"] == f"arn:aws:dlm:eu-west-1:123456789012:policy/{name}"
     dlm.update_lifecycle_policy(PolicyId=name, State="DISABLED")
-    (short,) = dlm.get_lifecycle_policies()["Policies"]
-    assert (short["PolicyId"], short["State"]) == (name, "DISABLED")
+    (summary,) = dlm.get_lifecycle_policies()["Policies"]
+    assert (summary["PolicyId"], summary["State"]) == (name, "DISABLED")
     dlm.delete_lifecycle_policy(PolicyId=name)
     with pytest.raises(dlm.exceptions.ResourceNotFoundException):
         dlm.get_lifecycle_policy(PolicyId=name)
 
 
-def test_tags_come_and_go(session):
+def test_tags_are_added_and_removed(session):
     dlm = session("dlm")
     name = dlm.create_lifecycle_policy(**POLICY)["PolicyId"]
     arn = dlm.get_lifecycle_policy(PolicyId=name)["Policy"]["PolicyArn"]
@@ -55,5 +55,5 @@ def test_tags_come_and_go(session):
     assert dlm.list_tags_for_resource(ResourceArn=arn)["Tags"] == {"environment": "staging"}
 
 
-def test_other_services_are_moto_s(session):
+def test_other_services_are_still_motos(session):
     assert session("sts").get_caller_identity()["Account"] == "123456789012"

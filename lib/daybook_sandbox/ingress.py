@@ -1,7 +1,7 @@
-"""Which of the sandbox's Elastic IPs lets whom in where: security groups, read as AWS reads them.
+"""Ingress rules of the Elastic IPs, derived from security groups as on AWS.
 
-The caller's address decides. From this computer 127.0.0.1 stands for an operator's address,
-every other 127.x.y.z for somebody on the internet, whom only 0.0.0.0/0 lets in.
+The source address decides. On this computer 127.0.0.1 represents an operator's address, and any
+other 127.x.y.z an address on the internet, which passes only rules for 0.0.0.0/0.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ ALL_PORTS = (0, 65535)
 
 
 @dataclass(frozen=True, order=True)
-class Opening:
-    """One range of TCP ports of an Elastic IP; anyone: not for operators alone."""
+class IngressRule:
+    """An open range of an Elastic IP's TCP ports. is_public: open to all, not only to operators."""
 
     public_ip: str
     private_ip: str
     first_port: int
     last_port: int
-    anyone: bool
+    is_public: bool
 
-    def lets_in(self, caller: str, public_ip: str, port: int) -> bool:
-        """Tell whether a connection from a loopback address may pass."""
+    def allows(self, caller: str, public_ip: str, port: int) -> bool:
+        """Return True if a connection from a loopback address is allowed."""
         return (
             self.public_ip == public_ip
             and self.first_port <= port <= self.last_port
-            and (self.anyone or caller == OPERATOR_CALLS_FROM)
+            and (self.is_public or caller == OPERATOR_CALLS_FROM)
         )
 
 
-def openings(cloud: Cloud) -> frozenset[Opening]:
-    """Return what is open at this moment: running instances with an Elastic IP, by their groups.
+def ingress_rules(cloud: Cloud) -> frozenset[IngressRule]:
+    """Return the current rules of all running instances with an Elastic IP.
 
-    Rules for IPv6 and for other groups' members say nothing about calls from outside the VPC.
+    Rules for IPv6 and for members of security groups do not apply to calls from outside the VPC.
     """
     return frozenset(
-        Opening(public_ip, instance.private_ip, *_ports(rule), anyone)
+        IngressRule(public_ip, instance.private_ip, *_ports(rule), is_public)
         for instance in cloud.instances()
         if instance.state == "running" and (public_ip := cloud.public_ip(instance))
-        for rule, anyone in _rules(instance)
+        for rule, is_public in _rules(instance)
     )
 
 
 def _rules(instance: Any) -> Iterator[tuple[Any, bool]]:
-    """Give the rules that let TCP in from outside, and whether they do so for anyone."""
+    """Yield each rule that allows TCP from operators, and whether it is open to all."""
     for group in list(instance.nics[0].group_set):
         for rule in list(group.ingress_rules):
             if rule.ip_protocol in ("tcp", "-1") and rule.cidr_ipv4:

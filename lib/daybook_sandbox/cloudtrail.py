@@ -1,4 +1,4 @@
-"""CloudTrail's event history: every change of EC2 through the API, found by what it changed."""
+"""CloudTrail's event history: EC2 changes made through the API, searchable by resource."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from moto.core.responses import BaseResponse
 
 KEPT = 10_000
 USER = "moto"
-"""Whom STS calls the sandbox's one user."""
+"""The name of the sandbox's only user in STS."""
 _READING = ("Describe", "Get", "List", "Search")
 _ID = re.compile(r"\b[a-z]{1,10}-[0-9a-f]{8,17}\b")
 
 
 def patch() -> None:
-    """Keep what changes EC2, and answer LookupEvents; a second call changes nothing."""
+    """Record calls that change EC2 and implement LookupEvents; a second call changes nothing."""
     if hasattr(BaseResponse.call_action, "__wrapped__"):
         return
     events: deque[dict[str, Any]] = deque(maxlen=KEPT)
@@ -47,16 +47,20 @@ def _event(name: str, request: str) -> dict[str, Any]:
         "EventTime": time.time(),
         "ReadOnly": "false",
         "Username": USER,
-        "Resources": [{"ResourceName": found} for found in dict.fromkeys(_ID.findall(request))],
+        "Resources": [{"ResourceName": id} for id in dict.fromkeys(_ID.findall(request))],
     }
 
 
 def _lookup(self: CloudTrailResponse, events: deque[dict[str, Any]]) -> str:
-    """Answer with the newest first, as CloudTrail does."""
+    """Return the matching events, newest first like CloudTrail."""
     wanted = {
-        each["AttributeValue"]
-        for each in json.loads(self.body).get("LookupAttributes", ())
-        if each["AttributeKey"] == "ResourceName"
+        attribute["AttributeValue"]
+        for attribute in json.loads(self.body).get("LookupAttributes", ())
+        if attribute["AttributeKey"] == "ResourceName"
     }
-    found = [e for e in events if wanted & {each["ResourceName"] for each in e["Resources"]}]
-    return json.dumps({"Events": found[:50]})
+    matches = [
+        event
+        for event in events
+        if wanted & {resource["ResourceName"] for resource in event["Resources"]}
+    ]
+    return json.dumps({"Events": matches[:50]})

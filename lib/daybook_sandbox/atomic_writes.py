@@ -1,7 +1,7 @@
-"""Writes that moto makes in several moves and AWS in one: nothing comes between them.
+"""Make atomic the writes that are atomic on AWS but not in moto.
 
-A conditional write to S3 is a look and a write; a change of a DNS zone is a copy of all its
-records without one of them, so that of two at once one was lost.
+moto's conditional write to S3 is a check followed by a write, and its change of a DNS zone
+replaces the whole record list, so one of two concurrent changes was lost.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ WRITES = (
 
 
 def patch() -> None:
-    """Let nothing come between the moves of a write; a second call changes nothing."""
-    turn = threading.RLock()
+    """Serialize the writes of WRITES; a second call changes nothing."""
+    lock = threading.RLock()
     for owner, name in WRITES:
         original = getattr(owner, name)
         if not hasattr(original, "__wrapped__"):
-            setattr(owner, name, _alone(original, turn))
+            setattr(owner, name, _serialized(original, lock))
 
 
-def _alone(original, turn: threading.RLock):
+def _serialized(original, lock: threading.RLock):
     @functools.wraps(original)
     def write(self, *args, **kwargs):
-        with turn:
+        with lock:
             return original(self, *args, **kwargs)
 
     return write

@@ -1,4 +1,4 @@
-"""What runners and their jobs call: registration, the queue, reports, tokens."""
+"""The API for runners and their jobs: registration, the queue, reports and tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLL_S = 25
 
 
 def serve(app: Flask, github: GitHub) -> None:
-    """Add what runners call to the web application."""
+    """Add the API to the web application."""
     _serve_registration(app, github)
     _serve_queue(app, github)
     _serve_jobs(app, github)
@@ -25,23 +25,25 @@ def serve(app: Flask, github: GitHub) -> None:
 def _serve_registration(app: Flask, github: GitHub) -> None:
     @app.post("/api/v3/actions/runner-registration")
     def register() -> Any:
-        asked = request.get_json()
-        repository = _repository(asked["url"])
-        if not github.tickets.opens("registration-token", _token(), repository):
+        body = request.get_json()
+        repository = _repository(body["url"])
+        if not github.registration_tokens.is_valid("registration-token", _token(), repository):
             abort(404)
         runner = github.runners.add(
-            repository, asked["name"], tuple(asked["labels"]), replace=asked["replace"]
+            repository, body["name"], tuple(body["labels"]), replace=body["replace"]
         )
         if runner is None:
-            return {"message": f"A runner exists with the same name {asked['name']}."}, 409
+            return {"message": f"A runner exists with the same name {body['name']}."}, 409
         return {"id": runner.id, "token": runner.token, "server": github.server}
 
     @app.delete("/api/v3/actions/runner-registration")
     def remove() -> Any:
-        asked = request.get_json()
-        if not github.tickets.opens("remove-token", _token(), _repository(asked["url"])):
+        body = request.get_json()
+        if not github.registration_tokens.is_valid(
+            "remove-token", _token(), _repository(body["url"])
+        ):
             abort(404)
-        github.drop_runner(asked["id"])
+        github.drop_runner(body["id"])
         return {}
 
 
@@ -51,32 +53,33 @@ def _serve_queue(app: Flask, github: GitHub) -> None:
 
     @app.post("/_runner/session")
     def session() -> Any:
-        github.board.forget(found := runner())
-        found.heard()
+        caller = runner()
+        github.queue.fail_jobs_of(caller)
+        caller.touch()
         return {}
 
     @app.get("/_runner/message")
     def message() -> Any:
-        found = runner()
-        found.heard()
-        job = github.board.take(found, POLL_S)
-        runner()  # It may have been dropped while it waited.
+        caller = runner()
+        caller.touch()
+        job = github.queue.take(caller, POLL_S)
+        runner()  # The runner may have been removed while it waited.
         return messages.of(job, github.server) if job else Response(status=204)
 
 
 def _serve_jobs(app: Flask, github: GitHub) -> None:
     def job(id: int | None = None) -> RunJob:
-        found = github.board.by_token(_token())
-        if found is None or id not in (None, found.id):
+        caller = github.queue.by_token(_token())
+        if caller is None or id not in (None, caller.id):
             abort(401)
-        return found
+        return caller
 
     @app.post("/_runner/jobs/<int:id>")
     def report(id: int) -> Any:
-        found = job(id)
-        if found.runner:
-            found.runner.heard()
-        return {"cancel": github.board.hear(found, request.get_json())}
+        caller = job(id)
+        if caller.runner:
+            caller.runner.touch()
+        return {"cancel": github.queue.record(caller, request.get_json())}
 
     @app.put("/_runner/jobs/<int:id>/artifacts/<name>")
     def keep(id: int, name: str) -> Any:
@@ -85,10 +88,10 @@ def _serve_jobs(app: Flask, github: GitHub) -> None:
 
     @app.get("/_actions/oidc")
     def id_token() -> Any:
-        found = job()
-        if found.definition.permissions.get("id-token") != "write":
+        caller = job()
+        if caller.definition.permissions.get("id-token") != "write":
             abort(403)
-        return {"value": github.issuer.token(found, request.args.get("audience", github.server))}
+        return {"value": github.issuer.token(caller, request.args.get("audience", github.server))}
 
 
 def _repository(url: str) -> str:

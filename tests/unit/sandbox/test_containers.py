@@ -1,6 +1,6 @@
-"""The powers of a container that is a computer."""
+"""The capabilities of a container that acts as a machine."""
 
-from daybook_sandbox.boxes import dropped, missing_capabilities
+from daybook_sandbox.containers import dropped, missing_capabilities
 
 ALL = 0x1FFFFFFFFFF
 
@@ -17,15 +17,15 @@ def test_capability_24_is_sys_resource():
     assert missing_capabilities(status(ALL & ~(1 << 24))) == ["SYS_RESOURCE"]
 
 
-def test_the_first_and_the_last_are_counted_right():
+def test_the_first_and_last_capabilities_are_decoded():
     assert missing_capabilities(status(ALL & ~1 & ~(1 << 40))) == ["CHOWN", "CHECKPOINT_RESTORE"]
 
 
-def test_an_old_engine_is_told_what_the_host_lacks():
+def test_an_old_engine_also_drops_missing_capabilities():
     wanted = ["SYS_MODULE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME"]
     assert dropped("1.41", status(ALL & ~(1 << 24))) == wanted
 
 
-def test_a_new_engine_is_told_only_what_it_could_give():
+def test_a_new_engine_drops_only_available_capabilities():
     lacks_resource_and_module = ALL & ~(1 << 24) & ~(1 << 16)
     assert dropped("1.44", status(lacks_resource_and_module)) == ["SYS_RAWIO", "SYS_TIME"]

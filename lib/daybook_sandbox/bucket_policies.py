@@ -1,4 +1,4 @@
-"""Bucket policies that speak of TLS: moto denies by a statement whose condition does not hold."""
+"""Bucket policies that require TLS: moto applies a Deny even if its condition is not met."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import functools
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 
 PLAIN_HTTP = {"Bool": {"aws:SecureTransport": "false"}}
-"""A condition that holds for nobody here: the API's loopback counts as TLS."""
+"""A condition that no call meets: calls to the API on loopback count as TLS."""
 
 
 def patch() -> None:
-    """Let a statement about plain HTTP alone concern nobody; a second call changes nothing."""
+    """Ignore statements that apply only to plain HTTP; a second call changes nothing."""
     original = IAMPolicyStatement.is_action_permitted
     if hasattr(original, "__wrapped__"):
         return
