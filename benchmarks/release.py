@@ -174,7 +174,7 @@ def measure(ground: Ground, name: str, releases: int, release: Callable[[str], N
 
 def settle(ground: Ground) -> None:
     """Wait until visitors are served and some seconds of plain load are counted."""
-    probe.wait_until(lambda: ground.version() or _not_yet(), what="an answer", timeout_s=60)
+    probe.wait_until(lambda: ground.version() or _not_yet(), condition="an answer", timeout_s=60)
     threading.Event().wait(3)
 
 
@@ -188,7 +188,7 @@ def until_another_serves(ground: Ground) -> Iterator[list[float]]:
             if ground.version() in ("", before):
                 _not_yet()
 
-        probe.wait_until(look, what="another version", timeout_s=120, every_s=0.05)
+        probe.wait_until(look, condition="another version", timeout_s=120, every_s=0.05)
         taken.append(time.monotonic() - began)
 
     watcher = threading.Thread(target=watch)

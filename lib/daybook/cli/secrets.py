@@ -287,7 +287,7 @@ def _compare(mine: str | None, theirs: str | None) -> ui.Status:
 
 
 def _told(version: Version | None) -> tuple[str, str, str]:
-    return (str(version.number), _age(version), version.who) if version else ("", "", "")
+    return (str(version.number), _age(version), version.author) if version else ("", "", "")
 
 
 def _use(version: Version) -> str:

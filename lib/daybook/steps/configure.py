@@ -110,7 +110,7 @@ class Configure(Step):
                 raise probe.NotYet(f"http://{name}/: HTTP {plain.status_code}, not led to {url}")
             return probe.fetch(url, self.target.environ, at=host["public_ip"])
 
-        seen = probe.wait_until(look, what=where, timeout_s=CADDY_S)
+        seen = probe.wait_until(look, condition=where, timeout_s=CADDY_S)
         if seen.status_code == httpx.codes.MISDIRECTED_REQUEST:
             return ui.warn("not served"), where, "a new name: the next release serves it"
         server = seen.headers.get("server", "no name")

@@ -242,7 +242,7 @@ class ReleaseStep(Step):
             return printable(answer.json()["version"], LABEL_CHARS)
 
         where = f"{url} at {serving.host.name}"
-        return url, probe.wait_until(ask, what=where, timeout_s=ANSWER_S)
+        return url, probe.wait_until(ask, condition=where, timeout_s=ANSWER_S)
 
 
 def _differences(

@@ -42,7 +42,7 @@ def environment(root: Path) -> Environment:
 
 
 def where(root: Path) -> dict:
-    return delivery.where(environment(root))
+    return delivery.ci_settings(environment(root))
 
 
 def test_each_branch_goes_to_the_environment_that_wants_it(root):
@@ -79,7 +79,7 @@ def test_writes_what_is_missing_and_leaves_what_differs(root, tmp_path):
     (repository / "ci").mkdir(parents=True)
     (repository / "ci/test").write_text("#!/bin/sh\nmake check\n")
     said = list(delivery.write(environment(root), repository))
-    assert "differs, and stays: ci/test" in said
+    assert "differs, not overwritten: ci/test" in said
     assert (repository / "ci/test").read_text() == "#!/bin/sh\nmake check\n"
     assert "written: .github/workflows/deploy.yml" in said
     assert os.access(repository / "ci/build", os.X_OK)

@@ -65,7 +65,7 @@ class Checkout:
         own = git.head(self.root)
         try:
             tip = git.tip(self.url, self.root).id
-            wrong = [] if git.leads_to(self.root, tip, own) else [f"{own} is not reviewed"]
+            wrong = [] if git.is_ancestor(self.root, own, tip) else [f"{own} is not reviewed"]
             return wrong + git.differences(self.root, own)
         except (PreflightFailed, git.Unreadable) as err:
             return [str(err)]

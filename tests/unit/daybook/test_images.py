@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daybook import images, process
+from daybook import images
 from daybook.process import Result
 
 
@@ -37,7 +37,7 @@ def commit(root: Path, message: str) -> str:
 
 
 def version(root: Path) -> str:
-    return images.version_of(root, "app", env=os.environ, start=process.run)
+    return images.version_of(root, "app")
 
 
 def test_commands_are_these():
@@ -103,10 +103,10 @@ def test_a_version_is_the_last_commit_that_touched_the_folder(repository):
 
 def test_the_commit_is_whole_and_uncommitted_changes_have_none(repository):
     first = commit(repository, "one")
-    found = images.commit_of(repository, "app", env=os.environ, start=process.run)
+    found = images.commit_of(repository, "app")
     assert (found[:12], len(found)) == (first, 40)
     (repository / "app/server.py").write_text("two")
-    found = images.commit_of(repository, "app", env=os.environ, start=process.run)
+    found = images.commit_of(repository, "app")
     assert found == f"{images.tree_hash(repository / 'app')}-dirty"
 
 

@@ -94,7 +94,7 @@ def test_every_rule_of_the_groups_is_told(here):
     ec2.authorize_security_group_ingress(
         GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
     )
-    said = {rule.says for rule in owned.rules(environment(here))}
+    said = {rule.text for rule in owned.rules(environment(here))}
     assert "ingress tcp 22-22 from 0.0.0.0/0" in said
     assert list(owned.rules(environment(here, "production"))) == []
 

@@ -41,7 +41,7 @@ def test_waiting_ends_when_it_is_there():
             raise seen
         return seen
 
-    assert probe.wait_until(look, what="it", timeout_s=5, every_s=0) == "there"
+    assert probe.wait_until(look, condition="it", timeout_s=5, every_s=0) == "there"
 
 
 def test_a_deadline_says_what_was_seen_last():
@@ -49,7 +49,7 @@ def test_a_deadline_says_what_was_seen_last():
         raise probe.NotYet("HTTP 502")
 
     with pytest.raises(VerifyFailed) as caught:
-        probe.wait_until(look, what="the page", timeout_s=0.05, every_s=0.01)
+        probe.wait_until(look, condition="the page", timeout_s=0.05, every_s=0.01)
     assert (caught.value.expected, caught.value.observed) == ("the page", "HTTP 502")
     assert caught.value.exit_code == 7
 
@@ -59,7 +59,7 @@ def test_another_error_is_not_waited_for():
         raise LookupError
 
     with pytest.raises(LookupError):
-        probe.wait_until(look, what="it", timeout_s=60)
+        probe.wait_until(look, condition="it", timeout_s=60)
 
 
 def test_sshd_says_its_banner():

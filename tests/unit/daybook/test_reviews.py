@@ -218,7 +218,7 @@ def test_an_override_never_excuses_the_people(project, tmp_path, is_answering):
     s3 = boto3.client("s3", region_name="us-east-1")
     s3.create_bucket(Bucket=bucket)
     project.sign(ANN)
-    project.review().remember()
+    project.review().store_tip()
     (project.root / "environments/signers").write_text(f"{EVE}{PUBLIC}\n")
     project.write(require_git="any", approvals=0)
     project.commit()
@@ -226,7 +226,7 @@ def test_an_override_never_excuses_the_people(project, tmp_path, is_answering):
     if not is_answering:
         (tmp_path / "team.git").rename(tmp_path / "gone.git")
     review = project.review(override="GitHub is down")
-    review.remember()
+    review.store_tip()
     assert project.check(override="GitHub is down").is_ok
     assert (names(review), review.approvals) == (["ann@example.com"], 1)
     if not is_answering:
@@ -339,7 +339,7 @@ def test_before_apply_the_server_and_the_account_are_asked_again(project):
     project.commit()
     git(project.root, "push")
     assert review.approvals == 0
-    review.ask_again()
+    review.refresh()
     assert review.approvals == 1
 
 

@@ -58,7 +58,7 @@ def test_every_setting_is_a_version_of_its_own(store):
     assert [store.put("TOKEN", value, f"Ann; {value}") for value in ("one", "two")] == [1, 2]
     newest, oldest = store.history("TOKEN")
     assert (newest.number, newest.note, oldest.number) == (2, "Ann; two", 1)
-    assert newest.who == "Ann\ntwo"
+    assert newest.author == "Ann\ntwo"
     assert store.current()["TOKEN"] == newest
     assert store.history("OTHER") == ()
 

@@ -70,5 +70,5 @@ def test_it_is_carried_out_in_this_order(monkeypatch):
         "lifted termination protection of web-1",
         "stopped web-1",
         "snapshot snap of vol-1 of vol-1, /dev/xvda of web-1, 20 GiB",
-        "no snapshot of vol-2, /dev/sdf of web-1, 100 GiB: declined by name",
+        "no snapshot of vol-2, /dev/sdf of web-1, 100 GiB: skipped by parameter",
     ]
