@@ -200,7 +200,7 @@ class Review:
             raise _unreadable(signers.FILE, err) from err
 
     def store_tip(self) -> None:
-        """Store the tip of the reviewed branch in the account, for overrides while its server is down.
+        """Store the tip of the reviewed branch in the account, for an override without its server.
 
         Roles of workflows cannot write it, so it is as trustworthy as the note beside it. In a
         workflow, this has no effect; the next run of a person stores the commit.

@@ -153,8 +153,8 @@ def test_the_operators_own_approval_is_not_enough_until_somebody_else_has_signed
 UNKNOWN = {
     "no line": ("", "is not in environments/signers"),
     "no namespaces": (("ann", "", ""), "has no namespaces"),
-    "approvals alone": (("ann", "", 'namespaces="daybook-approval"'), "do not have daybook-record"),
-    "a wildcard": (("ann", "*@example.com"), "a pattern where a name belongs"),
+    "approvals alone": (("ann", "", 'namespaces="daybook-approval"'), "do not include daybook-record"),
+    "a wildcard": (("ann", "*@example.com"), "a pattern instead of a name"),
     "expired": (
         ("ann", "", 'namespaces="daybook-record",valid-before="20260101"'),
         "not valid at this time",

@@ -168,9 +168,9 @@ def test_a_plan_whose_author_is_not_proven_is_approved_by_nobody(plan, keys, all
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("bob@example.com {records} {bob}", "do not have daybook-approval"),
+        ("bob@example.com {records} {bob}", "do not include daybook-approval"),
         ("bob@example.com {bob}", "has no namespaces"),
-        ('bob@example.com namespaces="file" {bob}', "do not have daybook-approval"),
+        ('bob@example.com namespaces="file" {bob}', "do not include daybook-approval"),
         ('bob@example.com {both},valid-before="20260101" {bob}', "not valid at this time"),
         ("", "is not in environments/signers"),
     ],

@@ -1,4 +1,4 @@
-"""`daybook env`: settings shown and checked, and a further environment."""
+"""`daybook env`: check and print settings, and create an environment."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(*args: str) -> str:
     return done.output
 
 
-def test_check_shows_each_environment_and_where_its_settings_come_from(root):
+def test_check_prints_the_settings_of_each_environment_and_their_sources(root):
     said = run("check")
     for env in ("staging", "production"):
         assert f"✓ {env} · REHEARSAL: valid" in said
@@ -43,7 +43,7 @@ def test_check_shows_each_environment_and_where_its_settings_come_from(root):
     assert "staging" not in run("check", "production")
 
 
-def test_check_lists_what_is_wrong_with_all_of_them(root):
+def test_check_lists_the_problems_of_all_environments(root):
     production, staging = (root / f"environments/{env}.yml" for env in ("production", "staging"))
     production.write_text(production.read_text().replace("10.30.0.0/16", "10.20.16.0/20"))
     staging.write_text(staging.read_text().replace("port: 8000", "prot: 80"))
@@ -57,7 +57,7 @@ def test_check_lists_what_is_wrong_with_all_of_them(root):
     assert "demo: ansible/demo.yml is missing" in text
 
 
-def test_new_makes_an_environment_that_is_valid_at_once(root):
+def test_new_creates_a_valid_environment(root):
     before = run("check", "staging")
     said = run("new", "demo")
     assert "✓ demo · REHEARSAL: valid" in said
@@ -70,27 +70,27 @@ def test_new_makes_an_environment_that_is_valid_at_once(root):
     run("check")
 
 
-def test_new_takes_over_what_a_stricter_environment_asks_for(root):
+def test_new_copies_stricter_settings(root):
     said = run("new", "qa", "--from", "production")
     assert re.search("deletion_protection +true", said)
     assert "qa, made after production" in said
 
 
-def test_new_names_the_secrets_that_have_no_value_yet(root):
+def test_new_lists_the_secrets_without_a_value(root):
     path = root / "environments/staging.yml"
     path.write_text(path.read_text().replace("secrets: {}", "secrets: {TOKEN: lets it send mail}"))
     assert "daybook secrets set NAME -e demo, for TOKEN" in run("new", "demo")
 
 
-def test_new_overwrites_nothing(root):
+def test_new_does_not_overwrite_files(root):
     (root / "ansible/demo.yml").write_text("mine\n")
-    with pytest.raises(SettingsError, match=r"ansible/demo.yml is there already"):
+    with pytest.raises(SettingsError, match=r"ansible/demo.yml already exists"):
         run("new", "demo")
     assert not (root / "environments/demo.yml").exists()
     assert (root / "ansible/demo.yml").read_text() == "mine\n"
 
 
-def test_a_shell_keeps_what_leads_no_tool():
+def test_export_leaves_unrelated_variables_unchanged():
     now = {"EDITOR": "vi", "TF_CLI_ARGS": "-destroy", "AWS_PROFILE": "work", "AWS_REGION": "x"}
     wanted = {"AWS_REGION": "us-east-1", "TF_DATA_DIR": "/a b"}
     assert cli_env.script(wanted, now) == [

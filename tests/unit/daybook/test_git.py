@@ -1,4 +1,4 @@
-"""What a checkout cannot make of itself: a commit of the reviewed repository."""
+"""Proof that a checkout is a commit of the reviewed repository."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def checkout(tmp_path, monkeypatch) -> Checkout:
     return Checkout(tmp_path)
 
 
-def test_a_clone_of_what_was_reviewed(checkout):
+def test_a_clone_of_the_reviewed_commit_passes(checkout):
     assert checkout.problems == []
     assert git.tip(checkout.url, checkout.root) == git.Commit(git.head(checkout.root), "main")
     assert git.read(checkout.root, git.head(checkout.root), "environments/signers") == (
@@ -85,7 +85,7 @@ def test_a_clone_of_what_was_reviewed(checkout):
     )
 
 
-def test_an_older_commit_was_reviewed_too(checkout):
+def test_an_older_reviewed_commit_passes(checkout):
     first = git.head(checkout.root)
     checkout.commit("Second")
     checkout.git("push", "--quiet")
@@ -93,7 +93,7 @@ def test_an_older_commit_was_reviewed_too(checkout):
     assert checkout.problems == []
 
 
-def test_a_merge_leads_to_both_of_its_parents(checkout):
+def test_both_parents_of_a_merge_are_ancestors(checkout):
     checkout.git("checkout", "--quiet", "-b", "topic")
     topic = checkout.commit("Topic")
     checkout.git("checkout", "--quiet", "main")
@@ -104,7 +104,7 @@ def test_a_merge_leads_to_both_of_its_parents(checkout):
     assert checkout.problems == []
 
 
-def test_what_is_generated_is_no_difference(checkout):
+def test_generated_files_are_not_differences(checkout):
     source = checkout.root / "lib/daybook/aws.py"
     py_compile.compile(str(source), doraise=True)
     for name in (
@@ -121,7 +121,7 @@ def test_what_is_generated_is_no_difference(checkout):
     assert checkout.problems == []
 
 
-def test_a_remote_that_moved_on_needs_a_fetch(checkout, tmp_path):
+def test_a_newer_remote_commit_requires_a_fetch(checkout, tmp_path):
     checkout.git("clone", "--quiet", str(checkout.bare), str(tmp_path / "other"))
     checkout.git("commit", "--allow-empty", "-m", "Theirs", folder=tmp_path / "other")
     checkout.git("push", "--quiet", folder=tmp_path / "other")
@@ -130,7 +130,7 @@ def test_a_remote_that_moved_on_needs_a_fetch(checkout, tmp_path):
     assert checkout.problems == []
 
 
-def test_paths_that_a_commit_does_not_have(checkout):
+def test_a_missing_path_raises(checkout):
     commit = git.head(checkout.root)
     for path in ("environments/none", "environments", "none/signers", "tools/latest"):
         with pytest.raises(FileNotFoundError):
@@ -139,7 +139,7 @@ def test_paths_that_a_commit_does_not_have(checkout):
         git.read(checkout.root, "0" * 40, "environments/signers")
 
 
-def test_no_checkout_has_no_commit(tmp_path):
+def test_a_folder_without_a_repository_has_no_commit(tmp_path):
     assert git.head(tmp_path) == ""
     with pytest.raises(git.Unreadable):
         git.differences(tmp_path, git.head(tmp_path))
@@ -361,7 +361,7 @@ STATES = (
 
 @pytest.mark.attack("F4", "a checkout passes for the reviewed commit and is not")
 @pytest.mark.parametrize("make", STATES, ids=lambda make: make.__name__)
-def test_a_checkout_cannot_pass_for_what_was_reviewed(checkout, monkeypatch, make):
+def test_a_manipulated_checkout_is_detected(checkout, monkeypatch, make):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     make(checkout)
     assert checkout.problems, "it passes for reviewed"
@@ -378,7 +378,7 @@ def test_a_checkout_cannot_pass_for_what_was_reviewed(checkout, monkeypatch, mak
         ([], {"PYTHONPYCACHEPREFIX": "{own}"}),
     ],
 )
-def test_a_python_that_runs_other_compiled_files_is_named(checkout, options, variables):
+def test_a_python_that_runs_other_compiled_files_is_reported(checkout, options, variables):
     ask = "import sys, pathlib; from daybook import git; r = pathlib.Path(sys.argv[1]); "
     ask += "print(git.differences(r, git.head(r)))"
     own = str(checkout.root.with_name("own"))
@@ -393,7 +393,7 @@ def test_a_python_that_runs_other_compiled_files_is_named(checkout, options, var
 
 
 @pytest.mark.attack("F4", "a file of the reviewed commit is read changed")
-def test_a_forged_object_is_not_read(checkout):
+def test_a_forged_object_is_rejected(checkout):
     forged_blob(checkout)
     with pytest.raises(git.Unreadable, match="not what its id says"):
         git.read(checkout.root, git.head(checkout.root), "environments/signers")
@@ -427,7 +427,7 @@ def own(checkout) -> str:
 @pytest.mark.parametrize(
     ("name", "file"), [(name, file) for name, files in SCOPES.items() for file in files]
 )
-def test_no_configuration_has_a_say(checkout, own, tmp_path, monkeypatch, name, file):
+def test_no_configuration_changes_the_answer(checkout, own, tmp_path, monkeypatch, name, file):
     expected, place = git.tip(checkout.url, checkout.root), tmp_path / "a" / "b" / "place"
     place.mkdir(parents=True)
     config = place / file if file else place.with_name("config")
@@ -452,7 +452,7 @@ def test_no_configuration_has_a_say(checkout, own, tmp_path, monkeypatch, name, 
         *("GIT_WORK_TREE", "GIT_OBJECT_DIRECTORY", "GIT_CEILING_DIRECTORIES", "GIT_TRACE"),
     ],
 )
-def test_no_variable_has_a_say(checkout, own, tmp_path, monkeypatch, name):
+def test_no_variable_changes_the_answer(checkout, own, tmp_path, monkeypatch, name):
     expected = git.tip(checkout.url, checkout.root)
     values = {"GIT_CONFIG_PARAMETERS": f"'url.{own}.insteadof={checkout.url}'"}
     counted = {"GIT_CONFIG_COUNT": "1"}
@@ -463,7 +463,7 @@ def test_no_variable_has_a_say(checkout, own, tmp_path, monkeypatch, name):
 
 
 @pytest.mark.attack("F4", "a credential helper's second line says which commit was reviewed")
-def test_a_value_of_several_lines_is_one_value(checkout, own):
+def test_a_value_with_several_lines_is_one_value(checkout, own):
     expected = git.tip(checkout.url, checkout.root)
     lines = f"store\nurl.{own}.insteadof {checkout.url}"
     checkout.git("config", "--global", "credential.helper", lines)
@@ -486,13 +486,13 @@ def test_a_value_of_several_lines_is_one_value(checkout, own):
         *("https://example.com/../x", "fd::3", "https://ex\u0430mple.com/a"),
     ],
 )
-def test_a_url_is_plain(checkout, url):
+def test_an_unsafe_url_is_rejected(checkout, url):
     with pytest.raises(PreflightFailed, match="URL"):
         git.tip(url, checkout.root)
 
 
-def test_no_answer_is_no_review(checkout):
-    with pytest.raises(PreflightFailed, match="cannot be looked up"):
+def test_no_answer_is_an_error(checkout):
+    with pytest.raises(PreflightFailed, match="lookup of the reviewed branch failed"):
         git.tip(checkout.bare.with_name("gone.git").as_uri(), checkout.root)
 
 
@@ -506,7 +506,7 @@ def test_no_answer_is_no_review(checkout):
         ("git@github.com:eve/hello.git", "https://github.com/octo-org/hello.git"),
     ],
 )
-def test_the_checkout_says_by_which_way_and_not_where(checkout, remote, expected):
+def test_a_remote_selects_only_the_transport(checkout, remote, expected):
     checkout.git("remote", "set-url", "origin", remote)
     url = "https://github.com/octo-org/hello.git"
     assert git._transport(url, checkout.root) == expected
