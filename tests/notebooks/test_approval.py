@@ -153,7 +153,10 @@ def test_the_operators_own_approval_is_not_enough_until_somebody_else_has_signed
 UNKNOWN = {
     "no line": ("", "is not in environments/signers"),
     "no namespaces": (("ann", "", ""), "has no namespaces"),
-    "approvals alone": (("ann", "", 'namespaces="daybook-approval"'), "do not include daybook-record"),
+    "approvals alone": (
+        ("ann", "", 'namespaces="daybook-approval"'),
+        "do not include daybook-record",
+    ),
     "a wildcard": (("ann", "*@example.com"), "a pattern instead of a name"),
     "expired": (
         ("ann", "", 'namespaces="daybook-record",valid-before="20260101"'),

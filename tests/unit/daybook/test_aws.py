@@ -24,7 +24,12 @@ def here(monkeypatch):
         yield Target("sandbox", "123456789012", REGION, {})
 
 
-CHOSEN = {"app": "hello", "zone": "x.test", "names": ["x.test"], "cidr": "10.0.0.0/16"}
+CHOSEN = {
+    "app": "hello",
+    "dns_zone": "x.test",
+    "domains": ["x.test"],
+    "vpc_cidr": "10.0.0.0/16",
+}
 SERVICES = ("sts", "ssm", "s3", "iam", "route53", "ec2", "ecr")
 ELSEWHERE = "http://127.0.0.1:9"
 LED_AWAY = {

@@ -128,7 +128,10 @@ REFUSED = {
     "base 60": (("run", "provision", "-y", "env: 1:20"), "reads this as 80"),
     "an alias": (("run", "provision", "-y", "env: &a [*a]"), "anchors"),
     "deep YAML": (("run", "provision", "-y", "env: " + "[" * 5_000), "nested deeper"),
-    "long YAML": (("run", "provision", "-y", "env: " + "x" * 69_000), "larger than the limit of 64 KiB"),
+    "long YAML": (
+        ("run", "provision", "-y", "env: " + "x" * 69_000),
+        "larger than the limit of 64 KiB",
+    ),
     "an object in YAML": (("run", "provision", "-y", "!!python/name:os.system"), "tags"),
     "a device of parameters": (("run", "provision", "-f", "/dev/zero"), "not a regular file"),
     "a folder of parameters": (("run", "provision", "-f", "/"), "directory"),
@@ -153,7 +156,10 @@ REFUSED = {
     "an environment's name that is an option": (("env", "new", "--", "-x"), "cannot be an env"),
     "a path as a new environment": (("env", "new", "../x"), "is not a valid environment name"),
     "a long new environment": (("env", "new", LONG), "is not a valid environment name"),
-    "Unicode digits in a new one": (("env", "new", "demo\u0661"), "is not a valid environment name"),
+    "Unicode digits in a new one": (
+        ("env", "new", "demo\u0661"),
+        "is not a valid environment name",
+    ),
     "a new one after nothing": (("env", "new", "demo", "--from", ""), "Unknown environment"),
     "variables of nothing": (("env", "export", ""), "Unknown environment"),
     "a lock of nothing": (("lock", "show", ""), "Unknown environment"),

@@ -70,7 +70,7 @@ def test_each_branch_is_released_to_its_environment(root):
 
 def test_two_environments_cannot_release_one_branch(root):
     change(root, "staging", github=GITHUB)
-    with pytest.raises(SettingsError, match="both release main"):
+    with pytest.raises(SettingsError, match="both release branch main"):
         where(root)
 
 

@@ -146,7 +146,7 @@ def test_hosts_of_another_environment_are_rejected(environment, state, observed)
 
 def test_hosts_without_known_keys_are_rejected(environment):
     environment.host_keys.delete()
-    with pytest.raises(PreflightFailed, match="SSH keys") as caught:
+    with pytest.raises(PreflightFailed, match="SSH host keys of staging are unknown") as caught:
         environment.write_inventory()
     assert caught.value.next == "daybook run provision -p env staging"
 

@@ -395,7 +395,7 @@ def test_a_python_that_runs_other_compiled_files_is_reported(checkout, options, 
 @pytest.mark.attack("F4", "a file of the reviewed commit is read changed")
 def test_a_forged_object_is_rejected(checkout):
     forged_blob(checkout)
-    with pytest.raises(git.Unreadable, match="not what its id says"):
+    with pytest.raises(git.Unreadable, match="does not match its id"):
         git.read(checkout.root, git.head(checkout.root), "environments/signers")
 
 

@@ -87,7 +87,9 @@ def environment():
 
 
 def test_a_missing_token_has_a_next_action(environment):
-    with pytest.raises(PreflightFailed, match="no token for octo-org/hello") as caught:
+    with pytest.raises(
+        PreflightFailed, match="token for octo-org/hello is not in Parameter Store"
+    ) as caught:
         github.repository(environment)
     assert caught.value.expected == "/hello/github/staging/token"
     assert caught.value.next == "daybook github token staging"

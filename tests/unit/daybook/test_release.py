@@ -123,7 +123,9 @@ def test_after_an_interrupt_the_final_state_of_the_host_is_reported():
     it = client.Host("web-1", "203.0.113.9", Path("key"), Path("known"), {}, start)
     with pytest.raises(Interrupted) as caught:
         it.deploy(IMAGE, secrets={}, **FACTS)
-    assert caught.value.changed == f"web-1 ended what it had begun, and serves {MADE['id']}."
+    assert caught.value.changed == (
+        f"web-1 finished the action in progress; it serves {MADE['id']}."
+    )
     assert answers == []
 
 

@@ -135,7 +135,7 @@ def test_shared_resources_need_a_review_if_one_environment_does(project):
 def test_only_the_first_bootstrap_passes_without_a_note(project, value):
     if value:
         project.note(value)
-        with pytest.raises(PreflightFailed, match="damaged"):
+        with pytest.raises(PreflightFailed, match="review note is invalid"):
             project.check()
         return
     check = project.check()
@@ -311,7 +311,7 @@ def test_the_loaded_settings_must_match_the_commit(project):
     assert review.approvals == 1
     with pytest.raises(PreflightFailed, match="differ from the commit") as caught:
         review.require_same_files()
-    assert "when the run began: environments/staging.yml" in caught.value.details[0]
+    assert "changed at the start of the run: environments/staging.yml" in caught.value.details[0]
 
 
 @pytest.mark.attack("F4", "a note taken away, of an older bootstrap, or of other environments")

@@ -169,7 +169,7 @@ def test_an_invalid_name_is_rejected_before_the_call(name):
     for ask in (store.history, store.delete, lambda each: store.put(each, "x", "note")):
         with pytest.raises(SettingsError):
             ask(name)
-    with pytest.raises(SettingsError, match="may not have"):
+    with pytest.raises(SettingsError, match="name of a secret is invalid"):
         store.put("LD_PRELOAD", "x", "note")
 
 

@@ -173,13 +173,29 @@ def changed(key: str, value: str) -> str:
     return "\n".join([*lines[:at], f"{key}: {value}", *lines[at + 1 :]]) + "\n"
 
 
-APP, CIDR, TYPE, PORT = "2 to 25 lower-case", "from /16 to /20", "such as t3.small", "a free port above it"
+def check(root: Path) -> subprocess.CompletedProcess:
+    """Run `daybook env check` for all environments."""
+    environ = os.environ | {"DAYBOOK_ROOT": str(root)}
+    program = Path(sys.executable).with_name("daybook")
+    return subprocess.run(
+        [program, "env", "check"], env=environ, capture_output=True, text=True, timeout=20
+    )
+
+
+APP, CIDR, TYPE, PORT = (
+    "2 to 25 lower-case",
+    "from /16 to /20",
+    "such as t3.small",
+    "a free port above it",
+)
 OPERATOR, NAME, MOMENT = "such as 203.0.113.7/32", "a DNS name in lower case", "with its UTC offset"
 FREEZE = "[{since: %s, until: 2026-03-01T00:00:00Z, reason: the fair}]"
 REFUSED = [
     ("app", "Hello", 2, "app", APP),
     ("app", "h", 2, "app", APP),
     ("app", "hello-", 2, "app", APP),
+    ("app", "hello_shop", 2, "app", APP),
+    ("app", "1hello", 2, "app", APP),
     ("app", "a" * 26, 2, "app", APP),
     ("app", r'"hello\n"', 2, "app", APP),
     ("app", "aws-shop", 2, "app", "without a prefix that AWS reserves"),
@@ -210,6 +226,7 @@ REFUSED = [
     *(
         ("vpc_cidr", value, 6, "vpc_cidr", CIDR)
         for value in (
+            *("10.0.0.0/24", "224.0.0.0/4", "10.20.0.0/15", "10.20.0.0/21"),
             *("10.250.0.0", "10.0.0.0/29", "10", "true", "~", "[]", "8.8.0.0/16", "127.0.0.0/16"),
             *("169.254.0.0/16", "224.0.0.0/16", "172.17.0.0/16", "10.20.0.1/16", "10.0.0.0/8"),
             *(
@@ -229,7 +246,13 @@ REFUSED = [
         )
     ),
     ("ssh_allowed_cidrs", "203.0.113.7/32", 7, "ssh_allowed_cidrs", "expected a list"),
-    ("ssh_allowed_cidrs", "[203.0.113.7/32, 203.0.113.7/32]", 7, "ssh_allowed_cidrs", "expected unique values"),
+    (
+        "ssh_allowed_cidrs",
+        "[203.0.113.7/32, 203.0.113.7/32]",
+        7,
+        "ssh_allowed_cidrs",
+        "expected unique values",
+    ),
     (
         *(
             "ssh_allowed_cidrs",
@@ -238,6 +261,7 @@ REFUSED = [
         *(7, "ssh_allowed_cidrs", "at most 58, got 1000"),
     ),
     ("instance", "{type: ''}", 8, "instance.type", TYPE),
+    ("instance", "{type: small}", 8, "instance.type", TYPE),
     ("instance", "{type: t3}", 8, "instance.type", TYPE),
     ("instance", "{type: t3.small; id}", 8, "instance.type", TYPE),
     ("instance", "{type: t3.sm\u043ell}", 8, "instance.type", r"t3.sm\u043ell"),
@@ -273,6 +297,7 @@ REFUSED = [
     ("git_remote", "ssh://-oProxyCommand=id/x", 8, "git_remote", "the URL of a git repository"),
     ("plan_hours", "0", 8, "plan_hours", "from 1 to 168"),
     ("snapshot_days", "1e2", 8, "snapshot_days", "from 0 to 365"),
+    ("flow_log_days", "10", 8, "flow_log_days", "0, 1, 3, 5, 7"),
     ("flow_log_days", "2", 8, "flow_log_days", "0, 1, 3, 5, 7"),
     ("alarm_email", "ops@example", 8, "alarm_email", "such as ops@example.com"),
     ("freezes", FREEZE % "2026-02-30T00:00:00Z", 8, "freezes.0.since", MOMENT),
@@ -319,6 +344,45 @@ def test_a_wrong_value_names_file_line_key_and_valid_choice(root, key, value, li
     assert detail.startswith(f"environments/staging.yml:{line}: {named}")
     assert len(str(caught.value)) < 2_500
     assert caught.value.exit_code == 2
+
+
+BATCH = 45
+"""An error lists 100 lines: two for each invalid environment."""
+
+
+@pytest.mark.parametrize("start", range(0, len(REFUSED), BATCH))
+def test_env_check_prints_one_line_per_mistake(root, start):
+    values = {f"bad{n}": row for n, row in enumerate(REFUSED[start : start + BATCH])}
+    for env, (key, value, *_) in values.items():
+        write(root, changed(key, value), env)
+    done = check(root)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    for env, (_, _, line, named, choice) in values.items():
+        [mistake] = [text for text in lines if f"{env}.yml:" in text]
+        assert mistake.startswith(f"environments/{env}.yml:{line}: {named}")
+        assert choice in mistake
+
+
+def test_env_check_prints_all_mistakes_of_a_file_at_once(root):
+    wrong = {"app": "h", "vpc_cidr": "true", "ssh_allowed_cidrs": "[0.0.0.0/0, 0.0.0.0/1]"}
+    text = changed("instance", "{type: small, disk_gib: 7}") + "flow_log_days: 10\n"
+    for key, value in wrong.items():
+        text = re.sub(rf"^{key}:.*$", f"{key}: {value}", text, flags=re.M)
+    write(root, text)
+    done = check(root)
+    mistakes = re.findall(r"environments/staging\.yml:([0-9]+): ([\w.]+): ", done.stderr)
+    assert done.returncode == 2
+    assert mistakes == [
+        ("2", "app"),
+        ("6", "vpc_cidr"),
+        ("7", "ssh_allowed_cidrs.0"),
+        ("7", "ssh_allowed_cidrs.1"),
+        ("8", "instance.type"),
+        ("8", "instance.disk_gib"),
+        ("9", "flow_log_days"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -377,11 +441,7 @@ def test_the_command_rejects_a_bomb_quickly(root, name):
     path.write_bytes(bombs()[name])
     if name == "a terabyte":
         os.truncate(path, 2**40)
-    environ = os.environ | {"DAYBOOK_ROOT": str(root)}
-    program = Path(sys.executable).with_name("daybook")
-    done = subprocess.run(
-        [program, "env", "check"], env=environ, capture_output=True, text=True, timeout=20
-    )
+    done = check(root)
     assert done.returncode == 2
     assert "environments/staging.yml:" in done.stderr
     assert "Traceback" not in done.stderr
@@ -541,10 +601,12 @@ def test_each_former_key_is_read_with_one_warning(root, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
     write(root, re.sub("|".join(OLD), lambda found: OLD[found[0]], text))
     assert settings.load(root, "staging") == settings.load(root, "staging") == expected
-    warning = capsys.readouterr().err
-    assert warning.count("\n") == 1
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == len(loader.RENAMED)
     for old, new in loader.RENAMED.items():
-        assert f"{old} is now {new}" in warning
+        line = text.splitlines().index(next(t for t in text.splitlines() if t.startswith(new))) + 1
+        warning = f"environments/staging.yml:{line}: {old} is now named {new}; "
+        assert [each.startswith(warning) for each in warnings].count(True) == 1
 
 
 def test_a_mistake_under_a_former_key_is_reported_under_the_new_key(root):

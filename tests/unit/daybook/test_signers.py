@@ -149,7 +149,7 @@ def test_a_refusal_has_a_reason(options, why):
 
 def test_an_unknown_or_missing_key_may_not_sign():
     assert "is not in environments/signers" in parse().refusal("SHA256:x", APPROVAL)
-    assert parse().refusal("", APPROVAL) == "there is no usable SSH key"
+    assert parse().refusal("", APPROVAL) == "no usable SSH key"
 
 
 def test_dates_are_compared_at_the_time_of_signing():
@@ -170,7 +170,7 @@ def test_a_large_or_binary_file_is_rejected(tmp_path):
     file = tmp_path / signers.FILE
     file.parent.mkdir()
     for content, problem in (
-        (b"#" * (signers.MAX_BYTES + 1), "larger than 256 KiB"),
+        (b"#" * (signers.MAX_BYTES + 1), "larger than the limit of 256 KiB"),
         (b"# a\n\xff\n", "environments/signers:2: not UTF-8"),
         (f"ann@x {BOTH} {public()}\n".encode() * 1001, ":1001: more than 1000 lines"),
     ):
@@ -195,7 +195,7 @@ def test_a_special_file_is_rejected_at_once(tmp_path, make):
     file = tmp_path / signers.FILE
     file.parent.mkdir()
     make(file)
-    with pytest.raises(SettingsError, match="environments/signers cannot be used"):
+    with pytest.raises(SettingsError, match="environments/signers is invalid"):
         signers.load(tmp_path)
 
 

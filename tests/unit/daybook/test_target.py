@@ -63,7 +63,9 @@ ONLY_IN_AN_ACCOUNT = ("DAYBOOK_NAMESERVER", "DAYBOOK_CA_FILE", "DAYBOOK_RUNNER_S
 
 @pytest.mark.parametrize("rehearse", [False, True])
 @pytest.mark.attack("A1", "a variable of the operator's changes what a tool does")
-def test_tools_get_connection_variables_but_none_that_change_their_effect(chosen, tmp_path, rehearse):
+def test_tools_get_connection_variables_but_none_that_change_their_effect(
+    chosen, tmp_path, rehearse
+):
     given = REACHING | dict.fromkeys((*STEERING, *ONLY_IN_AN_ACCOUNT), "evil") | {"PATH": "/bin"}
     found = target.resolve(chosen, tmp_path, rehearse=rehearse, environ=given).environ
     assert REACHING.items() <= found.items()
@@ -123,12 +125,12 @@ def _write(content: bytes):
 def test_an_invalid_target_file_is_one_error(chosen, tmp_path, make):
     (tmp_path / ".sandbox").mkdir()
     make(tmp_path / ".sandbox" / "target.env")
-    with pytest.raises(SettingsError, match=r"target\.env cannot be read") as caught:
+    with pytest.raises(SettingsError, match=r"target\.env is invalid") as caught:
         target.resolve(chosen, tmp_path, rehearse=True, environ=MINE)
     assert all([caught.value.expected, caught.value.observed, caught.value.next])
 
 
 def test_a_stopped_sandbox_is_one_error_everywhere(chosen, tmp_path):
-    with pytest.raises(PreflightFailed, match="not up") as caught:
+    with pytest.raises(PreflightFailed, match="sandbox is not running") as caught:
         target.resolve(chosen, tmp_path, rehearse=True, environ=MINE).require_up()
     assert all([caught.value.expected, caught.value.observed, caught.value.next])
