@@ -51,7 +51,7 @@ def test_no_variable_or_file_redirects_calls_to_aws(monkeypatch, tmp_path, way):
         f"[default]\n{everywhere}[profile work]\n{everywhere}[services x]\n{own}"
     )
     if "models" in way:
-        # As ~/.aws/models, which botocore reads before its own.
+        # Like ~/.aws/models, which botocore reads before its bundled data.
         builtin = Path(botocore.loaders.Loader.BUILTIN_DATA_PATH)
         (tmp_path / "models").mkdir()
         text = (builtin / "endpoints.json").read_text().replace("amazonaws.com", "evil.test")
@@ -73,7 +73,7 @@ def test_no_variable_or_file_redirects_calls_to_aws(monkeypatch, tmp_path, way):
 
 
 def test_a_rehearsal_uses_only_the_sandboxs_variables(monkeypatch, tmp_path):
-    """A profile that does not exist, or another endpoint, are the operator's own affair."""
+    """A missing profile and another endpoint of the operator have no effect."""
     for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
         monkeypatch.setenv(name, "work")
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", ELSEWHERE)

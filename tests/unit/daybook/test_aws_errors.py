@@ -117,7 +117,7 @@ def test_sign_in_codes_are_recognized_in_a_tools_output():
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Yield the weather over moto, which a test may set; two tries of a call do not wait."""
+    """Yield a list of faults that a test injects into moto; retries do not wait."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
@@ -153,7 +153,7 @@ READS = {
     "secrets": lambda target: secrets.Store(staging(target)).values(),
 }
 PLAUSIBLE = {"nothing in it", f"{LATE}500"}
-"""Answers that may be AWS's own, or whose next try succeeds."""
+"""Answers that may come from AWS, or that a retry replaces."""
 
 
 def staging(target: Target) -> Environment:
@@ -161,7 +161,7 @@ def staging(target: Target) -> Environment:
 
 
 def furnish() -> None:
-    """Make what the calls find."""
+    """Create the resources that the calls read."""
     s3 = boto3.client("s3", region_name=REGION)
     s3.create_bucket(Bucket="hello-state")
     s3.put_object(Bucket="hello-state", Key="state", Body=b'{"serial": 7, "lineage": "3f2a"}')
@@ -199,7 +199,7 @@ def test_every_failed_call_is_one_error_with_a_next_action(cloud, tmp_path, name
 
 
 def attempt(read: Callable[[Target], Any], target: Target) -> tuple[Any, CommandFailed | None]:
-    """Return what was read, or why that failed."""
+    """Return the result of a call, or its error."""
     try:
         return read(target), None
     except CommandFailed as err:
@@ -213,7 +213,7 @@ def test_an_answer_from_a_proxy_is_an_error(cloud, tmp_path, way):
     target = Target("aws", "123456789012", REGION, {})
     for bucket in ("hello-state", "hello-nothing"):
         cloud.append(Weather(tmp_path, aws=(0, way)))
-        with pytest.raises(AwsFailed, match="does not come from AWS|failed to process"):
+        with pytest.raises(AwsFailed, match=r"does not come from AWS|failed to process"):
             aws.bucket_exists(target, bucket)
 
 
@@ -239,7 +239,7 @@ ASKED = {
 
 @pytest.fixture
 def says(monkeypatch):
-    """Return what makes a target whose every answer is these bytes."""
+    """Return a function that creates a target with these bytes as every answer."""
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
     servers = []
 

@@ -27,7 +27,7 @@ TARGET = Target("aws", "123456789012", REGION, ENVIRON)
 @pytest.fixture
 def ec2():
     with mock_aws():
-        # A test of the sandbox may have had moto begin with images of its own.
+        # A test of the sandbox may have configured moto with other images.
         get_backend("ec2")[TARGET.account][REGION].amis.clear()
         yield boto3.client("ec2", region_name=REGION)
 
@@ -78,7 +78,7 @@ def test_a_deleted_image_sorts_before_all_others(ec2):
 
 @pytest.fixture
 def step(ec2, monkeypatch):
-    """Return the step's look at one host, without a run around it."""
+    """Return the step for one host, without a run."""
     step = object.__new__(Ami)
     step._environment = Environment("staging", ROOT, settings.load(ROOT, "staging"), TARGET)
     step.run = SimpleNamespace(title="ami staging")

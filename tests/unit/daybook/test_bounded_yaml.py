@@ -164,7 +164,7 @@ def test_json_is_parsed_unchanged_or_rejected(tree):
 
 @given(st.text(alphabet=st.sampled_from("ab01:-[]{}&*!|>'\"#,?%@\\ \n\t.~<=_xe+"), max_size=80))
 def test_the_result_equals_that_of_pyyaml(text):
-    """Ansible reads the same files with PyYAML: a second meaning there would be a way around."""
+    """Ansible reads the same files with PyYAML: a different result there would bypass the checks."""
     try:
         ours = parse(text).tree
     except Problem:
@@ -173,7 +173,7 @@ def test_the_result_equals_that_of_pyyaml(text):
 
 
 class _Dateless(yaml.CSafeLoader):
-    """PyYAML's loader, for which dates and `=` are text as for us."""
+    """PyYAML's loader, with dates and `=` as text, like our parser."""
 
 
 _Dateless.yaml_implicit_resolvers = {

@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).parents[3]
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
-    """Return the project's settings, playbooks and group variables, as they are committed."""
+    """Return a copy of the project's settings, playbooks and group variables."""
     for pattern in ("environments/*.yml", "ansible/*.yml", "ansible/group_vars/*.yml"):
         for path in CHECKOUT.glob(pattern):
             copy = tmp_path / path.relative_to(CHECKOUT)

@@ -130,7 +130,7 @@ REFUSED = {
     "deep YAML": (("run", "provision", "-y", "env: " + "[" * 5_000), "nested deeper"),
     "long YAML": (
         ("run", "provision", "-y", "env: " + "x" * 69_000),
-        "larger than the limit of 64 KiB",
+        "larger than 64 KiB",
     ),
     "an object in YAML": (("run", "provision", "-y", "!!python/name:os.system"), "tags"),
     "a device of parameters": (("run", "provision", "-f", "/dev/zero"), "not a regular file"),
@@ -153,7 +153,7 @@ REFUSED = {
     "a folder as a key": (("approve", "x", "--key", "/"), "is a directory"),
     "an empty environment to check": (("env", "check", ""), "the name of an environment"),
     "a path to check": (("env", "check", "../x"), "the name of an environment"),
-    "an environment's name that is an option": (("env", "new", "--", "-x"), "cannot be an env"),
+    "an environment's name that is an option": (("env", "new", "--", "-x"), "is not a valid env"),
     "a path as a new environment": (("env", "new", "../x"), "is not a valid environment name"),
     "a long new environment": (("env", "new", LONG), "is not a valid environment name"),
     "Unicode digits in a new one": (

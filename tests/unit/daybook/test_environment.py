@@ -47,7 +47,7 @@ SETTINGS = Settings(
 
 
 def put(key: str, text: str) -> None:
-    """Put an object into the bucket of the state, as provision does."""
+    """Put an object into the state bucket, as provision does."""
     s3 = boto3.client("s3", region_name=REGION)
     s3.put_object(Bucket=f"hello-state-{ACCOUNT}", Key=key, Body=text.encode())
 
@@ -73,7 +73,7 @@ def environment(tmp_path, monkeypatch):
 
 
 def evil(environment: Environment) -> None:
-    """Lead every host of the local files somewhere else."""
+    """Redirect every host in the local files to another address."""
     inventory = environment.inventory.path
     tree = yaml.safe_load(inventory.read_text())
     tree["staging"]["hosts"]["hello-staging-1"] |= {"ansible_host": "192.0.2.66", "x": "evil"}

@@ -29,7 +29,7 @@ FILES = {
 
 
 class Checkout:
-    """A clone of a bare repository of the team's, which has one commit."""
+    """A clone of the team's bare repository with one commit."""
 
     def __init__(self, folder: Path) -> None:
         self.root, self.bare = folder / "checkout", folder / "team.git"
@@ -61,7 +61,7 @@ class Checkout:
 
     @property
     def problems(self) -> list[str]:
-        """Return why this is not the reviewed commit; [] where it is."""
+        """Return why this is not the reviewed commit, or []."""
         own = git.head(self.root)
         try:
             tip = git.tip(self.url, self.root).id
@@ -145,7 +145,7 @@ def test_a_folder_without_a_repository_has_no_commit(tmp_path):
         git.differences(tmp_path, git.head(tmp_path))
 
 
-# What makes an unreviewed state pass for the reviewed one.
+# Attempts to disguise an unreviewed state as the reviewed one.
 
 
 def remembered_ref(it: Checkout) -> None:
@@ -196,7 +196,7 @@ def graft(it: Checkout) -> None:
 
 
 def forged_commit(it: Checkout) -> None:
-    """Put a commit with another parent under the reviewed commit's name."""
+    """Store a commit with another parent under the reviewed commit's id."""
     reviewed, own = it.git("rev-parse", "HEAD"), it.commit("Mine")
     text = it.git("cat-file", "commit", reviewed)
     head, _, rest = text.partition("\n")
@@ -207,7 +207,7 @@ def forged_commit(it: Checkout) -> None:
 
 
 def forged_blob(it: Checkout) -> None:
-    """Change a file, and put what it is now under the name of what was reviewed."""
+    """Change a file, and store its new content under the reviewed id."""
     blob = it.git("rev-parse", "HEAD:environments/signers")
     it.write("environments/signers", "eve@example.com ssh-ed25519 AAAA\n")
     content = (it.root / "environments/signers").read_bytes()
@@ -317,7 +317,7 @@ def nested_repository(it: Checkout) -> None:
 
 
 def stale_compiled(it: Checkout) -> None:
-    """Leave a compiled file that Python takes for the reviewed source's, by date and size."""
+    """Leave a compiled file that matches the reviewed source by date and size."""
     source = it.root / "lib/daybook/aws.py"
     there = source.stat()
     code = marshal.dumps(compile("NAME = 'eve'\n", str(source), "exec"))
@@ -337,7 +337,7 @@ def unchecked_compiled(it: Checkout) -> None:
 
 
 def optimized_compiled(it: Checkout) -> None:
-    """Leave a compiled file that Python takes for the reviewed source's with -O."""
+    """Leave a compiled file that Python uses for the reviewed source with -O."""
     stale_compiled(it)
     source = it.root / "lib/daybook/aws.py"
     file = Path(importlib.util.cache_from_source(str(source)))
@@ -410,12 +410,12 @@ SCOPES = {
     "TMPDIR": (".git/config", "../.git/config", "../../.git/config"),
     "PWD": (".git/config", "../.git/config"),
 }
-"""Where git may look for configuration: below, or above, what a variable names."""
+"""Paths where git may look for configuration, relative to the value of a variable."""
 
 
 @pytest.fixture
 def own(checkout) -> str:
-    """Return the URL of a repository that has one commit more than the reviewed one."""
+    """Return the URL of a repository with one more commit than the reviewed one."""
     bare = checkout.bare.with_name("own.git")
     checkout.git("clone", "--quiet", "--bare", str(checkout.bare), str(bare))
     checkout.commit("Mine")

@@ -29,7 +29,7 @@ HERE = github.Repository("octo-org/hello", "https://api.test", "staging", "s3cre
 
 @pytest.fixture
 def answers(monkeypatch):
-    """Return what is answered to each call; a call that is not there fails the test."""
+    """Return the answers by call; an unknown call fails the test."""
     found: dict[tuple[str, str], httpx.Response] = {}
 
     def request(method, url, *, headers, **_options):
@@ -77,7 +77,7 @@ def test_no_answer_is_an_error(monkeypatch):
 
 @pytest.fixture
 def environment():
-    """Yield an environment whose parameter store is empty."""
+    """Yield an environment with an empty parameter store."""
     found = GitHub(repository="octo-org@1/hello@2")
     chosen = settings.load(ROOT, "staging").model_copy(update={"github": found})
     environ = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}

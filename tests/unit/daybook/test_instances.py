@@ -78,7 +78,7 @@ def test_a_snapshot_is_used_only_while_the_host_is_stopped(here, ec2):
     instance = launch(ec2, "web-1")
     instances.stop(here, [instance])
     assert host(here).state == "stopped"
-    # Times are whole seconds: a snapshot counts from the second after the launch.
+    # Times are whole seconds: a snapshot is used from the second after the launch.
     launched = int(time.time())
     while int(time.time()) == launched:
         time.sleep(0.02)

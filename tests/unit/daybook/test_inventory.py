@@ -49,7 +49,7 @@ REPLACED = public(ed25519.Ed25519PrivateKey.generate())
 
 
 def console(*lines: str) -> str:
-    """Return a console as EC2 gives it: carriage returns, colours, other talk around it."""
+    """Return a console like EC2's: with carriage returns, colors and other output."""
     talk = ["[  OK  ] Reached target \x1b[0;1;39mcloud-init\x1b[0m.", inventory.BEGIN]
     return "\r\r\n".join([*talk, *lines, inventory.END, "debian login: "])
 

@@ -54,7 +54,7 @@ def remove_all(environment) -> None:
 
 @pytest.fixture
 def network() -> dict[str, str]:
-    """Make what a VPC begins with, every piece of it an orphan; return the ids by kind."""
+    """Create a basic VPC with only orphaned resources; return the ids by kind."""
     ec2 = boto3.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.20.0.0/16", **tagged("vpc"))["Vpc"]["VpcId"]
     inside = {"VpcId": vpc}
@@ -84,7 +84,7 @@ def test_a_network_is_found_and_removed_in_order(environment, network):
 
 @pytest.fixture
 def parts(network) -> dict[str, str]:
-    """Put into the network what AWS refuses to make twice; return the ids by kind."""
+    """Create the parts that AWS refuses to create twice; return the ids by kind."""
     ec2 = boto3.client("ec2")
     way = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443}
     made = ec2.authorize_security_group_ingress(

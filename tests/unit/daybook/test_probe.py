@@ -15,7 +15,7 @@ from daybook.errors import VerifyFailed
 
 @contextmanager
 def server(answer: bytes, *, reads: bool = False) -> Iterator[tuple[int, list[bytes]]]:
-    """Answer one caller; yields the port and what the caller said."""
+    """Answer one client; yields the port and the received data."""
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

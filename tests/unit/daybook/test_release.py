@@ -29,7 +29,7 @@ def step(name: str, state: str = "done", text: str = "") -> dict:
 
 
 def host(*said: object, code: int = 0, started: list | None = None) -> client.Host:
-    """Return a host whose program says these lines, JSON or not, and ends with a code."""
+    """Return a host with a program that prints these lines, JSON or not, and exits with a code."""
 
     def start(command, *, on_line, **_options):
         if started is not None:

@@ -37,7 +37,7 @@ def git(root: Path, *args: str) -> None:
 
 
 class Project:
-    """A checkout of a reviewed repository, and the account that has noted it."""
+    """A checkout of a reviewed repository, and the account with its note."""
 
     def __init__(self, folder: Path) -> None:
         self.root, bare = folder / "checkout", folder / "team.git"
@@ -61,7 +61,7 @@ class Project:
         git(self.root, "commit", "--allow-empty", "-m", "More")
 
     def sign(self, *lines: str) -> None:
-        """Push a signers file of these lines, each of which has another key."""
+        """Push a signers file with these lines and a different key in each."""
         text = "".join(f"{line}{PUBLIC[:-1]}{at}\n" for at, line in zip("ABC", lines, strict=False))
         (self.root / "environments/signers").write_text(text)
         self.commit()
@@ -252,7 +252,7 @@ LESS = {
 @pytest.mark.parametrize("noted", [0, 1])
 @pytest.mark.parametrize("way", LESS)
 def test_the_strictest_of_note_tip_and_checkout_applies(project, way, noted, is_account, override):
-    """Whether the account has noted the approvals, or the reviewed branch alone has them."""
+    """Approvals apply from the account's note and from the reviewed branch."""
     project.write(require_git="pushed", approvals=1)
     project.commit()
     git(project.root, "push")
@@ -367,7 +367,7 @@ def test_the_remote_comes_from_the_settings(project, monkeypatch, changes, expec
 
 
 class Migrate(Step):
-    """A step that would change something."""
+    """A step with one change."""
 
     name = "provision"
     next = "nothing"

@@ -167,7 +167,7 @@ def test_every_setting_has_a_description():
 
 
 def changed(key: str, value: str) -> str:
-    """Return the good settings with another value for a key, on line 8 where it is a new one."""
+    """Return valid settings with another value for a key; a new key is on line 8."""
     lines = GOOD.splitlines()
     at = next((n for n, line in enumerate(lines) if line.startswith(f"{key}:")), len(lines))
     return "\n".join([*lines[:at], f"{key}: {value}", *lines[at + 1 :]]) + "\n"
@@ -549,7 +549,7 @@ SCALARS = st.sampled_from(
 
 
 def rejected_or_usable(root: Path, raw: bytes) -> None:
-    """Read settings: they are good, or one bounded error names the file and a line."""
+    """Load settings: they are valid, or one bounded error names the file and a line."""
     (root / "environments/staging.yml").write_bytes(raw)
     try:
         settings.load(root, "staging")

@@ -21,7 +21,7 @@ BOTH = 'namespaces="daybook-record,daybook-approval"'
 
 
 def public(number: int = 1) -> str:
-    """Return a public key of the right form; nobody has its private half."""
+    """Return a well-formed public key without a private key."""
     parts = (b"ssh-ed25519", bytes([number]) * 32)
     blob = b"".join(struct.pack(">I", len(part)) + part for part in parts)
     return f"ssh-ed25519 {base64.b64encode(blob).decode()}"
