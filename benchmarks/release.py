@@ -176,7 +176,7 @@ def measure(
 
 def wait_for_steady_load(host: TestHost) -> None:
     """Wait until visitors are served, then count three seconds of load without a release."""
-    probe.wait_until(lambda: host.version() or _not_yet(), what="an answer", timeout_s=60)
+    probe.wait_until(lambda: host.version() or _not_yet(), condition="an answer", timeout_s=60)
     threading.Event().wait(3)
 
 
@@ -190,7 +190,9 @@ def timed_until_new_version(host: TestHost) -> Iterator[list[float]]:
             if host.version() in ("", before):
                 _not_yet()
 
-        probe.wait_until(require_new_version, what="another version", timeout_s=120, every_s=0.05)
+        probe.wait_until(
+            require_new_version, condition="another version", timeout_s=120, every_s=0.05
+        )
         taken.append(time.monotonic() - began)
 
     watcher = threading.Thread(target=watch)

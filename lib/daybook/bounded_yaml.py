@@ -1,8 +1,8 @@
-"""Read YAML that nobody has checked: in bounded time, as plain values, each with its line.
+"""Parse untrusted YAML in bounded time, as plain values with their lines.
 
-Values are those of JSON. What YAML 1.1 reads in a surprising way is refused with the way to write
-it (`020` is 16 there, `1:20` is 80); a date stays text. The tree is built from parser events, so
-every limit holds before anything is composed.
+Values are those of JSON. Values that YAML 1.1 reads in a surprising way are rejected with a remedy
+(`020` means 16, `1:20` means 80); a date stays text. The tree is built from parser events, so
+every limit is enforced before any composition.
 """
 
 from __future__ import annotations
@@ -33,14 +33,13 @@ UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
     "\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e0fff]"
 )
-"""Control characters, surrogates, line separators, what reverses a text's direction or shows as
-nothing. Not the joiners, which some scripts and emoji are written with.
-"""
+"""Control characters, surrogates, line separators, and characters that are invisible or change the
+direction of text; not the joiners, which some scripts and emoji require."""
 _KEY = re.compile(r"([ -]*)([A-Za-z0-9_.-]{1,64}):(?:\s|$)")
 
 
 class Problem(Exception):
-    """Why a text cannot be used: never with a part of it. line: counted from 1."""
+    """A problem with a text; the message never quotes it. line: counted from 1."""
 
     def __init__(self, problem: str, line: int = 1, key: Key = ()) -> None:
         super().__init__(problem)
@@ -49,7 +48,7 @@ class Problem(Exception):
 
 @dataclass(frozen=True)
 class Document:
-    """What a text says. lines: `{("instance", "type"): 12}`, the root being `()`."""
+    """A parsed text. lines: `{("instance", "type"): 12}`; the root is `()`."""
 
     tree: Any
     lines: dict[Key, int]
@@ -57,7 +56,7 @@ class Document:
 
 @dataclass
 class _Node:
-    """A mapping or list that is being read. key: the mapping's, until its value has come."""
+    """A mapping or list in progress. key: a mapping's key until its value is read."""
 
     value: dict | list
     at: Key
@@ -79,7 +78,7 @@ class _Node:
 
 @dataclass
 class _Builder:
-    """Puts events together, with a stack of its own instead of recursion."""
+    """Builds the tree from events, with an explicit stack instead of recursion."""
 
     max_depth: int
     max_nodes: int
@@ -94,7 +93,7 @@ class _Builder:
         elif isinstance(event, yaml.CollectionEndEvent):
             self.stack.pop()
         elif isinstance(event, yaml.DocumentStartEvent) and self.lines:
-            raise Problem("a second document; only one is read", _line(event))
+            raise Problem("a second document; only one is allowed", _line(event))
 
     def _node(self, event: yaml.NodeEvent) -> None:
         line, parent = _line(event), self.stack[-1] if self.stack else None
@@ -103,9 +102,11 @@ class _Builder:
         if self.nodes > self.max_nodes:
             raise Problem(f"more than {self.max_nodes:,} values", line)
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            raise Problem("anchors (&) and aliases (*) are not read; write the value out", line, at)
+            raise Problem(
+                "anchors (&) and aliases (*) are not supported; repeat the value", line, at
+            )
         if event.tag is not None:
-            raise Problem("tags (!) are not read; write a plain value", line, at)
+            raise Problem("tags (!) are not supported; write a plain value", line, at)
         if parent and parent.wants_key:
             parent.key = self._key(event, line, parent)
             return
@@ -129,7 +130,7 @@ class _Builder:
         if not isinstance(event, yaml.ScalarEvent):
             raise Problem("a key must be text", line, parent.at)
         if event.implicit[0] and _kind(event.value) == "merge":
-            raise Problem("merge keys (<<) are not read; write the values out", line, parent.at)
+            raise Problem("merge keys (<<) are not supported; repeat the values", line, parent.at)
         key = _scalar(event, line, parent.at)
         if not isinstance(key, str):
             raise Problem("a key must be text; write it in quotes", line, parent.at)
@@ -141,7 +142,7 @@ class _Builder:
 
 
 def parse(text: str, *, max_depth: int = MAX_DEPTH, max_nodes: int = MAX_NODES) -> Document:
-    """Return what a text says; Problem with its line when it is no YAML, or not within limits."""
+    """Parse a text; Problem with the line if it is not YAML or exceeds a limit."""
     builder = _Builder(max_depth, max_nodes)
     for event in _events(text):
         builder.take(event)
@@ -149,7 +150,7 @@ def parse(text: str, *, max_depth: int = MAX_DEPTH, max_nodes: int = MAX_NODES) 
 
 
 def read_text(path: Path, *, max_bytes: int = MAX_BYTES, follow: bool = True) -> str:
-    """Return a regular file's UTF-8 text; Problem when it is anything else, or larger.
+    """Return a regular file's UTF-8 text; Problem if it is not one, or too large.
 
     follow: whether the file itself may be a symbolic link.
     """
@@ -171,13 +172,13 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES, follow: bool = True) ->
     if len(raw) > max_bytes:
         text = raw.decode("utf-8", "replace")
         line = text.count("\n") + 1
-        problem = f"the file is larger than {max_bytes // 1024} KiB, the most that is read"
+        problem = f"the file is larger than the limit of {max_bytes // 1024} KiB"
         raise Problem(problem, line, _key_near(text, line))
     return decode(raw)
 
 
 def decode(raw: bytes) -> str:
-    """Return UTF-8 bytes as text; Problem names the line with the first byte that is not."""
+    """Decode UTF-8; Problem with the line of the first invalid byte."""
     try:
         return raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as err:
@@ -189,9 +190,9 @@ def decode(raw: bytes) -> str:
 
 
 def _events(text: str) -> Iterator[yaml.Event]:
-    """Give the parser's events, its errors as Problem: without the text, which they may quote."""
-    if unseen := UNSEEN.search(text):
-        line = text.count("\n", 0, unseen.start()) + 1
+    """Yield the parser's events; convert errors to Problem without the text that they may quote."""
+    if invisible := UNSEEN.search(text):
+        line = text.count("\n", 0, invisible.start()) + 1
         raise Problem("a control or invisible character; remove it", line, _key_near(text, line))
     try:
         yield from yaml.parse(text, Loader=LOADER)
@@ -204,15 +205,15 @@ def _events(text: str) -> Iterator[yaml.Event]:
 
 
 def _key_near(text: str, line: int) -> Key:
-    """Return the key that a line of block style belongs to, by indentation; () when unclear."""
-    found: list[str] = []
+    """Return the key of a line in block style, by indentation; () if unclear."""
+    keys: list[str] = []
     indent = 1_000
-    for each in reversed(text.split("\n")[:line]):
-        if (key := _KEY.match(each)) and len(key[1]) < indent:
-            found, indent = [key[2], *found], len(key[1])
+    for text_line in reversed(text.split("\n")[:line]):
+        if (key := _KEY.match(text_line)) and len(key[1]) < indent:
+            keys, indent = [key[2], *keys], len(key[1])
         if indent == 0:
             break
-    return tuple(found)
+    return tuple(keys)
 
 
 def _scalar(event: yaml.ScalarEvent, line: int, at: Key) -> Any:
@@ -233,7 +234,7 @@ def _scalar(event: yaml.ScalarEvent, line: int, at: Key) -> Any:
 
 
 def _kind(text: str) -> str:
-    """Return what YAML 1.1 takes a plain scalar for: "int", "null", "str"…"""
+    """Return the type of a plain scalar in YAML 1.1: "int", "null", "str"…"""
     resolvers = _TYPES.get(text[:1], ()) if text else _TYPES.get("", ())
     tags = (tag for tag, pattern in [*resolvers, *_TYPES.get(None, ())] if pattern.match(text))
     return next(tags, "str").rpartition(":")[2]
@@ -246,13 +247,13 @@ def _number(text: str, line: int, at: Key) -> int | float:
         return float(text)
     problem = "not a plain decimal number of at most 18 digits; write one, or text in quotes"
     if _kind(text) == "int" and len(text) <= 18:
-        with suppress(ValueError):  # `0x_` has the form of a number and is none.
+        with suppress(ValueError):  # `0x_` looks like a number, but is not one.
             problem = f"YAML reads this as {yaml.safe_load(text)}; write that, or text in quotes"
     raise Problem(problem, line, at)
 
 
 def _syntax(problem: str | None) -> str:
-    """Return what is wrong without the characters that the parser quotes."""
+    """Return a syntax error without the characters that the parser quotes."""
     plain = re.sub(r"\s*['\"].*['\"]", "", problem or "", flags=re.S).strip()[:100]
     fix = "write `key: value`, and a value with special characters in quotes"
     return f"not valid YAML ({plain}); {fix}" if plain else f"not valid YAML; {fix}"

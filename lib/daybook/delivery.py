@@ -1,4 +1,4 @@
-"""The application's workflow and its scripts, put into the application's own repository."""
+"""Install the deployment workflow and its scripts in the application's own repository."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from daybook import aws
 from daybook.environment import Environment
 from daybook.errors import SettingsError
 
-WHERE = Path("ci/deploy.json")
+CI_SETTINGS = Path("ci/deploy.json")
 PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "": "aws"}
-"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html, by how a region begins."""
+"""AWS partitions by prefix of the region:
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html"""
 FILES = (
     Path(".github/workflows/deploy.yml"),
     *(Path("ci") / name for name in ("settings", "test", "build", "release-by-ssm")),
 )
-"""What app/ has of it, beside WHERE, which is made from the settings."""
+"""Files copied from app/; CI_SETTINGS is generated from the settings."""
 
 
-def where(environment: Environment) -> dict[str, object]:
-    """Return what ci/deploy.json says: where each branch of the application goes to.
+def ci_settings(environment: Environment) -> dict[str, object]:
+    """Return the content of ci/deploy.json: the release target of each branch.
 
-    All environments of the application and the account are in it; none of it is secret.
+    It covers all environments of the application in the account, and contains no secrets.
     """
     target, app = environment.target, environment.settings.app
-    starts = (each for each in PARTITIONS if target.region.startswith(each))
-    partition = PARTITIONS[next(starts)]
+    prefix = next(prefix for prefix in PARTITIONS if target.region.startswith(prefix))
+    partition = PARTITIONS[prefix]
     roles = f"arn:{partition}:iam::{target.account}:role"
     registry = aws.registry(target)
     branches: dict[str, dict[str, str]] = {}
-    for env, theirs in environment.of_account.items():
-        branch, name = theirs.github.branch, f"{app}-{env}-release"
-        if other := branches.get(branch):
+    for env, settings in environment.of_account.items():
+        branch, name = settings.github.branch, f"{app}-{env}-release"
+        if conflict := branches.get(branch):
             raise SettingsError(
-                f"{env} and {other['environment']} both release {branch}.",
-                next=f"give one of them another github.branch in environments/{env}.yml",
+                f"{env} and {conflict['environment']} both release branch {branch}.",
+                next=f"set a different github.branch in environments/{env}.yml",
             )
-        said = {
+        branches[branch] = {
             "environment": env,
-            "url": f"https://{theirs.domains[0]}/",
-            "via": theirs.deploy_via,
+            "url": f"https://{settings.domains[0]}/",
+            "via": settings.deploy_via,
         }
-        ssm = {"document": name, "release_role": f"{roles}/{name}"}
-        branches[branch] = said | (ssm if theirs.deploy_via == "ssm" else {})
+        if settings.deploy_via == "ssm":
+            branches[branch] |= {"document": name, "release_role": f"{roles}/{name}"}
     return {
         "region": target.region,
         "repository": f"{registry}/{app}",
@@ -55,22 +56,22 @@ def where(environment: Environment) -> dict[str, object]:
 
 
 def write(environment: Environment, folder: Path | str) -> Iterator[str]:
-    """Write what is not there yet into a repository; yields a line a file."""
+    """Write the missing files into a repository; yields one line per file."""
     folder = Path(folder)
     for file in FILES:
-        source, there = environment.root / "app" / file, folder / file
-        if there.exists():
-            is_same = there.read_bytes() == source.read_bytes()
-            yield f"{'is there' if is_same else 'differs, and stays'}: {file}"
+        source, copy = environment.root / "app" / file, folder / file
+        if copy.exists():
+            is_same = copy.read_bytes() == source.read_bytes()
+            yield f"{'unchanged' if is_same else 'differs, not overwritten'}: {file}"
             continue
-        there.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, there)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, copy)
         yield f"written: {file}"
-    text = json.dumps(where(environment), indent=2) + "\n"
-    (folder / WHERE).write_text(text, encoding="utf-8")
-    yield f"written: {WHERE}"
+    text = json.dumps(ci_settings(environment), indent=2) + "\n"
+    (folder / CI_SETTINGS).write_text(text, encoding="utf-8")
+    yield f"written: {CI_SETTINGS}"
 
 
 def missing(folder: Path) -> list[Path]:
-    """Return the files that a repository has not."""
-    return [file for file in (*FILES, WHERE) if not (folder / file).exists()]
+    """Return the files that are missing in a repository."""
+    return [file for file in (*FILES, CI_SETTINGS) if not (folder / file).exists()]

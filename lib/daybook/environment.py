@@ -1,4 +1,4 @@
-"""An environment: its name, settings and target, and access to everything that belongs to it."""
+"""An environment: its name, settings and target, and access to its resources."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from daybook.settings import Settings
 from daybook.target import Target
 
 ACCOUNT = "account"
-"""The name of the lock, and of the Terraform folder, of the resources that environments share."""
+"""The name of the lock and the Terraform folder of resources that environments share."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment of the application, `staging` for example.
+    """One environment of the application, such as `staging`.
 
-    start: starts tools, as `process.run` does; a run replaces it by one that records them.
+    start: starts tools, as `process.run` does; a run passes a function that also records them.
     """
 
     name: str
@@ -38,16 +38,16 @@ class Environment:
 
     @classmethod
     def load(cls, root: Path, name: str, *, rehearse: bool = False) -> Environment:
-        """Read and validate an environment's settings; SettingsError lists every mistake.
+        """Load an environment from its settings; SettingsError lists every mistake.
 
-        rehearse: target the sandbox, whatever account the settings name.
+        rehearse: target the sandbox instead of the account in the settings.
         """
         loaded = settings.load(root, name)
         resolved = target.resolve(loaded, root, rehearse=rehearse)
         return cls(name, root, loaded, resolved, process.run)
 
     def with_start(self, start: process.Start) -> Environment:
-        """Return the same environment, whose tools are started by `start`."""
+        """Return a copy of the environment that starts tools with `start`."""
         return replace(self, start=start)
 
     @property
@@ -57,7 +57,7 @@ class Environment:
 
     @property
     def is_rehearsal(self) -> bool:
-        """True in the sandbox for settings that name an AWS account."""
+        """True if the target is the sandbox and the settings name an AWS account."""
         return self.target.is_sandbox and self.settings.account != "sandbox"
 
     @property
@@ -67,7 +67,7 @@ class Environment:
 
     @property
     def digest_context(self) -> dict[str, str]:
-        """Return the part of a plan's basis that says where it applies."""
+        """Return the part of a plan's basis that identifies the target."""
         return {
             "account": self.target.account,
             "region": self.target.region,
@@ -75,17 +75,17 @@ class Environment:
         }
 
     def client(self, service: str) -> BaseClient:
-        """Return the boto3 client of an AWS service; each is made once."""
+        """Return the boto3 client of an AWS service; it is created once."""
         return aws.client(self.target, service)
 
     @property
     def state_bucket(self) -> str:
-        """Return the bucket of Terraform's state, locks and pending plans."""
+        """Return the bucket for Terraform's state, locks and pending plans."""
         return f"{self.settings.app}-state-{self.target.account}"
 
     @property
     def records_bucket(self) -> str:
-        """Return the bucket of closed records."""
+        """Return the bucket for closed records."""
         return f"{self.settings.app}-records-{self.target.account}"
 
     @property
@@ -95,18 +95,18 @@ class Environment:
 
     @property
     def ssh_public_key(self) -> Path:
-        """Return the public half, which lies beside the private key."""
+        """Return the public key beside the private key."""
         return self.ssh_key.with_name(self.ssh_key.name + ".pub")
 
     def team_keys(self) -> list[str]:
-        """Return the public keys that may log in to the hosts, the operator's among them."""
+        """Return the public keys that may log in to the hosts, including the operator's."""
         own = self.ssh_public_key.read_text(encoding="utf-8")
         team = ssh_keys.public_keys(signers.load(self.root), self.prefix)
         return ssh_keys.keys_for_hosts(own, team)
 
     @cached_property
     def others(self) -> Mapping[str, Environment]:
-        """Return the project's other environments whose settings are valid, by name."""
+        """Return the project's other environments with valid settings, by name."""
         return {
             name: replace(self, name=name, settings=loaded)
             for name, loaded in settings.others(self.root, self.name)[0]
@@ -114,7 +114,7 @@ class Environment:
 
     @cached_property
     def invalid_others(self) -> tuple[str, ...]:
-        """Return the names of the other environments whose settings are invalid."""
+        """Return the names of the other environments with invalid settings."""
         return tuple(settings.others(self.root, self.name)[1])
 
     @cached_property
@@ -123,7 +123,7 @@ class Environment:
         return settings.of_account(self.root, self.name, self.settings)
 
     def other(self, name: str) -> Environment:
-        """Return another environment of the project, in the sandbox if this one is there."""
+        """Return another environment of the project; it targets the sandbox if this one does."""
         loaded = Environment.load(self.root, name, rehearse=self.target.is_sandbox)
         return loaded.with_start(self.start)
 
@@ -133,22 +133,22 @@ class Environment:
         return terraform.state_lock.state_key("environment", self.name)
 
     def state(self) -> str:
-        """Return the Terraform state, which may hold secrets; "" when there is none."""
+        """Return the Terraform state, which may contain secrets; "" before the first apply."""
         return aws.state_text(self.target, self.state_bucket, self.state_key)
 
     def state_version(self) -> str:
-        """Return the state's serial and lineage, nothing of its content."""
+        """Return the state's serial and lineage, without its content."""
         return aws.state_version(self.target, self.state_bucket, self.state_key)
 
     def outputs(self) -> terraform.Outputs:
-        """Return Terraform's outputs from the state; PreflightFailed unless provisioned."""
+        """Return Terraform's outputs from the state; PreflightFailed if not provisioned."""
         outputs = terraform.outputs_in(self.state())
         self._require_own_hosts(outputs)
         return outputs
 
     @property
     def backend(self) -> dict[str, str]:
-        """Return Terraform's settings of the S3 backend."""
+        """Return Terraform's settings for the S3 backend."""
         return {
             "bucket": self.state_bucket,
             "region": self.target.region,
@@ -162,9 +162,9 @@ class Environment:
         log: Path | None = None,
         on_lock: Callable[[str], None] = lambda _id: None,
     ) -> terraform.Terraform:
-        """Return Terraform in the environment's workspace of terraform/environment.
+        """Return Terraform for terraform/environment, in the environment's workspace.
 
-        folder: another one, in its default workspace: terraform/account, or a copy of it.
+        folder: another folder, in its default workspace: terraform/account, or a copy of it.
         """
         workspace = "default" if folder else self.name
         folder = folder or self.root / "terraform" / "environment"
@@ -180,32 +180,32 @@ class Environment:
         )
 
     def terraform_data_dir(self, folder: str = "environment", workspace: str = "") -> Path:
-        """Return Terraform's data directory of a folder and workspace."""
+        """Return Terraform's data directory for a folder and workspace."""
         target, workspace = self.target, workspace or self.name
         name = f"{target.name}-{target.account}-{self.settings.app}-{folder}-{workspace}"
         return self.root / ".cache" / "terraform" / name
 
     @cached_property
     def inventory(self) -> Inventory:
-        """Return the Ansible inventory; a rehearsal does not overwrite the real one."""
+        """Return the Ansible inventory; a rehearsal uses a separate one."""
         name = f"rehearsal-{self.name}" if self.is_rehearsal else self.name
         return Inventory(self.root / "ansible" / "inventories" / name)
 
     @cached_property
     def host_keys(self) -> HostKeys:
-        """Return the store of the hosts' SSH keys, beside the state."""
+        """Return the store of the hosts' SSH keys, next to the Terraform state."""
         key = f"env:/{self.name}/environment/known_hosts"
         return HostKeys(self.client("s3"), self.state_bucket, key)
 
     def write_inventory(self) -> Inventory:
-        """Write the inventory from the state and return it; PreflightFailed without hosts.
+        """Write the inventory from the state and return it; PreflightFailed if there are no hosts.
 
-        The file in the checkout is a copy for people: edits to it have no effect.
+        The file in the checkout is only a copy: edits to it have no effect.
         """
         outputs, keys = self.outputs(), self.host_keys.read()
         if not keys:
             raise PreflightFailed(
-                f"The SSH keys of {self.name}'s hosts are not known.",
+                f"The SSH host keys of {self.name} are unknown.",
                 expected=self.host_keys.url,
                 observed="no object",
                 next=f"daybook run provision -p env {self.name}",
@@ -215,7 +215,7 @@ class Environment:
 
     @property
     def hosts(self) -> tuple[Host, ...]:
-        """Write the inventory anew and return the environment's hosts, in its order."""
+        """Write the inventory and return its hosts, in its order."""
         inventory = self.write_inventory()
         return tuple(
             Host(
@@ -230,9 +230,9 @@ class Environment:
         )
 
     def _unlock_command(self, name: str) -> str:
-        """Return the command that removes Terraform's lock on a state, with {id} in it."""
+        """Return the command that removes Terraform's lock on a state, with a placeholder {id}."""
         words = ["daybook", "lock", "break", name, *(["--rehearse"] if self.is_rehearsal else [])]
-        return shlex.join([*words, "--reason", "its Terraform is gone", "--terraform"]) + " {id}"
+        return shlex.join([*words, "--reason", "Terraform was killed", "--terraform"]) + " {id}"
 
     def _require_own_hosts(self, outputs: Mapping) -> None:
         if not outputs.get("instances"):

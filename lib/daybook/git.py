@@ -1,9 +1,9 @@
-"""Git, read so that neither the checkout nor the operator's configuration can change the answer.
+"""Read git so that neither the checkout nor the operator's configuration can change the answer.
 
-The server that a remote's URL names says which commit its default branch has now; nothing that a
-clone remembers of it counts. From that commit's id on, every object is verified by its hash, as
-git itself does not. Files are compared with the commit by their bytes, without git's index. So
-refs, replacements, grafts, caches, `assume-unchanged`, excludes and filters have no say.
+The server at the configured URL reports the current commit of its default branch; the clone's
+remote-tracking branches do not count. From that commit on, every object is verified by its hash,
+which git itself does not do. Files are compared with the commit byte by byte, without git's index.
+So refs, replacements, grafts, caches, `assume-unchanged`, excludes and filters have no effect.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pathlib import Path
 from daybook.errors import PreflightFailed
 
 ANSWER_S = 30
-"""How long a remote may take to answer."""
+"""The time limit for an answer from a remote."""
 HISTORY = 200_000
-"""How many commits are searched for an ancestor."""
+"""The maximum number of commits searched for an ancestor."""
 FOLDER, SYMLINK, EXECUTABLE, PLAIN = b"40000", b"120000", b"100755", b"100644"
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _URL = re.compile(
@@ -37,17 +37,17 @@ _URL = re.compile(
     re.ASCII,
 )
 _SCP = re.compile(r"([\w.-]+@)?([\w.-]+):(?!/)([\w./~-]+)", re.ASCII)
-_PASSED_ON = (
+_PASSED = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"),
     *("DBUS_SESSION_BUS_ADDRESS", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"),
     *("GITHUB_TOKEN", "GH_TOKEN"),
 )
-"""What git gets of the environment: nothing that tells it where to go or whom to trust."""
+"""Environment variables for git; none can redirect it or change the servers that it trusts."""
 _CREDENTIALS = r"^credential\.(.*\.)?(helper|username|usehttppath)$"
 _NO_REPOSITORY = {"GIT_DIR": os.devnull}
-"""Without it git looks for a repository, and its configuration, around the folder it runs in."""
+"""Without it, git searches for a repository in the current folder and its parents."""
 _TOKEN_HELPER = '!f() { echo username=x-access-token; echo "password=$GITHUB_TOKEN"; }; f'
-# What a checkout has besides its commit: caches, records, and what Daybook generates.
+# Files of a checkout that are in no commit: caches, records and generated files.
 _TOP = re.compile(
     r"\.(git|venv|cache|sandbox|ansible|hypothesis|idea|vscode|DS_Store|ipynb_checkpoints"
     r"|pytest_cache|ruff_cache|terraform)|runs|build|[\w.-]+\.egg-info"
@@ -61,12 +61,12 @@ _INVENTORY = re.compile(r"ansible/inventories/[a-z][a-z0-9-]*(\.known_hosts)?")
 
 
 class Unreadable(Exception):
-    """An object is missing, or is not what its id says."""
+    """An object is missing, or its content does not match its id."""
 
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit of a remote. branch: the remote's default branch, which has it or leads to it."""
+    """A commit of a remote. branch: the remote's default branch, which contains it."""
 
     id: str
     branch: str = ""
@@ -74,14 +74,14 @@ class Commit:
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects of a clone, each verified by its hash."""
+    """The objects of a clone; each is verified by its hash."""
 
     process: subprocess.Popen
 
     def read(self, id: str, kind: str) -> bytes:
-        """Return an object's content; Unreadable when there is none with this id and kind."""
+        """Return an object's content; Unreadable if no object has this id and kind."""
         if not _ID.fullmatch(id):
-            raise Unreadable(f"{id!r} is no object id")
+            raise Unreadable(f"{id!r} is not an object id")
         self.process.stdin.write(f"{id}\n".encode())
         self.process.stdin.flush()
         header = self.process.stdout.readline().split()
@@ -90,7 +90,7 @@ class Objects:
         content = self.process.stdout.read(int(header[2]))
         self.process.stdout.read(1)
         if header[1].decode() != kind or _hash(kind, content, id) != id:
-            raise Unreadable(f"{kind} {id} is not what its id says")
+            raise Unreadable(f"the content of {kind} {id} does not match its id")
         return content
 
     def tree_of(self, commit: str) -> str:
@@ -104,18 +104,18 @@ class Objects:
 
     def entries(self, tree: str) -> dict[str, tuple[bytes, str]]:
         """Return a tree's entries: `{"lib": (FOLDER, "3fa9…")}`."""
-        rest, size, found = self.read(tree, "tree"), len(tree) // 2, {}
+        rest, size, entries = self.read(tree, "tree"), len(tree) // 2, {}
         while rest:
             head, rest = rest.split(b"\0", 1)
             mode, name = head.split(b" ", 1)
-            found[os.fsdecode(name)] = (mode, rest[:size].hex())
+            entries[os.fsdecode(name)] = (mode, rest[:size].hex())
             rest = rest[size:]
-        return found
+        return entries
 
 
 @contextmanager
 def objects(root: Path) -> Iterator[Objects]:
-    """Open the objects of the checkout at root."""
+    """Open the objects of the checkout at root for reading."""
     command = ["git", "--no-replace-objects", "-C", str(root), "cat-file", "--batch"]
     with subprocess.Popen(
         command,
@@ -133,22 +133,37 @@ def objects(root: Path) -> Iterator[Objects]:
 
 
 def head(root: Path) -> str:
-    """Return the commit that is checked out at root; "" where there is none, or no git."""
+    """Return the commit that is checked out at root; "" without a repository, a commit or git."""
     if not (root / ".git").exists():
         return ""
-    said = _ask(["-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"])
-    return said if _ID.fullmatch(said) else ""
+    commit = _output(["-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"])
+    return commit if commit and _ID.fullmatch(commit) else ""
+
+
+def last_commit(root: Path, path: str) -> str:
+    """Return the last commit that touched a path in the checkout at root; "" without one."""
+    commit = _output(["-C", str(root), "rev-list", "-1", "HEAD", "--", path])
+    return commit if commit and _ID.fullmatch(commit) else ""
+
+
+def is_clean(root: Path, path: str) -> bool:
+    """Tell whether a path has no uncommitted changes; ignored files do not count.
+
+    This trusts git's index: use `differences` to prove that files are those of a commit.
+    """
+    status = ["status", "--porcelain", "--untracked-files=normal", "--", path]
+    return _output(["-c", "core.fsmonitor=false", "-C", str(root), *status]) == ""
 
 
 def branch(root: Path) -> str:
-    """Return the branch that is checked out at root, `(detached)` where it is none."""
+    """Return the branch that is checked out at root, or `(detached)`."""
     if not head(root):
         return ""
-    return _ask(["-C", str(root), "symbolic-ref", "--short", "--quiet", "HEAD"]) or "(detached)"
+    return _output(["-C", str(root), "symbolic-ref", "--short", "--quiet", "HEAD"]) or "(detached)"
 
 
 def read(root: Path, commit: str, path: str) -> bytes:
-    """Return a file's content in a commit; FileNotFoundError when the commit has no such file."""
+    """Return a file's content in a commit; FileNotFoundError if the commit does not contain it."""
     with objects(root) as stored:
         folder, names = stored.tree_of(commit), path.split("/")
         for name in names[:-1]:
@@ -161,17 +176,17 @@ def read(root: Path, commit: str, path: str) -> bytes:
         return stored.read(id, "blob")
 
 
-def listed(root: Path, commit: str, folder: str) -> list[str]:
-    """Return the names in a folder of a commit; [] where it has no such folder at its top."""
+def list_folder(root: Path, commit: str, folder: str) -> list[str]:
+    """Return the names in a top-level folder of a commit; [] if it does not exist."""
     with objects(root) as stored:
         mode, tree = stored.entries(stored.tree_of(commit)).get(folder, (b"", ""))
         return sorted(stored.entries(tree)) if mode == FOLDER else []
 
 
-def leads_to(root: Path, tip: str, commit: str) -> bool:
-    """Tell whether `commit` is `tip` or an ancestor of it.
+def is_ancestor(root: Path, commit: str, tip: str) -> bool:
+    """Tell whether `commit` is `tip` or one of its ancestors.
 
-    Raises Unreadable when the clone has not enough of the history to tell.
+    Raises Unreadable if the clone does not contain enough of the history.
     """
     with objects(root) as stored:
         known, queue, missing = {tip}, [tip], None
@@ -179,9 +194,9 @@ def leads_to(root: Path, tip: str, commit: str) -> bool:
             if commit in known:
                 return True
             level, queue = queue, []
-            for each in level:
+            for id in level:
                 try:
-                    new = [parent for parent in stored.parents_of(each) if parent not in known]
+                    new = [parent for parent in stored.parents_of(id) if parent not in known]
                 except Unreadable as err:
                     missing = err
                     continue
@@ -193,22 +208,22 @@ def leads_to(root: Path, tip: str, commit: str) -> bool:
 
 
 def differences(root: Path, commit: str) -> list[str]:
-    """Return where the files at root differ from a commit: `["changed: lib/daybook/aws.py"]`.
+    """Return how the files at root differ from a commit: `["changed: lib/daybook/aws.py"]`.
 
-    Every file of the commit is compared by type, mode and bytes; every other file is named unless
-    it is known to be generated. Compiled Python must be of the source beside it, and this Python
-    must be one that runs no other.
+    Compares type, mode and bytes of every file in the commit. Any other file is reported unless it
+    is known to be generated. Compiled Python must match the source beside it, and this Python must
+    not run any other compiled files.
     """
     with objects(root) as stored:
-        found = sorted(_differences(stored, root, stored.tree_of(commit), ""))
-    return [*_other_compiled(), *found]
+        differences = sorted(_differences(stored, root, stored.tree_of(commit), ""))
+    return [*_other_compiled(), *differences]
 
 
 def tip(url: str, root: Path, *, key: Path | None = None) -> Commit:
-    """Ask the server of a URL for the newest commit of its default branch.
+    """Return the current commit of the default branch, as reported by the server of a URL.
 
-    root: the checkout; where it uses SSH for this very repository, so does this. key: a private
-    SSH key to offer. Raises PreflightFailed when there is no answer.
+    root: the checkout; if one of its remotes is this repository over SSH, the lookup uses SSH too.
+    key: a private SSH key to offer. Raises PreflightFailed without an answer.
     """
     require_url(url)
     environ = _environ() | _configured(url) | _NO_REPOSITORY | {"GIT_SSH_COMMAND": _ssh(key)}
@@ -222,70 +237,70 @@ def tip(url: str, root: Path, *, key: Path | None = None) -> Commit:
             capture_output=True,
             timeout=ANSWER_S,
         )
-        said, problem = done.stdout.decode("ascii", "replace"), _last_line(done.stderr)
+        output, problem = done.stdout.decode("ascii", "replace"), _last_line(done.stderr)
     except subprocess.TimeoutExpired:
-        said, problem = "", f"no answer in {ANSWER_S} s"
+        output, problem = "", f"no answer in {ANSWER_S} s"
     except OSError as err:
-        said, problem = "", f"git: {err.strerror}"
-    branch = re.search(r"^ref: refs/heads/([\w./-]+)\tHEAD$", said, re.M)
-    found = re.search(r"^([0-9a-f]{40,64})\tHEAD$", said, re.M)
-    if not found or not _ID.fullmatch(found[1]):
+        output, problem = "", f"git: {err.strerror}"
+    branch = re.search(r"^ref: refs/heads/([\w./-]+)\tHEAD$", output, re.M)
+    match = re.search(r"^([0-9a-f]{40,64})\tHEAD$", output, re.M)
+    if not match or not _ID.fullmatch(match[1]):
         raise PreflightFailed(
-            "The reviewed branch cannot be looked up.",
-            expected=f"an answer of {url}",
+            "The lookup of the reviewed branch failed.",
+            expected=f"an answer from {url}",
             observed=problem or "no commits",
-            next="try again when it answers: git ls-remote " + url,
+            next="try again when this succeeds: git ls-remote " + url,
         )
-    return Commit(found[1], branch[1] if branch else "")
+    return Commit(match[1], branch[1] if branch else "")
 
 
 def require_url(url: str) -> None:
-    """Raise PreflightFailed for anything but a plain https, ssh or file URL."""
+    """Raise PreflightFailed unless a URL is a plain https, ssh or file URL."""
     if not _URL.fullmatch(url) or "/../" in url or url.endswith("/.."):
         raise PreflightFailed(
-            "The URL of the reviewed repository cannot be used.",
+            "The URL of the reviewed repository is invalid.",
             expected="https://, ssh:// or file://, without a password",
-            next="correct git_remote or github.repository in the settings, then bootstrap",
+            next="correct git_remote or github.repository in the settings, then run bootstrap",
         )
 
 
-def _differences(stored: Objects, root: Path, tree: str, at: str) -> Iterator[str]:
+def _differences(stored: Objects, root: Path, tree: str, prefix: str) -> Iterator[str]:
     entries = stored.entries(tree)
-    with os.scandir(root / at) as listed:
-        there = {each.name: each for each in listed}
+    with os.scandir(root / prefix) as listed:
+        files = {entry.name: entry for entry in listed}
     for name, (mode, id) in entries.items():
-        path = f"{at}{name}"
-        if name not in there:
+        path = f"{prefix}{name}"
+        if name not in files:
             yield f"missing: {path}"
         elif mode != FOLDER:
             yield from () if _is_same(root / path, mode, id) else (f"changed: {path}",)
-        elif there[name].is_dir(follow_symlinks=False):
+        elif files[name].is_dir(follow_symlinks=False):
             yield from _differences(stored, root, id, f"{path}/")
         else:
             yield f"changed: {path}"
-    for name in there.keys() - entries.keys():
-        yield from _extra(root, f"{at}{name}", there[name])
+    for name in files.keys() - entries.keys():
+        yield from _extra(root, f"{prefix}{name}", files[name])
 
 
 def _is_same(file: Path, mode: bytes, id: str) -> bool:
-    """Compare one file with a blob; a submodule is never the same."""
-    found = file.lstat().st_mode
+    """Tell whether a file equals a blob; False for a submodule."""
+    file_mode = file.lstat().st_mode
     if mode == SYMLINK:
-        return stat.S_ISLNK(found) and _hash("blob", os.fsencode(os.readlink(file)), id) == id
-    if mode not in (PLAIN, EXECUTABLE) or not stat.S_ISREG(found):
+        return stat.S_ISLNK(file_mode) and _hash("blob", os.fsencode(os.readlink(file)), id) == id
+    if mode not in (PLAIN, EXECUTABLE) or not stat.S_ISREG(file_mode):
         return False
-    is_executable = bool(found & stat.S_IXUSR)
+    is_executable = bool(file_mode & stat.S_IXUSR)
     return is_executable is (mode == EXECUTABLE) and _hash("blob", file.read_bytes(), id) == id
 
 
 def _extra(root: Path, path: str, entry: os.DirEntry) -> Iterator[str]:
-    """Name what no commit has, unless it is generated and cannot change what a step does."""
+    """Yield a file that is not in the commit, unless it is generated and cannot affect a step."""
     is_folder = entry.is_dir(follow_symlinks=False)
     is_file = entry.is_file(follow_symlinks=False)
     if entry.name == "__pycache__" and is_folder and "/" in path:
         yield from _compiled(root, path)
     elif _INVENTORY.fullmatch(path) and is_file:
-        # An executable inventory would be run by Ansible.
+        # Ansible would run an executable inventory.
         yield from (f"executable: {path}",) if entry.stat().st_mode & 0o111 else ()
     elif _GENERATED.fullmatch(path) and (is_folder or is_file):
         return
@@ -294,41 +309,41 @@ def _extra(root: Path, path: str, entry: os.DirEntry) -> Iterator[str]:
 
 
 def _compiled(root: Path, folder: str) -> Iterator[str]:
-    """Name compiled files that Python would run in place of a source that says something else."""
+    """Yield compiled files that Python would run although they do not match their source."""
     tag = f".{sys.implementation.cache_tag}"
-    for each in os.scandir(root / folder):
-        stem, suffix = os.path.splitext(each.name)
-        path = f"{folder}/{each.name}"
-        if suffix != ".pyc" or not each.is_file(follow_symlinks=False):
+    for file in os.scandir(root / folder):
+        stem, suffix = os.path.splitext(file.name)
+        path = f"{folder}/{file.name}"
+        if suffix != ".pyc" or not file.is_file(follow_symlinks=False):
             yield f"not in the commit: {path}"
         elif ".opt-" in stem:
-            # What -O runs; it has no assertions, so it is not what the source says.
+            # Used by python -O; it lacks the assertions of the source.
             yield f"compiled with -O: {path}"
         elif stem.endswith(tag):
             source = root / folder.removesuffix("__pycache__") / f"{stem.removesuffix(tag)}.py"
-            if source.is_file() and not _is_compiled_from(Path(each.path), source):
+            if source.is_file() and not _is_compiled_from(Path(file.path), source):
                 yield f"not compiled from its source: {path}"
 
 
 def _other_compiled() -> Iterator[str]:
-    """Say why this Python runs other compiled files than those beside the sources."""
+    """Yield the reasons why this Python runs other compiled files, or skips assertions."""
     if sys.pycache_prefix:
         yield "PYTHONPYCACHEPREFIX is set: compiled Python comes from another folder"
     if sys.flags.optimize:
-        yield "PYTHONOPTIMIZE or -O is set: Python leaves out the sources' assertions"
+        yield "PYTHONOPTIMIZE or -O is set: Python skips assertions"
 
 
 def _is_compiled_from(compiled: Path, source: Path) -> bool:
-    """Tell whether a compiled file is of its source, or is one that Python would not load."""
-    raw, there = compiled.read_bytes(), source.stat()
+    """Tell whether a compiled file matches its source, or Python would not load it."""
+    raw, status = compiled.read_bytes(), source.stat()
     if raw[:4] != importlib.util.MAGIC_NUMBER:
         return True
-    age_and_size = int(there.st_mtime) & 0xFFFFFFFF, there.st_size & 0xFFFFFFFF
+    age_and_size = int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF
     if raw[4:8] == bytes(4) and age_and_size != (_number(raw[8:12]), _number(raw[12:16])):
         return True
     try:
-        own = compile(source.read_bytes(), str(source), "exec", dont_inherit=True)
-        return raw[4:8] == bytes(4) and marshal.loads(raw[16:]) == own
+        expected = compile(source.read_bytes(), str(source), "exec", dont_inherit=True)
+        return raw[4:8] == bytes(4) and marshal.loads(raw[16:]) == expected
     except (ValueError, EOFError, TypeError, SyntaxError):
         return False
 
@@ -338,58 +353,62 @@ def _number(raw: bytes) -> int:
 
 
 def _hash(kind: str, content: bytes, like: str) -> str:
-    """Return git's id of an object, by the algorithm that another id of the repository has."""
+    """Return git's id of an object. like: an id from the same repository, for the algorithm."""
     algorithm = hashlib.sha256 if len(like) == 64 else hashlib.sha1
     return algorithm(b"%s %d\0" % (kind.encode(), len(content)) + content).hexdigest()
 
 
 def _transport(url: str, root: Path) -> str:
-    """Return the URL, or the same repository by SSH where a remote of the checkout is so named.
+    """Return the URL, or its SSH form if a remote of the checkout is this repository over SSH.
 
-    The remote's own URL is never used: it only tells which way this operator may read.
+    The remote's own URL is never used: it only shows which transport the operator uses.
     """
     if not url.startswith("https://"):
         return url
-    said = _ask(["-C", str(root), "config", "--get-regexp", r"^remote\..*\.url$"])
-    for line in said.splitlines():
+    remotes = _output(["-C", str(root), "config", "--get-regexp", r"^remote\..*\.url$"]) or ""
+    for line in remotes.splitlines():
         remote = line.partition(" ")[2]
         scp = _SCP.fullmatch(remote)
-        user, where = (scp[1] or "", f"{scp[2]}/{scp[3]}") if scp else _ssh_parts(remote)
-        if where and _bare(where) == _bare(url.removeprefix("https://")):
+        user, address = (scp[1] or "", f"{scp[2]}/{scp[3]}") if scp else _ssh_parts(remote)
+        if address and _bare(address) == _bare(url.removeprefix("https://")):
             host, _, path = url.removeprefix("https://").partition("/")
             return f"ssh://{user or 'git@'}{host.partition(':')[0]}/{path}"
     return url
 
 
 def _ssh_parts(remote: str) -> tuple[str, str]:
-    found = re.fullmatch(r"ssh://([\w.-]+@)?([\w.-]+/[\w./~-]+)", remote, re.ASCII)
-    return (found[1] or "", found[2]) if found else ("", "")
+    match = re.fullmatch(r"ssh://([\w.-]+@)?([\w.-]+/[\w./~-]+)", remote, re.ASCII)
+    return (match[1] or "", match[2]) if match else ("", "")
 
 
-def _bare(where: str) -> str:
-    return where.removesuffix("/").removesuffix(".git").lower()
+def _bare(address: str) -> str:
+    return address.removesuffix("/").removesuffix(".git").lower()
 
 
 def _ssh(key: Path | None) -> str:
-    """Return the SSH command of a lookup: no configuration, no prompt, no unknown host."""
+    """Return the SSH command for a lookup: no configuration, no prompts, known hosts only."""
     strict = "-o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10"
-    own = f" -i '{key}'" if key and re.fullmatch(r"[\w./~-]+", str(key)) else ""
-    return f"ssh -F none {strict}{own}"
+    identity = f" -i '{key}'" if key and re.fullmatch(r"[\w./~-]+", str(key)) else ""
+    return f"ssh -F none {strict}{identity}"
 
 
 def _environ() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
     fixed = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_TERMINAL_PROMPT": "0"}
-    return kept | fixed
+    return passed | fixed
 
 
 def _configured(url: str) -> dict[str, str]:
-    """Return the whole configuration of a lookup: the operator's credential helpers alone."""
-    # A value may have several lines: only -z tells where the next key begins.
+    """Return the complete git configuration of a lookup: the operator's credential helpers."""
+    # A value may have several lines: only -z separates the entries.
+    scopes = (
+        _output(["config", scope, "-z", "--get-regexp", _CREDENTIALS]) or ""
+        for scope in ("--system", "--global")
+    )
     pairs = [
         tuple(entry.split("\n", 1))
-        for scope in ("--system", "--global")
-        for entry in _ask(["config", scope, "-z", "--get-regexp", _CREDENTIALS]).split("\0")
+        for entries in scopes
+        for entry in entries.split("\0")
         if "\n" in entry
     ]
     if os.environ.get("GITHUB_TOKEN"):
@@ -403,16 +422,16 @@ def _configured(url: str) -> dict[str, str]:
     return {**files, "GIT_CONFIG_COUNT": str(len(pairs)), **keys, **values}
 
 
-def _ask(words: list[str]) -> str:
-    """Return what git prints; "" when it fails or is not there."""
+def _output(words: list[str]) -> str | None:
+    """Return the output of a git command; None if it fails or git is not installed."""
     command = ["git", *words]
     try:
         done = subprocess.run(
             command, env=_environ(), stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_S
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode("utf-8", "replace").rstrip("\n") if done.returncode == 0 else ""
+        return None
+    return done.stdout.decode("utf-8", "replace").rstrip("\n") if done.returncode == 0 else None
 
 
 def _last_line(raw: bytes) -> str:

@@ -1,7 +1,7 @@
-"""GitHub's API, as far as a self-hosted runner needs it: registered, seen, removed.
+"""The part of GitHub's API for self-hosted runners: list, register and remove.
 
-The token that may do that is in SSM Parameter Store, `/<app>/github/<env>/token`, where no host and
-no other environment's workflow may read it. A host gets what registers one runner, for an hour.
+The API token is in SSM Parameter Store, `/<app>/github/<env>/token`, where no host and no other
+environment's workflow can read it. A host only gets a registration token, valid for one hour.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from daybook.errors import CommandFailed, PreflightFailed
 
 API = "https://api.github.com"
 PAGE = 100
-"""The most that one answer holds: a repository with more runners than that is none of ours."""
+"""The maximum page size; repositories with more runners are not supported."""
 TIMEOUT_S = 20
 TOKEN, KEY = "token", "key"
 PURPOSES = {
@@ -26,16 +26,16 @@ PURPOSES = {
     KEY: "SSH key of the workflows that run Daybook for the environment",
 }
 NEXT = {
-    401: "make a new token: docs/delivery.md, then daybook github token {env}",
-    403: "give the token the permission Administration, read and write, of this repository",
-    404: "correct github in the settings, or give the token access to this repository",
+    401: "create a new token (docs/delivery.md), then run: daybook github token {env}",
+    403: "grant the token the permission Administration, read and write, on this repository",
+    404: "correct github in the settings, or grant the token access to this repository",
 }
-"""What to do about an answer: https://docs.github.com/en/rest/actions/self-hosted-runners"""
+"""The remedy for each status: https://docs.github.com/en/rest/actions/self-hosted-runners"""
 
 
 @dataclass(frozen=True)
 class Runner:
-    """A runner as GitHub knows it. status: online or offline."""
+    """A self-hosted runner. status: online or offline."""
 
     id: int
     name: str
@@ -46,7 +46,7 @@ class Runner:
 
 @dataclass(frozen=True)
 class WorkflowRun:
-    """One run of a workflow. conclusion: success, failure, …; empty until it is over."""
+    """One run of a workflow. conclusion: success, failure, …; empty until it has ended."""
 
     name: str
     conclusion: str
@@ -55,7 +55,7 @@ class WorkflowRun:
 
 @dataclass(frozen=True)
 class Repository:
-    """One repository on GitHub, asked with a token. path: `owner/name`."""
+    """A client of GitHub's API for one repository. path: `owner/name`."""
 
     path: str
     api: str
@@ -63,27 +63,27 @@ class Repository:
     token: str = field(repr=False)
 
     def runners(self) -> tuple[Runner, ...]:
-        """Return every runner that is registered, by name."""
-        answer = self._ask("GET", "runners", params={"per_page": PAGE})
-        return tuple(sorted(map(_runner, answer["runners"]), key=lambda each: each.name))
+        """Return the registered runners, sorted by name."""
+        answer = self._request("GET", "runners", params={"per_page": PAGE})
+        return tuple(sorted(map(_runner, answer["runners"]), key=lambda runner: runner.name))
 
     def registration_token(self) -> str:
-        """Return what registers runners for an hour."""
-        return str(self._ask("POST", "runners/registration-token")["token"])
+        """Return a token to register runners, valid for one hour."""
+        return str(self._request("POST", "runners/registration-token")["token"])
 
     def runs(self, commit: str) -> tuple[WorkflowRun, ...]:
-        """Return the runs of workflows that a commit has started."""
-        answer = self._ask("GET", "runs", params={"head_sha": commit, "per_page": PAGE})
+        """Return the workflow runs of a commit."""
+        answer = self._request("GET", "runs", params={"head_sha": commit, "per_page": PAGE})
         return tuple(
-            WorkflowRun(each["name"], each["conclusion"] or "", each["html_url"])
-            for each in answer["workflow_runs"]
+            WorkflowRun(run["name"], run["conclusion"] or "", run["html_url"])
+            for run in answer["workflow_runs"]
         )
 
     def remove(self, runner: Runner) -> None:
-        """Let GitHub forget a runner, whether its host is there or not."""
-        self._ask("DELETE", f"runners/{runner.id}")
+        """Remove a runner from GitHub, even if its host no longer exists."""
+        self._request("DELETE", f"runners/{runner.id}")
 
-    def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+    def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         url = f"{self.api}/repos/{self.path}/actions/{path}"
         headers = {
             "Authorization": f"Bearer {self.token}",
@@ -96,19 +96,19 @@ class Repository:
             raise CommandFailed(
                 f"GitHub does not answer: {type(err).__name__}.",
                 expected=url,
-                next="see whether https://www.githubstatus.com says why, and try again",
+                next="check https://www.githubstatus.com, and try again",
             ) from err
         if answer.is_error:
             code = answer.status_code
             raise CommandFailed(
-                f"GitHub refuses {method} {path} of {self.path}: HTTP {code}.",
+                f"GitHub refused {method} {path} of {self.path}: HTTP {code}.",
                 next=NEXT.get(code, "try again").format(env=self.env),
             )
         return answer.json() if answer.content else {}
 
 
 def repository(environment: Environment) -> Repository:
-    """Return the application's repository, to be asked with the token of the parameter store."""
+    """Return the application's repository, with the token from Parameter Store."""
     token = read(environment, TOKEN)
     api = environment.target.environ.get("GITHUB_API_URL") or API
     path = environment.settings.github.path
@@ -116,20 +116,20 @@ def repository(environment: Environment) -> Repository:
 
 
 def deregister_runners(environment: Environment, on_change: Callable[..., None]) -> None:
-    """Remove the runners of the environment's hosts from GitHub; each is recorded.
+    """Remove the runners of the environment's hosts from GitHub, and record each removal.
 
-    DaybookError when there is no token, or GitHub refuses.
+    DaybookError if the token is missing or GitHub refuses.
     """
-    asked = repository(environment)
-    for runner in asked.runners():
+    github_repository = repository(environment)
+    for runner in github_repository.runners():
         if re.fullmatch(rf"{environment.prefix}-[0-9]+", runner.name):
-            asked.remove(runner)
-            what = f"{runner.name} of {asked.path}"
-            on_change(tool="github", action="deregistered", what=what)
+            github_repository.remove(runner)
+            subject = f"{runner.name} of {github_repository.path}"
+            on_change(tool="github", action="deregistered", what=subject)
 
 
 def store(environment: Environment, name: str, value: str) -> None:
-    """Put the TOKEN or the KEY into the parameter store, in place of any that is there."""
+    """Store the TOKEN or the KEY in Parameter Store; an existing value is replaced."""
     environment.client("ssm").put_parameter(
         Name=parameter(environment, name),
         Value=value,
@@ -140,29 +140,29 @@ def store(environment: Environment, name: str, value: str) -> None:
 
 
 def read(environment: Environment, name: str) -> str:
-    """Return the TOKEN or the KEY; PreflightFailed when the parameter store has none."""
+    """Return the TOKEN or the KEY; PreflightFailed if it is not stored."""
     ssm = environment.client("ssm")
     try:
-        found = ssm.get_parameter(Name=parameter(environment, name), WithDecryption=True)
+        stored = ssm.get_parameter(Name=parameter(environment, name), WithDecryption=True)
     except ssm.exceptions.ParameterNotFound as err:
         raise PreflightFailed(
-            f"There is no {name} for {environment.settings.github.path} in the parameter store.",
+            f"The {name} for {environment.settings.github.path} is not in Parameter Store.",
             expected=parameter(environment, name),
             next=f"daybook github {name} {environment.name}",
         ) from err
-    return found["Parameter"]["Value"]
+    return stored["Parameter"]["Value"]
 
 
 def parameter(environment: Environment, name: str) -> str:
-    """Return where something is kept: beside the environments, so that no host may read it."""
+    """Return the parameter's name; it is outside the environment's path, so no host can read it."""
     return f"/{environment.settings.app}/github/{environment.name}/{name}"
 
 
 def workflow_name(environment: Environment) -> str:
-    """Return the name of an environment's workflows in environments/signers."""
+    """Return the name of the environment's workflows in environments/signers."""
     return f"{environment.prefix}-workflows"
 
 
-def _runner(found: Mapping[str, Any]) -> Runner:
-    labels = tuple(label["name"] for label in found.get("labels", ()))
-    return Runner(found["id"], found["name"], found["status"], found["busy"], labels)
+def _runner(data: Mapping[str, Any]) -> Runner:
+    labels = tuple(label["name"] for label in data.get("labels", ()))
+    return Runner(data["id"], data["name"], data["status"], data["busy"], labels)

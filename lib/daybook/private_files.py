@@ -1,6 +1,6 @@
-"""Make files and folders that nobody else on this machine may read, whatever the umask is.
+"""Create files and folders that only their owner can read, independent of the umask.
 
-And read them as what anybody may have put there: never a FIFO, a device or a file without an end.
+Files are read defensively, because anyone may have created them: no FIFO, device or endless file.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import BinaryIO
 
 
 class NoFile(OSError):
-    """What has a file's name is none that can be read: no trouble of the disk or the system."""
+    """The path is not a readable regular file; the disk and the system are fine."""
 
 
 def opener(path: str, flags: int) -> int:
-    """Open a file for `open(…, opener=private_files.opener)`; one that it makes is its owner's."""
+    """Open a file for `open(…, opener=private_files.opener)`; a new one gets mode 0600."""
     return os.open(path, flags, 0o600)
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a whole file, for its owner alone; it is on the disk when this returns."""
+    """Write a whole file with mode 0600, and sync it to the disk."""
     with open(path, "wb", opener=opener) as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(content)
@@ -32,7 +32,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put a folder's list of files on the disk."""
+    """Sync a folder's directory entries to the disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -41,7 +41,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
-    """Open a regular file to read it; NoFile for anything else, without waiting for a writer."""
+    """Open a regular file for reading; NoFile for anything else. Never blocks on a FIFO."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     if not follow and os.path.islink(path):
         raise NoFile(errno.ELOOP, "a symbolic link, not a regular file", str(path))
@@ -58,21 +58,21 @@ def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
 
 
 def read(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a regular file that is no link; NoFile for anything else, or larger."""
+    """Return the content of a regular file; NoFile if it is a link, another kind or larger."""
     with open_regular(path, follow=False) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        limit = f"larger than {max_bytes >> 10:,} KiB, the most that is read"
+        limit = f"larger than the limit of {max_bytes >> 10:,} KiB"
         raise NoFile(errno.EINVAL, limit, str(path))
     return content
 
 
 def make_folder(path: Path, mode: int = 0o700) -> Path:
-    """Make a folder, and take away what `mode` does not grant from one that is there."""
+    """Create a folder, or remove permissions beyond `mode` from an existing one."""
     path.mkdir(parents=True, exist_ok=True)
-    found = path.stat().st_mode & 0o777
-    if found & ~mode:
-        # One that belongs to somebody else is theirs to close.
+    permissions = path.stat().st_mode & 0o777
+    if permissions & ~mode:
+        # Only the owner of a folder can change its mode.
         with suppress(PermissionError):
-            path.chmod(found & mode)
+            path.chmod(permissions & mode)
     return path

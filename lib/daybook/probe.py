@@ -1,4 +1,4 @@
-"""Look at a host from outside: DNS, SSH's banner, HTTP and TLS; waits poll until a deadline."""
+"""Probe a host from outside: DNS, the SSH banner, HTTP and TLS; poll until a deadline."""
 
 from __future__ import annotations
 
@@ -21,31 +21,35 @@ T = TypeVar("T")
 
 
 class NotYet(Exception):
-    """What was looked for is not there yet; the message says what was seen instead."""
+    """The condition is not met yet; the message is the observed state."""
 
 
-def wait_until(look: Callable[[], T], *, what: str, timeout_s: float, every_s: float = 0.5) -> T:
-    """Call `look` until it stops raising NotYet; VerifyFailed with the last sight at the end."""
+def wait_until(
+    poll: Callable[[], T], *, condition: str, timeout_s: float, every_s: float = 0.5
+) -> T:
+    """Call `poll` until it stops raising NotYet; raise VerifyFailed after the timeout.
+
+    condition: the awaited state as a noun phrase, such as "an answer from https://example.com".
+    """
     attempts = Retrying(
         retry=retry_if_exception_type(NotYet),
         stop=stop_after_delay(timeout_s),
         wait=wait_fixed(every_s),
     )
     try:
-        return attempts(look)
+        return attempts(poll)
     except RetryError as err:
-        seen = str(err.last_attempt.exception())
         raise VerifyFailed(
-            f"{what} was not seen within {timeout_s:.0f} s.",
-            expected=what,
-            observed=seen,
-            changed="What was applied stays as it is.",
-            next="run this step again: it goes on from here",
+            f"Timed out after {timeout_s:.0f} s waiting for {condition}.",
+            expected=condition,
+            observed=str(err.last_attempt.exception()),
+            changed="The applied changes remain in place.",
+            next="run this step again: it continues from here",
         ) from err
 
 
 def addresses(name: str, environ: Mapping[str, str]) -> list[str]:
-    """Resolve a DNS name to IPv4 addresses; DAYBOOK_NAMESERVER=ip:port is asked when it is set."""
+    """Resolve a DNS name to IPv4 addresses, with the server DAYBOOK_NAMESERVER=ip:port if set."""
     if dns.inet.is_address(name):
         return [name]
     resolver = dns.resolver.Resolver(configure="DAYBOOK_NAMESERVER" not in environ)
@@ -60,7 +64,7 @@ def addresses(name: str, environ: Mapping[str, str]) -> list[str]:
 
 
 def ssh_banner(address: str, *, port: int = 22, timeout_s: float = 3) -> str:
-    """Return what sshd says first: `SSH-2.0-OpenSSH_10.0p2 Debian-7`."""
+    """Return the banner of sshd: `SSH-2.0-OpenSSH_10.0p2 Debian-7`."""
     try:
         with socket.create_connection((address, port), timeout=timeout_s) as connection:
             banner = connection.recv(255).decode("ascii", "replace").strip()
@@ -82,20 +86,22 @@ def curl(url: str, address: str, environ: Mapping[str, str]) -> str:
 def fetch(
     url: str, environ: Mapping[str, str], *, at: str | None = None, timeout_s: float = 5
 ) -> httpx.Response:
-    """GET a URL, its host resolved the way `addresses` does; any HTTP status is an answer.
+    """GET a URL, with its host resolved as in `addresses`; any HTTP status is an answer.
 
-    A certificate has to be good for the name, by DAYBOOK_CA_FILE alone when that is set.
-    at: ask this address, whatever DNS says.
+    The certificate must be valid for the name, and signed by DAYBOOK_CA_FILE if that is set.
+    at: connect to this address instead of the resolved one.
     """
     parts = urlsplit(url)
     address = at or addresses(parts.hostname, environ)[0]
-    there = parts._replace(netloc=f"{address}:{parts.port}" if parts.port else address).geturl()
+    address_url = parts._replace(
+        netloc=f"{address}:{parts.port}" if parts.port else address
+    ).geturl()
     authority = environ.get("DAYBOOK_CA_FILE")
     trust = ssl.create_default_context(cafile=authority) if authority else True
     try:
         with httpx.Client(trust_env=False, timeout=timeout_s, verify=trust) as browser:
             return browser.get(
-                there,
+                address_url,
                 headers={"Host": parts.netloc},
                 extensions={"sni_hostname": parts.hostname},
             )

@@ -1,4 +1,4 @@
-"""Where each of an environment's settings comes from: a line of its file, a default, a variable."""
+"""The source of each setting of an environment: a line of its file, a default or a variable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class SettingSource:
-    """One setting as it will be used: `Setting("instance.type", "t3.small", "default")`."""
+    """One setting as a run uses it: `SettingSource("instance.type", "t3.small", "default")`."""
 
     key: str
     value: str
@@ -26,7 +26,7 @@ class SettingSource:
 
 
 def resolve(environment: Environment) -> list[SettingSource]:
-    """Return every setting as a run would use it, in the order of the model."""
+    """Return every setting as a run uses it, in the order of the model."""
     file = f"{environment.name}.yml"
     lines = settings.lines(environment.root, environment.name)
     overridden = _overridden(environment)
@@ -39,7 +39,7 @@ def resolve(environment: Environment) -> list[SettingSource]:
 
 
 def _overridden(environment: Environment) -> dict[tuple[str, ...], tuple[str, str]]:
-    """Return the values that the tools' environment variables replace, and from where."""
+    """Return the values that environment variables override, and the source of each."""
     target = environment.target
     values: dict[tuple[str, ...], tuple[str, str]] = {}
     if target.region != environment.settings.region:
@@ -51,16 +51,16 @@ def _overridden(environment: Environment) -> dict[tuple[str, ...], tuple[str, st
     return values
 
 
-def _leaves(value: BaseModel | Mapping, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple, Any]]:
+def _leaves(value: BaseModel | Mapping, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple, Any]]:
     for key, inner in value.items() if isinstance(value, Mapping) else value:
         if isinstance(inner, BaseModel) or (isinstance(inner, Mapping) and inner):
-            yield from _leaves(inner, (*at, key))
+            yield from _leaves(inner, (*path, key))
         else:
-            yield (*at, key), inner
+            yield (*path, key), inner
 
 
-def _origin(at: tuple[str, ...], file: str, lines: Mapping[tuple, int]) -> str:
-    return f"environments/{file}:{lines[at]}" if at in lines else DEFAULT
+def _origin(path: tuple[str, ...], file: str, lines: Mapping[tuple, int]) -> str:
+    return f"environments/{file}:{lines[path]}" if path in lines else DEFAULT
 
 
 def _text(value: Any) -> str:

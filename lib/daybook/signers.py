@@ -1,10 +1,10 @@
-"""environments/signers: whose SSH keys count, and for what. Nothing else reads that file.
+"""Parse environments/signers: the accepted SSH keys and their purposes. The only parser of it.
 
     ann@example.com namespaces="daybook-record,daybook-approval" ssh-ed25519 AAAA… github:ann
 
-The format is a strict part of ssh-keygen's allowed signers: one name per line, namespaces spelled
-out, no patterns, no certificate authorities. A line without namespaces lets its key log in to the
-hosts, and signs nothing. Times are UTC.
+The format is a strict subset of ssh-keygen's allowed signers: one name per line, explicit
+namespaces, no patterns and no certificate authorities. The key of a line without namespaces can
+log in to the hosts, but its signatures are not accepted. Times are in UTC.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from daybook.private_files import NoFile
 
 FILE = "environments/signers"
 RECORD = "daybook-record"
-"""What signs a run's record, and who planned and who applies."""
+"""The namespace for signatures of records, plans and applies."""
 APPROVAL = "daybook-approval"
-"""What approves or declines another person's plan."""
+"""The namespace for approving or declining another person's plan."""
 WORKFLOWS = "-workflows"
-"""The end of the name of a workflow's key, `hello-staging-workflows`: it never approves."""
+"""The suffix of the name of a workflow's key, `hello-staging-workflows`; it cannot approve."""
 MAX_BYTES, MAX_LINES = 256 * 1024, 1000
 KEY_TYPES = (
     *("ssh-ed25519", "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"),
@@ -46,7 +46,7 @@ _TIME_FORMATS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
 @dataclass(frozen=True)
 class Signer:
-    """One line. name: the person's identity. key: `type base64`. github: their login, or ""."""
+    """One line. name: the person's identity. key: `type base64`. github: a login, or ""."""
 
     line: int
     name: str
@@ -59,13 +59,13 @@ class Signer:
 
     @property
     def is_workflow(self) -> bool:
-        """True for the key that workflows share, which belongs to no person."""
+        """True for the key of a workflow, which belongs to no person."""
         return is_workflow(self.name)
 
-    def is_valid_at(self, when: datetime) -> bool:
-        """Tell whether the line counts at this time."""
-        has_begun = self.valid_after is None or self.valid_after <= when
-        return has_begun and (self.valid_before is None or when < self.valid_before)
+    def is_valid_at(self, moment: datetime) -> bool:
+        """Tell whether the line is valid at this time."""
+        has_begun = self.valid_after is None or self.valid_after <= moment
+        return has_begun and (self.valid_before is None or moment < self.valid_before)
 
 
 @dataclass(frozen=True)
@@ -75,46 +75,45 @@ class Signers:
     lines: tuple[Signer, ...] = ()
 
     def of(self, fingerprint: str) -> tuple[Signer, ...]:
-        """Return the lines of a key."""
-        return tuple(each for each in self.lines if each.fingerprint == fingerprint)
+        """Return the lines with a key."""
+        return tuple(line for line in self.lines if line.fingerprint == fingerprint)
 
     def named(self, name: str) -> tuple[Signer, ...]:
-        """Return the lines of a person."""
-        return tuple(each for each in self.lines if each.name == identity(name))
+        """Return the lines with a person's name."""
+        return tuple(line for line in self.lines if line.name == identity(name))
 
     def allowed(
         self, fingerprint: str, namespace: str, when: datetime | None = None
     ) -> Signer | None:
-        """Return the line by which a key may sign in a namespace, or None. when: now, if None."""
+        """Return the line that allows a key to sign in a namespace, or None. when: default now."""
         moment = when or datetime.now(UTC)
-        candidates = self.of(fingerprint)
-        found = (each for each in candidates if namespace in each.namespaces)
-        return next((each for each in found if each.is_valid_at(moment)), None)
+        lines = (line for line in self.of(fingerprint) if namespace in line.namespaces)
+        return next((line for line in lines if line.is_valid_at(moment)), None)
 
     def refusal(self, fingerprint: str, namespace: str, when: datetime | None = None) -> str:
-        """Return why a key may not sign in a namespace, "" when it may."""
+        """Return why a key may not sign in a namespace, or ""."""
         if self.allowed(fingerprint, namespace, when):
             return ""
         if not fingerprint:
-            return "there is no usable SSH key"
+            return "no usable SSH key"
         lines = self.of(fingerprint)
         if not lines:
             return f"{fingerprint} is not in {FILE}"
         at = f"{FILE}:{lines[0].line}"
-        if not any(each.namespaces for each in lines):
-            return f"{at}: {lines[0].name} has no namespaces, so the key signs nothing"
-        if not any(namespace in each.namespaces for each in lines):
-            return f"{at}: the namespaces of {lines[0].name} do not have {namespace}"
+        if not any(line.namespaces for line in lines):
+            return f"{at}: {lines[0].name} has no namespaces, so the key cannot sign"
+        if not any(namespace in line.namespaces for line in lines):
+            return f"{at}: the namespaces of {lines[0].name} do not include {namespace}"
         return f"{at}: the key of {lines[0].name} is not valid at this time"
 
 
 def load(root: Path, file: str = FILE) -> Signers:
-    """Read the project's signers; SettingsError names each line that cannot be used."""
+    """Read the project's signers; SettingsError lists each invalid line."""
     return parse(_read(root / file, file), file)
 
 
 def parse(text: str, source: str) -> Signers:
-    """Read a signers file's text; SettingsError names each line of `source` that cannot be used."""
+    """Parse the text of a signers file; SettingsError lists each invalid line of `source`."""
     numbered = enumerate(text.split("\n"), start=1)
     lines, problems = [], []
     for number, line in numbered:
@@ -135,17 +134,17 @@ def parse(text: str, source: str) -> Signers:
 
 
 def identity(name: str) -> str:
-    """Return a name as names are compared: `" Ann@Example.com"` is `ann@example.com`."""
+    """Return a name normalized for comparison: `" Ann@Example.com"` is `ann@example.com`."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def is_workflow(name: str) -> bool:
-    """Tell whether a name is that of a key which workflows share."""
+    """Tell whether a name is that of a workflow's key."""
     return "@" not in name and name.endswith(WORKFLOWS)
 
 
 def fingerprint(public: str) -> str:
-    """Return `SHA256:…` of `type base64`, as `ssh-keygen -l` does; "" of what is no key."""
+    """Return `SHA256:…` of `type base64`, as `ssh-keygen -l` prints it; "" if it is not a key."""
     words = public.split()
     try:
         return fingerprint_of(base64.b64decode(words[1], validate=True))
@@ -176,22 +175,22 @@ def _read(path: Path, source: str) -> str:
 
 
 def _signer(number: int, line: str) -> Signer:
-    """Read one line; ValueError says what is wrong with it, and repeats nothing of it."""
+    """Parse one line; ValueError describes the problem without repeating the line."""
     if any(unicodedata.category(char) == "Cc" and char != "\t" for char in line):
         raise ValueError("a control character")
     words = _WORD.findall(line)
     if re.sub(_WORD, "", line).strip(" \t"):
-        raise ValueError("a quotation mark without its pair")
+        raise ValueError("an unmatched quotation mark")
     kind_at = next((at for at, word in enumerate(words[1:3], start=1) if word in KEY_TYPES), None)
     if kind_at is None:
-        raise ValueError("no key type that can be used after the name and its options")
+        raise ValueError("no supported key type after the name and its options")
     if len(words) < kind_at + 2:
         raise ValueError("no key after its type")
     options = _options(words[1]) if kind_at == 2 else {}
     key, blob = _key(words[kind_at], words[kind_at + 1])
     after, before = (_time(options.get(f"valid-{when}")) for when in ("after", "before"))
     if after and before and after >= before:
-        raise ValueError("valid-after is not before valid-before: the line never counts")
+        raise ValueError("valid-after is not before valid-before, so the line is never valid")
     return Signer(
         line=number,
         name=_name(words[0]),
@@ -207,30 +206,30 @@ def _signer(number: int, line: str) -> Signer:
 def _name(word: str) -> str:
     name = identity(word)
     if "," in name:
-        raise ValueError("several names: write a line for one person, with one name")
+        raise ValueError("several names; write one line per person, with one name")
     if set(name) & set("*?!"):
-        raise ValueError("a pattern where a name belongs")
+        raise ValueError("a pattern instead of a name")
     if not _NAME.fullmatch(name):
-        raise ValueError("no name such as ann@example.com at its beginning")
+        raise ValueError("no name such as ann@example.com at the start")
     return name
 
 
 def _options(word: str) -> dict[str, str]:
     """Return a line's options: `{"namespaces": "daybook-record"}`."""
-    found, at = {}, 0
+    options, at = {}, 0
     while at < len(word):
         match = _OPTION.match(word, at)
         if match is None:
-            raise ValueError("options that cannot be read")
+            raise ValueError("invalid options")
         name, value = match[1].casefold(), match[2] if match[2] is not None else match[3]
         if name == "cert-authority":
-            raise ValueError("a certificate authority: list each person's own key instead")
+            raise ValueError("a certificate authority; list each person's own key instead")
         if name not in ("namespaces", "valid-after", "valid-before") or value is None:
             raise ValueError("an option other than namespaces, valid-after and valid-before")
-        if name in found:
-            raise ValueError(f"{name} a second time")
-        found[name], at = value, match.end()
-    return found
+        if name in options:
+            raise ValueError(f"{name} is set twice")
+        options[name], at = value, match.end()
+    return options
 
 
 def _namespaces(value: str | None) -> tuple[str, ...]:
@@ -247,7 +246,7 @@ def _time(value: str | None) -> datetime | None:
         return None
     digits = value.removesuffix("Z")
     if not (digits.isascii() and digits.isdigit() and len(digits) in _TIME_FORMATS):
-        raise ValueError("a time that is not YYYYMMDD or YYYYMMDDHHMM[SS], in UTC")
+        raise ValueError("a time that is not YYYYMMDD or YYYYMMDDHHMM[SS] in UTC")
     try:
         return datetime.strptime(digits, _TIME_FORMATS[len(digits)]).replace(tzinfo=UTC)
     except ValueError as err:
@@ -259,11 +258,11 @@ def _key(kind: str, text: str) -> tuple[str, bytes]:
         blob = base64.b64decode(text, validate=True)
         strings = list(_strings(blob))
     except (binascii.Error, struct.error, ValueError) as err:
-        raise ValueError("a key that cannot be read") from err
+        raise ValueError("an invalid key") from err
     if len(strings) < 2 or strings[0] != kind.encode():
-        raise ValueError("a key that is not of the type before it")
+        raise ValueError("a key of another type than the one before it")
     if kind == "ssh-ed25519" and [len(part) for part in strings[1:]] != [32]:
-        raise ValueError("a key that cannot be read")
+        raise ValueError("an invalid key")
     return f"{kind} {base64.b64encode(blob).decode()}", blob
 
 
@@ -287,20 +286,20 @@ def _github(comment: list[str]) -> str:
 
 
 def _conflicts(lines: list[Signer]) -> Iterator[tuple[int, str]]:
-    """Give the lines that would make two people of one: a key or a login under two names."""
+    """Yield the lines with a key or a login that is already used under another name."""
     keys: dict[str, Signer] = {}
     logins: dict[str, Signer] = {}
-    for each in lines:
-        first = keys.setdefault(each.fingerprint, each)
-        if first.name != each.name:
-            yield each.line, f"the key of line {first.line}, under another name"
-        if each.github and (first := logins.setdefault(each.github, each)).name != each.name:
-            yield each.line, f"the GitHub login of line {first.line}, under another name"
+    for line in lines:
+        first = keys.setdefault(line.fingerprint, line)
+        if first.name != line.name:
+            yield line.line, f"the key of line {first.line} under another name"
+        if line.github and (first := logins.setdefault(line.github, line)).name != line.name:
+            yield line.line, f"the GitHub login of line {first.line} under another name"
 
 
 def _unusable(source: str, problems: list[str]) -> SettingsError:
     return SettingsError(
-        f"{source} cannot be used.",
+        f"{source} is invalid.",
         details=problems,
         expected='lines such as: ann@example.com namespaces="daybook-record,daybook-approval" '
         "ssh-ed25519 AAAA…",

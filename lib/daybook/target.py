@@ -1,4 +1,4 @@
-"""Where a run goes: AWS, or the sandbox. The difference is environment variables and no more."""
+"""The target of a run: AWS or the sandbox. They differ in environment variables only."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from daybook.errors import PreflightFailed, SettingsError
 from daybook.settings import Settings
 
 SANDBOX_ACCOUNT = "123456789012"
-"""The account that the local AWS answers for."""
+"""The account of the sandbox's AWS."""
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
-KEPT = frozenset(
+PASSED = frozenset(
     (
         *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
         *("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "SSH_AUTH_SOCK", "DAYBOOK_SSH_KEY"),
@@ -31,9 +31,9 @@ KEPT = frozenset(
         *("TF_REGISTRY_DISCOVERY_RETRY", "TF_PROVIDER_DOWNLOAD_RETRY"),
     )
 )
-"""What tools get of the operator's environment: how they reach servers, not what they do there."""
-KEPT_PREFIXES = ("LC_", "TF_TOKEN_")
-KEPT_OF_AWS = frozenset(
+"""Variables of the operator that tools get: how to reach servers, not which action to take."""
+PASSED_PREFIXES = ("LC_", "TF_TOKEN_")
+PASSED_AWS = frozenset(
     f"AWS_{name}"
     for name in (
         *("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE", "DEFAULT_PROFILE"),
@@ -45,16 +45,16 @@ KEPT_OF_AWS = frozenset(
         *("RETRY_MODE", "MAX_ATTEMPTS"),
     )
 )
-"""What tools get of the operator's AWS, in an account: who calls, never where AWS is."""
+"""AWS variables of the operator that tools get for an account: credentials, never endpoints."""
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 @dataclass(frozen=True)
 class Target:
-    """The account and region of a run, and the variables that lead every tool there.
+    """The account and region of a run, and the environment variables that point every tool there.
 
-    environ: the whole environment for tools, not only what differs. No variable of the operator's
-    is in it that could change what a tool does.
+    environ: the complete environment of tools. It excludes each variable of the operator that
+    could change the effect of a tool.
     """
 
     name: str
@@ -63,70 +63,70 @@ class Target:
     environ: Mapping[str, str]
     is_up: bool = True
     clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """AWS's clients by service, kept by aws.py: to make one takes longer than to ask it."""
+    """boto3 clients by service, cached by `aws.client`: creating one takes longer than a call."""
 
     @property
     def is_sandbox(self) -> bool:
-        """True when nothing real can be reached."""
+        """True if the target is the sandbox instead of an AWS account."""
         return self.name == "sandbox"
 
     def require_up(self) -> None:
-        """Raise PreflightFailed where the target is a sandbox that is not up."""
+        """Raise PreflightFailed if the target is a sandbox that is not running."""
         if not self.is_up:
             raise PreflightFailed(
-                "The sandbox is not up.",
-                expected="a sandbox that answers",
-                observed="none",
+                "The sandbox is not running.",
+                expected="a running sandbox",
+                observed="no running sandbox",
                 next="daybook sandbox up",
             )
 
     @property
     def title(self) -> str:
-        """How every title and record names the target: `REHEARSAL`, or the account."""
+        """Return the target's name in every title and record: `REHEARSAL`, or the account."""
         return "REHEARSAL" if self.is_sandbox else f"AWS {self.account}"
 
 
 def resolve(
     settings: Settings, root: Path, *, rehearse: bool, environ: Mapping[str, str] = os.environ
 ) -> Target:
-    """Choose the target of a run; a sandbox that is not up gives `is_up=False`."""
+    """Return the target of a run; `is_up` is False for a sandbox that is not running."""
     tools = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
-    kept = {name: value for name, value in environ.items() if _is_kept(name)} | {"PATH": tools}
+    passed = {name: value for name, value in environ.items() if _is_passed(name)} | {"PATH": tools}
     if rehearse or settings.account == "sandbox":
         own = {name: value for name, value in environ.items() if name.startswith("DAYBOOK_")}
-        return _sandbox(settings, root, kept | own)
-    who = {name: value for name, value in environ.items() if name in KEPT_OF_AWS}
-    where = {
+        return _sandbox(settings, root, passed | own)
+    credentials = {name: value for name, value in environ.items() if name in PASSED_AWS}
+    account = {
         "AWS_REGION": settings.region,
         "AWS_DEFAULT_REGION": settings.region,
         "AWS_ACCOUNT_ID": settings.account,
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
     }
-    return Target("aws", settings.account, settings.region, kept | who | where)
+    return Target("aws", settings.account, settings.region, passed | credentials | account)
 
 
 def ssh_key(settings: Settings, target: Target) -> Path:
-    """Return the operator's private key; DAYBOOK_SSH_KEY wins over the settings."""
+    """Return the operator's private key; DAYBOOK_SSH_KEY overrides the settings."""
     key = target.environ.get("DAYBOOK_SSH_KEY") or settings.ssh_key
-    return Path(os.path.expanduser(key))  # Path.expanduser raises where nobody's home is known.
+    return Path(os.path.expanduser(key))  # Path.expanduser raises if the home folder is unknown.
 
 
-def _is_kept(name: str) -> bool:
-    return name in KEPT or name.startswith(KEPT_PREFIXES)
+def _is_passed(name: str) -> bool:
+    return name in PASSED or name.startswith(PASSED_PREFIXES)
 
 
 def _sandbox(settings: Settings, root: Path, environ: Mapping[str, str]) -> Target:
-    """Lead every tool to the sandbox; environ has no AWS variable of the caller's."""
+    """Return the sandbox as the target; `environ` contains no AWS variable of the operator."""
     file = root / ".sandbox" / "target.env"
     variables = _read(file) if os.path.lexists(file) else {}
-    nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    no_config = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     account = {"AWS_ACCOUNT_ID": SANDBOX_ACCOUNT, "AWS_EC2_METADATA_DISABLED": "true"}
     region = variables.get("AWS_REGION", settings.region)
     return Target(
         "sandbox",
         SANDBOX_ACCOUNT,
         region,
-        {**environ, **nowhere, **account, **variables},
+        {**environ, **no_config, **account, **variables},
         is_up=bool(variables),
     )
 
@@ -136,11 +136,11 @@ def _read(file: Path) -> dict[str, str]:
         text = bounded_yaml.read_text(file, follow=False)
         pairs = [line.split("=", 1) for line in text.splitlines() if "=" in line]
         if bounded_yaml.UNSEEN.search(text) or not all(_NAME.fullmatch(pair[0]) for pair in pairs):
-            raise bounded_yaml.Problem("a line that is no NAME=value")
+            raise bounded_yaml.Problem("a line other than NAME=value")
     except bounded_yaml.Problem as problem:
         raise SettingsError(
-            f"The sandbox's {file.name} cannot be read.",
-            expected=f"{file}, as daybook sandbox up writes it",
+            f"The sandbox's {file.name} is invalid.",
+            expected=f"{file} as written by daybook sandbox up",
             observed=problem.problem,
             next="daybook sandbox down && daybook sandbox up",
         ) from None

@@ -153,8 +153,11 @@ def test_the_operators_approval_requires_the_signature_of_another_person(ann, bo
 UNKNOWN = {
     "no line": ("", "is not in environments/signers"),
     "no namespaces": (("ann", "", ""), "has no namespaces"),
-    "approvals alone": (("ann", "", 'namespaces="daybook-approval"'), "do not have daybook-record"),
-    "a wildcard": (("ann", "*@example.com"), "a pattern where a name belongs"),
+    "approvals alone": (
+        ("ann", "", 'namespaces="daybook-approval"'),
+        "do not include daybook-record",
+    ),
+    "a wildcard": (("ann", "*@example.com"), "a pattern instead of a name"),
     "expired": (
         ("ann", "", 'namespaces="daybook-record",valid-before="20260101"'),
         "not valid at this time",

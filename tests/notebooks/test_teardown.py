@@ -119,7 +119,7 @@ def test_the_plan_shows_the_resources_and_their_data(world, client):
 def test_a_snapshot_of_an_unknown_disk_cannot_be_declined(world):
     done = teardown(world, "staging", "-p", "skip_snapshots", "vol-0")
     assert done.returncode == 2, done.stdout
-    assert "skip_snapshots names what is not there: vol-0" in done.stdout
+    assert "Unknown in skip_snapshots: vol-0" in done.stdout
     assert "hello-staging-1" in done.stdout
 
 

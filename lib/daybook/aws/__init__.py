@@ -1,4 +1,4 @@
-"""What Daybook asks AWS itself: identity, instances, console output, names, and images."""
+"""Small calls to AWS: identity, instances, console output, DNS zones, IAM and ECR."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from daybook.errors import AwsFailed
 from daybook.target import Target
 
 FAILURES = (BotoCoreError, ClientError, AwsFailed)
-"""What a call to AWS raises: always AwsFailed, which is of botocore's class as well."""
-_MAKING = threading.Lock()
-"""boto3 makes clients in one thread at a time; what it made may be used by all."""
+"""Exceptions of a call to AWS: always AwsFailed, which is also an instance of botocore's class."""
+_CLIENT_LOCK = threading.Lock()
+"""boto3 creates clients in one thread at a time; all threads may use them."""
 _SESSION = ""
-"""Where among a target's clients their session is."""
+"""The key of the session among a target's clients."""
 GITHUB_TOKENS = "token.actions.githubusercontent.com"
-"""Who says for GitHub which workflow runs."""
+"""The issuer of GitHub's tokens for workflows."""
 
 
 def client(target: Target, service: str) -> BaseClient:
     """Return the target's boto3 client, with short timeouts and standard retries.
 
-    It is made once a target and so once a run: who signs in again starts a new run.
+    Each target, and so each run, creates it once: after a new sign-in, start a new run.
     """
-    with _MAKING:
+    with _CLIENT_LOCK:
         if service not in target.clients:
             with errors.explained(service, target):
                 target.clients[service] = _make_client(target, service)
@@ -44,22 +44,22 @@ def client(target: Target, service: str) -> BaseClient:
 
 
 def wait_for(
-    target: Target, service: str, state: str, *, every_s: int, tries: int, **what: Any
+    target: Target, service: str, state: str, *, every_s: int, tries: int, **parameters: Any
 ) -> None:
-    """Wait with boto3's waiter until AWS says that something is in a state; else AwsFailed."""
+    """Wait with a boto3 waiter for a state; AwsFailed if it is not reached."""
     waiter = client(target, service).get_waiter(state)
     with errors.explained(f"the wait for {state.replace('_', ' ')}", target):
-        waiter.wait(WaiterConfig={"Delay": every_s, "MaxAttempts": tries}, **what)
+        waiter.wait(WaiterConfig={"Delay": every_s, "MaxAttempts": tries}, **parameters)
 
 
 def caller(target: Target) -> dict[str, str]:
-    """Return who calls: `{"account": "123456789012", "arn": "arn:aws:…"}`."""
+    """Return the caller's identity: `{"account": "123456789012", "arn": "arn:aws:…"}`."""
     answer = client(target, "sts").get_caller_identity()
     return {"account": answer["Account"], "arn": answer["Arn"]}
 
 
 def bucket_exists(target: Target, bucket: str) -> bool:
-    """Tell whether the account has the bucket; raises for any answer but yes and no."""
+    """Tell whether the bucket exists; raises for any error other than 404."""
     try:
         client(target, "s3").head_bucket(Bucket=bucket)
     except ClientError as err:
@@ -81,7 +81,7 @@ def object_exists(target: Target, bucket: str, key: str) -> bool:
 
 
 def state_text(target: Target, bucket: str, key: str) -> str:
-    """Return a Terraform state, which may hold secrets; "" when there is none."""
+    """Return a Terraform state, which may contain secrets; "" if it does not exist."""
     s3 = client(target, "s3")
     try:
         return s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode(errors="replace")
@@ -90,7 +90,7 @@ def state_text(target: Target, bucket: str, key: str) -> str:
 
 
 def state_version(target: Target, bucket: str, key: str) -> str:
-    """Return which Terraform state there is, and nothing of what is in it: `serial 7 of 3f2a…`."""
+    """Return serial and lineage of a Terraform state, without its content: `serial 7 of 3f2a…`."""
     if not (text := state_text(target, bucket, key)):
         return "none"
     try:
@@ -98,8 +98,8 @@ def state_version(target: Target, bucket: str, key: str) -> str:
         return f"serial {state['serial']} of {state['lineage']}"
     except (ValueError, KeyError, TypeError) as err:
         raise AwsFailed(
-            "Terraform's state cannot be read.",
-            expected=f"the JSON of a state in s3://{bucket}/{key}",
+            "Terraform's state is not valid.",
+            expected=f"a state in JSON at s3://{bucket}/{key}",
             observed=type(err).__name__,
             next="restore an older version of the object: docs/when-something-is-wrong.md",
         ) from err
@@ -115,12 +115,12 @@ def repository_exists(target: Target, repository: str) -> bool:
 
 
 def zone_id(target: Target, zone: str) -> str | None:
-    """Return the id of the public zone in Route53, or None."""
+    """Return the id of the public zone in Route 53, or None."""
     answer = client(target, "route53").list_hosted_zones_by_name(DNSName=zone)
     ids = [
-        found["Id"]
-        for found in answer["HostedZones"]
-        if found["Name"] == f"{zone}." and not found["Config"]["PrivateZone"]
+        hosted_zone["Id"]
+        for hosted_zone in answer["HostedZones"]
+        if hosted_zone["Name"] == f"{zone}." and not hosted_zone["Config"]["PrivateZone"]
     ]
     return ids[0].removeprefix("/hostedzone/") if ids else None
 
@@ -134,14 +134,14 @@ def zone_tags(target: Target, zone_id: str) -> dict[str, str]:
 
 
 def policy_arn(target: Target, name: str) -> str | None:
-    """Return the ARN of the account's own IAM policy of this name, or None."""
+    """Return the ARN of the customer-managed IAM policy with this name, or None."""
     pages = client(target, "iam").get_paginator("list_policies").paginate(Scope="Local")
-    found = [each["Arn"] for page in pages for each in page["Policies"]]
-    return next((arn for arn in found if arn.endswith(f":policy/{name}")), None)
+    arns = (policy["Arn"] for page in pages for policy in page["Policies"])
+    return next((arn for arn in arns if arn.endswith(f":policy/{name}")), None)
 
 
 def policy_exists(target: Target, name: str) -> bool:
-    """Tell whether the account has its own IAM policy of this name; asks for no other."""
+    """Tell whether a customer-managed IAM policy with this name exists, with one call for it."""
     iam, partition = client(target, "iam"), caller(target)["arn"].split(":")[1]
     try:
         arn = f"arn:{partition}:iam::{target.account}:policy/{name}"
@@ -162,12 +162,12 @@ def role_exists(target: Target, name: str) -> bool:
 def github_provider_arn(target: Target) -> str | None:
     """Return the ARN of the account's OIDC provider for GitHub, or None."""
     answer = client(target, "iam").list_open_id_connect_providers()
-    found = [each["Arn"] for each in answer["OpenIDConnectProviderList"]]
-    return next((arn for arn in found if arn.endswith(f"/{GITHUB_TOKENS}")), None)
+    arns = (provider["Arn"] for provider in answer["OpenIDConnectProviderList"])
+    return next((arn for arn in arns if arn.endswith(f"/{GITHUB_TOKENS}")), None)
 
 
 def github_provider_tags(target: Target) -> dict[str, str] | None:
-    """Return the tags of that provider, or None where there is none."""
+    """Return the tags of that provider, or None without one."""
     if not (arn := github_provider_arn(target)):
         return None
     iam = client(target, "iam")
@@ -187,7 +187,7 @@ def instance_states(target: Target, ids: Iterable[str]) -> dict[str, str]:
 
 
 def console_output(target: Target, instance_id: str) -> str:
-    """Return the instance's console since its last boot; empty while there is none."""
+    """Return the instance's console output since its last boot, or "" before it is available."""
     answer = client(target, "ec2").get_console_output(InstanceId=instance_id, Latest=True)
     return answer.get("Output", "")
 
@@ -199,28 +199,28 @@ def registry(target: Target) -> str:
 
 
 def registry_login(target: Target) -> tuple[str, str, str]:
-    """Return registry host, user and password from ECR; the password is a secret for 12 hours."""
+    """Return registry host, user and password for ECR; the password is valid for 12 hours."""
     answer = client(target, "ecr").get_authorization_token()["authorizationData"][0]
     user, password = base64.b64decode(answer["authorizationToken"]).decode().split(":", 1)
     return answer["proxyEndpoint"].removeprefix("https://"), user, password
 
 
 def image_digest(target: Target, repository: str, name: str) -> str | None:
-    """Return the digest of the image with a tag or a digest, or None when there is none."""
-    found = _image(target, repository, name)
-    return found["imageDigest"] if found else None
+    """Return the digest of the image with a tag or digest, or None."""
+    image = _image(target, repository, name)
+    return image["imageDigest"] if image else None
 
 
 def image_tags(target: Target, repository: str, name: str) -> list[str]:
-    """Return the tags of the image with a tag or a digest."""
+    """Return the tags of the image with a tag or digest."""
     return list((_image(target, repository, name) or {}).get("imageTags", ()))
 
 
 def _image(target: Target, repository: str, name: str) -> dict | None:
     ecr = client(target, "ecr")
-    wanted = {"imageDigest" if name.startswith("sha256:") else "imageTag": name}
+    image_id = {"imageDigest" if name.startswith("sha256:") else "imageTag": name}
     try:
-        answer = ecr.describe_images(repositoryName=repository, imageIds=[wanted])
+        answer = ecr.describe_images(repositoryName=repository, imageIds=[image_id])
     except (ecr.exceptions.ImageNotFoundException, ecr.exceptions.RepositoryNotFoundException):
         return None
     return answer["imageDetails"][0]
@@ -237,20 +237,20 @@ def _make_client(target: Target, service: str) -> BaseClient:
         ignore_configured_endpoint_urls=True,
     )
     session.events.register(
-        f"creating-client-class.{service}", functools.partial(errors.shelter, target=target)
+        f"creating-client-class.{service}", functools.partial(errors.wrap_client, target=target)
     )
     if target.is_sandbox:
         endpoint = target.environ.get("AWS_ENDPOINT_URL")
         return session.client(service, endpoint_url=endpoint, config=limits)
-    # AWS says who acts and what is required: no variable or file names another server for it, nor
-    # an authority that vouches for one.
+    # Identity and requirements come from AWS: no variable or file may redirect calls to another
+    # server, or add a certificate authority.
     return session.client(service, config=limits, verify=True)
 
 
 def _make_session(target: Target) -> boto3.Session:
-    """Return a session that goes by the target's variables and by botocore's own data alone.
+    """Return a session that uses only the target's variables and botocore's bundled data.
 
-    A session of boto3's takes the kernel's variables, and services' addresses from ~/.aws/models.
+    By default, boto3 reads the kernel's variables, and service endpoints from ~/.aws/models.
     """
     environ = target.environ
     session = botocore.session.Session()
@@ -260,8 +260,8 @@ def _make_session(target: Target) -> boto3.Session:
         store.set_config_provider(
             name, chains.create_config_chain(name, variables, key, default, read)
         )
-    own = Loader([Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
-    session.register_component("data_loader", own)
+    bundled = Loader([Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    session.register_component("data_loader", bundled)
     return boto3.Session(
         botocore_session=session,
         aws_access_key_id=environ.get("AWS_ACCESS_KEY_ID"),

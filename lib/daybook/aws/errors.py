@@ -1,8 +1,8 @@
-"""What may go wrong between here and AWS, as errors that say what to do next.
+"""Failed calls to AWS as AwsFailed, with the next action for the operator.
 
-Every client that aws.py makes is sheltered: a call that AWS refuses, or that gets no answer which
-can be used, raises AwsFailed. It is also of the class that botocore has for it, so that callers
-go on matching `client.exceptions.NoSuchKey`, ClientError, and its `response`.
+`aws.client` wraps every client: a call that AWS refuses, or that gets no usable answer, raises
+AwsFailed. The error is also an instance of botocore's class, so that callers can catch
+`client.exceptions.NoSuchKey` or ClientError, and read its `response`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ SIGN_IN_CODES = frozenset(
         "UnrecognizedClientException",
     }
 )
-"""How AWS says that it does not take these credentials, or not any more."""
+"""Codes for credentials that AWS does not accept, or no longer accepts."""
 _WORD = re.compile(r"\w+")
 _CLOCK_CODES = ("RequestTimeTooSkewed", "RequestInTheFuture")
 _SIGNATURE_CODES = ("InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired")
-"""What AWS also says when the clock here is wrong: its own answer has the right time."""
+"""Codes that may also mean a wrong local clock; the answer contains the correct time."""
 _DENIED_CODES = ("403", "AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 _SLOW_CODES = (
     "PriorRequestNotComplete",
@@ -62,20 +62,20 @@ _NO_CREDENTIALS = (
     botocore.ProfileNotFound,
     botocore.RefreshWithMFAUnsupportedError,
 )
-_NOT_REACHED = (botocore.HTTPClientError, botocore.ConnectionError)
+_UNREACHABLE = (botocore.HTTPClientError, botocore.ConnectionError)
 _CUT = (botocore.IncompleteReadError, botocore.ResponseStreamingError)
 _OF_BOTOCORE = (botocore.BotoCoreError, botocore.ClientError)
 _READS = ("Get", "List", "Describe", "Head", "BatchGet")
 
 
 def sign_in(lines: Iterable[str]) -> str:
-    """Return what to do first where a tool's output has one of SIGN_IN_CODES, else ""."""
+    """Return the first action for a tool's output that contains one of SIGN_IN_CODES, else ""."""
     words = {word for line in lines for word in _WORD.findall(line)}
     return f"{SIGN_IN}, then " if words & SIGN_IN_CODES else ""
 
 
 class Answer(dict):
-    """What AWS answered; a part that is missing is AWS's failure, not a KeyError."""
+    """An answer from AWS; a missing key raises AwsFailed instead of KeyError."""
 
     def __init__(self, answer: Mapping[str, Any], call: str) -> None:
         super().__init__(answer)
@@ -85,15 +85,15 @@ class Answer(dict):
         raise _incomplete(self._call, f"no {key}")
 
 
-def shelter(
+def wrap_client(
     base_classes: list[type], class_attributes: dict[str, Any], *, target: Target, **_: Any
 ) -> None:
-    """Have a client's calls raise AwsFailed; botocore's event creating-client-class calls this.
+    """Make a client's calls raise AwsFailed; a handler for botocore's event creating-client-class.
 
     https://docs.aws.amazon.com/boto3/latest/guide/events.html
     """
 
-    class Sheltered:
+    class Wrapped:
         def _make_api_call(self, operation_name: str, api_params: dict[str, Any]) -> Answer:
             call = f"{self.meta.service_model.service_name}:{operation_name}"
             with explained(call, target):
@@ -105,12 +105,12 @@ def shelter(
                 _require_aws(answer, call)
                 return Answer(_read(answer), call)
 
-    base_classes.insert(0, Sheltered)
+    base_classes.insert(0, Wrapped)
 
 
 @contextmanager
 def explained(call: str, target: Target) -> Iterator[None]:
-    """Turn whatever a call to AWS raises into AwsFailed: of any class, as parsers fail in many."""
+    """Convert any exception of a call to AWS into AwsFailed; parsers raise many classes."""
     try:
         yield
     except DaybookError:
@@ -120,7 +120,7 @@ def explained(call: str, target: Target) -> Iterator[None]:
 
 
 def time_of(answer: Mapping[str, Any], call: str) -> datetime:
-    """Return AWS's own time from an answer; AwsFailed where a proxy has removed it."""
+    """Return AWS's time from an answer; AwsFailed if a proxy removed it."""
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
     try:
         return utc(parsedate_to_datetime(date))
@@ -129,13 +129,13 @@ def time_of(answer: Mapping[str, Any], call: str) -> datetime:
 
 
 def utc(moment: datetime) -> datetime:
-    """Return a time of AWS's in UTC, within years that can be reckoned with."""
+    """Return a time from AWS in UTC, clamped to years that support arithmetic."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return min(max(aware, _FIRST), _LAST).astimezone(UTC)
 
 
 def _read(answer: dict[str, Any]) -> dict[str, Any]:
-    """Read a body whole: one that is cut in the middle is the call's failure."""
+    """Read the whole body, so that a truncated one fails the call."""
     if isinstance(body := answer.get("Body"), StreamingBody):
         content = body.read()
         return answer | {"Body": StreamingBody(io.BytesIO(content), len(content))}
@@ -143,7 +143,7 @@ def _read(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_aws(answer: Mapping[str, Any], call: str) -> None:
-    """Refuse what does not come from AWS, whose every answer carries the request's id."""
+    """Raise AwsFailed for an answer without a request id, which every answer from AWS has."""
     metadata = answer.get("ResponseMetadata", {})
     headers = metadata.get("HTTPHeaders", {})
     ids = (metadata.get("RequestId"), *map(headers.get, ("x-amzn-requestid", "x-amz-request-id")))
@@ -156,17 +156,17 @@ def _require_aws(answer: Mapping[str, Any], call: str) -> None:
 
 def _incomplete(call: str, observed: str) -> AwsFailed:
     return AwsFailed(
-        f"{call} got an answer that is not AWS's.",
-        expected="an answer of AWS's API",
+        f"{call} got an answer that does not come from AWS.",
+        expected="an answer from the AWS API",
         observed=observed,
         changed=_changed(call),
-        next="open a web page: a captive portal or a proxy may answer instead of AWS; "
+        next="open a web page to check for a captive portal or proxy that answers instead of AWS; "
         "then run the same command again",
     )
 
 
 def failure(err: Exception, call: str, target: Target) -> AwsFailed:
-    """Return AwsFailed for an error of botocore's, which it is an instance of as well."""
+    """Return AwsFailed for an exception; the error is also an instance of botocore's class."""
     if isinstance(err, AwsFailed):
         return err
     response = getattr(err, "response", None) or getattr(err, "last_response", None)
@@ -174,28 +174,28 @@ def failure(err: Exception, call: str, target: Target) -> AwsFailed:
     if not isinstance(response.get("Error"), dict):
         response["Error"] = {}
     code = response["Error"]["Code"] = str(response["Error"].get("Code") or "")
-    message, expected, following = _told(err, code, response, call, target)
+    message, expected, next_action = _explanation(err, code, response, call, target)
     error = _class_of(type(err))(
         message,
         expected=expected,
         observed=_observed(err, code, response),
         changed=_changed(call, is_refused=code and _status(response) < 500),
-        next=following,
+        next=next_action,
     )
     error.__dict__ = err.__dict__ | error.__dict__
     return error
 
 
-def _told(
+def _explanation(
     err: Exception, code: str, response: Mapping[str, Any], call: str, target: Target
 ) -> tuple[str, str, str]:
-    """Return message, what was expected, and the next action, by the kind of failure."""
+    """Return message, expected state and next action for a failure."""
     again = ", then run the same command again"
-    up_again = "daybook sandbox down && daybook sandbox up"
+    restart = "daybook sandbox down && daybook sandbox up"
     skew_s = _skew_s(response)
     if code in _CLOCK_CODES or (code in _SIGNATURE_CODES and abs(skew_s) > _SKEW_S):
         return (
-            f"AWS refused {call}: the clock of this computer is wrong.",
+            f"AWS refused {call}: this computer's clock is wrong.",
             f"a clock within {_SKEW_S // 60} minutes of AWS's",
             f"set the clock: timedatectl set-ntp true{again}",
         )
@@ -203,42 +203,46 @@ def _told(
         return (
             f"AWS does not accept the credentials for {call}.",
             "credentials that are valid and have not expired",
-            f"{up_again if target.is_sandbox else SIGN_IN}{again}",
+            f"{restart if target.is_sandbox else SIGN_IN}{again}",
         )
     if code in _DENIED_CODES:
         return (
             f"AWS denied {call}.",
-            f"the permission {call} for who is signed in",
-            f"have the permission granted, or sign in as somebody who has it{again}",
+            f"the permission {call} for the caller",
+            f"get the permission granted, or sign in with an identity that has it{again}",
         )
     if code in _SLOW_CODES or _status(response) == 429:
         return f"AWS throttled {call}.", "fewer requests", f"wait a few minutes{again}"
     if _status(response) >= 500:
         health = "see https://health.aws.amazon.com/health/status"
-        return f"AWS failed at {call}.", "an answer", f"{health}{again}"
+        return f"AWS failed to process {call}.", "an answer", f"{health}{again}"
     if isinstance(err, _CUT):
-        return f"The answer to {call} was cut off.", "a whole answer", f"check the network{again}"
-    if isinstance(err, _NOT_REACHED):
+        return (
+            f"The answer to {call} was cut off.",
+            "a complete answer",
+            f"check the network{again}",
+        )
+    if isinstance(err, _UNREACHABLE):
         network = "check the network, the proxy and the VPN"
-        following = "daybook sandbox up, if daybook sandbox status says that it is down"
+        sandbox = "if daybook sandbox status reports that it is down: daybook sandbox up"
         return (
             f"AWS cannot be reached for {call}.",
             "an answer",
-            f"{following if target.is_sandbox else network}{again}",
+            f"{sandbox if target.is_sandbox else network}{again}",
         )
     if isinstance(err, botocore.WaiterError):
-        return f"AWS: {call} failed.", "that state", f"look at it in AWS's console{again}"
+        return f"AWS: {call} failed.", "that state", f"inspect it in the AWS console{again}"
     if not isinstance(err, (*_OF_BOTOCORE, OSError)):
         unreadable = _incomplete(call, "")
         return unreadable.message, unreadable.expected, unreadable.next
     if isinstance(err, botocore.ClientError):
-        return f"AWS refused {call}.", "success", f"correct what AWS complains about{again}"
+        return f"AWS refused {call}.", "success", f"correct the cause that AWS reports{again}"
     configuration = f"correct ~/.aws/config, AWS_PROFILE and AWS_* variables, or {SIGN_IN}"
-    return f"{call} could not be called.", "a usable configuration", f"{configuration}{again}"
+    return f"{call} was not sent.", "a usable configuration", f"{configuration}{again}"
 
 
 def _observed(err: Exception, code: str, response: Mapping[str, Any]) -> str:
-    """Return code and message of an answer; what only repeats our own parameters is left out."""
+    """Return code and message of an answer, without messages that repeat our own parameters."""
     if code:
         skew_s = _skew_s(response)
         clock = f" (this computer's clock is {skew_s:+.0f} s off)" if abs(skew_s) > _SKEW_S else ""
@@ -249,11 +253,11 @@ def _observed(err: Exception, code: str, response: Mapping[str, Any]) -> str:
 
 
 def _changed(call: str, *, is_refused: object = False) -> str:
-    """Say that nothing was changed where that is certain: nothing was asked for, or refused."""
+    """Return NOTHING_CHANGED if that is certain: the call only reads, or AWS refused it."""
     is_read = call.rpartition(":")[2].startswith(_READS) or ":" not in call
     if is_read or is_refused:
         return NOTHING_CHANGED
-    return f"Whether {call} took effect is not known."
+    return f"It is unknown whether {call} took effect."
 
 
 def _status(response: Mapping[str, Any]) -> int:
@@ -261,7 +265,7 @@ def _status(response: Mapping[str, Any]) -> int:
 
 
 def _skew_s(response: Mapping[str, Any]) -> float:
-    """Return how far this computer's clock is ahead of the one of an answer; 0 if unknown."""
+    """Return how far this computer's clock is ahead of the answer's, in seconds; 0 if unknown."""
     date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     try:
         return (datetime.now(UTC) - utc(parsedate_to_datetime(date))).total_seconds()
@@ -270,7 +274,7 @@ def _skew_s(response: Mapping[str, Any]) -> float:
 
 
 def _class_of(cls: type[Exception]) -> type[AwsFailed]:
-    """Return the class that is AwsFailed and also this one; its name is what exit codes go by."""
+    """Return a subclass of AwsFailed and this class; its name selects the exit code."""
     if cls not in _CLASSES:
         bases = (AwsFailed, cls) if issubclass(cls, _OF_BOTOCORE) else (AwsFailed,)
         _CLASSES[cls] = type(AwsFailed.__name__, bases, {})

@@ -1,4 +1,4 @@
-"""Debian's images on EC2: which one a host was made from, and which is the newest."""
+"""Debian's images on EC2: the image of each host, and the newest one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = ("debian-13-amd64-*", "debian-13-arm64-*")
 
 @dataclass(frozen=True, order=True)
 class Image:
-    """An image, in the order of age. created: `2025-08-14`; "" when it is not offered any more."""
+    """An image; sorts by age. created: `2025-08-14`; "" if it is no longer available."""
 
     created: str
     id: str
@@ -24,29 +24,34 @@ class Image:
 
 
 def newest(target: Target, instance_type: str) -> Image | None:
-    """Return the newest Debian 13 that an instance type can run."""
+    """Return the newest Debian 13 image for an instance type."""
     ec2 = aws.client(target, "ec2")
     [kind] = ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
-    wanted = {
+    criteria = {
         "name": NAMES,
         "architecture": kind["ProcessorInfo"]["SupportedArchitectures"],
         "virtualization-type": ("hvm",),
     }
-    filters = [{"Name": name, "Values": list(values)} for name, values in wanted.items()]
-    found = ec2.describe_images(Owners=[DEBIAN], Filters=filters)["Images"]
-    return max(map(_image, found), default=None)
+    filters = [{"Name": name, "Values": list(values)} for name, values in criteria.items()]
+    images = ec2.describe_images(Owners=[DEBIAN], Filters=filters)["Images"]
+    return max(map(_image, images), default=None)
 
 
 def of_instances(target: Target, ids: Sequence[str]) -> dict[str, Image]:
-    """Return the image that each instance was made from: `{"i-0abc": Image(…)}`."""
+    """Return the image of each instance: `{"i-0abc": Image(…)}`."""
     ec2 = aws.client(target, "ec2")
     reservations = ec2.describe_instances(InstanceIds=list(ids))["Reservations"]
     used = {i["InstanceId"]: i["ImageId"] for r in reservations for i in r["Instances"]}
-    # A filter, because an id that is gone would be an error.
+    # A filter, because the id of a deleted image would be an error.
     by_id = [{"Name": "image-id", "Values": sorted(set(used.values()))}]
-    known = {each["ImageId"]: _image(each) for each in ec2.describe_images(Filters=by_id)["Images"]}
-    return {id: known.get(image, Image("", image)) for id, image in used.items()}
+    images = ec2.describe_images(Filters=by_id)["Images"]
+    known = {image["ImageId"]: _image(image) for image in images}
+    return {id: known.get(image_id, Image("", image_id)) for id, image_id in used.items()}
 
 
-def _image(found: Mapping[str, Any]) -> Image:
-    return Image(found.get("CreationDate", "")[:10], found["ImageId"], found.get("Name", ""))
+def _image(description: Mapping[str, Any]) -> Image:
+    return Image(
+        description.get("CreationDate", "")[:10],
+        description["ImageId"],
+        description.get("Name", ""),
+    )

@@ -293,7 +293,7 @@ def _compare(first: str | None, second: str | None) -> ui.Status:
 
 def _cells(version: Version | None) -> tuple[str, str, str]:
     return (
-        (str(version.number), formats.age(version.changed), version.who)
+        (str(version.number), formats.age(version.changed), version.author)
         if version
         else ("", "", "")
     )

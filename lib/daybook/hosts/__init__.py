@@ -1,1 +1,1 @@
-"""The hosts of an environment: their inventory, SSH keys and releases."""
+"""An environment's hosts: inventory, SSH keys and releases."""

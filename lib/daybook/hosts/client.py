@@ -1,4 +1,4 @@
-"""The releases of a host, seen and changed through the host's own `release`, over SSH."""
+"""A client of the `release` program on a host, over SSH."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ ERRORS = {
     error.exit_code: error
     for error in (SettingsError, PreflightFailed, ApplyFailed, VerifyFailed, Locked, Interrupted)
 }
-"""What an exit code of the host's program means: both sides use the same numbers."""
+"""The error for each exit code of the host's program; both sides use the same codes."""
 TEXTS = ("compose", "difference", "settings_text", "site", "said")
-"""What a host tells of a release in several lines; whoever shows it makes it printable."""
-ANSWER_CHARS = 1000
+"""Fields of a release with several lines of raw text; callers must make them printable."""
+TEXT_CHARS = 1000
 SSH_FAILED = 255
-LOOK_S = 60
-END_S = 900
-"""How long a host may need to end a release whose caller went away."""
+QUERY_S = 60
+FINISH_S = 900
+"""The time limit for a host to finish a release after its caller was interrupted."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """One release of a host, whatever became of it.
+    """One release on a host, successful or not.
 
-    result: serving, replaced, failed or rolled back. at: when it began, ISO 8601.
-    secrets: the versions of the secrets' values. settings: the hash of the host's settings.
+    result: serving, replaced, failed or rolled back. at: start time, ISO 8601.
+    secrets: the version of each secret's value. settings: the hash of the host's settings.
     """
 
     id: str
@@ -66,16 +66,16 @@ class Release:
         """Return the image's digest: `sha256:0f1f…`."""
         return self.image.rpartition("@")[2]
 
-    def is_like(self, other: Release) -> bool:
-        """Tell whether another host's release is the same; settings name their host."""
-        return (self.digest, dict(self.secrets)) == (other.digest, dict(other.secrets))
+    def is_like(self, release: Release) -> bool:
+        """Tell whether another host's release is the same; its settings name the host."""
+        return (self.digest, dict(self.secrets)) == (release.digest, dict(release.secrets))
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a host serves now. current: the id of the release, None before the first.
+    """The state of a host. current: the id of the serving release, None before the first.
 
-    interrupted: what was being done when the host's program was killed, if it was.
+    interrupted: the action in progress when the host's program was killed, if it was.
     """
 
     current: str | None = None
@@ -103,9 +103,9 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Host:
-    """One host of an environment, and the way to it.
+    """One host of an environment, reached over SSH.
 
-    known_hosts: the only file whose keys are believed. start: starts ssh.
+    known_hosts: the only file with trusted host keys. start: starts ssh.
     """
 
     name: str
@@ -116,17 +116,17 @@ class Host:
     start: process.Start = process.run
 
     def releases(self) -> tuple[Release, ...]:
-        """Return every release that the host knows, the newest first."""
-        return tuple(_read(Release, found) for found in self._ask("list"))
+        """Return every release on the host, newest first."""
+        return tuple(_parse(Release, release) for release in self._query("list"))
 
     def status(self) -> Status:
-        """Return what the host serves now."""
-        return _read(Status, self._ask("status"))
+        """Return the state of the host."""
+        return _parse(Status, self._query("status"))
 
     def show(self, id: str) -> dict[str, Any]:
-        """Return all that the host keeps of a release, its compose file included."""
-        shown = self._ask("show", id)
-        return {k: v if k in TEXTS else _clean(v) for k, v in shown.items()}
+        """Return all stored data of a release, including its compose file."""
+        release = self._query("show", id)
+        return {k: v if k in TEXTS else _clean(v) for k, v in release.items()}
 
     def deploy(
         self,
@@ -145,15 +145,15 @@ class Host:
     def roll_back(
         self, id: str, *, by: str, run: str, on_progress: OnProgress | None = None
     ) -> Release:
-        """Go back to a release, its settings and the versions of its secrets included."""
+        """Roll back to a release, including its settings and the versions of its secrets."""
         return self._change(["rollback", id, "--by", by, "--run", run], on_progress)
 
     def command(self, words: Sequence[str]) -> list[str]:
-        """Return the command that runs the host's `release` from here."""
+        """Return the command that runs the host's `release` over SSH."""
         return self.ssh(shlex.join(["sudo", "release", *words, "--json"]))
 
     def ssh(self, line: str) -> list[str]:
-        """Return the command that runs a line of the host's shell from here."""
+        """Return the command that runs a shell line on the host."""
         options = ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=15")
         return [
             *("ssh", "-i", str(self.key), *inventory.ssh_options(self.known_hosts)),
@@ -162,48 +162,50 @@ class Host:
             line,
         ]
 
-    def _ask(self, *words: str) -> Any:
-        said: list[str] = []
+    def _query(self, *words: str) -> Any:
+        lines: list[str] = []
         result = self.start(
-            self.command(words), env=self.env, on_line=said.append, timeout_s=LOOK_S, check=False
+            self.command(words), env=self.env, on_line=lines.append, timeout_s=QUERY_S, check=False
         )
         if result.returncode:
-            raise _failure(self.name, result, _Heard().all(said))
-        return json.loads("\n".join(said))
+            raise _failure(self.name, result, _Output().add_all(lines))
+        return json.loads("\n".join(lines))
 
     def _change(self, words: Sequence[str], on_progress: OnProgress | None) -> Release:
-        heard = _Heard(on_progress)
+        output = _Output(on_progress)
         try:
-            result = self.start(self.command(words), env=self.env, on_line=heard.line, check=False)
+            result = self.start(self.command(words), env=self.env, on_line=output.add, check=False)
         except KeyboardInterrupt as err:
             raise Interrupted(
                 f"The release on {self.name} was interrupted.",
-                changed=self._ended(),
-                next="run this step again when it is to be released after all",
+                changed=self._wait_for_finish(),
+                next="run this step again if you still want to release it",
             ) from err
-        if result.returncode or not heard.result:
-            raise _failure(self.name, result, heard)
-        return _read(Release, heard.result)
+        if result.returncode or not output.result:
+            raise _failure(self.name, result, output)
+        return _parse(Release, output.result)
 
-    def _ended(self) -> str:
-        """Wait until the host has ended what it began, and say what it serves then.
+    def _wait_for_finish(self) -> str:
+        """Wait until the host has finished its action, and return a sentence with its state.
 
-        Its program does not end with the connection, so that a lost one leaves nothing half done.
+        The host's program outlives the connection, so a lost connection leaves nothing half done.
         """
 
-        def look() -> Status:
+        def read_status() -> Status:
             status = self.status()
             if status.deploying:
                 raise probe.NotYet(f"{self.name} is in step {status.deploying.get('phase')}")
             return status
 
-        what = f"the end of the release on {self.name}"
-        status = probe.wait_until(look, what=what, timeout_s=END_S)
-        return f"{self.name} ended what it had begun, and serves {status.current or 'nothing'}."
+        status = probe.wait_until(
+            read_status, condition=f"the end of the release on {self.name}", timeout_s=FINISH_S
+        )
+        serving = status.current or "nothing"
+        return f"{self.name} finished the action in progress; it serves {serving}."
 
 
-class _Heard:
-    """What the host's program says: steps, the result or the error, lines for a person."""
+class _Output:
+    """The output of the host's program: steps, the result or the error, and plain lines."""
 
     def __init__(self, on_progress: OnProgress | None = None) -> None:
         self._on_progress = on_progress
@@ -212,57 +214,58 @@ class _Heard:
         self.result: dict[str, Any] | None = None
         self.error: dict[str, str] = {}
 
-    def all(self, lines: Sequence[str]) -> _Heard:
-        """Take lines that were kept."""
+    def add_all(self, lines: Sequence[str]) -> _Output:
+        """Parse several lines."""
         for line in lines:
-            self.line(line)
+            self.add(line)
         return self
 
-    def line(self, line: str) -> None:
-        """Take one line."""
+    def add(self, line: str) -> None:
+        """Parse one line."""
         try:
-            said = json.loads(line)
+            event = json.loads(line)
         except ValueError:
-            said = line
-        if not isinstance(said, dict):
-            self.lines.append(printable(line, ANSWER_CHARS))
-        elif "step" in said:
-            self.steps.append(_read(Progress, said))
+            event = line
+        if not isinstance(event, dict):
+            self.lines.append(printable(line, TEXT_CHARS))
+        elif "step" in event:
+            self.steps.append(_parse(Progress, event))
             if self._on_progress:
                 self._on_progress(self.steps[-1])
-        elif "result" in said:
-            self.result, error = said["result"], said.get("error") or {}
-            self.error = {key: printable_lines(each) for key, each in error.items()}
+        elif "result" in event:
+            self.result, error = event["result"], event.get("error") or {}
+            self.error = {key: printable_lines(text) for key, text in error.items()}
 
 
-def _read(kind: type, found: Mapping[str, Any]) -> Any:
-    """Return a dataclass of what a host said; a newer host may say more."""
-    known = {each.name for each in fields(kind)}
-    return kind(**{k: _clean(v, k) for k, v in found.items() if k in known and v is not None})
+def _parse(kind: type, data: Mapping[str, Any]) -> Any:
+    """Return a dataclass from a host's JSON; unknown keys, from a newer host, are ignored."""
+    known = {field.name for field in fields(kind)}
+    return kind(**{k: _clean(v, k) for k, v in data.items() if k in known and v is not None})
 
 
 def _clean(value: Any, name: str = "") -> Any:
-    """Return a value of a host's with each text on one short line: images and users wrote it."""
+    """Return a host's value with each text on one short line: it comes from images and users."""
     if isinstance(value, str):
-        return printable(value, LABEL_CHARS if "version" in name else ANSWER_CHARS)
+        return printable(value, LABEL_CHARS if "version" in name else TEXT_CHARS)
     if isinstance(value, dict):
-        return {_clean(key): _clean(each) for key, each in value.items()}
-    return [_clean(each) for each in value] if isinstance(value, list) else value
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    return [_clean(item) for item in value] if isinstance(value, list) else value
 
 
-def _failure(host: str, result: process.Result, heard: _Heard) -> DaybookError:
+def _failure(host: str, result: process.Result, output: _Output) -> DaybookError:
     cls = ERRORS.get(result.returncode, CommandFailed)
-    hint = heard.error.get("next")
+    hint = output.error.get("next")
     if result.returncode == SSH_FAILED:
-        hint = "see that the host runs and that your address may reach its port 22"
+        hint = "check that the host is running and that port 22 is open to your address"
     elif cls is CommandFailed and not hint:
-        hint = "configure the host again: it may have no `release` yet"
-    undone = [step.text for step in heard.steps if (step.step, step.state) == ("undo", "done")]
+        hint = "configure the host again: `release` may not be installed yet"
+    undone = [step.text for step in output.steps if (step.step, step.state) == ("undo", "done")]
     has_begun = cls not in (SettingsError, PreflightFailed, Locked)
+    message = output.error.get("message") or f"release exited with code {result.returncode}."
     error = cls(
-        f"{host}: {heard.error.get('message') or f'release ended with code {result.returncode}.'}",
-        details=[] if heard.error else heard.lines or result.tail,
-        changed=" ".join(f"{host}: {said}." for said in undone) if has_begun else NOTHING_CHANGED,
+        f"{host}: {message}",
+        details=[] if output.error else output.lines or result.tail,
+        changed=" ".join(f"{host}: {text}." for text in undone) if has_begun else NOTHING_CHANGED,
         next=f"on {host}: {hint}" if hint and "release " in hint else hint,
     )
     error.host = host

@@ -1,4 +1,4 @@
-"""Terraform's outputs as Ansible's inventory, and the console's SSH host keys as known_hosts."""
+"""The Ansible inventory from Terraform's outputs, and known_hosts from the console output."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ KEY = re.compile(r"((?:ssh|ecdsa)-[a-z0-9-]+ [A-Za-z0-9+/]+=*)(?: |$)")
 
 
 def render(outputs: Mapping, known_hosts: Path) -> str:
-    """Return the inventory: one group, named after the environment, with its hosts.
+    """Return the inventory: one group of hosts, named after the environment.
 
-    outputs: those of terraform/environment. known_hosts: the only file whose keys are believed.
+    outputs: those of terraform/environment. known_hosts: the only file with trusted host keys.
     """
     variables = {
         "ansible_user": LOGIN,
@@ -44,7 +44,7 @@ def render(outputs: Mapping, known_hosts: Path) -> str:
         for host in outputs["instances"]
     }
     tree = {outputs["environment"]: {"hosts": hosts, "vars": variables}}
-    head = "# From Terraform's outputs; each run writes it anew before Ansible or ssh reads it.\n"
+    head = "# From Terraform's outputs; rewritten by each run before Ansible or ssh reads it.\n"
     return head + yaml.safe_dump(tree, sort_keys=False, width=1000)
 
 
@@ -56,11 +56,11 @@ class Inventory:
 
     @property
     def known_hosts(self) -> Path:
-        """Return the only file whose host keys ssh accepts."""
+        """Return the only file with host keys that ssh accepts."""
         return self.path.with_name(f"{self.path.name}.known_hosts")
 
     def write(self, outputs: Mapping, keys: str) -> None:
-        """Write both files. outputs: Terraform's. keys: in the format of known_hosts."""
+        """Write both files. outputs: from Terraform. keys: in known_hosts format."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _replace(self.known_hosts, keys)
         _replace(self.path, render(outputs, self.known_hosts))
@@ -70,7 +70,7 @@ class Inventory:
         return read(self.path)
 
     def remove(self) -> None:
-        """Remove both files; they need not exist."""
+        """Remove both files if they exist."""
         self.path.unlink(missing_ok=True)
         self.known_hosts.unlink(missing_ok=True)
 
@@ -85,23 +85,23 @@ def read(path: Path) -> dict[str, str]:
         return {name: str(IPv4Address(str(address))) for name, address in hosts.items()}
     except (bounded_yaml.Problem, AttributeError, KeyError, TypeError, ValueError):
         raise SettingsError(
-            f"The inventory {path.name} cannot be read.",
-            expected=f"{path}, as every run writes it",
-            next="run this step again, which writes it anew",
+            f"The inventory {path.name} is invalid.",
+            expected=f"{path} as written by each run",
+            next="run this step again; it rewrites the file",
         ) from None
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file atomically: another run of this checkout may be reading it."""
+    """Write a file atomically, because another run in this checkout may read it."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.write_text(text, encoding="utf-8")
     new.replace(path)
 
 
 def host_keys(console: str) -> list[str]:
-    """Return the host keys that cloud-init last printed: `["ssh-ed25519 AAAA…"]`; or none.
+    """Return the host keys that cloud-init printed last: `["ssh-ed25519 AAAA…"]`.
 
-    A block that has not ended yet has none, and a line that the kernel wrote into is left out.
+    An incomplete block is ignored, and so is a line mixed with kernel messages.
     """
     blocks, current = [], None
     for line in (ANSI.sub("", raw).strip() for raw in console.splitlines()):
@@ -116,7 +116,7 @@ def host_keys(console: str) -> list[str]:
 
 
 def known_hosts(hosts: Sequence[Mapping], keys: Mapping[str, Sequence[str]]) -> str:
-    """Return known_hosts for the hosts, whose keys are given by instance id."""
+    """Return known_hosts for the hosts. keys: the keys of each instance id."""
     return "".join(
         f"{_heading(host)}\n" + "".join(f"{host['public_ip']} {key}\n" for key in keys[host["id"]])
         for host in hosts
@@ -124,19 +124,19 @@ def known_hosts(hosts: Sequence[Mapping], keys: Mapping[str, Sequence[str]]) -> 
 
 
 def kept_keys(known_hosts: str, host: Mapping) -> list[str]:
-    """Return the keys that known_hosts has for this very instance, whatever its address was.
+    """Return the keys in known_hosts for this instance id, even if its address changed.
 
-    By id, because a new instance takes over the Elastic IP of the one that it replaces.
+    Not by address: a new instance takes over the Elastic IP of the one that it replaces.
     """
     return list(_section(known_hosts.splitlines(), host["id"]))
 
 
 def _section(lines: Sequence[str], instance_id: str) -> Iterator[str]:
-    is_ours = False
+    is_section = False
     for line in lines:
         if line.startswith("#"):
-            is_ours = line.split()[1:2] == [instance_id]
-        elif is_ours and (key := _key(line.partition(" ")[2])):
+            is_section = line.split()[1:2] == [instance_id]
+        elif is_section and (key := _key(line.partition(" ")[2])):
             yield key
 
 
@@ -145,18 +145,18 @@ def _heading(host: Mapping) -> str:
 
 
 def ssh_options(known_hosts: Path) -> list[str]:
-    """Return the options with which ssh believes the keys in known_hosts and no others."""
-    # ssh reads a list of files here and replaces %-tokens in it.
+    """Return the ssh options to trust only the keys in known_hosts."""
+    # ssh accepts a list of files here and expands %-tokens in it.
     file = str(known_hosts).replace("%", "%%")
     options = ["StrictHostKeyChecking=yes", f'UserKnownHostsFile="{file}"', "IdentitiesOnly=yes"]
     return [word for option in options for word in ("-o", option)]
 
 
 def _key(line: str) -> str | None:
-    """Return the key of a line as type and base64, or None when it is damaged or no key."""
-    if not (found := KEY.match(line)):
+    """Return the key of a line as type and base64, or None without a valid key."""
+    if not (match := KEY.match(line)):
         return None
-    key = found[1]
+    key = match[1]
     try:
         load_ssh_public_key(key.encode())
     except (ValueError, UnsupportedAlgorithm):

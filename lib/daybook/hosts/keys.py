@@ -1,4 +1,4 @@
-"""The hosts' SSH keys, kept beside Terraform's state: a console shows them at first boot only."""
+"""The hosts' SSH keys, stored beside Terraform's state: a console shows them only once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class HostKeys:
 
     @property
     def url(self) -> str:
-        """Return the object's address: `s3://…`."""
+        """Return the URL of the object: `s3://…`."""
         return f"s3://{self.bucket}/{self.key}"
 
     def read(self) -> str:
-        """Return the keys in the format of known_hosts; "" before the first provision."""
+        """Return the keys in known_hosts format; "" before the first provision."""
         try:
             body = self.s3.get_object(Bucket=self.bucket, Key=self.key)["Body"]
         except (self.s3.exceptions.NoSuchKey, self.s3.exceptions.NoSuchBucket):
@@ -33,5 +33,5 @@ class HostKeys:
         self.s3.put_object(Bucket=self.bucket, Key=self.key, Body=known_hosts.encode())
 
     def delete(self) -> None:
-        """Delete the keys: the hosts are gone."""
+        """Delete the keys of destroyed hosts."""
         self.s3.delete_object(Bucket=self.bucket, Key=self.key)

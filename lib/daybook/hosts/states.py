@@ -1,4 +1,4 @@
-"""The releases of each host, and the one that it serves."""
+"""The releases of each host, and the serving one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from daybook.hosts import client
 
 @dataclass(frozen=True)
 class HostState:
-    """What a host serves, and every release it knows, the newest first."""
+    """The state and the releases of a host, newest first."""
 
     host: client.Host
     status: client.Status
@@ -18,23 +18,23 @@ class HostState:
 
     @property
     def current(self) -> client.Release | None:
-        """Return the release that serves; None before the first."""
-        return next((each for each in self.releases if each.id == self.status.current), None)
+        """Return the serving release; None before the first."""
+        return next((r for r in self.releases if r.id == self.status.current), None)
 
     @property
     def version(self) -> str:
-        """Return what the host serves, in a word."""
+        """Return the version that the host serves, or "nothing"."""
         return self.current.version if self.current else "nothing"
 
     def serves(self, digest: str, secrets: Mapping[str, int]) -> bool:
-        """Tell whether this image runs here already, with these secrets and today's settings."""
-        now = self.current
-        if now is None or not self.status.healthy:
+        """Tell whether the host serves this image with these secrets and its current settings."""
+        release = self.current
+        if release is None or not self.status.healthy:
             return False
-        is_configured = now.settings == (self.status.settings or now.settings)
-        return (now.digest, dict(now.secrets)) == (digest, dict(secrets)) and is_configured
+        is_configured = release.settings == (self.status.settings or release.settings)
+        return (release.digest, dict(release.secrets)) == (digest, dict(secrets)) and is_configured
 
 
 def host_states(hosts: Iterable[client.Host]) -> list[HostState]:
-    """Ask each host for its status and its releases."""
+    """Read the status and the releases of each host."""
     return [HostState(host, host.status(), host.releases()) for host in hosts]

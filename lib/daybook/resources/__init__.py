@@ -1,1 +1,1 @@
-"""What an environment owns in its AWS account: instances, disks, and everything named or tagged."""
+"""An environment's resources in AWS: instances, disks, and everything with its name or tags."""

@@ -1,7 +1,8 @@
-"""What an interrupted apply made and could not write into Terraform's state; and its removal.
+"""Find and remove resources that an interrupted apply created but did not record in the state.
 
-Terraform cancels the calls that are under way when it is interrupted. One that AWS had carried out
-by then leaves a thing that no state knows: the next apply makes another, or fails at its name.
+When Terraform is interrupted, it cancels the calls in progress. A call that AWS had already
+carried out leaves a resource that is in no state: the next apply creates another one, or fails
+because the name exists.
 """
 
 from __future__ import annotations
@@ -17,30 +18,30 @@ from daybook.environment import Environment
 from daybook.resources.instances import STOP, tag_filters
 from daybook.resources.owned import TAGGED, Resource, owned_resources, rules
 
-OURS = {"Name": "tag:managed_by", "Values": ["daybook"]}
-"""What only Terraform tags: things that were made by hand are not for us to remove."""
+MANAGED = {"Name": "tag:managed_by", "Values": ["daybook"]}
+"""A tag that only Terraform sets: resources created by hand are never removed."""
 ROUTE_TABLE_ID = len("rtb-0123456789abcdef0")
 
 
 def unmanaged(environment: Environment, state: str) -> list[Resource]:
-    """Return what the environment owns and this Terraform state does not have, whoever made it."""
-    return [each for each in owned_resources(environment) if not _is_known(each, state)]
+    """Return the environment's resources that are not in this Terraform state, of any origin."""
+    return [resource for resource in owned_resources(environment) if not _is_known(resource, state)]
 
 
 def find(environment: Environment, state: str) -> list[Resource]:
-    """Return the resources that an interrupted apply left, in the order of their removal."""
+    """Return the orphaned resources of an interrupted apply, in the order of removal."""
     orphans = [
-        each
-        for each in unmanaged(environment, state)
-        if each.kind in _REMOVE and _is_ours(environment, each, state)
+        resource
+        for resource in unmanaged(environment, state)
+        if resource.kind in _REMOVE and _is_removable(environment, resource, state)
     ]
-    orphans += [each for each in _parts(environment, state) if f'"{each.id}"' not in state]
+    orphans += [part for part in _parts(environment, state) if f'"{part.id}"' not in state]
     kinds = list(_REMOVE)
-    return sorted(orphans, key=lambda each: kinds.index(each.kind))
+    return sorted(orphans, key=lambda orphan: kinds.index(orphan.kind))
 
 
 def remove(environment: Environment, resource: Resource) -> None:
-    """Delete an orphan; one that was deleted with another is no error."""
+    """Delete an orphaned resource; ignore one that is already deleted."""
     try:
         _REMOVE[resource.kind](environment, resource.id)
     except ClientError as err:
@@ -50,18 +51,22 @@ def remove(environment: Environment, resource: Resource) -> None:
 
 
 def _is_known(resource: Resource, state: str) -> bool:
-    """Records are in a state by zone, name and type: their bare names are also outputs."""
+    """Tell whether a state contains a resource.
+
+    DNS records are matched by name and type, because outputs contain the bare names too.
+    """
     if resource.kind.endswith(" record"):
         return f'_{resource.id}_{resource.kind.split()[0]}"' in state
     return f'"{resource.id}"' in state
 
 
 def _parts(environment: Environment, state: str) -> Iterator[Resource]:
-    """Give what only exists in or beside a thing of the state: without that one it is no obstacle.
+    """Yield parts of resources in the state: rules, routes, associations and flow logs.
 
-    AWS refuses to make each of these a second time.
+    AWS refuses to create any of these twice. Parts of a resource that is not in the state are no
+    obstacle.
     """
-    ec2, filters = environment.client("ec2"), [*tag_filters(environment), OURS]
+    ec2, filters = environment.client("ec2"), [*tag_filters(environment), MANAGED]
     for rule in rules(environment):
         if rule.managed_by == "daybook" and f'"{rule.group}"' in state:
             yield Resource("security group rule", rule.id)
@@ -80,15 +85,15 @@ def _parts(environment: Environment, state: str) -> Iterator[Resource]:
 
 
 def _route_id(table: str, destination: str) -> str:
-    """Return the id that Terraform's provider gives a route: `r-rtb-0abc1080289494`."""
+    """Return a route's id in Terraform's AWS provider: `r-rtb-0abc1080289494`."""
     return f"r-{table}{zlib.crc32(destination.encode())}"
 
 
-def _is_ours(environment: Environment, resource: Resource, state: str) -> bool:
-    """Tell whether Terraform made it, for this environment, and it goes with nothing else."""
+def _is_removable(environment: Environment, resource: Resource, state: str) -> bool:
+    """Tell whether Terraform created the resource for this environment and nothing else uses it."""
     kind, id = resource.kind, resource.id
     if kind == "A record":
-        values = {each["Value"] for each in _record(environment, id)["ResourceRecords"]}
+        values = {value["Value"] for value in _record(environment, id)["ResourceRecords"]}
         return values <= set(_addresses(environment))
     if kind == "log group":
         logs = environment.client("logs")
@@ -98,38 +103,38 @@ def _is_ours(environment: Environment, resource: Resource, state: str) -> bool:
     if kind in ("role", "instance profile"):
         iam = environment.client("iam")
         if kind == "role":
-            found = iam.get_role(RoleName=id)["Role"]
+            description = iam.get_role(RoleName=id)["Role"]
         else:
-            found = iam.get_instance_profile(InstanceProfileName=id)["InstanceProfile"]
-        return {"Key": "managed_by", "Value": "daybook"} in found.get("Tags", ())
-    ec2, filters = environment.client("ec2"), [*tag_filters(environment), OURS]
+            description = iam.get_instance_profile(InstanceProfileName=id)["InstanceProfile"]
+        return {"Key": "managed_by", "Value": "daybook"} in description.get("Tags", ())
+    ec2, filters = environment.client("ec2"), [*tag_filters(environment), MANAGED]
     if kind == "instance":
         return bool(ec2.describe_instances(InstanceIds=[id], Filters=filters)["Reservations"])
     call, items, key = TAGGED[kind]
-    found = [each for each in getattr(ec2, call)(Filters=filters)[items] if each[key] == id]
-    return any(not _goes_with_another(each, state) for each in found)
+    matches = [item for item in getattr(ec2, call)(Filters=filters)[items] if item[key] == id]
+    return any(not _is_used(match, state) for match in matches)
 
 
-def _goes_with_another(found: dict[str, Any], state: str) -> bool:
-    """Tell of volumes and interfaces in use, and of an address that a cut state knows by its id."""
-    is_used = "in-use" in (found.get("State"), found.get("Status"))
-    return is_used or f'"{found.get("AllocationId")}"' in state
+def _is_used(description: dict[str, Any], state: str) -> bool:
+    """Tell whether a volume or interface is in use, or a state contains an address by its id."""
+    is_used = "in-use" in (description.get("State"), description.get("Status"))
+    return is_used or f'"{description.get("AllocationId")}"' in state
 
 
 def _addresses(environment: Environment) -> Iterator[str]:
-    filters = [*tag_filters(environment), OURS]
-    for each in environment.client("ec2").describe_addresses(Filters=filters)["Addresses"]:
-        yield each["PublicIp"]
+    filters = [*tag_filters(environment), MANAGED]
+    for address in environment.client("ec2").describe_addresses(Filters=filters)["Addresses"]:
+        yield address["PublicIp"]
 
 
 def _record(environment: Environment, name: str) -> dict[str, Any]:
-    [found] = environment.client("route53").list_resource_record_sets(
+    [record] = environment.client("route53").list_resource_record_sets(
         HostedZoneId=aws.zone_id(environment.target, environment.settings.dns_zone),
         StartRecordName=name,
         StartRecordType="A",
         MaxItems="1",
     )["ResourceRecordSets"]
-    return found
+    return record
 
 
 def _instance(environment: Environment, id: str) -> None:
@@ -160,39 +165,39 @@ def _role(environment: Environment, name: str) -> None:
 
 def _instance_profile(environment: Environment, name: str) -> None:
     iam = environment.client("iam")
-    found = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
-    for role in found["Roles"]:
+    profile = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+    for role in profile["Roles"]:
         iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=role["RoleName"])
     iam.delete_instance_profile(InstanceProfileName=name)
 
 
 def _elastic_ip(environment: Environment, address: str) -> None:
     ec2 = environment.client("ec2")
-    [found] = ec2.describe_addresses(PublicIps=[address])["Addresses"]
-    if "AssociationId" in found:
-        ec2.disassociate_address(AssociationId=found["AssociationId"])
-    ec2.release_address(AllocationId=found["AllocationId"])
+    [description] = ec2.describe_addresses(PublicIps=[address])["Addresses"]
+    if "AssociationId" in description:
+        ec2.disassociate_address(AssociationId=description["AssociationId"])
+    ec2.release_address(AllocationId=description["AllocationId"])
 
 
 def _route_table(environment: Environment, id: str) -> None:
     ec2 = environment.client("ec2")
-    [found] = ec2.describe_route_tables(RouteTableIds=[id])["RouteTables"]
-    for each in found["Associations"]:
-        if not each.get("Main"):
-            ec2.disassociate_route_table(AssociationId=each["RouteTableAssociationId"])
+    [table] = ec2.describe_route_tables(RouteTableIds=[id])["RouteTables"]
+    for association in table["Associations"]:
+        if not association.get("Main"):
+            ec2.disassociate_route_table(AssociationId=association["RouteTableAssociationId"])
     ec2.delete_route_table(RouteTableId=id)
 
 
 def _internet_gateway(environment: Environment, id: str) -> None:
     ec2 = environment.client("ec2")
-    [found] = ec2.describe_internet_gateways(InternetGatewayIds=[id])["InternetGateways"]
-    for each in found["Attachments"]:
-        ec2.detach_internet_gateway(InternetGatewayId=id, VpcId=each["VpcId"])
+    [gateway] = ec2.describe_internet_gateways(InternetGatewayIds=[id])["InternetGateways"]
+    for attachment in gateway["Attachments"]:
+        ec2.detach_internet_gateway(InternetGatewayId=id, VpcId=attachment["VpcId"])
     ec2.delete_internet_gateway(InternetGatewayId=id)
 
 
-def _by(call: str, parameter: str) -> Callable[[Environment, str], None]:
-    """Return what deletes a thing of EC2 with one call."""
+def _delete_with(call: str, parameter: str) -> Callable[[Environment, str], None]:
+    """Return a function that deletes an EC2 resource with one call."""
 
     def delete(environment: Environment, id: str) -> None:
         getattr(environment.client("ec2"), call)(**{parameter: id})
@@ -203,8 +208,8 @@ def _by(call: str, parameter: str) -> Callable[[Environment, str], None]:
 def _route(environment: Environment, id: str) -> None:
     ec2 = environment.client("ec2")
     table = id.removeprefix("r-")[:ROUTE_TABLE_ID]
-    [found] = ec2.describe_route_tables(RouteTableIds=[table])["RouteTables"]
-    for route in found["Routes"]:
+    [description] = ec2.describe_route_tables(RouteTableIds=[table])["RouteTables"]
+    for route in description["Routes"]:
         destination = route.get("DestinationCidrBlock", "")
         if _route_id(table, destination) == id:
             ec2.delete_route(RouteTableId=table, DestinationCidrBlock=destination)
@@ -212,10 +217,10 @@ def _route(environment: Environment, id: str) -> None:
 
 def _rule(environment: Environment, id: str) -> None:
     ec2 = environment.client("ec2")
-    [found] = ec2.describe_security_group_rules(SecurityGroupRuleIds=[id])["SecurityGroupRules"]
-    way = "egress" if found["IsEgress"] else "ingress"
-    revoke = getattr(ec2, f"revoke_security_group_{way}")
-    revoke(GroupId=found["GroupId"], SecurityGroupRuleIds=[id])
+    [rule] = ec2.describe_security_group_rules(SecurityGroupRuleIds=[id])["SecurityGroupRules"]
+    direction = "egress" if rule["IsEgress"] else "ingress"
+    revoke = getattr(ec2, f"revoke_security_group_{direction}")
+    revoke(GroupId=rule["GroupId"], SecurityGroupRuleIds=[id])
 
 
 def _flow_log(environment: Environment, id: str) -> None:
@@ -235,14 +240,14 @@ _REMOVE: dict[str, Callable[[Environment, str], None]] = {
     "role": _role,
     "security group rule": _rule,
     "route": _route,
-    "route table association": _by("disassociate_route_table", "AssociationId"),
-    "volume": _by("delete_volume", "VolumeId"),
+    "route table association": _delete_with("disassociate_route_table", "AssociationId"),
+    "volume": _delete_with("delete_volume", "VolumeId"),
     "Elastic IP": _elastic_ip,
-    "network interface": _by("delete_network_interface", "NetworkInterfaceId"),
-    "security group": _by("delete_security_group", "GroupId"),
-    "subnet": _by("delete_subnet", "SubnetId"),
+    "network interface": _delete_with("delete_network_interface", "NetworkInterfaceId"),
+    "security group": _delete_with("delete_security_group", "GroupId"),
+    "subnet": _delete_with("delete_subnet", "SubnetId"),
     "route table": _route_table,
     "internet gateway": _internet_gateway,
-    "VPC": _by("delete_vpc", "VpcId"),
-    "key pair": _by("delete_key_pair", "KeyName"),
+    "VPC": _delete_with("delete_vpc", "VpcId"),
+    "key pair": _delete_with("delete_key_pair", "KeyName"),
 }

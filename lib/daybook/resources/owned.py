@@ -1,4 +1,4 @@
-"""What still exists of an environment, by tag and by name, and the rules of its groups."""
+"""An environment's existing resources, by tag and name, and its security group rules."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ TAGGED = {
     "VPC": ("describe_vpcs", "Vpcs", "VpcId"),
     "key pair": ("describe_key_pairs", "KeyPairs", "KeyName"),
 }
-"""How EC2 is asked for each kind, in the order in which they can be deleted."""
-OF_AN_APPLICATION = {"A", "AAAA", "CNAME"}
+"""The EC2 call, list and id key for each kind, in an order in which they can be deleted."""
+ADDRESS_RECORDS = {"A", "AAAA", "CNAME"}
 
 
 @dataclass(frozen=True, order=True)
 class Resource:
-    """One resource in AWS; as text `instance i-0abc`."""
+    """One resource in AWS; its text is `instance i-0abc`."""
 
     kind: str
     id: str
@@ -42,13 +42,13 @@ class Resource:
 
     @classmethod
     def parse(cls, text: str) -> Resource:
-        """Return the resource that a text names."""
+        """Parse the text of a resource."""
         kind, _, id = text.rpartition(" ")
         return cls(kind, id)
 
 
 def owned_resources(environment: Environment) -> list[Resource]:
-    """Return every resource with the environment's tags or name, by kind and id."""
+    """Return every resource with the environment's tags or name, sorted by kind and id."""
     return sorted(
         {
             *_tagged(environment),
@@ -62,38 +62,38 @@ def owned_resources(environment: Environment) -> list[Resource]:
 
 def _tagged(environment: Environment) -> Iterator[Resource]:
     ec2 = environment.client("ec2")
-    yield from (Resource("instance", each.id) for each in instances_of(environment))
+    yield from (Resource("instance", instance.id) for instance in instances_of(environment))
     for kind, (call, items, key) in TAGGED.items():
         answer = getattr(ec2, call)(Filters=tag_filters(environment))
-        yield from (Resource(kind, each[key]) for each in answer[items])
+        yield from (Resource(kind, item[key]) for item in answer[items])
 
 
 def _roles(environment: Environment) -> Iterator[Resource]:
-    """IAM has no filter by tag: the roles with the environment's prefix are read one by one."""
+    """Yield roles and instance profiles; each is read, because IAM cannot filter by tag."""
     iam = environment.client("iam")
     prefix = f"{environment.prefix}-"
     tags = {"app": environment.settings.app, "environment": environment.name}
     for page in iam.get_paginator("list_roles").paginate():
         for name in (role["RoleName"] for role in page["Roles"]):
-            if name.startswith(prefix) and _fits(iam.get_role(RoleName=name)["Role"], tags):
+            if name.startswith(prefix) and _has_tags(iam.get_role(RoleName=name)["Role"], tags):
                 yield Resource("role", name)
     for page in iam.get_paginator("list_instance_profiles").paginate():
         for name in (profile["InstanceProfileName"] for profile in page["InstanceProfiles"]):
             answer = name.startswith(prefix) and iam.get_instance_profile(InstanceProfileName=name)
-            if answer and _fits(answer["InstanceProfile"], tags):
+            if answer and _has_tags(answer["InstanceProfile"], tags):
                 yield Resource("instance profile", name)
 
 
-def _fits(found: Mapping[str, Any], tags: Mapping[str, str]) -> bool:
-    """False for what belongs to an environment whose name begins like this one's."""
-    own = {tag["Key"]: tag["Value"] for tag in found.get("Tags", ())}
-    return all(own.get(key, value) == value for key, value in tags.items())
+def _has_tags(description: Mapping[str, Any], tags: Mapping[str, str]) -> bool:
+    """Tell whether no tag contradicts; False for an environment with a longer name."""
+    actual = {tag["Key"]: tag["Value"] for tag in description.get("Tags", ())}
+    return all(actual.get(key, value) == value for key, value in tags.items())
 
 
 def _key_pairs(environment: Environment) -> Iterator[Resource]:
-    wanted = [{"Name": "key-name", "Values": [environment.prefix]}]
-    answer = environment.client("ec2").describe_key_pairs(Filters=wanted)
-    yield from (Resource("key pair", each["KeyName"]) for each in answer["KeyPairs"])
+    filters = [{"Name": "key-name", "Values": [environment.prefix]}]
+    answer = environment.client("ec2").describe_key_pairs(Filters=filters)
+    yield from (Resource("key pair", pair["KeyName"]) for pair in answer["KeyPairs"])
 
 
 def _records(environment: Environment) -> Iterator[Resource]:
@@ -106,44 +106,44 @@ def _records(environment: Environment) -> Iterator[Resource]:
         for record in page["ResourceRecordSets"]:
             name = record["Name"].removesuffix(".")
             is_owned = name in domains or host_names.fullmatch(name)
-            if is_owned and record["Type"] in OF_AN_APPLICATION:
+            if is_owned and record["Type"] in ADDRESS_RECORDS:
                 yield Resource(f"{record['Type']} record", name)
 
 
 def _monitoring(environment: Environment) -> Iterator[Resource]:
-    """Give alarms, their topic and log groups, by their names."""
+    """Yield alarms, their topic and log groups, by name."""
     prefix = environment.prefix
     alarms = environment.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{prefix}-")
-    yield from (Resource("alarm", each["AlarmName"]) for each in alarms["MetricAlarms"])
+    yield from (Resource("alarm", alarm["AlarmName"]) for alarm in alarms["MetricAlarms"])
     for page in environment.client("sns").get_paginator("list_topics").paginate():
         topics = (topic["TopicArn"] for topic in page["Topics"])
         yield from (Resource("topic", arn) for arn in topics if arn.endswith(f":{prefix}-alarms"))
     logs = environment.client("logs").describe_log_groups(logGroupNamePrefix=f"{prefix}-")
-    yield from (Resource("log group", each["logGroupName"]) for each in logs["logGroups"])
+    yield from (Resource("log group", group["logGroupName"]) for group in logs["logGroups"])
 
 
 @dataclass(frozen=True)
 class IngressRule:
-    """One rule of a security group. says: "ingress tcp 22-22 from 0.0.0.0/0"."""
+    """One rule of a security group. text: "ingress tcp 22-22 from 0.0.0.0/0"."""
 
     id: str
     group: str
-    says: str
+    text: str
     managed_by: str = ""
 
 
 def rules(environment: Environment) -> Iterator[IngressRule]:
-    """Give every rule of the environment's security groups, whoever made it."""
+    """Yield every rule of the environment's security groups, of any origin."""
     ec2 = environment.client("ec2")
     groups = ec2.describe_security_groups(Filters=tag_filters(environment))["SecurityGroups"]
     ids = [group["GroupId"] for group in groups]
-    wanted = [{"Name": "group-id", "Values": ids}]
-    for page in ec2.get_paginator("describe_security_group_rules").paginate(Filters=wanted):
+    filters = [{"Name": "group-id", "Values": ids}]
+    for page in ec2.get_paginator("describe_security_group_rules").paginate(Filters=filters):
         for rule in page["SecurityGroupRules"] if ids else ():
-            way, join = ("egress", "to") if rule["IsEgress"] else ("ingress", "from")
+            direction, preposition = ("egress", "to") if rule["IsEgress"] else ("ingress", "from")
             peer = rule.get("CidrIpv4") or rule.get("CidrIpv6") or "another group"
             ports = f"{rule.get('FromPort', -1)}-{rule.get('ToPort', -1)}"
-            says = f"{way} {rule['IpProtocol']} {ports} {join} {peer}"
+            text = f"{direction} {rule['IpProtocol']} {ports} {preposition} {peer}"
             tags = {tag["Key"]: tag["Value"] for tag in rule.get("Tags", ())}
             managed_by = tags.get("managed_by", "")
-            yield IngressRule(rule["SecurityGroupRuleId"], rule["GroupId"], says, managed_by)
+            yield IngressRule(rule["SecurityGroupRuleId"], rule["GroupId"], text, managed_by)

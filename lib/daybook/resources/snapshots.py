@@ -1,4 +1,4 @@
-"""The last snapshots of an environment's disks, taken before its machines are destroyed."""
+"""The final snapshots of an environment's disks, taken before its hosts are destroyed."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class FinalSnapshots:
-    """Machines with their disks; skipped: those by name or id, or `all`, that are not copied."""
+    """Hosts with their disks. skipped: names or ids of hosts or disks to exclude, or `all`."""
 
     hosts: tuple[instances.Instance, ...]
     skipped: frozenset[str] = frozenset()
 
     def require_names(self) -> None:
-        """Raise SettingsError when something is skipped that the machines have not."""
+        """Raise SettingsError if `skipped` contains an unknown host or disk."""
         known = {ALL, *(n for h in self.hosts for n in (h.id, h.name, *(d.id for d in h.disks)))}
         if self.hosts and (unknown := sorted(self.skipped - known)):
             raise SettingsError(
-                f"skip_snapshots names what is not there: {', '.join(unknown)}.",
+                f"Unknown in skip_snapshots: {', '.join(unknown)}.",
                 expected=", ".join(sorted(known)),
-                next="name a volume or a host of the plan, or all",
+                next="set it to volumes or hosts of the plan, or to all",
             )
 
     def changes(self) -> list[Change]:
-        """Return each thing to do as a change of a plan, and what becomes of each disk's data."""
+        """Return the actions as changes of a plan, with the fate of each disk's data."""
         return [change for host in self.hosts for change in self._changes(host)]
 
     def carry_out(
         self, target: Target, tags: Mapping[str, str], on_change: Callable[[str, str], None]
     ) -> None:
-        """Lift protection, stop what writes, then wait for a whole snapshot of every disk.
+        """Lift protection, stop hosts, and wait for a complete snapshot of every disk.
 
-        tags: what the snapshots carry. on_change: is told what was done to what.
+        tags: the tags of the snapshots. on_change: called with action and subject of each change.
         """
         for host in self.hosts:
             if host.is_protected:
                 instances.unprotect(target, host)
                 on_change("lifted", f"termination protection of {host.name}")
-        busy = [host for host in self.hosts if self._must_stop(host)]
-        if busy:
-            instances.stop(target, [host.id for host in busy])
-            on_change("stopped", ", ".join(host.name for host in busy))
-        instances.wait(target, list(self._copies(target, tags, on_change)))
+        to_stop = [host for host in self.hosts if self._must_stop(host)]
+        if to_stop:
+            instances.stop(target, [host.id for host in to_stop])
+            on_change("stopped", ", ".join(host.name for host in to_stop))
+        instances.wait(target, list(self._snapshot_ids(target, tags, on_change)))
 
-    def _copies(self, target, tags, on_change) -> Iterator[str]:
+    def _snapshot_ids(self, target, tags, on_change) -> Iterator[str]:
         for host in self.hosts:
             for disk in host.disks:
-                where = f"{disk.id}, {disk.device} of {host.name}, {disk.size_gib} GiB"
+                name = f"{disk.id}, {disk.device} of {host.name}, {disk.size_gib} GiB"
                 if self._is_skipped(host, disk):
-                    on_change("no snapshot", f"of {where}: declined by name")
+                    on_change("no snapshot", f"of {name}: skipped by parameter")
                 elif disk.snapshot:
                     yield disk.snapshot
                 else:
-                    yield (made := instances.snapshot(target, host, disk, tags))
-                    on_change(f"snapshot {made}", f"of {where}")
+                    yield (id := instances.snapshot(target, host, disk, tags))
+                    on_change(f"snapshot {id}", f"of {name}")
 
     def _changes(self, host: instances.Instance) -> Iterator[Change]:
         if host.is_protected:
@@ -71,11 +71,11 @@ class FinalSnapshots:
         for disk in host.disks:
             name = f"{disk.id}, {disk.device} of {host.name}, {disk.size_gib} GiB"
             if self._is_skipped(host, disk):
-                yield Change("discard", name, "no copy of its data, as declined")
+                yield Change("discard", name, "its data is lost, as requested")
             elif disk.snapshot:
                 yield Change("keep", name, f"its data is in {disk.snapshot}")
             else:
-                yield Change("snapshot", name, "a last copy of its data")
+                yield Change("snapshot", name, "a final copy of its data")
 
     def _must_stop(self, host: instances.Instance) -> bool:
         is_copied = any(

@@ -1,4 +1,4 @@
-"""environments/example.yml: every setting with its meaning and its default, from the model."""
+"""Generate environments/example.yml: every setting with its meaning and its default."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDTH = 98
 
 
 def render() -> str:
-    """Return the file's text."""
+    """Return the text of the file."""
     return HEAD + "".join(f"{line}\n".replace(" \n", "\n") for line in _lines(Settings))
 
 
@@ -43,7 +43,7 @@ def _lines(model: type[BaseModel], indent: str = "", mark: str = "") -> Iterator
 
 
 def _value(name: str, field: FieldInfo) -> str:
-    """Return a key with its example, or with its default."""
+    """Return a key with its example, or else with its default."""
     value: Any = field.examples[0] if field.examples else field.default
     if isinstance(value, Path):
         value = str(value)

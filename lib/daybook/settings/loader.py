@@ -1,4 +1,4 @@
-"""Read and validate environments/<env>.yml; every mistake is reported with its line."""
+"""Read and validate environments/<env>.yml, and report every mistake with its line."""
 
 from __future__ import annotations
 
@@ -26,52 +26,55 @@ RENAMED = {
     "protected": "deletion_protection",
     "git": "require_git",
 }
-"""Keys by their old names, which this release still reads."""
+"""Former names of keys, still read in this release, and their new names."""
 _WARNED: set[str] = set()
-"""The environments whose old names were reported in this process."""
+"""The environments with a rename warning already printed in this process."""
 MAX_PROBLEMS = 20
-"""So many are listed; more are counted."""
+"""The number of problems that are listed; the rest are counted."""
 
 
 def others(root: Path, env: str) -> tuple[list[tuple[str, Settings]], list[str]]:
-    """Return the other environments, and the names of those whose settings cannot be used."""
-    found, unread = [], []
+    """Return the other environments, and the names of those with invalid settings."""
+    loaded, invalid = [], []
     for name in environments(root):
         try:
-            found += [(name, load(root, name))] if name != env else []
+            loaded += [(name, load(root, name))] if name != env else []
         except SettingsError:
-            unread.append(name)
-    return found, unread
+            invalid.append(name)
+    return loaded, invalid
 
 
-def of_account(root: Path, env: str, chosen: Settings) -> dict[str, Settings]:
-    """Return the application's environments in the account of this one, itself included."""
-    found, _ = others(root, env)
-    shared = (chosen.app, chosen.account)
-    known = {name: each for name, each in found if (each.app, each.account) == shared}
-    return dict(sorted({env: chosen, **known}.items()))
+def of_account(root: Path, env: str, settings: Settings) -> dict[str, Settings]:
+    """Return the settings of the application's environments in this account, this one included."""
+    account = (settings.app, settings.account)
+    same_account = {
+        name: other_settings
+        for name, other_settings in others(root, env)[0]
+        if (other_settings.app, other_settings.account) == account
+    }
+    return dict(sorted({env: settings, **same_account}.items()))
 
 
 def load(root: Path, env: str) -> Settings:
-    """Read and check an environment's settings; SettingsError lists each mistake and line."""
+    """Load and validate an environment's settings; SettingsError lists each mistake."""
     return parse(read(root, env), env)
 
 
 def read(root: Path, env: str) -> str:
-    """Return the text of an environment's settings, which are a file of `environments/`."""
+    """Return the text of an environment's settings file."""
     try:
-        # A link would lead out of what was reviewed.
+        # A symbolic link could point to a file that was not reviewed.
         return bounded_yaml.read_text(settings_file(root, env), follow=False)
     except Problem as problem:
         raise _unusable(env, [_at(env, problem.line, problem.key, problem.problem)]) from None
 
 
 def parse(text: str, env: str) -> Settings:
-    """Check the text of an environment's settings; SettingsError lists each mistake and line."""
+    """Validate the text of an environment's settings; SettingsError lists each mistake."""
     document = _document(text, env)
     _rename_keys(document, env)
     try:
-        # As JSON, because its strict mode takes text for an address and a list for a tuple.
+        # As JSON, because strict mode then accepts text for an address and a list for a tuple.
         return Settings.model_validate_json(json.dumps(document.tree), strict=True)
     except ValidationError as err:
         details = [
@@ -83,30 +86,36 @@ def parse(text: str, env: str) -> Settings:
 
 
 def _rename_keys(document: bounded_yaml.Document, env: str) -> None:
-    """Replace the old names of keys by their new ones, with one warning per process."""
+    """Replace the former names of keys with the new ones; warn once per process."""
     old = [key for key in RENAMED if key in document.tree]
     both = [key for key in old if RENAMED[key] in document.tree]
     if both:
         problems = [
-            _at(env, document.lines[key,], (key,), f"set twice: it is now called {RENAMED[key]}")
+            _at(
+                env,
+                document.lines[key,],
+                (key,),
+                f"set twice: this key is now named {RENAMED[key]}",
+            )
             for key in both
         ]
         raise _unusable(env, problems)
     for key in old:
         document.tree[RENAMED[key]] = document.tree.pop(key)
-    for at in [at for at in document.lines if at and at[0] in old]:
-        document.lines[RENAMED[at[0]], *at[1:]] = document.lines.pop(at)
+    for path in [path for path in document.lines if path and path[0] in old]:
+        document.lines[RENAMED[path[0]], *path[1:]] = document.lines.pop(path)
     if old and env not in _WARNED and "DAYBOOK_RUN_ID" not in os.environ:
         _WARNED.add(env)
-        names = ", ".join(f"{key} is now {RENAMED[key]}" for key in old)
-        print(
-            f"environments/{env}.yml: {names}. The next release will not read the old names.",
-            file=sys.stderr,
-        )
+        for key in old:
+            print(
+                f"environments/{env}.yml:{document.lines[RENAMED[key],]}: {key} is now named"
+                f" {RENAMED[key]}; the next release will not read the former name.",
+                file=sys.stderr,
+            )
 
 
 def lines(root: Path, env: str) -> dict[Key, int]:
-    """Return the line of each setting that the file has: `{("instance", "type"): 12}`."""
+    """Return the line of each setting in the file: `{("instance", "type"): 12}`."""
     document = _document(read(root, env), env)
     _rename_keys(document, env)
     return document.lines
@@ -116,7 +125,7 @@ def _document(text: str, env: str) -> bounded_yaml.Document:
     try:
         document = bounded_yaml.parse(text)
         if not isinstance(document.tree, dict):
-            raise Problem("expected settings, `key: value` each")
+            raise Problem("expected settings, each as `key: value`")
     except Problem as problem:
         raise _unusable(env, [_at(env, problem.line, problem.key, problem.problem)]) from None
     return document
@@ -125,14 +134,14 @@ def _document(text: str, env: str) -> bounded_yaml.Document:
 def _unusable(env: str, details: list[str]) -> SettingsError:
     more = len(details) - MAX_PROBLEMS
     return SettingsError(
-        f"The settings of {env} cannot be used.",
+        f"The settings of {env} are invalid.",
         details=details[:MAX_PROBLEMS] + ([f"and {more} more"] if more > 0 else []),
         next=f"correct environments/{env}.yml and run the same command again",
     )
 
 
 def _problems(error: dict) -> Iterator[tuple[Key, str]]:
-    """Give what an error of pydantic's means for the operator, by key."""
+    """Yield the key and the text of each problem in an error from pydantic."""
     key = tuple(part for part in error["loc"] if part != "[key]")
     conflict = error.get("ctx", {}).get("error")
     if isinstance(conflict, Conflict):
@@ -142,7 +151,7 @@ def _problems(error: dict) -> Iterator[tuple[Key, str]]:
 
 
 def _text(error: dict, key: Key) -> str:
-    """Return what was expected and what was there; a secret's place is never quoted."""
+    """Return the expected and the observed value; text under `secrets` is never quoted."""
     kind, context = error["type"], error.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
@@ -158,29 +167,29 @@ def _text(error: dict, key: Key) -> str:
     if kind == "too_long":
         return f"expected {expected}, got {context['actual_length']}"
     is_number = isinstance(error["input"], int | float)
-    in_quotes = "; write it in quotes" if kind == "string_type" and is_number else ""
-    return f"expected {expected}, got {value}{in_quotes}"
+    quote_hint = "; write it in quotes" if kind == "string_type" and is_number else ""
+    return f"expected {expected}, got {value}{quote_hint}"
 
 
 _EXPECTED = {
     "string_type": "text",
     "bool_type": "true or false",
     "literal_error": "{expected}",
-    "model_type": "settings below this one, `key: value` each",
-    "dict_type": "`NAME: what it is for` lines",
+    "model_type": "nested settings, each as `key: value`",
+    "dict_type": "lines such as `NAME: its purpose`",
     "tuple_type": "a list",
     "too_long": "at most {max_length}",
 }
 
 
 def _model(key: Key) -> type[BaseModel]:
-    """Return the model that a key is a field of."""
+    """Return the model that has a key as a field."""
     inner = {"instance": Instance, "github": GitHub, "freezes": Freeze}
     return inner.get(key[0], Settings) if len(key) > 1 else Settings
 
 
 def _line_of(key: Key, lines: dict[Key, int]) -> int:
-    """Return the line of a key, or of the nearest one around it that is in the file."""
+    """Return the line of a key, or of its nearest parent in the file."""
     while key and key not in lines:
         key = key[:-1]
     return lines.get(key, 1)
@@ -188,9 +197,9 @@ def _line_of(key: Key, lines: dict[Key, int]) -> int:
 
 def _at(env: str, line: int, key: Key, problem: str) -> str:
     parts = [str(part) if re.fullmatch(_PLAIN, str(part)) else "…" for part in key]
-    where = ".".join(parts) or "the file"
-    return f"environments/{env}.yml:{line}: {where}: {problem}"
+    name = ".".join(parts) or "the file"
+    return f"environments/{env}.yml:{line}: {name}: {problem}"
 
 
 _PLAIN = r"[A-Za-z0-9_.-]{1,64}"
-"""What of a file an error names a key with; anything else is hostile, or misplaced."""
+"""The keys that an error may repeat; any other text may be hostile, or a misplaced secret."""

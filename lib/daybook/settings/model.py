@@ -1,4 +1,4 @@
-"""The settings of an environment: the only validator of environments/<env>.yml."""
+"""The model of an environment's settings: the only validator of environments/<env>.yml."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from daybook.bounded_yaml import Key
 from daybook.settings import types
 
-NOBODY = "--"
-"""No owner on GitHub has it in his name: such a repository is for rehearsals alone."""
+REHEARSAL_MARK = "--"
+"""GitHub owner names cannot contain it: such a repository is for rehearsals only."""
 
 
 class Conflict(ValueError):
-    """Settings that contradict each other: each key with what is wrong with it."""
+    """Settings contradict each other. problems: the text for each key."""
 
     def __init__(self, problems: dict[Key, str]) -> None:
         super().__init__("; ".join(problems.values()))
@@ -45,49 +45,49 @@ class Instance(_Model):
 
 
 class GitHub(_Model):
-    """The repositories whose workflows get a role in the account and release here."""
+    """The GitHub repositories with access to the account and to this environment."""
 
     repository: types.Repository = ""
     """Repository of the infrastructure, `owner/name` or `owner@id/name@id`; the same in every
-    environment of the account. Jobs in one of its environments may run Daybook."""
+    environment of the account. Jobs in its GitHub environments may run Daybook."""
     application: types.Repository = ""
-    """Repository of the application, if it has its own; the same in every environment."""
+    """Repository of the application, if it is a different one; the same in every environment."""
     branch: types.Branch = "main"
-    """Branch of the application that may push images and is released here."""
+    """Branch of the application that may push images and that is released to this environment."""
     labels: tuple[types.Label, ...] = Field(default=(), max_length=types.MAX_LABELS)
-    """Labels of the runner on the host. Empty: the environment's name."""
+    """Labels of the runner on the host. Empty: the name of the environment."""
 
     @property
     def releases(self) -> str:
-        """Return the repository whose pushes are released, as GitHub's tokens name it."""
+        """Return the repository that triggers releases, as GitHub's tokens name it."""
         return self.application or self.repository
 
     @property
     def path(self) -> str:
-        """Return that repository as its address has it: `owner/name`."""
+        """Return that repository without ids: `owner/name`."""
         return re.sub(r"@[0-9]+", "", self.releases)
 
     @property
     def own_path(self) -> str:
-        """Return the infrastructure's own repository as its address has it: `owner/name`."""
+        """Return the infrastructure's repository without ids: `owner/name`."""
         return re.sub(r"@[0-9]+", "", self.repository)
 
 
 class Freeze(_Model):
-    """A window in which nothing is changed."""
+    """A period without changes."""
 
     since: types.Moment
     """Start, with its UTC offset: 2026-12-20T00:00:00Z."""
     until: types.Moment
     """End, with its UTC offset."""
     reason: types.Reason
-    """Reason, shown to whoever tries to change something."""
+    """Reason, shown to anyone who tries to make a change."""
 
     @model_validator(mode="after")
-    def _has_a_length(self) -> Freeze:
+    def _ends_after_its_start(self) -> Freeze:
         if self.until <= self.since:
-            after = self.since.isoformat()
-            raise Conflict({("until",): f"expected a moment after {after}, its `since`"})
+            since = self.since.isoformat()
+            raise Conflict({("until",): f"expected a time after `since`, {since}"})
         return self
 
 
@@ -95,23 +95,23 @@ class Settings(_Model):
     """The settings of one environment. environments/example.yml is generated from this model."""
 
     app: Annotated[types.AppName, Field(examples=["hello"])]
-    """Short name of the application, 2 to 25 characters; every name in AWS begins with it."""
+    """Short name of the application, 2 to 25 characters; the prefix of every name in AWS."""
     account: Annotated[types.Account, Field(examples=["sandbox"])]
     """Target: `sandbox`, or a 12-digit AWS account id in quotes."""
     region: types.Region = "us-east-1"
     """AWS region."""
     dns_zone: Annotated[types.DnsName, Field(examples=["example.com"])]
-    """DNS zone in Route53, which bootstrap creates."""
-    domains: Annotated[types.Names, Field(examples=[["staging.example.com"]])]
-    """DNS names of the application, 1 to 20, all in the zone; the first one is its URL."""
+    """DNS zone in Route 53, created by bootstrap."""
+    domains: Annotated[types.Domains, Field(examples=[["staging.example.com"]])]
+    """DNS names of the application, 1 to 20, all in the zone; the first is the main URL."""
     vpc_cidr: Annotated[types.Cidr, Field(examples=["10.20.0.0/16"])]
-    """Private network of the VPC, /16 to /20; each environment has its own."""
-    ssh_allowed_cidrs: Annotated[types.Operators, Field(examples=[["203.0.113.7/32"]])]
-    """IPv4 ranges that may use SSH, at most 58. In the sandbox, 203.0.113.7/32 is you."""
+    """Private network of the VPC, /16 to /20; it must not overlap another environment's."""
+    ssh_allowed_cidrs: Annotated[types.SshCidrs, Field(examples=[["203.0.113.7/32"]])]
+    """IPv4 ranges that may use SSH, at most 58. In the sandbox, your address is 203.0.113.7/32."""
     instance: Instance = Instance()
     """The environment's EC2 instances."""
     ssh_key: types.KeyFile = Path("~/.ssh/id_ed25519")
-    """Your private SSH key, with its public half beside it. DAYBOOK_SSH_KEY overrides it."""
+    """Your private SSH key, with the public key beside it. DAYBOOK_SSH_KEY overrides it."""
     port: types.Port = 8000
     """Loopback port of the application on the host; releases alternate between it and the next."""
     secrets: dict[types.SecretName, types.Purpose] = Field(
@@ -119,8 +119,8 @@ class Settings(_Model):
         max_length=types.MAX_SECRETS,
         examples=[{"DATABASE_URL": "connection to the database"}],
     )
-    """Secrets of the application, at most 100: each name, and what it is for. Set their values
-    with `daybook secrets set`."""
+    """Secrets of the application, at most 100: names and purposes. Set the values with
+    `daybook secrets set`."""
     approvals: Annotated[int, types.whole(0, 1)] = 0
     """Number of people besides the operator who approve each plan, 0 or 1. On an AWS account, 1
     requires `require_git: pushed`."""
@@ -145,42 +145,46 @@ class Settings(_Model):
             ]
         ],
     )
-    """Windows in which nothing is changed, at most 50."""
+    """Periods without changes, at most 50."""
     deletion_protection: bool = False
     """Protect instances from termination through the API; teardown then needs `allow_teardown`."""
     allow_teardown: bool = False
-    """Allow the teardown of a protected environment. Commit it for the teardown, then revert it."""
+    """Allow the teardown of a protected environment. Commit it, tear down, then revert it."""
     snapshot_days: Annotated[int, types.whole(0, 365)] = 0
-    """How long a daily snapshot of each disk is kept, in days, 0 to 365; 0 for none."""
+    """Retention of daily snapshots of each disk, in days, 0 to 365; 0 for none."""
     alarm_email: types.Email = ""
     """E-mail address for alarms about the hosts; empty for none."""
     flow_log_days: types.LogDays = 0
-    """How long the VPC's flow logs are kept, in days; 0 for none."""
+    """Retention of the VPC's flow logs, in days; 0 for none."""
     github: GitHub = GitHub()
-    """The repositories whose workflows get a role in the account and release here."""
+    """GitHub repositories: their workflows get a role in the account and release here."""
     deploy_via: Literal["runner", "ssm", "none"] = "none"
     """How a push is released: by a runner on the host, by Systems Manager, or not at all."""
 
     @model_validator(mode="after")
-    def _agree(self) -> Settings:
+    def _are_consistent(self) -> Settings:
         if problems := dict(self._conflicts()):
             raise Conflict(problems)
         return self
 
     def _conflicts(self) -> Iterator[tuple[Key, str]]:
-        """Give each key that does not fit another, and why."""
+        """Yield each key that conflicts with another, and the reason."""
         for index, name in enumerate(self.domains):
             if name != self.dns_zone and not name.endswith(f".{self.dns_zone}"):
-                fits = f"expected {self.dns_zone} or a name that ends with .{self.dns_zone}"
-                yield ("domains", index), f"{fits}, got {types.shown(name)}"
+                expected = f"expected {self.dns_zone} or a name that ends with .{self.dns_zone}"
+                yield ("domains", index), f"{expected}, got {types.shown(name)}"
         if self.deploy_via != "none" and not self.github.repository:
-            yield ("deploy_via",), f"{self.deploy_via} needs github.repository; otherwise none"
+            yield (
+                ("deploy_via",),
+                f"{self.deploy_via} requires github.repository; otherwise set none",
+            )
         if self.deploy_via == "runner" and self.instance.count > 1:
-            yield ("deploy_via",), "runner releases on one host; for several choose ssm or none"
+            yield ("deploy_via",), "runner supports one host; for several, set ssm or none"
         for key in ("repository", "application"):
-            if self.account != "sandbox" and NOBODY in getattr(self.github, key):
-                fix = "expected a repository of yours, or no github and deploy_via: none"
-                yield ("github", key), f"{fix}; this one is for rehearsals alone"
+            if self.account != "sandbox" and REHEARSAL_MARK in getattr(self.github, key):
+                expected = "expected your repository, or no github and deploy_via: none"
+                yield ("github", key), f"{expected}; this one is for rehearsals only"
         if self.account != "sandbox" and self.approvals and self.require_git != "pushed":
-            fix = "on an account it needs require_git: pushed, or an edited checkout could lower it"
-            yield ("approvals",), f"{self.approvals}: {fix}"
+            reason = "without it, an edited checkout could lower this value"
+            problem = f"{self.approvals} on an AWS account requires require_git: pushed; {reason}"
+            yield ("approvals",), problem

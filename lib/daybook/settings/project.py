@@ -11,7 +11,7 @@ from daybook.errors import SettingsError
 from daybook.settings import types
 
 NOTEBOOKS = ("notebooks", "runbooks")
-"""Where the steps' notebooks are."""
+"""The folders with the notebooks of the steps."""
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -20,9 +20,9 @@ def find_root(start: Path | None = None) -> Path:
         here = Path(os.path.realpath(start or Path.cwd()))
     except OSError as err:
         raise SettingsError(
-            "The current folder does not exist any more.",
-            expected="a folder to work in",
-            observed="a folder that was deleted",
+            "The current folder no longer exists.",
+            expected="an existing folder",
+            observed="a deleted folder",
             next="change into the project",
         ) from err
     if configured := os.environ.get("DAYBOOK_ROOT"):
@@ -30,17 +30,17 @@ def find_root(start: Path | None = None) -> Path:
         if os.path.isdir(root):
             return root
         raise SettingsError(
-            "DAYBOOK_ROOT is no folder.",
-            expected="the folder that holds environments/ and terraform/",
+            "DAYBOOK_ROOT is not a folder.",
+            expected="the folder with environments/ and terraform/",
             observed=types.shown(configured),
-            next="correct DAYBOOK_ROOT, or unset it in the project's folder",
+            next="correct DAYBOOK_ROOT, or unset it and change into the project",
         )
     for folder in (here, *here.parents):
         if (folder / "environments").is_dir() and (folder / "terraform").is_dir():
             return folder
     raise SettingsError(
         "This is not a Daybook project.",
-        expected="a folder that holds environments/ and terraform/, or one above it",
+        expected="environments/ and terraform/ in this folder or a parent",
         observed=str(here),
         next="change into the project, or set DAYBOOK_ROOT",
     )
@@ -53,25 +53,25 @@ def environments(root: Path) -> list[str]:
 
 
 def settings_file(root: Path, env: str) -> Path:
-    """Return the file of an environment that exists."""
+    """Return the settings file of an existing environment."""
     known = environments(root)
     if env not in known:
         raise SettingsError(
             f"Unknown environment {types.shown(env)}.",
             expected=" or ".join(known[:10]) or "a file in environments/",
-            next=nearest_hint(env, known) or "choose one of these, or: daybook env new NAME",
+            next=nearest_hint(env, known) or "use one of these, or run: daybook env new NAME",
         )
     require_name(env)
     return root / "environments" / f"{env}.yml"
 
 
 def require_name(env: str) -> None:
-    """Raise SettingsError when an environment cannot be called so."""
+    """Raise SettingsError unless an environment may have this name."""
     is_reserved = env in types.RESERVED_ENVIRONMENTS
     if is_reserved or not re.fullmatch(types.ENVIRONMENT, env):
         raise SettingsError(
-            f"{types.shown(env)} cannot be an environment's name.",
-            expected="2 to 20 lower-case letters and digits, a letter first, such as demo",
+            f"{types.shown(env)} is not a valid environment name.",
+            expected="2 to 20 lower-case letters and digits, starting with a letter, such as demo",
             observed=f"{env} is reserved by Daybook or its tools" if is_reserved else None,
             next="choose another name",
         )

@@ -1,6 +1,6 @@
-"""What a single setting may be: each type refuses a value with the valid choice in its message.
+"""Types of single settings; each rejects an invalid value and names the valid choices.
 
-Patterns are ASCII: the digits and letters of other scripts, which AWS refuses, look the same.
+Patterns are ASCII: AWS rejects the digits and letters of other scripts, which look the same.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from pydantic import AfterValidator, Field, PlainValidator
 
 from daybook_release import names
 
-MAX_NAMES = 20
-"""One certificate each, of the 50 a week that Let's Encrypt issues for a registered domain:
+MAX_DOMAINS = 20
+"""Each needs one of the 50 certificates a week that Let's Encrypt issues for a registered domain:
 https://letsencrypt.org/docs/rate-limits/"""
-MAX_OPERATORS = 58
+MAX_SSH_CIDRS = 58
 """AWS allows 60 inbound rules in a security group; two are for HTTP and HTTPS:
 https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html"""
 MAX_SECRETS = 100
-"""A release reads ten in one call, and passes at most 4 KiB of each through its environment."""
+"""A release reads ten per call, and passes at most 4 KiB of each in its environment."""
 MAX_FREEZES = 50
 MAX_LABELS = 10
 TAKEN_PORTS = {2019: "Caddy's admin API", 17500: "db-lsp"}
 LAST_PORT = 32766
-"""The second slot has the port above; Linux takes outgoing connections' ports from 32768 up."""
+"""The second slot uses the next port; Linux uses ports from 32768 up for outgoing connections."""
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 DOCKER = IPv4Network("172.17.0.0/16")
-"""Docker's own bridge on every host."""
+"""The network of Docker's default bridge on every host."""
 RESERVED_APPS = ("amazon", "amzn", "aws", "sg-", "ssm", "sthree-", "xn--")
-"""How names of AWS's own begin: in Parameter Store, Systems Manager, EC2 and S3."""
+"""Prefixes that AWS reserves in Parameter Store, Systems Manager, EC2 and S3."""
 LOG_DAYS = (0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731)
 """https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
-, as far as it is sensible; 0 for none."""
+, up to two years; 0 for none."""
 ENVIRONMENT = r"[a-z][a-z0-9]{1,19}"
 EXAMPLE = "example"
-"""environments/example.yml documents every key, and is no environment."""
+"""environments/example.yml documents every key; it is not an environment."""
 RESERVED_ENVIRONMENTS = frozenset(
     {"account", "all", "default", EXAMPLE, "github", "localhost", "ungrouped"}
 )
-"""Names of the example, the shared lock, Terraform's first workspace, the parameters of GitHub's
-token and Ansible's own groups."""
+"""Names of the example, the account's lock, Terraform's default workspace, the parameters for
+GitHub's token, and Ansible's built-in groups."""
 
 _SIDE = r"(north|south|east|west|central|northeast|northwest|southeast|southwest)"
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -53,7 +53,7 @@ _OWNER = r"[A-Za-z0-9]([A-Za-z0-9-]{0,37}[A-Za-z0-9])?"
 _ID = r"(@[0-9]{1,20})?"
 _REPOSITORY = rf"{_OWNER}{_ID}/(?!\.{{1,2}}(@|$))[A-Za-z0-9._-]{{1,100}}{_ID}"
 _BAD_BRANCH = re.compile(r"^[-./]|\.\.|//|/\.|\.lock(/|$)|[./]$|^HEAD$")
-"""https://git-scm.com/docs/git-check-ref-format, and no option of git's."""
+"""https://git-scm.com/docs/git-check-ref-format; also excludes options of git."""
 _PATH = r"(~/|/|\./)?[^\0-\x1f\x7f~-][^\0-\x1f]*"
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
@@ -62,7 +62,7 @@ _MOMENT = re.compile(
 
 
 def shown(value: object) -> str:
-    """Return a value as an error may show it: short, and in ASCII, which look-alikes are not."""
+    """Return a value as an error shows it: short, and in ASCII so that look-alikes are visible."""
     if value is None or isinstance(value, dict | list | tuple):
         return kind_of(value)
     if isinstance(value, bool):
@@ -72,14 +72,14 @@ def shown(value: object) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Return what a value is, for where it may be a secret."""
+    """Return the kind of a value, for a place that may hold a secret."""
     kinds = {type(None): "nothing", bool: "true or false", dict: "a mapping", list: "a list"}
     number = "a number" if isinstance(value, int | float) else "text"
     return kinds.get(type(value), number)
 
 
 def matching(pattern: str, expected: str, longest: int = 253) -> AfterValidator:
-    """Hold a text to a pattern; the whole of it counts."""
+    """Require that a pattern matches the whole text."""
     compiled = re.compile(pattern, re.ASCII)
 
     def check(value: str) -> str:
@@ -92,41 +92,41 @@ def matching(pattern: str, expected: str, longest: int = 253) -> AfterValidator:
 
 def _app(name: str) -> str:
     if name.startswith(RESERVED_APPS) or name == "sg":
-        raise ValueError(f"expected a name that does not begin as AWS's own do, got {shown(name)}")
+        raise ValueError(f"expected a name without a prefix that AWS reserves, got {shown(name)}")
     return name
 
 
 def _secret_name(name: str) -> str:
-    """Refuse a name without repeating it: it may be a value, or `NAME=value`."""
+    """Reject an invalid name without repeating it: it may be a value, or `NAME=value`."""
     if problem := names.problem_of(name):
         raise ValueError(problem)
     return name
 
 
-def _in_words(purpose: str) -> str:
-    """Refuse a value that was put where its purpose belongs, without repeating it."""
+def _purpose(purpose: str) -> str:
+    """Reject a secret's value in the place of its purpose, without repeating it."""
     if len(purpose.split()) < 2 or len(purpose) > 200 or "\n" in purpose:
         raise ValueError(
-            "expected what it is for, in two words or more and at most 200 characters; "
-            "its value does not belong here"
+            "expected its purpose, in two words or more and at most 200 characters; "
+            "do not put its value here"
         )
     return purpose
 
 
-def _network(value: Any, expected: str, widths: range) -> IPv4Network:
-    """Return a range that is written as text, by its first address and with its length."""
+def _network(value: Any, expected: str, prefix_lengths: range) -> IPv4Network:
+    """Return a range written as text with its first address and prefix length."""
     if isinstance(value, IPv4Network):
         return value
-    near = _nearest_network(value) if isinstance(value, str) and len(value) <= 18 else None
-    if near is None or near.prefixlen not in widths or str(near) != value:
-        is_close = near and near.prefixlen in widths and str(near) != value
-        hint = f"; did you mean {near}?" if is_close else ""
+    network = _nearest_network(value) if isinstance(value, str) and len(value) <= 18 else None
+    if network is None or network.prefixlen not in prefix_lengths or str(network) != value:
+        is_misaligned = network and network.prefixlen in prefix_lengths and str(network) != value
+        hint = f"; did you mean {network}?" if is_misaligned else ""
         raise ValueError(f"expected {expected}, got {shown(value)}{hint}")
-    return near
+    return network
 
 
 def _nearest_network(text: str) -> IPv4Network | None:
-    """Return the range around an address."""
+    """Return the range that contains an address, or None."""
     try:
         return IPv4Network(text, strict=False)
     except ValueError:
@@ -139,44 +139,49 @@ def _cidr(value: Any) -> IPv4Network:
     if not any(map(network.subnet_of, PRIVATE)):
         raise ValueError(f"expected {expected}, got {network}")
     if network.overlaps(DOCKER):
-        raise ValueError(f"expected {expected}, got {network}, which is Docker's own on every host")
+        raise ValueError(f"expected {expected}, got {network}, which Docker uses on every host")
     return network
 
 
-def _operator(value: Any) -> IPv4Network:
+def _ssh_cidr(value: Any) -> IPv4Network:
     expected = "an IPv4 range from /8 to /32 such as 203.0.113.7/32"
     network = _network(value, expected, range(8, 33))
-    # Not `is_private`: an operator may come through a VPN.
+    # Not `is_private`: an operator may connect through a VPN.
     first = network.network_address
-    is_nowhere = first.is_loopback or first.is_multicast or first.is_link_local or first.is_reserved
-    if is_nowhere or first in IPv4Network("0.0.0.0/8"):
-        raise ValueError(f"expected {expected}, got {network}, from which nobody can connect")
+    is_unroutable = (
+        first.is_loopback or first.is_multicast or first.is_link_local or first.is_reserved
+    )
+    if is_unroutable or first in IPv4Network("0.0.0.0/8"):
+        raise ValueError(
+            f"expected {expected}, got {network}, which is not the address of any client"
+        )
     return network
 
 
 def _unique(values: tuple) -> tuple:
-    """Refuse a list with a value that is in it twice."""
-    twice = [value for index, value in enumerate(values) if value in values[:index]]
-    if twice:
-        text = str(twice[0]) if isinstance(twice[0], IPv4Network) else shown(twice[0])
-        raise ValueError(f"expected each once, got {text} twice")
+    """Reject a list with duplicates."""
+    duplicates = [value for index, value in enumerate(values) if value in values[:index]]
+    if duplicates:
+        first = duplicates[0]
+        text = str(first) if isinstance(first, IPv4Network) else shown(first)
+        raise ValueError(f"expected unique values, got {text} twice")
     return values
 
 
 def _not_empty(values: tuple) -> tuple:
     if not values:
-        raise ValueError("expected at least one")
+        raise ValueError("expected at least one value")
     return values
 
 
 def _branch(name: str) -> str:
     if _BAD_BRANCH.search(name):
-        raise ValueError(f"expected a branch that git allows, such as main, got {shown(name)}")
+        raise ValueError(f"expected a valid git branch such as main, got {shown(name)}")
     return name
 
 
 def _moment(value: Any) -> datetime:
-    """Return a moment; pydantic alone would take seconds since 1970 for one, too."""
+    """Return a date and time; pydantic would also accept seconds since 1970."""
     if isinstance(value, datetime):
         return value
     try:
@@ -188,7 +193,7 @@ def _moment(value: Any) -> datetime:
 
 
 def whole(low: int, high: int) -> PlainValidator:
-    """Take a whole number from `low` to `high`, and no truth value for one."""
+    """Accept a whole number from `low` to `high`, but no boolean."""
 
     def check(value: Any) -> int:
         if type(value) is not int or not low <= value <= high:
@@ -200,14 +205,15 @@ def whole(low: int, high: int) -> PlainValidator:
 
 def _port(port: int) -> int:
     for taken in {port, port + 1} & TAKEN_PORTS.keys():
-        fix = "expected a port that is free together with the one above it, the second slot's"
-        raise ValueError(f"{fix}, got {port}: {taken} is {TAKEN_PORTS[taken]}")
+        expected = "expected a free port with a free port above it for the second slot"
+        raise ValueError(f"{expected}, got {port}: {taken} is used by {TAKEN_PORTS[taken]}")
     return port
 
 
 def _log_days(days: int) -> int:
     if days not in LOG_DAYS:
-        raise ValueError(f"expected {', '.join(map(str, LOG_DAYS[:-1]))} or {LOG_DAYS[-1]}")
+        choices = f"{', '.join(map(str, LOG_DAYS[:-1]))} or {LOG_DAYS[-1]}"
+        raise ValueError(f"expected {choices}, got {days}")
     return days
 
 
@@ -217,23 +223,26 @@ def _key_file(value: Any) -> Path:
     if not isinstance(text, str) or not re.fullmatch(_PATH, text):
         raise ValueError(f"expected {expected}, got {shown(text)}")
     path = os.path.expanduser(text)
-    is_odd = os.path.normpath(path).startswith(("/dev/", "/proc/", "/sys/"))
-    if len(text) > 1000 or is_odd or (os.path.exists(path) and not os.path.isfile(path)):
+    is_special = os.path.normpath(path).startswith(("/dev/", "/proc/", "/sys/"))
+    if len(text) > 1000 or is_special or (os.path.exists(path) and not os.path.isfile(path)):
         raise ValueError(f"expected {expected}, got {shown(text)}, which is not a regular file")
     return Path(text)
 
 
-MOMENT = "a moment with its offset such as 2026-12-20T00:00:00Z"
+MOMENT = "a time with its UTC offset such as 2026-12-20T00:00:00Z"
 
 AppName = Annotated[
     str,
     matching(
         r"[a-z][a-z0-9-]{0,23}[a-z0-9]",
-        "2 to 25 lower-case letters, digits and hyphens, a letter first, such as hello",
+        "2 to 25 lower-case letters, digits and hyphens such as hello, with a letter first and "
+        "no hyphen last",
     ),
     AfterValidator(_app),
 ]
-Account = Annotated[str, matching(r"sandbox|[0-9]{12}", "sandbox or a 12-digit id in quotes")]
+Account = Annotated[
+    str, matching(r"sandbox|[0-9]{12}", "sandbox or a 12-digit account id in quotes")
+]
 Region = Annotated[
     str,
     matching(
@@ -244,18 +253,18 @@ DnsName = Annotated[
     str,
     matching(
         rf"({_LABEL}\.)+{_TLD}",
-        "a DNS name in lower case, at most 63 characters between dots and 253 in all",
+        "a DNS name in lower case, at most 63 characters per label and 253 in total",
     ),
 ]
 Cidr = Annotated[IPv4Network, PlainValidator(_cidr)]
-Operators = Annotated[
-    tuple[Annotated[IPv4Network, PlainValidator(_operator)], ...],
-    Field(max_length=MAX_OPERATORS),
+SshCidrs = Annotated[
+    tuple[Annotated[IPv4Network, PlainValidator(_ssh_cidr)], ...],
+    Field(max_length=MAX_SSH_CIDRS),
     AfterValidator(_unique),
 ]
-Names = Annotated[
+Domains = Annotated[
     tuple[DnsName, ...],
-    Field(max_length=MAX_NAMES),
+    Field(max_length=MAX_DOMAINS),
     AfterValidator(_unique),
     AfterValidator(_not_empty),
 ]
@@ -270,11 +279,11 @@ Port = Annotated[int, whole(1024, LAST_PORT), AfterValidator(_port)]
 LogDays = Annotated[int, whole(0, LOG_DAYS[-1]), AfterValidator(_log_days)]
 KeyFile = Annotated[Path, PlainValidator(_key_file)]
 SecretName = Annotated[str, AfterValidator(_secret_name)]
-Purpose = Annotated[str, AfterValidator(_in_words)]
+Purpose = Annotated[str, AfterValidator(_purpose)]
 Repository = Annotated[str, matching(rf"|{_REPOSITORY}", "a repository such as owner/name")]
 Branch = Annotated[
     str,
-    matching(r"[A-Za-z0-9._/-]{1,200}", "one branch such as main"),
+    matching(r"[A-Za-z0-9._/-]{1,200}", "a branch such as main"),
     AfterValidator(_branch),
 ]
 GitRemote = Annotated[
@@ -294,4 +303,4 @@ Email = Annotated[
     ),
 ]
 Moment = Annotated[datetime, PlainValidator(_moment)]
-Reason = Annotated[str, matching(r"[^\n]{1,200}", "a reason of 1 to 200 characters in one line")]
+Reason = Annotated[str, matching(r"[^\n]{1,200}", "a reason of 1 to 200 characters on one line")]

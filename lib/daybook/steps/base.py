@@ -175,9 +175,9 @@ class Step(ABC):
                 self.run.require_open()
                 return self._applied
             with self.run.phase("apply"), self.lock.hold():
-                self.review.ask_again()
+                self.review.refresh()
                 self._require_reviewed_files()
-                self.review.remember()
+                self.review.store_tip()
                 self.run.write("apply", **self.approval.consume(self._plan, self._approval))
                 result = self.apply_plan(self._plan)
             self._applied = Applied(f"{datetime.now(UTC):%H:%M:%S} UTC", result)

@@ -146,7 +146,7 @@ class Bootstrap(Step):
                 "require_git": required[env].git,
                 "approvals": required[env].approvals,
             }
-            for env, own in self.review.own.items()
+            for env, own in self.review.own_settings.items()
         }
 
     def _github(self) -> dict[str, object]:
@@ -187,7 +187,7 @@ class Bootstrap(Step):
         review = reviews.parameter(app)
         existing = {
             "boundaries": self._policies(f"{app}-{{}}-boundary", envs),
-            "review": review if reviews.noted(self.target, app) != reviews.Note() else None,
+            "review": review if reviews.load_note(self.target, app) != reviews.Note() else None,
         }
         if not self.settings.github.repository:
             return existing

@@ -118,7 +118,7 @@ class Configure(Step):
                 )
             return probe.fetch(url, self.target.environ, at=host["public_ip"])
 
-        seen = probe.wait_until(look, what=subject, timeout_s=CADDY_S)
+        seen = probe.wait_until(look, condition=subject, timeout_s=CADDY_S)
         if seen.status_code == httpx.codes.MISDIRECTED_REQUEST:
             return ui.warn("not served"), subject, "a new name: the next release serves it"
         server = seen.headers.get("server", "no name")

@@ -47,9 +47,7 @@ class Deploy(ReleaseStep):
         given, root = self.parameters.image, self.environment.root
         if given in settings.environments(root):
             return self._served_by(given)
-        name = given or images.version_of(
-            root, "app", env=self.target.environ, start=self.environment.start
-        )
+        name = given or images.version_of(root, "app")
         digest = self._digest(name)
         return ImageRef(digest, self._version(name, digest), given or "the commit of app/ here")
 

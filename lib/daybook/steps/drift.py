@@ -130,7 +130,7 @@ class Drift(ReadOnlyStep):
         for rule in rules(self.environment):
             if f'"{rule.id}"' not in state:
                 address = f"a rule of security group {rule.group}"
-                yield Difference("AWS", address, "is not in the code", rule.says, rule.group)
+                yield Difference("AWS", address, "is not in the code", rule.text, rule.group)
 
     def _not_running(self, hosts: list[Mapping]) -> Iterator[Difference]:
         """Yield the hosts that do not run: Ansible cannot check them."""

@@ -126,14 +126,11 @@ class FirstDeploy(ReleaseStep):
         return "latest" if self.env == "production" else f"{self.env}-latest"
 
     def _labels(self, version: str) -> dict[str, str]:
-        start, env = self.environment.start, self.target.environ
-        commit = images.commit_of(self.environment.root, "app", env=env, start=start)
+        commit = images.commit_of(self.environment.root, "app")
         return images.labels(self._app, version=version, commit=commit)
 
     def _version(self) -> str:
-        return images.version_of(
-            self.environment.root, "app", env=self.target.environ, start=self.environment.start
-        )
+        return images.version_of(self.environment.root, "app")
 
     def _can_be_released(self, name: str) -> checks.CheckResult:
         """Check the compose file with the host's rules."""

@@ -132,5 +132,5 @@ class Patch(Step):
             if (now := self._status(name, address)) != before:
                 raise probe.NotYet(f"{now or 'no answer'}, before it was {before or 'none'}")
 
-        probe.wait_until(answer, what=url, timeout_s=BACK_S)
+        probe.wait_until(answer, condition=url, timeout_s=BACK_S)
         return ui.good("as before"), url, f"HTTP {before}" if before else "no answer"

@@ -135,14 +135,14 @@ class Provision(InfrastructureStep):
             return keys
 
         subject = f"the SSH host keys of {host['name']} on its console"
-        return probe.wait_until(read, what=subject, timeout_s=MACHINE_S, every_s=1)
+        return probe.wait_until(read, condition=subject, timeout_s=MACHINE_S, every_s=1)
 
     def _ssh_row(self, host: Mapping) -> tuple[ui.Status, str, str]:
         address = host["public_ip"]
         try:
             banner = probe.wait_until(
                 lambda: probe.ssh_banner(address),
-                what=f"SSH on {host['name']} ({address})",
+                condition=f"SSH on {host['name']} ({address})",
                 timeout_s=MACHINE_S,
             )
         except VerifyFailed as err:
@@ -165,7 +165,7 @@ class Provision(InfrastructureStep):
             return addresses
 
         subject = f"{name} in DNS as {' or '.join(sorted(expected))}"
-        addresses = probe.wait_until(resolve, what=subject, timeout_s=DNS_S)
+        addresses = probe.wait_until(resolve, condition=subject, timeout_s=DNS_S)
         return ui.good("resolves"), name, ", ".join(addresses)
 
 

@@ -242,7 +242,7 @@ class ReleaseStep(Step):
             return printable(answer.json()["version"], LABEL_CHARS)
 
         subject = f"{url} at {state.host.name}"
-        return url, probe.wait_until(ask, what=subject, timeout_s=ANSWER_S)
+        return url, probe.wait_until(ask, condition=subject, timeout_s=ANSWER_S)
 
 
 def _differences(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from daybook import aws, checks, github, infrastructure, probe, ui
+from daybook import aws, checks, git, github, infrastructure, probe, ui
 from daybook.approval import gate
 from daybook.errors import (
     ApplyFailed,
@@ -156,9 +156,7 @@ class Teardown(InfrastructureStep):
     def _is_allowed(self, name: str) -> checks.CheckResult:
         """Check that a commit allows the teardown, so that it has been reviewed."""
         file = f"environments/{self.env}.yml"
-        git = ("git", "-C", str(self.environment.root), "status", "--porcelain", "--", file)
-        status = self.environment.start(git, env=self.target.environ, check=False)
-        is_committed = status.returncode == 0 and not status.tail
+        is_committed = git.is_clean(self.environment.root, file)
         observed = f"allow_teardown: {str(self.settings.allow_teardown).lower()}"
         return checks.CheckResult(
             name,

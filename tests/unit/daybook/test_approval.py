@@ -166,9 +166,9 @@ def test_a_plan_with_an_unproven_author_cannot_be_approved(plan, keys, allowed, 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("bob@example.com {records} {bob}", "do not have daybook-approval"),
+        ("bob@example.com {records} {bob}", "do not include daybook-approval"),
         ("bob@example.com {bob}", "has no namespaces"),
-        ('bob@example.com namespaces="file" {bob}', "do not have daybook-approval"),
+        ('bob@example.com namespaces="file" {bob}', "do not include daybook-approval"),
         ('bob@example.com {both},valid-before="20260101" {bob}', "not valid at this time"),
         ("", "is not in environments/signers"),
     ],

@@ -1,4 +1,4 @@
-"""AWS's answers, read as the steps need them; moto answers in this process."""
+"""Small calls to AWS, against moto in this process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ def here(monkeypatch):
         yield Target("sandbox", "123456789012", REGION, {})
 
 
-CHOSEN = {"app": "hello", "dns_zone": "x.test", "domains": ["x.test"], "vpc_cidr": "10.0.0.0/16"}
+CHOSEN = {
+    "app": "hello",
+    "dns_zone": "x.test",
+    "domains": ["x.test"],
+    "vpc_cidr": "10.0.0.0/16",
+}
 SERVICES = ("sts", "ssm", "s3", "iam", "route53", "ec2", "ecr")
 ELSEWHERE = "http://127.0.0.1:9"
 LED_AWAY = {
@@ -39,14 +44,14 @@ LED_AWAY = {
 
 @pytest.mark.attack("F3", "another server, or another authority, that answers as AWS")
 @pytest.mark.parametrize("way", LED_AWAY)
-def test_on_aws_nothing_but_botocore_says_where_aws_is(monkeypatch, tmp_path, way):
+def test_no_variable_or_file_redirects_calls_to_aws(monkeypatch, tmp_path, way):
     own = "".join(f"{each} =\n  endpoint_url = {ELSEWHERE}\n" for each in SERVICES)
     everywhere = f"endpoint_url = {ELSEWHERE}\nservices = x\nca_bundle = ca.pem\n"
     (tmp_path / "config").write_text(
         f"[default]\n{everywhere}[profile work]\n{everywhere}[services x]\n{own}"
     )
     if "models" in way:
-        # As ~/.aws/models, which botocore reads before its own.
+        # Like ~/.aws/models, which botocore reads before its bundled data.
         builtin = Path(botocore.loaders.Loader.BUILTIN_DATA_PATH)
         (tmp_path / "models").mkdir()
         text = (builtin / "endpoints.json").read_text().replace("amazonaws.com", "evil.test")
@@ -67,8 +72,8 @@ def test_on_aws_nothing_but_botocore_says_where_aws_is(monkeypatch, tmp_path, wa
     assert not [name for name in real.environ if name.startswith("AWS_ENDPOINT_URL")]
 
 
-def test_a_rehearsal_goes_by_the_sandbox_s_variables_alone(monkeypatch, tmp_path):
-    """A profile that does not exist, or another endpoint, are the operator's own affair."""
+def test_a_rehearsal_uses_only_the_sandboxs_variables(monkeypatch, tmp_path):
+    """A missing profile and another endpoint of the operator have no effect."""
     for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
         monkeypatch.setenv(name, "work")
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", ELSEWHERE)
@@ -91,20 +96,20 @@ def make_zone(route53, name, **options) -> str:
     return zone["HostedZone"]["Id"].removeprefix("/hostedzone/")
 
 
-def test_a_target_has_one_client_a_service_and_another_target_its_own(here):
+def test_clients_are_cached_per_target_and_service(here):
     assert aws.client(here, "s3") is aws.client(here, "s3")
     assert aws.client(here, "s3") is not aws.client(here, "ec2")
     assert aws.client(replace(here), "s3") is not aws.client(here, "s3")
 
 
-def test_a_zone_is_found_by_its_whole_name(here, route53):
+def test_a_zone_is_found_by_its_full_name(here, route53):
     make_zone(route53, "a.daybook.test")
     wanted = make_zone(route53, "daybook.test")
     assert aws.zone_id(here, "daybook.test") == wanted
     assert aws.zone_id(here, "book.test") is None
 
 
-def test_a_private_zone_is_not_the_one(here, route53):
+def test_a_private_zone_is_ignored(here, route53):
     vpc = boto3.client("ec2", region_name=REGION).describe_vpcs()["Vpcs"][0]["VpcId"]
     private = {"HostedZoneConfig": {"PrivateZone": True, "Comment": ""}}
     make_zone(route53, "daybook.test", VPC={"VPCRegion": REGION, "VPCId": vpc}, **private)
@@ -113,7 +118,7 @@ def test_a_private_zone_is_not_the_one(here, route53):
     assert aws.zone_id(here, "daybook.test") == public
 
 
-def test_a_zone_has_the_tags_of_who_made_it(here, route53):
+def test_zone_tags_are_returned(here, route53):
     zone = make_zone(route53, "daybook.test")
     assert aws.zone_tags(here, zone) == {}
     tags = [{"Key": "app", "Value": "hello"}]
@@ -121,7 +126,7 @@ def test_a_zone_has_the_tags_of_who_made_it(here, route53):
     assert aws.zone_tags(here, zone) == {"app": "hello"}
 
 
-def test_a_missing_bucket_object_image_and_repository_are_no_errors(here):
+def test_missing_resources_are_not_errors(here):
     assert not aws.bucket_exists(here, "hello-state")
     boto3.client("s3", region_name=REGION).create_bucket(Bucket="hello-state")
     assert aws.bucket_exists(here, "hello-state")
@@ -130,5 +135,5 @@ def test_a_missing_bucket_object_image_and_repository_are_no_errors(here):
     assert aws.image_digest(here, "hello", "latest") is None
 
 
-def test_the_caller_is_named(here):
+def test_caller_returns_account_and_arn(here):
     assert aws.caller(here)["account"] == "123456789012"

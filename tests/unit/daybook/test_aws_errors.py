@@ -1,4 +1,4 @@
-"""Failures of AWS as errors: by kind, of botocore's class as well, and with hostile text tamed."""
+"""Failures of AWS as AwsFailed: by kind, with botocore's class, and with hostile text escaped."""
 
 from __future__ import annotations
 
@@ -44,22 +44,26 @@ def refused(code: str, status: int = 400, message: str = "no", **headers: str):
     [
         (refused("ExpiredToken"), "does not accept the credentials", "aws sso login"),
         (botocore.NoCredentialsError(), "does not accept the credentials", "aws sso login"),
-        (refused("AccessDenied", 403), "AWS denied s3:PutObject", "have the permission granted"),
+        (refused("AccessDenied", 403), "AWS denied s3:PutObject", "get the permission granted"),
         (refused("SlowDown", 503), "AWS throttled", "wait a few minutes"),
-        (refused("InternalError", 500), "AWS failed at", "health.aws.amazon.com"),
-        (refused("RequestTimeTooSkewed", 403), "clock of this computer", "timedatectl"),
+        (refused("InternalError", 500), "AWS failed to process", "health.aws.amazon.com"),
+        (refused("RequestTimeTooSkewed", 403), "this computer's clock is wrong", "timedatectl"),
         (
             refused("SignatureDoesNotMatch", 403, date="Fri, 27 Nov 2020 00:00:00 GMT"),
-            "clock of this computer",
+            "this computer's clock is wrong",
             "timedatectl",
         ),
         (refused("SignatureDoesNotMatch", 403), "does not accept the credentials", "sso login"),
         (botocore.EndpointConnectionError(endpoint_url="x"), "cannot be reached", "the VPN"),
         (botocore.IncompleteReadError(actual_bytes=1, expected_bytes=2), "was cut off", "network"),
-        (refused("BucketAlreadyExists", 409), "AWS refused s3:PutObject", "what AWS complains"),
+        (
+            refused("BucketAlreadyExists", 409),
+            "AWS refused s3:PutObject",
+            "the cause that AWS reports",
+        ),
     ],
 )
-def test_each_kind_has_its_next_step(err, message, following):
+def test_each_kind_of_failure_has_its_next_action(err, message, following):
     error = aws_errors.failure(err, "s3:PutObject", REAL)
     assert message in error.message
     assert following in error.next
@@ -70,7 +74,7 @@ def test_each_kind_has_its_next_step(err, message, following):
     assert errors.exit_code_of(type(error).__name__) == 5
 
 
-def test_what_is_asked_of_the_sandbox_is_mended_in_the_sandbox():
+def test_the_remedy_for_the_sandbox_is_in_the_sandbox():
     silent = botocore.EndpointConnectionError(endpoint_url="x")
     assert "daybook sandbox up" in aws_errors.failure(silent, "s3:PutObject", SANDBOX).next
     skewed = refused("RequestTimeTooSkewed", 403)
@@ -86,26 +90,26 @@ def test_what_is_asked_of_the_sandbox_is_mended_in_the_sandbox():
         (botocore.ReadTimeoutError(endpoint_url="x"), "ec2:DescribeInstances", True),
     ],
 )
-def test_nothing_was_changed_is_said_where_it_is_certain(err, call, is_certain):
+def test_nothing_was_changed_is_reported_only_if_certain(err, call, is_certain):
     error = aws_errors.failure(err, call, REAL)
     assert (error.changed == NOTHING_CHANGED) is is_certain
-    assert is_certain or f"Whether {call} took effect is not known." in error.changed
+    assert is_certain or f"It is unknown whether {call} took effect." in error.changed
 
 
 @pytest.mark.attack("F11", "an API answer that writes to the terminal, or a hundred pages")
-def test_what_aws_says_is_one_printable_line():
+def test_a_message_from_aws_is_one_printable_line():
     text = "\x1b[2J\x1b[31mred\nDONE\u202e" + "x" * 100_000
     error = aws_errors.failure(refused("AccessDenied", 403, text), "s3:PutObject", REAL)
     assert error.observed.isprintable()
     assert len(error.observed) <= errors.LINE_LIMIT
 
 
-def test_a_refused_parameter_is_not_repeated():
+def test_an_invalid_parameter_is_not_repeated():
     err = botocore.ParamValidationError(report="Invalid type for Value, value: hunter2")
     assert "hunter2" not in str(aws_errors.failure(err, "ssm:PutParameter", REAL))
 
 
-def test_the_codes_of_an_expired_sign_in_are_found_in_a_tools_output():
+def test_sign_in_codes_are_recognized_in_a_tools_output():
     lines = ["Error: reading EC2 VPC", "api error ExpiredTokenException: the token has expired"]
     assert aws_errors.sign_in(lines).startswith("sign in again")
     assert aws_errors.sign_in(["Error: NotExpiredTokenAtAll"]) == ""
@@ -113,7 +117,7 @@ def test_the_codes_of_an_expired_sign_in_are_found_in_a_tools_output():
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Yield the weather over moto, which a test may set; two tries of a call do not wait."""
+    """Yield a list of faults that a test injects into moto; retries do not wait."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
@@ -149,7 +153,7 @@ READS = {
     "secrets": lambda target: secrets.Store(staging(target)).values(),
 }
 PLAUSIBLE = {"nothing in it", f"{LATE}500"}
-"""Answers that may be AWS's own, or whose next try succeeds."""
+"""Answers that may come from AWS, or that a retry replaces."""
 
 
 def staging(target: Target) -> Environment:
@@ -157,7 +161,7 @@ def staging(target: Target) -> Environment:
 
 
 def furnish() -> None:
-    """Make what the calls find."""
+    """Create the resources that the calls read."""
     s3 = boto3.client("s3", region_name=REGION)
     s3.create_bucket(Bucket="hello-state")
     s3.put_object(Bucket="hello-state", Key="state", Body=b'{"serial": 7, "lineage": "3f2a"}')
@@ -177,7 +181,7 @@ def furnish() -> None:
 
 @pytest.mark.parametrize("name", READS)
 @pytest.mark.attack("F11", "AWS fails at any call: captive portal, cut off, expired, denied, slow")
-def test_every_call_that_fails_is_one_error_that_says_what_to_do(cloud, tmp_path, name):
+def test_every_failed_call_is_one_error_with_a_next_action(cloud, tmp_path, name):
     furnish()
     target = Target("aws", "123456789012", REGION, {})
     cloud.append(Weather(tmp_path))
@@ -195,7 +199,7 @@ def test_every_call_that_fails_is_one_error_that_says_what_to_do(cloud, tmp_path
 
 
 def attempt(read: Callable[[Target], Any], target: Target) -> tuple[Any, CommandFailed | None]:
-    """Return what was read, or why that failed."""
+    """Return the result of a call, or its error."""
     try:
         return read(target), None
     except CommandFailed as err:
@@ -204,12 +208,12 @@ def attempt(read: Callable[[Target], Any], target: Target) -> tuple[Any, Command
 
 @pytest.mark.attack("F11", "a captive portal says that everything exists, or that nothing does")
 @pytest.mark.parametrize("way", [way for way in CALLS if "html" in way])
-def test_an_answer_that_is_not_from_aws_is_neither_yes_nor_no(cloud, tmp_path, way):
+def test_an_answer_from_a_proxy_is_an_error(cloud, tmp_path, way):
     furnish()
     target = Target("aws", "123456789012", REGION, {})
     for bucket in ("hello-state", "hello-nothing"):
         cloud.append(Weather(tmp_path, aws=(0, way)))
-        with pytest.raises(AwsFailed, match=r"not AWS's|failed at"):
+        with pytest.raises(AwsFailed, match=r"does not come from AWS|failed to process"):
             aws.bucket_exists(target, bucket)
 
 
@@ -235,7 +239,7 @@ ASKED = {
 
 @pytest.fixture
 def says(monkeypatch):
-    """Return what makes a target whose every answer is these bytes."""
+    """Return a function that creates a target with these bytes as every answer."""
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
     servers = []
 
@@ -262,12 +266,12 @@ def says(monkeypatch):
 @pytest.mark.attack("F11", "an answer that botocore's parsers fail at in ways of their own")
 @pytest.mark.parametrize("call", ASKED)
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_any_answer_is_read_or_is_one_error(says, answer, call):
+def test_any_answer_is_parsed_or_raises_one_error(says, answer, call):
     with suppress(AwsFailed):
         ASKED[call](says(b"HTTP/1.1 " * (answer != "no HTTP") + ANSWERS[answer]))
 
 
-def test_an_error_without_a_code_has_an_empty_one():
+def test_an_error_without_a_code_has_an_empty_code():
     for response in ({}, {"Error": {}}, {"Error": {"Code": None}}, {"Error": "x"}):
         err = refused("")
         err.response = response | {"ResponseMetadata": {"HTTPStatusCode": 400}}

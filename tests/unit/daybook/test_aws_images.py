@@ -1,4 +1,4 @@
-"""Debian's images; moto answers in this process."""
+"""Debian's images, against moto in this process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TARGET = Target("aws", "123456789012", REGION, ENVIRON)
 @pytest.fixture
 def ec2():
     with mock_aws():
-        # A test of the sandbox may have had moto begin with images of its own.
+        # A test of the sandbox may have configured moto with other images.
         get_backend("ec2")[TARGET.account][REGION].amis.clear()
         yield boto3.client("ec2", region_name=REGION)
 
@@ -55,7 +55,7 @@ def run(ec2, image: str) -> str:
     return made["Instances"][0]["InstanceId"]
 
 
-def test_the_newest_is_of_the_types_architecture(ec2):
+def test_newest_matches_the_architecture_of_the_type(ec2):
     intel, arm = publish("20250814"), publish("20251001", "arm64")
     assert images.newest(TARGET, "t3.small").id == intel
     assert images.newest(TARGET, "t4g.small").id == arm
@@ -63,11 +63,11 @@ def test_the_newest_is_of_the_types_architecture(ec2):
     assert images.newest(TARGET, "t3.small").id == intel
 
 
-def test_nothing_of_debians_is_none(ec2):
+def test_newest_is_none_without_images_from_debian(ec2):
     assert images.newest(TARGET, "t3.small") is None
 
 
-def test_an_image_that_is_gone_is_older_than_any(ec2):
+def test_a_deleted_image_sorts_before_all_others(ec2):
     first, second = publish("20250814"), publish("20251001")
     hosts = [run(ec2, first), run(ec2, second)]
     del get_backend("ec2")[TARGET.account][REGION].amis[first]
@@ -78,7 +78,7 @@ def test_an_image_that_is_gone_is_older_than_any(ec2):
 
 @pytest.fixture
 def step(ec2, monkeypatch):
-    """Return the step's look at one host, without a run around it."""
+    """Return the step for one host, without a run."""
     step = object.__new__(Ami)
     step._environment = Environment("staging", ROOT, settings.load(ROOT, "staging"), TARGET)
     step.run = SimpleNamespace(title="ami staging")
@@ -87,13 +87,13 @@ def step(ec2, monkeypatch):
     return step
 
 
-def test_a_host_of_the_newest_image_needs_nothing(step):
+def test_a_host_with_the_newest_image_needs_no_change(step):
     step._plan = step.make_plan()
     assert step._plan.is_empty
     assert "run Debian's newest" in ui.text(step.look())
 
 
-def test_a_newer_image_comes_with_the_line_that_takes_it(step, monkeypatch):
+def test_a_newer_image_is_shown_with_the_setting_that_pins_it(step, monkeypatch):
     newer = images.Image("2999-01-01", "ami-0new", "debian-13-amd64-29990101")
     monkeypatch.setattr(images, "newest", lambda *_: newer)
     step._plan = step.make_plan()

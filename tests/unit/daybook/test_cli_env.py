@@ -1,4 +1,4 @@
-"""`daybook env`: showing and checking settings, and creating an environment."""
+"""`daybook env`: check and print settings, and create an environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).parents[3]
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
-    """Return a project with the committed settings, playbooks and group variables."""
+    """Return a copy of the project's settings, playbooks and group variables."""
     for pattern in ("environments/*.yml", "ansible/*.yml", "ansible/group_vars/*.yml"):
         for path in CHECKOUT.glob(pattern):
             copy = tmp_path / path.relative_to(CHECKOUT)
@@ -34,7 +34,7 @@ def run(*args: str) -> str:
     return done.output
 
 
-def test_check_shows_each_environment_with_the_source_of_each_setting(root):
+def test_check_prints_the_settings_of_each_environment_and_their_sources(root):
     said = run("check")
     for env in ("staging", "production"):
         assert f"✓ {env} · REHEARSAL: valid" in said
@@ -72,27 +72,27 @@ def test_new_creates_a_valid_environment(root):
     run("check")
 
 
-def test_new_keeps_the_stricter_settings_of_its_source(root):
+def test_new_copies_stricter_settings(root):
     said = run("new", "qa", "--from", "production")
     assert re.search("deletion_protection +true", said)
     assert "qa, copied from production" in said
 
 
-def test_new_names_the_secrets_without_a_value(root):
+def test_new_lists_the_secrets_without_a_value(root):
     path = root / "environments/staging.yml"
     path.write_text(path.read_text().replace("secrets: {}", "secrets: {TOKEN: lets it send mail}"))
     assert "daybook secrets set NAME -e demo, for TOKEN" in run("new", "demo")
 
 
-def test_new_overwrites_nothing(root):
+def test_new_does_not_overwrite_files(root):
     (root / "ansible/demo.yml").write_text("mine\n")
-    with pytest.raises(SettingsError, match=r"ansible/demo.yml is there already"):
+    with pytest.raises(SettingsError, match=r"ansible/demo.yml already exists"):
         run("new", "demo")
     assert not (root / "environments/demo.yml").exists()
     assert (root / "ansible/demo.yml").read_text() == "mine\n"
 
 
-def test_a_shell_keeps_variables_that_no_tool_reads():
+def test_export_leaves_unrelated_variables_unchanged():
     now = {"EDITOR": "vi", "TF_CLI_ARGS": "-destroy", "AWS_PROFILE": "work", "AWS_REGION": "x"}
     wanted = {"AWS_REGION": "us-east-1", "TF_DATA_DIR": "/a b"}
     assert cli_env.script(wanted, now) == [

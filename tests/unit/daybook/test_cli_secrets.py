@@ -165,7 +165,7 @@ def test_all_invalid_values_are_listed_before_any_is_set(root):
     with pytest.raises(SettingsError) as caught:
         run("import", "-", "-e", "staging", given=f"DATABASE_URL={'x' * 5000}\nMAIL_TOKEN=\n")
     assert caught.value.details == (
-        "DATABASE_URL has 5000 bytes, and Parameter Store keeps 4096",
+        "DATABASE_URL has 5000 bytes; Parameter Store allows at most 4096",
         "MAIL_TOKEN is empty",
     )
     assert records(root) == []

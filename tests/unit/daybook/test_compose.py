@@ -1,4 +1,4 @@
-"""A compose file that cannot be released is refused before anything is built, with its line."""
+"""An invalid compose file is rejected before a build, with its line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from daybook import compose
 APP = Path(__file__).parents[3] / "app/compose.yaml"
 
 
-def test_the_example_can_be_released():
+def test_the_example_is_valid():
     found = compose.read(APP)
     assert found.problems == ()
     assert (found.wishes.web, found.wishes.health, found.wishes.version) == (
@@ -31,7 +31,7 @@ def test_the_example_can_be_released():
         ("version: /version", "versions: /version", "versions"),
     ],
 )
-def test_what_cannot_is_refused_with_its_line_and_the_fix(tmp_path, old, new, says):
+def test_a_violation_is_reported_with_line_and_fix(tmp_path, old, new, says):
     text = APP.read_text()
     assert old in text
     path = tmp_path / "compose.yaml"
@@ -43,14 +43,14 @@ def test_what_cannot_is_refused_with_its_line_and_the_fix(tmp_path, old, new, sa
 
 
 @pytest.mark.parametrize("text", ["", "services: [", "- a list"])
-def test_what_is_no_compose_file_is_told_as_a_problem_too(tmp_path, text):
+def test_an_unreadable_compose_file_is_a_problem(tmp_path, text):
     path = tmp_path / "compose.yaml"
     path.write_text(text)
     [problem] = compose.read(path).problems
     assert problem.startswith("compose.yaml line ")
 
 
-def test_a_variable_that_nothing_declares_is_told_before_anything_is_built(tmp_path):
+def test_an_undeclared_variable_is_reported(tmp_path):
     path = tmp_path / "compose.yaml"
     path.write_text(APP.read_text().replace("${APP_VERSION:-}", "${MAIL_TOKEN}"))
     assert compose.read(path, ["MAIL_TOKEN"]).problems == ()
@@ -60,7 +60,7 @@ def test_a_variable_that_nothing_declares_is_told_before_anything_is_built(tmp_p
 
 @pytest.mark.attack("F8", "a developer's compose file takes long to read, or names another file")
 @pytest.mark.parametrize("text", [*TEXTS.values(), "a: \xff"], ids=[*TEXTS, "latin-1"])
-def test_a_text_that_plays_with_yaml_is_refused_on_a_laptop_too(tmp_path, text):
+def test_hostile_yaml_is_rejected_before_a_build(tmp_path, text):
     path = tmp_path / "compose.yaml"
     path.write_bytes(text.encode("latin-1" if "\xff" in text else "utf-8"))
     assert compose.read(path).problems

@@ -1,4 +1,4 @@
-"""What the application's own repository gets, and what its scripts read there."""
+"""The files for the application's own repository, and their use by its scripts."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def environment(root: Path) -> Environment:
 
 
 def where(root: Path) -> dict:
-    return delivery.where(environment(root))
+    return delivery.ci_settings(environment(root))
 
 
-def test_each_branch_goes_to_the_environment_that_wants_it(root):
+def test_each_branch_is_released_to_its_environment(root):
     role = "arn:aws:iam::123456789012:role/hello"
     assert where(root) == {
         "region": "eu-central-1",
@@ -70,16 +70,16 @@ def test_each_branch_goes_to_the_environment_that_wants_it(root):
 
 def test_two_environments_cannot_release_one_branch(root):
     change(root, "staging", github=GITHUB)
-    with pytest.raises(SettingsError, match="both release main"):
+    with pytest.raises(SettingsError, match="both release branch main"):
         where(root)
 
 
-def test_writes_what_is_missing_and_leaves_what_differs(root, tmp_path):
+def test_write_adds_missing_files_and_keeps_different_ones(root, tmp_path):
     repository = tmp_path / "repository"
     (repository / "ci").mkdir(parents=True)
     (repository / "ci/test").write_text("#!/bin/sh\nmake check\n")
     said = list(delivery.write(environment(root), repository))
-    assert "differs, and stays: ci/test" in said
+    assert "differs, not overwritten: ci/test" in said
     assert (repository / "ci/test").read_text() == "#!/bin/sh\nmake check\n"
     assert "written: .github/workflows/deploy.yml" in said
     assert os.access(repository / "ci/build", os.X_OK)
@@ -89,7 +89,7 @@ def test_writes_what_is_missing_and_leaves_what_differs(root, tmp_path):
     assert [line for line in again if line.startswith("written")] == ["written: ci/deploy.json"]
 
 
-def test_the_scripts_read_what_was_written(root, tmp_path):
+def test_the_scripts_read_the_settings(root, tmp_path):
     for _ in delivery.write(environment(root), tmp_path):
         pass
     outputs = tmp_path / "outputs"
@@ -104,7 +104,7 @@ def test_the_scripts_read_what_was_written(root, tmp_path):
     assert "nothing of topic" in other.stderr
 
 
-def test_the_workflow_asks_only_for_what_the_scripts_say(root):
+def test_the_workflow_uses_only_outputs_of_the_scripts(root):
     workflow = yaml.safe_load((ROOT / "app/.github/workflows/deploy.yml").read_text())
     text = json.dumps(workflow["jobs"])
     asked = set(re.findall(r"steps\.settings\.outputs\.(\w+)", text))

@@ -1,4 +1,4 @@
-"""An environment's hosts: the state and the keys beside it count, no file of the checkout."""
+"""An environment's hosts come from the stored state and keys, not from files of the checkout."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SETTINGS = Settings(
 
 
 def put(key: str, text: str) -> None:
-    """Put an object into the bucket of the state, as provision does."""
+    """Put an object into the state bucket, as provision does."""
     s3 = boto3.client("s3", region_name=REGION)
     s3.put_object(Bucket=f"hello-state-{ACCOUNT}", Key=key, Body=text.encode())
 
@@ -73,7 +73,7 @@ def environment(tmp_path, monkeypatch):
 
 
 def evil(environment: Environment) -> None:
-    """Lead every host of the local files somewhere else."""
+    """Redirect every host in the local files to another address."""
     inventory = environment.inventory.path
     tree = yaml.safe_load(inventory.read_text())
     tree["staging"]["hosts"]["hello-staging-1"] |= {"ansible_host": "192.0.2.66", "x": "evil"}
@@ -94,7 +94,7 @@ def evil_mode(environment: Environment) -> None:
     environment.inventory.path.chmod(0o555)
 
 
-def test_any_checkout_knows_the_hosts(environment):
+def test_the_hosts_are_available_in_any_checkout(environment):
     [host] = environment.hosts
     assert (host.name, host.address) == ("hello-staging-1", "203.0.113.9")
     assert host.known_hosts.read_text() == KNOWN_HOSTS
@@ -109,7 +109,7 @@ def test_any_checkout_knows_the_hosts(environment):
 
 @pytest.mark.attack("F4", "an edited inventory leads a reviewed step to other hosts")
 @pytest.mark.parametrize("edit", [evil, evil_links, evil_mode], ids=lambda edit: edit.__name__)
-def test_a_file_of_the_checkout_has_no_effect(environment, monkeypatch, edit):
+def test_files_in_the_checkout_have_no_effect(environment, monkeypatch, edit):
     [host] = environment.hosts
     expected = environment.inventory.path.read_text()
     used = []
@@ -137,22 +137,22 @@ def test_a_file_of_the_checkout_has_no_effect(environment, monkeypatch, edit):
         ({"instances": [HOST | {"name": "other-staging-1"}]}, "belong to another environment"),
     ],
 )
-def test_hosts_must_be_those_of_the_environment(environment, state, observed):
+def test_hosts_of_another_environment_are_rejected(environment, state, observed):
     apply(**state)
     with pytest.raises(PreflightFailed, match=observed):
         environment.write_inventory()
     assert not environment.inventory.path.exists()
 
 
-def test_without_their_keys_the_hosts_are_not_believed(environment):
+def test_hosts_without_known_keys_are_rejected(environment):
     environment.host_keys.delete()
-    with pytest.raises(PreflightFailed, match="SSH keys") as caught:
+    with pytest.raises(PreflightFailed, match="SSH host keys of staging are unknown") as caught:
         environment.write_inventory()
     assert caught.value.next == "daybook run provision -p env staging"
 
 
 @pytest.mark.parametrize("text", ["x", "[]", '{"outputs": []}', '{"outputs": {"names": 1}}'])
-def test_a_damaged_state_is_one_error(environment, text):
+def test_an_invalid_state_is_one_error(environment, text):
     put(STATE, text)
     with pytest.raises(DaybookError, match=r"cannot be read|not provisioned"):
         environment.write_inventory()
@@ -160,7 +160,7 @@ def test_a_damaged_state_is_one_error(environment, text):
         terraform.outputs_in("{")
 
 
-def test_outputs_of_a_state_say_which_are_secrets():
+def test_outputs_of_a_state_mark_secrets():
     shown = {"password": {"value": "hunter2", "sensitive": True}, "names": {"value": ["a"]}}
     found = terraform.outputs_in(json.dumps({"outputs": shown}))
     assert found == {"password": "hunter2", "names": ["a"]}

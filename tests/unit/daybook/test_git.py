@@ -1,4 +1,4 @@
-"""What a checkout cannot make of itself: a commit of the reviewed repository."""
+"""Proof that a checkout is a commit of the reviewed repository."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILES = {
 
 
 class Checkout:
-    """A clone of a bare repository of the team's, which has one commit."""
+    """A clone of the team's bare repository with one commit."""
 
     def __init__(self, folder: Path) -> None:
         self.root, self.bare = folder / "checkout", folder / "team.git"
@@ -61,11 +61,11 @@ class Checkout:
 
     @property
     def problems(self) -> list[str]:
-        """Return why this is not the reviewed commit; [] where it is."""
+        """Return why this is not the reviewed commit, or []."""
         own = git.head(self.root)
         try:
             tip = git.tip(self.url, self.root).id
-            wrong = [] if git.leads_to(self.root, tip, own) else [f"{own} is not reviewed"]
+            wrong = [] if git.is_ancestor(self.root, own, tip) else [f"{own} is not reviewed"]
             return wrong + git.differences(self.root, own)
         except (PreflightFailed, git.Unreadable) as err:
             return [str(err)]
@@ -77,7 +77,7 @@ def checkout(tmp_path, monkeypatch) -> Checkout:
     return Checkout(tmp_path)
 
 
-def test_a_clone_of_what_was_reviewed(checkout):
+def test_a_clone_of_the_reviewed_commit_passes(checkout):
     assert checkout.problems == []
     assert git.tip(checkout.url, checkout.root) == git.Commit(git.head(checkout.root), "main")
     assert git.read(checkout.root, git.head(checkout.root), "environments/signers") == (
@@ -85,7 +85,7 @@ def test_a_clone_of_what_was_reviewed(checkout):
     )
 
 
-def test_an_older_commit_was_reviewed_too(checkout):
+def test_an_older_reviewed_commit_passes(checkout):
     first = git.head(checkout.root)
     checkout.commit("Second")
     checkout.git("push", "--quiet")
@@ -93,7 +93,7 @@ def test_an_older_commit_was_reviewed_too(checkout):
     assert checkout.problems == []
 
 
-def test_a_merge_leads_to_both_of_its_parents(checkout):
+def test_both_parents_of_a_merge_are_ancestors(checkout):
     checkout.git("checkout", "--quiet", "-b", "topic")
     topic = checkout.commit("Topic")
     checkout.git("checkout", "--quiet", "main")
@@ -104,7 +104,7 @@ def test_a_merge_leads_to_both_of_its_parents(checkout):
     assert checkout.problems == []
 
 
-def test_what_is_generated_is_no_difference(checkout):
+def test_generated_files_are_not_differences(checkout):
     source = checkout.root / "lib/daybook/aws.py"
     py_compile.compile(str(source), doraise=True)
     for name in (
@@ -121,7 +121,7 @@ def test_what_is_generated_is_no_difference(checkout):
     assert checkout.problems == []
 
 
-def test_a_remote_that_moved_on_needs_a_fetch(checkout, tmp_path):
+def test_a_newer_remote_commit_requires_a_fetch(checkout, tmp_path):
     checkout.git("clone", "--quiet", str(checkout.bare), str(tmp_path / "other"))
     checkout.git("commit", "--allow-empty", "-m", "Theirs", folder=tmp_path / "other")
     checkout.git("push", "--quiet", folder=tmp_path / "other")
@@ -130,7 +130,7 @@ def test_a_remote_that_moved_on_needs_a_fetch(checkout, tmp_path):
     assert checkout.problems == []
 
 
-def test_paths_that_a_commit_does_not_have(checkout):
+def test_a_missing_path_raises(checkout):
     commit = git.head(checkout.root)
     for path in ("environments/none", "environments", "none/signers", "tools/latest"):
         with pytest.raises(FileNotFoundError):
@@ -139,13 +139,13 @@ def test_paths_that_a_commit_does_not_have(checkout):
         git.read(checkout.root, "0" * 40, "environments/signers")
 
 
-def test_no_checkout_has_no_commit(tmp_path):
+def test_a_folder_without_a_repository_has_no_commit(tmp_path):
     assert git.head(tmp_path) == ""
     with pytest.raises(git.Unreadable):
         git.differences(tmp_path, git.head(tmp_path))
 
 
-# What makes an unreviewed state pass for the reviewed one.
+# Attempts to disguise an unreviewed state as the reviewed one.
 
 
 def remembered_ref(it: Checkout) -> None:
@@ -196,7 +196,7 @@ def graft(it: Checkout) -> None:
 
 
 def forged_commit(it: Checkout) -> None:
-    """Put a commit with another parent under the reviewed commit's name."""
+    """Store a commit with another parent under the reviewed commit's id."""
     reviewed, own = it.git("rev-parse", "HEAD"), it.commit("Mine")
     text = it.git("cat-file", "commit", reviewed)
     head, _, rest = text.partition("\n")
@@ -207,7 +207,7 @@ def forged_commit(it: Checkout) -> None:
 
 
 def forged_blob(it: Checkout) -> None:
-    """Change a file, and put what it is now under the name of what was reviewed."""
+    """Change a file, and store its new content under the reviewed id."""
     blob = it.git("rev-parse", "HEAD:environments/signers")
     it.write("environments/signers", "eve@example.com ssh-ed25519 AAAA\n")
     content = (it.root / "environments/signers").read_bytes()
@@ -317,7 +317,7 @@ def nested_repository(it: Checkout) -> None:
 
 
 def stale_compiled(it: Checkout) -> None:
-    """Leave a compiled file that Python takes for the reviewed source's, by date and size."""
+    """Leave a compiled file that matches the reviewed source by date and size."""
     source = it.root / "lib/daybook/aws.py"
     there = source.stat()
     code = marshal.dumps(compile("NAME = 'eve'\n", str(source), "exec"))
@@ -337,7 +337,7 @@ def unchecked_compiled(it: Checkout) -> None:
 
 
 def optimized_compiled(it: Checkout) -> None:
-    """Leave a compiled file that Python takes for the reviewed source's with -O."""
+    """Leave a compiled file that Python uses for the reviewed source with -O."""
     stale_compiled(it)
     source = it.root / "lib/daybook/aws.py"
     file = Path(importlib.util.cache_from_source(str(source)))
@@ -361,7 +361,7 @@ STATES = (
 
 @pytest.mark.attack("F4", "a checkout passes for the reviewed commit and is not")
 @pytest.mark.parametrize("make", STATES, ids=lambda make: make.__name__)
-def test_a_checkout_cannot_pass_for_what_was_reviewed(checkout, monkeypatch, make):
+def test_a_manipulated_checkout_is_detected(checkout, monkeypatch, make):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     make(checkout)
     assert checkout.problems, "it passes for reviewed"
@@ -378,7 +378,7 @@ def test_a_checkout_cannot_pass_for_what_was_reviewed(checkout, monkeypatch, mak
         ([], {"PYTHONPYCACHEPREFIX": "{own}"}),
     ],
 )
-def test_a_python_that_runs_other_compiled_files_is_named(checkout, options, variables):
+def test_a_python_that_runs_other_compiled_files_is_reported(checkout, options, variables):
     ask = "import sys, pathlib; from daybook import git; r = pathlib.Path(sys.argv[1]); "
     ask += "print(git.differences(r, git.head(r)))"
     own = str(checkout.root.with_name("own"))
@@ -393,9 +393,9 @@ def test_a_python_that_runs_other_compiled_files_is_named(checkout, options, var
 
 
 @pytest.mark.attack("F4", "a file of the reviewed commit is read changed")
-def test_a_forged_object_is_not_read(checkout):
+def test_a_forged_object_is_rejected(checkout):
     forged_blob(checkout)
-    with pytest.raises(git.Unreadable, match="not what its id says"):
+    with pytest.raises(git.Unreadable, match="does not match its id"):
         git.read(checkout.root, git.head(checkout.root), "environments/signers")
 
 
@@ -410,12 +410,12 @@ SCOPES = {
     "TMPDIR": (".git/config", "../.git/config", "../../.git/config"),
     "PWD": (".git/config", "../.git/config"),
 }
-"""Where git may look for configuration: below, or above, what a variable names."""
+"""Paths where git may look for configuration, relative to the value of a variable."""
 
 
 @pytest.fixture
 def own(checkout) -> str:
-    """Return the URL of a repository that has one commit more than the reviewed one."""
+    """Return the URL of a repository with one more commit than the reviewed one."""
     bare = checkout.bare.with_name("own.git")
     checkout.git("clone", "--quiet", "--bare", str(checkout.bare), str(bare))
     checkout.commit("Mine")
@@ -427,7 +427,7 @@ def own(checkout) -> str:
 @pytest.mark.parametrize(
     ("name", "file"), [(name, file) for name, files in SCOPES.items() for file in files]
 )
-def test_no_configuration_has_a_say(checkout, own, tmp_path, monkeypatch, name, file):
+def test_no_configuration_changes_the_answer(checkout, own, tmp_path, monkeypatch, name, file):
     expected, place = git.tip(checkout.url, checkout.root), tmp_path / "a" / "b" / "place"
     place.mkdir(parents=True)
     config = place / file if file else place.with_name("config")
@@ -452,7 +452,7 @@ def test_no_configuration_has_a_say(checkout, own, tmp_path, monkeypatch, name, 
         *("GIT_WORK_TREE", "GIT_OBJECT_DIRECTORY", "GIT_CEILING_DIRECTORIES", "GIT_TRACE"),
     ],
 )
-def test_no_variable_has_a_say(checkout, own, tmp_path, monkeypatch, name):
+def test_no_variable_changes_the_answer(checkout, own, tmp_path, monkeypatch, name):
     expected = git.tip(checkout.url, checkout.root)
     values = {"GIT_CONFIG_PARAMETERS": f"'url.{own}.insteadof={checkout.url}'"}
     counted = {"GIT_CONFIG_COUNT": "1"}
@@ -463,7 +463,7 @@ def test_no_variable_has_a_say(checkout, own, tmp_path, monkeypatch, name):
 
 
 @pytest.mark.attack("F4", "a credential helper's second line says which commit was reviewed")
-def test_a_value_of_several_lines_is_one_value(checkout, own):
+def test_a_value_with_several_lines_is_one_value(checkout, own):
     expected = git.tip(checkout.url, checkout.root)
     lines = f"store\nurl.{own}.insteadof {checkout.url}"
     checkout.git("config", "--global", "credential.helper", lines)
@@ -486,13 +486,13 @@ def test_a_value_of_several_lines_is_one_value(checkout, own):
         *("https://example.com/../x", "fd::3", "https://ex\u0430mple.com/a"),
     ],
 )
-def test_a_url_is_plain(checkout, url):
+def test_an_unsafe_url_is_rejected(checkout, url):
     with pytest.raises(PreflightFailed, match="URL"):
         git.tip(url, checkout.root)
 
 
-def test_no_answer_is_no_review(checkout):
-    with pytest.raises(PreflightFailed, match="cannot be looked up"):
+def test_no_answer_is_an_error(checkout):
+    with pytest.raises(PreflightFailed, match="lookup of the reviewed branch failed"):
         git.tip(checkout.bare.with_name("gone.git").as_uri(), checkout.root)
 
 
@@ -506,7 +506,7 @@ def test_no_answer_is_no_review(checkout):
         ("git@github.com:eve/hello.git", "https://github.com/octo-org/hello.git"),
     ],
 )
-def test_the_checkout_says_by_which_way_and_not_where(checkout, remote, expected):
+def test_a_remote_selects_only_the_transport(checkout, remote, expected):
     checkout.git("remote", "set-url", "origin", remote)
     url = "https://github.com/octo-org/hello.git"
     assert git._transport(url, checkout.root) == expected

@@ -1,4 +1,4 @@
-"""What is asked of GitHub, and what its answers become."""
+"""Calls to GitHub's API, and their results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HERE = github.Repository("octo-org/hello", "https://api.test", "staging", "s3cre
 
 @pytest.fixture
 def answers(monkeypatch):
-    """Return what is answered to each call; a call that is not there fails the test."""
+    """Return the answers by call; an unknown call fails the test."""
     found: dict[tuple[str, str], httpx.Response] = {}
 
     def request(method, url, *, headers, **_options):
@@ -40,7 +40,7 @@ def answers(monkeypatch):
     return found
 
 
-def test_a_runner_is_seen_registered_and_removed(answers):
+def test_runners_are_listed_registered_and_removed(answers):
     answers["GET", "runners"] = httpx.Response(200, json={"runners": [RUNNER]})
     answers["POST", "runners/registration-token"] = httpx.Response(201, json={"token": "A1"})
     answers["DELETE", "runners/7"] = httpx.Response(204)
@@ -51,14 +51,14 @@ def test_a_runner_is_seen_registered_and_removed(answers):
     HERE.remove(found)
 
 
-def test_nobody_sees_the_token():
+def test_the_token_is_not_shown():
     assert "s3cret" not in repr(HERE)
 
 
 @pytest.mark.parametrize(
     ("code", "next"), [(401, "daybook github token staging"), (403, "Administration"), (404, "")]
 )
-def test_a_refusal_says_what_to_do(answers, code, next):
+def test_a_refusal_has_a_next_action(answers, code, next):
     answers["GET", "runners"] = httpx.Response(code, json={"message": "s3cret"})
     with pytest.raises(CommandFailed, match=f"HTTP {code}") as caught:
         HERE.runners()
@@ -66,7 +66,7 @@ def test_a_refusal_says_what_to_do(answers, code, next):
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_github_that_does_not_answer_is_told(monkeypatch):
+def test_no_answer_is_an_error(monkeypatch):
     def refuse(*_args, **_options):
         raise httpx.ConnectError("refused")
 
@@ -77,7 +77,7 @@ def test_a_github_that_does_not_answer_is_told(monkeypatch):
 
 @pytest.fixture
 def environment():
-    """Yield an environment whose parameter store is empty."""
+    """Yield an environment with an empty parameter store."""
     found = GitHub(repository="octo-org@1/hello@2")
     chosen = settings.load(ROOT, "staging").model_copy(update={"github": found})
     environ = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -86,14 +86,16 @@ def environment():
         yield Environment("staging", ROOT, chosen, target)
 
 
-def test_without_a_token_in_the_store_the_next_step_is_named(environment):
-    with pytest.raises(PreflightFailed, match="no token for octo-org/hello") as caught:
+def test_a_missing_token_has_a_next_action(environment):
+    with pytest.raises(
+        PreflightFailed, match="token for octo-org/hello is not in Parameter Store"
+    ) as caught:
         github.repository(environment)
     assert caught.value.expected == "/hello/github/staging/token"
     assert caught.value.next == "daybook github token staging"
 
 
-def test_a_stored_token_is_read_where_no_host_may(environment):
+def test_a_token_is_stored_outside_the_environments_path(environment):
     github.store(environment, github.TOKEN, "s3cret")
     stored = environment.client("ssm").get_parameter(
         Name="/hello/github/staging/token", WithDecryption=True

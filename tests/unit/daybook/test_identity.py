@@ -103,9 +103,17 @@ def test_a_person_is_the_name_beside_their_key(register, key):
         ("", "is not in environments/signers", "add this line to environments/signers"),
         ("# {key}", "is not in environments/signers", "add this line to environments/signers"),
         ("ann@example.com {key}", "has no namespaces", "correct that line"),
-        ('ann@example.com namespaces="daybook-approval" {key}', "do not have daybook-record", ""),
+        (
+            'ann@example.com namespaces="daybook-approval" {key}',
+            "do not include daybook-record",
+            "",
+        ),
         ('ann@example.com {both},valid-before="20260101" {key}', "not valid at this time", ""),
-        ("*@example.com {both} {key}", "signers:1: a pattern where a name", "correct environments"),
+        (
+            "*@example.com {both} {key}",
+            "signers:1: a pattern instead of a name",
+            "correct environments",
+        ),
         ("hello-workflows {both} {key}", "no OIDC token", "set ssh_key in the settings"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Docker's command lines, and what a version of the application is called."""
+"""Docker commands, and versions of the application."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daybook import images, process
+from daybook import images
 from daybook.process import Result
 
 
@@ -37,17 +37,17 @@ def commit(root: Path, message: str) -> str:
 
 
 def version(root: Path) -> str:
-    return images.version_of(root, "app", env=os.environ, start=process.run)
+    return images.version_of(root, "app")
 
 
-def test_commands_are_these():
+def test_commands():
     assert images.build_command(Path("app"), ["r/hello:1", "r/hello:latest"]) == [
         "docker", "build", "--tag", "r/hello:1", "--tag", "r/hello:latest", "app",
     ]  # fmt: skip
     assert images.push_command("r/hello:1") == ["docker", "push", "r/hello:1"]
 
 
-def test_an_image_carries_all_that_makes_it_a_release(tmp_path):
+def test_labels_contain_the_files_of_a_release(tmp_path):
     (tmp_path / "compose.yaml").write_text("services: {}\n")
     said = images.labels(tmp_path, version="3f2a", commit="3f2a99")
     assert said["org.opencontainers.image.version"] == "3f2a"
@@ -63,7 +63,7 @@ def test_an_image_carries_all_that_makes_it_a_release(tmp_path):
     assert command == ["docker", "build", "--tag", "r/hello:1", "--label", "a=b", "app"]
 
 
-def test_a_label_is_the_same_for_the_same_file(tmp_path):
+def test_a_label_depends_only_on_the_content(tmp_path):
     file = tmp_path / "compose.yaml"
     file.write_text("services: {}\n")
     first = images.packed(file)
@@ -71,7 +71,7 @@ def test_a_label_is_the_same_for_the_same_file(tmp_path):
     assert images.packed(file) == first
 
 
-def test_a_password_is_read_from_stdin_and_kept_for_as_long_as_it_is_needed():
+def test_a_password_is_passed_on_stdin_and_removed_afterwards():
     started = []
 
     def start(command, *, env, **options):
@@ -87,30 +87,30 @@ def test_a_password_is_read_from_stdin_and_kept_for_as_long_as_it_is_needed():
 
 
 @pytest.mark.parametrize(("code", "expected"), [(0, {}), (1, {"DOCKER_BUILDKIT": "0"})])
-def test_buildkit_is_left_out_where_docker_has_no_buildx(code, expected):
+def test_buildkit_is_disabled_without_buildx(code, expected):
     def start(command, **_options):
         return Result(tuple(command), code, 0.1)
 
     assert images.builder_environment({}, start) == expected
 
 
-def test_a_version_is_the_last_commit_that_touched_the_folder(repository):
+def test_a_version_is_the_last_commit_of_the_folder(repository):
     first = commit(repository, "one")
     (repository / "README").write_text("beside it")
     commit(repository, "two")
     assert version(repository) == first
 
 
-def test_the_commit_is_whole_and_uncommitted_changes_have_none(repository):
+def test_commit_of_is_a_full_commit_or_a_dirty_hash(repository):
     first = commit(repository, "one")
-    found = images.commit_of(repository, "app", env=os.environ, start=process.run)
+    found = images.commit_of(repository, "app")
     assert (found[:12], len(found)) == (first, 40)
     (repository / "app/server.py").write_text("two")
-    found = images.commit_of(repository, "app", env=os.environ, start=process.run)
+    found = images.commit_of(repository, "app")
     assert found == f"{images.tree_hash(repository / 'app')}-dirty"
 
 
-def test_uncommitted_changes_are_another_version_each(repository):
+def test_each_uncommitted_change_is_another_version(repository):
     first = commit(repository, "one")
     (repository / "app/server.py").write_text("two")
     second = version(repository)
@@ -121,7 +121,7 @@ def test_uncommitted_changes_are_another_version_each(repository):
     assert second != third
 
 
-def test_a_folder_that_is_left_out_changes_nothing(tmp_path):
+def test_an_ignored_folder_does_not_change_the_hash(tmp_path):
     (tmp_path / "inventories").mkdir()
     (tmp_path / "play.yml").write_text("one")
     before = images.tree_hash(tmp_path, without=("inventories",))
@@ -130,7 +130,7 @@ def test_a_folder_that_is_left_out_changes_nothing(tmp_path):
     assert images.tree_hash(tmp_path) != before
 
 
-def test_without_a_commit_a_version_is_the_content(repository):
+def test_without_a_commit_a_version_is_a_content_hash(repository):
     before = version(repository)
     assert before.startswith("tree-")
     (repository / "app/server.py").rename(repository / "app/other.py")

@@ -1,4 +1,4 @@
-"""Instances, their disks and their last snapshots; moto answers in this process."""
+"""Instances, their disks and final snapshots, against moto in this process."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def host(here) -> instances.Instance:
     return found
 
 
-def test_hosts_are_those_with_the_tags_that_are_not_terminated(here, ec2):
+def test_instances_are_found_by_tags_unless_terminated(here, ec2):
     launch(ec2, "web-2")
     launch(ec2, "web-1")
     ec2.terminate_instances(InstanceIds=[launch(ec2, "gone")])
@@ -66,7 +66,7 @@ def test_hosts_are_those_with_the_tags_that_are_not_terminated(here, ec2):
     assert (disk.size_gib, disk.snapshot) == (8, "")
 
 
-def test_protection_is_seen_and_lifted(here, ec2):
+def test_protection_is_reported_and_removed(here, ec2):
     instance = launch(ec2, "web-1")
     ec2.modify_instance_attribute(InstanceId=instance, DisableApiTermination={"Value": True})
     assert host(here).is_protected
@@ -74,11 +74,11 @@ def test_protection_is_seen_and_lifted(here, ec2):
     assert not host(here).is_protected
 
 
-def test_a_snapshot_counts_only_while_the_host_stands_still(here, ec2):
+def test_a_snapshot_is_used_only_while_the_host_is_stopped(here, ec2):
     instance = launch(ec2, "web-1")
     instances.stop(here, [instance])
     assert host(here).state == "stopped"
-    # Times are whole seconds: a snapshot counts from the second after the launch.
+    # Times are whole seconds: a snapshot is used from the second after the launch.
     launched = int(time.time())
     while int(time.time()) == launched:
         time.sleep(0.02)
@@ -89,13 +89,13 @@ def test_a_snapshot_counts_only_while_the_host_stands_still(here, ec2):
     assert host(here).disks[0].snapshot == ""
 
 
-def test_a_snapshot_of_somebody_else_does_not_count(here, ec2):
+def test_a_snapshot_without_the_tag_is_not_used(here, ec2):
     instances.stop(here, [launch(ec2, "web-1")])
     ec2.create_snapshot(VolumeId=host(here).disks[0].id)
     assert host(here).disks[0].snapshot == ""
 
 
-def test_snapshots_are_listed_with_what_they_are_of(here, ec2):
+def test_snapshots_are_listed_with_their_disks(here, ec2):
     launch(ec2, "web-1")
     tags = {tag["Key"]: tag["Value"] for tag in TAGS}
     made = instances.snapshot(here, host(here), host(here).disks[0], tags)
@@ -104,7 +104,7 @@ def test_snapshots_are_listed_with_what_they_are_of(here, ec2):
     assert instances.snapshots(environment(here, "production")) == []
 
 
-def test_a_stopped_host_says_why_and_is_started(here, ec2):
+def test_a_stopped_host_reports_the_reason_and_is_started(here, ec2):
     id = launch(ec2, "web-1")
     ec2.stop_instances(InstanceIds=[id])
     stopped = host(here)

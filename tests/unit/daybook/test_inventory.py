@@ -1,4 +1,4 @@
-"""Inventory and known_hosts, as Ansible and ssh themselves read them."""
+"""The inventory and known_hosts, as read by Ansible and ssh."""
 
 from __future__ import annotations
 
@@ -49,26 +49,26 @@ REPLACED = public(ed25519.Ed25519PrivateKey.generate())
 
 
 def console(*lines: str) -> str:
-    """Return a console as EC2 gives it: carriage returns, colours, other talk around it."""
+    """Return a console like EC2's: with carriage returns, colors and other output."""
     talk = ["[  OK  ] Reached target \x1b[0;1;39mcloud-init\x1b[0m.", inventory.BEGIN]
     return "\r\r\n".join([*talk, *lines, inventory.END, "debian login: "])
 
 
-def test_keys_are_read_from_the_console():
+def test_keys_are_parsed_from_the_console():
     seen = inventory.host_keys(console(f"{ECDSA} root@ip-10-20-0-4", f"\x1b[0m{ED25519}\x1b[K"))
     assert seen == [ECDSA, ED25519]
 
 
-def test_the_last_block_counts():
+def test_the_last_block_is_used():
     assert inventory.host_keys(console(REPLACED) + console(ED25519)) == [ED25519]
 
 
 @pytest.mark.parametrize("text", ["", "debian login:", console(), console("ssh-ed25519")])
-def test_a_console_without_keys_has_none(text: str):
+def test_a_console_without_keys_has_no_keys(text: str):
     assert inventory.host_keys(text) == []
 
 
-def test_a_block_that_has_not_ended_has_no_keys():
+def test_an_incomplete_block_has_no_keys():
     assert inventory.host_keys(console(ED25519).partition(inventory.END)[0]) == []
 
 
@@ -81,7 +81,7 @@ def test_a_block_that_has_not_ended_has_no_keys():
     ],
     ids=["cut", "of another type", "interrupted by the kernel"],
 )
-def test_a_damaged_line_is_left_out(damaged: str):
+def test_a_damaged_line_is_ignored(damaged: str):
     assert inventory.host_keys(console(damaged, ECDSA)) == [ECDSA]
 
 
@@ -98,7 +98,7 @@ def test_ssh_finds_the_keys_by_address(tmp_path: Path):
     assert keys == [f"127.90.0.1 {ED25519}", f"127.90.0.1 {ECDSA}"]
 
 
-def test_keys_stay_with_their_instance_and_not_with_its_address():
+def test_keys_belong_to_an_instance_not_to_its_address():
     kept = inventory.known_hosts([HOST, OTHER], {"i-1": [ED25519], "i-2": [ECDSA]})
     assert inventory.kept_keys(kept, HOST | {"public_ip": "127.90.0.9"}) == [ED25519]
     assert inventory.kept_keys(kept, OTHER) == [ECDSA]
@@ -116,11 +116,11 @@ def read_by_ansible(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return json.loads(listed.stdout)
 
 
-def test_ansible_reads_the_hosts_in_a_group_of_the_environments_name(read_by_ansible: dict):
+def test_ansible_finds_the_hosts_in_the_environments_group(read_by_ansible: dict):
     assert read_by_ansible["staging"]["hosts"] == ["hello-staging-1", "hello-staging-2"]
 
 
-def test_ansible_reads_what_the_roles_need(read_by_ansible: dict):
+def test_ansible_gets_the_variables_of_the_roles(read_by_ansible: dict):
     variables = read_by_ansible["_meta"]["hostvars"]["hello-staging-1"]
     assert {name: variables[name] for name in sorted(variables)} == {
         "ansible_host": "127.90.0.1",
@@ -136,7 +136,7 @@ def test_ansible_reads_what_the_roles_need(read_by_ansible: dict):
     }
 
 
-def test_ssh_believes_our_file_alone_wherever_it_lies(tmp_path: Path):
+def test_ssh_trusts_only_our_file_at_any_path(tmp_path: Path):
     known = tmp_path / "a folder with 100% of it" / "staging.known_hosts"
     options = inventory.ssh_options(known)
     shown = subprocess.run(
@@ -158,8 +158,8 @@ def test_ssh_believes_our_file_alone_wherever_it_lies(tmp_path: Path):
         )
     ],
 )
-def test_a_broken_inventory_is_one_error(tmp_path: Path, raw: bytes):
+def test_an_invalid_inventory_is_one_error(tmp_path: Path, raw: bytes):
     path = tmp_path / "staging"
     path.write_bytes(raw)
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="is invalid"):
         inventory.read(path)

@@ -1,4 +1,4 @@
-"""What an interrupted apply left, told from what goes with others; moto answers in this process."""
+"""Orphaned resources of an interrupted apply, against moto in this process."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def remove_all(environment) -> None:
 
 @pytest.fixture
 def network() -> dict[str, str]:
-    """Make what a VPC begins with, every piece of it an orphan; return the ids by kind."""
+    """Create a basic VPC with only orphaned resources; return the ids by kind."""
     ec2 = boto3.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.20.0.0/16", **tagged("vpc"))["Vpc"]["VpcId"]
     inside = {"VpcId": vpc}
@@ -76,7 +76,7 @@ def network() -> dict[str, str]:
     return ids
 
 
-def test_a_network_is_found_in_the_order_of_its_removal_and_removed(environment, network):
+def test_a_network_is_found_and_removed_in_order(environment, network):
     assert find(environment) == [f"{kind} {id}" for kind, id in network.items()]
     remove_all(environment)
     assert find(environment) == []
@@ -84,7 +84,7 @@ def test_a_network_is_found_in_the_order_of_its_removal_and_removed(environment,
 
 @pytest.fixture
 def parts(network) -> dict[str, str]:
-    """Put into the network what AWS refuses to make twice; return the ids by kind."""
+    """Create the parts that AWS refuses to create twice; return the ids by kind."""
     ec2 = boto3.client("ec2")
     way = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443}
     made = ec2.authorize_security_group_ingress(
@@ -108,7 +108,7 @@ def parts(network) -> dict[str, str]:
 
 
 @pytest.mark.attack("F5", "what AWS refuses to make twice was made by an apply that was killed")
-def test_what_is_inside_of_what_the_state_knows_is_an_orphan_too(environment, network, parts):
+def test_parts_of_managed_resources_can_be_orphans(environment, network, parts):
     state = ", ".join(f'"{id}"' for id in network.values())
     assert find(environment, state) == [f"{kind} {id}" for kind, id in parts.items()]
     for resource in find(environment, state):
@@ -117,7 +117,7 @@ def test_what_is_inside_of_what_the_state_knows_is_an_orphan_too(environment, ne
     assert find(environment, state + ", ".join(f'"{id}"' for id in parts.values())) == []
 
 
-def test_a_rule_that_terraform_did_not_make_stays(environment, network, parts):
+def test_a_rule_not_created_by_terraform_is_kept(environment, network, parts):
     way = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
     boto3.client("ec2").authorize_security_group_ingress(
         GroupId=network["security group"],
@@ -126,7 +126,7 @@ def test_a_rule_that_terraform_did_not_make_stays(environment, network, parts):
     assert find(environment, ", ".join(f'"{id}"' for id in {**network, **parts}.values())) == []
 
 
-def test_a_log_group_is_found_by_its_name_and_tag(environment):
+def test_a_log_group_is_found_by_name_and_tag(environment):
     logs = boto3.client("logs")
     logs.create_log_group(logGroupName="hello-staging-flow", tags=OURS)
     logs.create_log_group(logGroupName="hello-staging-other")
@@ -137,19 +137,19 @@ def test_a_log_group_is_found_by_its_name_and_tag(environment):
     ]
 
 
-def test_what_the_state_knows_is_no_orphan(environment, network):
+def test_resources_in_the_state_are_not_orphans(environment, network):
     state = f'{{"id": "{network["VPC"]}"}}'
     assert f"VPC {network['VPC']}" not in find(environment, state)
     assert f"subnet {network['subnet']}" in find(environment, state)
 
 
-def test_what_terraform_did_not_tag_is_not_ours_to_remove(environment):
+def test_resources_not_tagged_by_terraform_are_kept(environment):
     vpc = boto3.client("ec2").create_vpc(CidrBlock="10.20.0.0/16", **tagged("vpc", managed_by="me"))
     assert find(environment) == []
     assert orphans.unmanaged(environment, "") == [Resource("VPC", vpc["Vpc"]["VpcId"])]
 
 
-def test_an_instance_goes_with_its_volume(environment):
+def test_an_attached_volume_is_not_a_separate_orphan(environment):
     ec2 = boto3.client("ec2")
     marks = [{"ResourceType": kind, "Tags": tags()} for kind in ("instance", "volume")]
     made = ec2.run_instances(
@@ -163,7 +163,7 @@ def test_an_instance_goes_with_its_volume(environment):
     assert orphans.unmanaged(environment, "") == []
 
 
-def test_an_address_is_known_by_its_allocation_too(environment):
+def test_an_address_is_recognized_by_its_allocation_id(environment):
     ec2 = boto3.client("ec2")
     made = ec2.allocate_address(Domain="vpc", **tagged("elastic-ip"))
     assert find(environment) == [f"Elastic IP {made['PublicIp']}"]
@@ -173,7 +173,7 @@ def test_an_address_is_known_by_its_allocation_too(environment):
 
 
 @pytest.mark.parametrize(("is_ours", "found"), [(True, 1), (False, 0)])
-def test_a_record_is_ours_when_it_leads_to_our_address(environment, is_ours, found):
+def test_a_record_is_an_orphan_only_with_our_address(environment, is_ours, found):
     ec2, route53 = boto3.client("ec2"), boto3.client("route53")
     address = ec2.allocate_address(Domain="vpc", **tagged("elastic-ip"))["PublicIp"]
     zone = route53.create_hosted_zone(Name="daybook.test", CallerReference="1")["HostedZone"]["Id"]
@@ -188,7 +188,7 @@ def test_a_record_is_ours_when_it_leads_to_our_address(environment, is_ours, fou
     assert find(environment) == []
 
 
-def test_roles_and_profiles_go_with_what_is_on_them(environment):
+def test_roles_and_profiles_are_removed_with_their_attachments(environment):
     iam = boto3.client("iam")
     name = "hello-staging-host"
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=POLICY, Tags=tags())
@@ -200,6 +200,6 @@ def test_roles_and_profiles_go_with_what_is_on_them(environment):
     assert find(environment) == []
 
 
-def test_what_is_gone_already_is_no_error(environment):
+def test_removing_a_deleted_resource_is_not_an_error(environment):
     orphans.remove(environment, Resource("VPC", "vpc-0123456789abcdef0"))
     orphans.remove(environment, Resource("role", "hello-staging-host"))

@@ -1,4 +1,4 @@
-"""What is left of an environment, by tag and by name; moto answers in this process."""
+"""Owned resources of an environment, by tag and name, against moto in this process."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def tags(env: str) -> list[dict[str, str]]:
     return [{"Key": "app", "Value": "hello"}, {"Key": "environment", "Value": env}]
 
 
-def test_an_account_without_the_environment_has_nothing_left(here):
+def test_an_account_without_the_environment_has_no_owned_resources(here):
     assert found(here) == []
 
 
-def test_what_carries_the_tags_is_left(here):
+def test_tagged_resources_are_owned(here):
     ec2 = boto3.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.20.0.0/24")["Subnet"]["SubnetId"]
@@ -62,7 +62,7 @@ def test_what_carries_the_tags_is_left(here):
         ("hello-production-host", "production", False),
     ],
 )
-def test_a_role_is_left_by_its_name_unless_its_tags_say_whose_it_is(here, name, env, is_left):
+def test_a_role_is_owned_by_name_unless_its_tags_differ(here, name, env, is_left):
     iam = boto3.client("iam")
     own = {"Tags": tags(env)} if env else {}
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=POLICY, **own)
@@ -70,14 +70,14 @@ def test_a_role_is_left_by_its_name_unless_its_tags_say_whose_it_is(here, name, 
     assert found(here) == ([f"instance profile {name}", f"role {name}"] if is_left else [])
 
 
-def test_a_key_pair_is_left_by_its_name(here):
+def test_a_key_pair_is_owned_by_name(here):
     ec2 = boto3.client("ec2")
     ec2.create_key_pair(KeyName="hello-staging")
     ec2.create_key_pair(KeyName="hello-production")
     assert found(here) == ["key pair hello-staging"]
 
 
-def test_a_dns_record_is_left_by_its_name(here):
+def test_a_dns_record_is_owned_by_name(here):
     route53 = boto3.client("route53")
     zone = route53.create_hosted_zone(Name=ZONE, CallerReference="1")["HostedZone"]["Id"]
     for name in ("staging.daybook.test", "www.daybook.test"):
@@ -87,19 +87,19 @@ def test_a_dns_record_is_left_by_its_name(here):
     assert found(here) == ["A record staging.daybook.test"]
 
 
-def test_every_rule_of_the_groups_is_told(here):
+def test_all_rules_of_the_groups_are_listed(here):
     ec2 = boto3.client("ec2")
     group = ec2.create_security_group(GroupName="g", Description="g")["GroupId"]
     ec2.create_tags(Resources=[group], Tags=tags("staging"))
     ec2.authorize_security_group_ingress(
         GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
     )
-    said = {rule.says for rule in owned.rules(environment(here))}
+    said = {rule.text for rule in owned.rules(environment(here))}
     assert "ingress tcp 22-22 from 0.0.0.0/0" in said
     assert list(owned.rules(environment(here, "production"))) == []
 
 
-def test_alarms_topics_and_logs_are_left_by_their_names(here):
+def test_alarms_topics_and_logs_are_owned_by_name(here):
     for env in ("staging", "production"):
         boto3.client("cloudwatch").put_metric_alarm(
             AlarmName=f"hello-{env}-1-status",

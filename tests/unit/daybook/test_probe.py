@@ -1,4 +1,4 @@
-"""Looking from outside, at servers of this test's own on loopback."""
+"""Probes from outside, against servers on loopback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daybook.errors import VerifyFailed
 
 @contextmanager
 def server(answer: bytes, *, reads: bool = False) -> Iterator[tuple[int, list[bytes]]]:
-    """Answer one caller; yields the port and what the caller said."""
+    """Answer one client; yields the port and the received data."""
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -32,7 +32,7 @@ def server(answer: bytes, *, reads: bool = False) -> Iterator[tuple[int, list[by
         thread.join(5)
 
 
-def test_waiting_ends_when_it_is_there():
+def test_waiting_ends_when_the_condition_is_met():
     looks = iter([probe.NotYet("not"), probe.NotYet("not"), "there"])
 
     def look() -> str:
@@ -41,33 +41,33 @@ def test_waiting_ends_when_it_is_there():
             raise seen
         return seen
 
-    assert probe.wait_until(look, what="it", timeout_s=5, every_s=0) == "there"
+    assert probe.wait_until(look, condition="it", timeout_s=5, every_s=0) == "there"
 
 
-def test_a_deadline_says_what_was_seen_last():
+def test_a_timeout_reports_the_last_observation():
     def look() -> None:
         raise probe.NotYet("HTTP 502")
 
     with pytest.raises(VerifyFailed) as caught:
-        probe.wait_until(look, what="the page", timeout_s=0.05, every_s=0.01)
+        probe.wait_until(look, condition="the page", timeout_s=0.05, every_s=0.01)
     assert (caught.value.expected, caught.value.observed) == ("the page", "HTTP 502")
     assert caught.value.exit_code == 7
 
 
-def test_another_error_is_not_waited_for():
+def test_another_error_ends_the_wait():
     def look() -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        probe.wait_until(look, what="it", timeout_s=60)
+        probe.wait_until(look, condition="it", timeout_s=60)
 
 
-def test_sshd_says_its_banner():
+def test_the_ssh_banner_is_returned():
     with server(b"SSH-2.0-OpenSSH_10.0p2 Debian-7\r\n") as (port, _):
         assert probe.ssh_banner("127.0.0.1", port=port) == "SSH-2.0-OpenSSH_10.0p2 Debian-7"
 
 
-def test_something_else_on_the_port_is_not_ssh():
+def test_another_protocol_is_not_ssh():
     with (
         server(b"HTTP/1.1 400 Bad Request\r\n") as (port, _),
         pytest.raises(probe.NotYet, match="400"),
@@ -84,7 +84,7 @@ def test_a_closed_port_is_not_yet():
         probe.fetch(f"http://127.0.0.1:{port}/", {})
 
 
-def test_a_page_is_asked_for_by_its_name_at_the_address_that_dns_gives(monkeypatch):
+def test_fetch_uses_the_name_and_the_resolved_address(monkeypatch):
     asked = []
     monkeypatch.setattr(probe, "addresses", lambda name, _env: asked.append(name) or ["127.0.0.1"])
     answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
@@ -96,11 +96,11 @@ def test_a_page_is_asked_for_by_its_name_at_the_address_that_dns_gives(monkeypat
     assert f"Host: staging.daybook.test:{port}".encode() in heard[0]
 
 
-def test_an_address_needs_no_resolver():
+def test_an_address_is_not_resolved():
     assert probe.addresses("127.90.1.1", {"DAYBOOK_NAMESERVER": "127.0.0.1:1"}) == ["127.90.1.1"]
 
 
-def test_a_name_that_nobody_knows_is_not_yet():
+def test_an_unknown_name_is_not_yet():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         port = silent.getsockname()[1]

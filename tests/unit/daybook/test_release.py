@@ -1,4 +1,4 @@
-"""What is asked of a host's `release`, and what its answers become."""
+"""Calls of a host's `release` program, and their results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def step(name: str, state: str = "done", text: str = "") -> dict:
 
 
 def host(*said: object, code: int = 0, started: list | None = None) -> client.Host:
-    """Return a host whose program says these lines, JSON or not, and ends with a code."""
+    """Return a host with a program that prints these lines, JSON or not, and exits with a code."""
 
     def start(command, *, on_line, **_options):
         if started is not None:
@@ -43,7 +43,7 @@ def host(*said: object, code: int = 0, started: list | None = None) -> client.Ho
     return client.Host("web-1", "203.0.113.9", key, known_hosts, {}, start)
 
 
-def test_the_command_believes_the_consoles_keys_alone_and_asks_nobody_for_a_password():
+def test_ssh_trusts_only_known_keys_and_never_prompts():
     assert host().command(["rollback", "20261123T231000Z-0f", "--by", "Ann <ann@x>"]) == [
         "ssh", "-i", "/keys/ann",
         "-o", "StrictHostKeyChecking=yes", "-o", 'UserKnownHostsFile="/known hosts"',
@@ -53,7 +53,7 @@ def test_the_command_believes_the_consoles_keys_alone_and_asks_nobody_for_a_pass
     ]  # fmt: skip
 
 
-def test_a_deploy_pins_every_secrets_version():
+def test_a_deploy_pins_the_version_of_every_secret():
     started: list = []
     secrets = {"MAIL_TOKEN": 1, "DATABASE_URL": 3}
     made = host(MADE and {"result": MADE}, started=started).deploy(IMAGE, secrets=secrets, **FACTS)
@@ -64,7 +64,7 @@ def test_a_deploy_pins_every_secrets_version():
     )
 
 
-def test_progress_is_told_as_it_comes_and_a_newer_host_may_say_more():
+def test_progress_is_reported_and_unknown_fields_are_ignored():
     told: list = []
     said = [step("pull") | {"speed": 9}, step("switch", "begun"), {"result": MADE | {"new": 1}}]
     host(*said).deploy(IMAGE, secrets={}, on_progress=told.append, **FACTS)
@@ -83,14 +83,14 @@ def test_progress_is_told_as_it_comes_and_a_newer_host_may_say_more():
         (255, CommandFailed),
     ],
 )
-def test_a_failure_is_the_error_of_its_exit_code(code, error):
+def test_an_exit_code_selects_the_error(code, error):
     with pytest.raises(error) as caught:
         host("no route to host", code=code).roll_back("r", **FACTS)
     assert caught.value.host == "web-1"
     assert "no route to host" in str(caught.value)
 
 
-def test_a_failed_release_says_what_failed_what_serves_and_what_to_do():
+def test_a_failed_release_reports_failure_state_and_next_action():
     because = {"message": "/version says 1, the image says 2.", "next": "sudo release show r2"}
     undo = step("undo", text="20261123T220000Z-0a0a0a0a serves")
     with pytest.raises(ApplyFailed) as caught:
@@ -104,12 +104,12 @@ def test_a_failed_release_says_what_failed_what_serves_and_what_to_do():
     ]
 
 
-def test_without_a_result_nothing_is_taken_for_released():
+def test_output_without_a_result_is_a_failure():
     with pytest.raises(CommandFailed):
         host(step("pull")).deploy(IMAGE, secrets={}, **FACTS)
 
 
-def test_after_an_interrupt_the_host_is_waited_for_and_asked_what_it_serves():
+def test_after_an_interrupt_the_final_state_of_the_host_is_reported():
     busy = STATUS | {"deploying": {"phase": "start"}}
     answers = [KeyboardInterrupt(), busy, STATUS]
 
@@ -123,11 +123,13 @@ def test_after_an_interrupt_the_host_is_waited_for_and_asked_what_it_serves():
     it = client.Host("web-1", "203.0.113.9", Path("key"), Path("known"), {}, start)
     with pytest.raises(Interrupted) as caught:
         it.deploy(IMAGE, secrets={}, **FACTS)
-    assert caught.value.changed == f"web-1 ended what it had begun, and serves {MADE['id']}."
+    assert caught.value.changed == (
+        f"web-1 finished the action in progress; it serves {MADE['id']}."
+    )
     assert answers == []
 
 
-def test_what_a_host_knows_is_read():
+def test_the_releases_of_a_host_are_parsed():
     [found] = host(json.dumps([MADE | {"secrets": {"A": 2}, "current": True}], indent=1)).releases()
     assert (found.digest, found.secrets, found.current) == (f"sha256:{'0f' * 32}", {"A": 2}, True)
     status = host(STATUS | {"interrupted": {"phase": "switch", "candidate": "x"}}).status()

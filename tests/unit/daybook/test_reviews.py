@@ -1,4 +1,4 @@
-"""Which commits may run: decided by what the account has noted, not by the checkout."""
+"""Which commits may run: decided by the note in the account, not by the checkout."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def git(root: Path, *args: str) -> None:
 
 
 class Project:
-    """A checkout of a reviewed repository, and the account that has noted it."""
+    """A checkout of a reviewed repository, and the account with its note."""
 
     def __init__(self, folder: Path) -> None:
         self.root, bare = folder / "checkout", folder / "team.git"
@@ -61,7 +61,7 @@ class Project:
         git(self.root, "commit", "--allow-empty", "-m", "More")
 
     def sign(self, *lines: str) -> None:
-        """Push a signers file of these lines, each of which has another key."""
+        """Push a signers file with these lines and a different key in each."""
         text = "".join(f"{line}{PUBLIC[:-1]}{at}\n" for at, line in zip("ABC", lines, strict=False))
         (self.root / "environments/signers").write_text(text)
         self.commit()
@@ -103,17 +103,17 @@ def test_a_reviewed_commit_passes(project):
     assert check.observed.endswith("of main")
 
 
-def test_nothing_is_looked_up_where_nothing_requires_it(project):
+def test_nothing_is_looked_up_unless_required(project):
     project.write()
     project.note(staging="any", production="pushed")
     assert project.check().observed == "not required"
 
 
 @pytest.mark.attack("F4", "settings of the checkout that ask for less review")
-def test_the_checkout_cannot_ask_for_less_than_the_account(project):
+def test_the_checkout_cannot_lower_the_accounts_requirement(project):
     project.note(staging="pushed")
     project.write(require_git="any", git_remote="https://example.com/eve/hello.git")
-    with pytest.raises(PreflightFailed, match="not those of the commit"):
+    with pytest.raises(PreflightFailed, match="differ from the commit"):
         project.check()
     project.commit()
     check = project.check()
@@ -122,7 +122,7 @@ def test_the_checkout_cannot_ask_for_less_than_the_account(project):
 
 
 @pytest.mark.attack("F4", "bootstrap by way of an environment that asks for less review")
-def test_what_all_share_is_reviewed_where_one_environment_requires_it(project):
+def test_shared_resources_need_a_review_if_one_environment_does(project):
     project.write("loose")
     project.commit()
     project.note(loose="any", production="pushed")
@@ -132,10 +132,10 @@ def test_what_all_share_is_reviewed_where_one_environment_requires_it(project):
 
 @pytest.mark.attack("F4", "an account without a note, or with a damaged one")
 @pytest.mark.parametrize("value", [None, "{", "[]", "{}", '{"remote": 1}', "null"])
-def test_without_a_note_nothing_passes_but_the_first_bootstrap(project, value):
+def test_only_the_first_bootstrap_passes_without_a_note(project, value):
     if value:
         project.note(value)
-        with pytest.raises(PreflightFailed, match="damaged"):
+        with pytest.raises(PreflightFailed, match="review note is invalid"):
             project.check()
         return
     check = project.check()
@@ -148,7 +148,7 @@ def test_without_a_note_nothing_passes_but_the_first_bootstrap(project, value):
 
 
 @pytest.mark.attack("F4", "offline, or with a server that does not answer")
-def test_offline_it_refuses_unless_a_reason_is_recorded(project, tmp_path):
+def test_without_an_answer_only_an_override_passes(project, tmp_path):
     project.note(staging="pushed")
     (tmp_path / "team.git").rename(tmp_path / "gone.git")
     check = project.check()
@@ -159,15 +159,15 @@ def test_offline_it_refuses_unless_a_reason_is_recorded(project, tmp_path):
 
 
 @pytest.mark.attack("F4", "files that no commit has, under an override")
-def test_an_override_lets_no_file_differ_from_the_commit(project):
+def test_an_override_does_not_allow_changed_files(project):
     project.note(staging="pushed")
     (project.root / "lib/daybook/more.py").touch()
-    with pytest.raises(PreflightFailed, match="not those of the commit"):
+    with pytest.raises(PreflightFailed, match="differ from the commit"):
         project.check(override="GitHub is down")
 
 
 @pytest.mark.attack("F4", "Daybook of another folder than the reviewed one")
-def test_the_code_that_runs_is_the_codes_that_was_reviewed(project, tmp_path):
+def test_the_running_code_is_from_the_reviewed_checkout(project, tmp_path):
     other = reviews.Review(project.review().environment, code=tmp_path)
     with pytest.raises(PreflightFailed, match="own code"):
         other.require_same_files()
@@ -187,7 +187,7 @@ def names(review: reviews.Review) -> list[str]:
 
 
 @pytest.mark.attack("F4", "a key that is only in the checkout's signers")
-def test_signers_are_those_of_the_reviewed_commit(project):
+def test_signers_come_from_the_reviewed_commit(project):
     project.note(staging="pushed")
     file = project.root / "environments/signers"
     file.write_text(f"{ANN}{PUBLIC}\n")
@@ -201,7 +201,7 @@ def test_signers_are_those_of_the_reviewed_commit(project):
 
 
 @pytest.mark.attack("F4", "a key that was revoked since, from an old reviewed commit")
-def test_signers_are_those_of_the_tip_and_not_of_an_old_commit(project):
+def test_signers_come_from_the_tip_not_from_an_old_commit(project):
     project.note(staging="pushed", approvals=1)
     project.sign(ANN, EVE)
     project.sign(ANN)
@@ -212,13 +212,13 @@ def test_signers_are_those_of_the_tip_and_not_of_an_old_commit(project):
 
 @pytest.mark.attack("F4", "one's own key in signers, under an override")
 @pytest.mark.parametrize("is_answering", [True, False])
-def test_an_override_never_excuses_the_people(project, tmp_path, is_answering):
+def test_an_override_does_not_excuse_approvals(project, tmp_path, is_answering):
     project.note(staging="pushed", approvals=1)
     bucket = "hello-state-123456789012"
     s3 = boto3.client("s3", region_name="us-east-1")
     s3.create_bucket(Bucket=bucket)
     project.sign(ANN)
-    project.review().remember()
+    project.review().store_tip()
     (project.root / "environments/signers").write_text(f"{EVE}{PUBLIC}\n")
     project.write(require_git="any", approvals=0)
     project.commit()
@@ -226,11 +226,11 @@ def test_an_override_never_excuses_the_people(project, tmp_path, is_answering):
     if not is_answering:
         (tmp_path / "team.git").rename(tmp_path / "gone.git")
     review = project.review(override="GitHub is down")
-    review.remember()
+    review.store_tip()
     assert project.check(override="GitHub is down").is_ok
     assert (names(review), review.approvals) == (["ann@example.com"], 1)
     if not is_answering:
-        with pytest.raises(PreflightFailed, match="cannot be looked up"):
+        with pytest.raises(PreflightFailed, match="lookup of the reviewed branch failed"):
             project.review().signers()
 
 
@@ -251,8 +251,8 @@ LESS = {
 @pytest.mark.parametrize("is_account", [False, True])
 @pytest.mark.parametrize("noted", [0, 1])
 @pytest.mark.parametrize("way", LESS)
-def test_the_strictest_of_note_tip_and_checkout_counts(project, way, noted, is_account, override):
-    """Whether the account has noted the approvals, or the reviewed branch alone has them."""
+def test_the_strictest_of_note_tip_and_checkout_applies(project, way, noted, is_account, override):
+    """Approvals apply from the account's note and from the reviewed branch."""
     project.write(require_git="pushed", approvals=1)
     project.commit()
     git(project.root, "push")
@@ -262,14 +262,14 @@ def test_the_strictest_of_note_tip_and_checkout_counts(project, way, noted, is_a
 
 
 @pytest.mark.attack("F3", "an account that requires approvals of any commit, and an edited file")
-def test_the_note_alone_is_enough(project):
+def test_the_note_alone_is_sufficient(project):
     project.note(staging="any", approvals=1)
     project.write(approvals=0)
     assert project.review().approvals == 1
 
 
 @pytest.mark.attack("F3", "bootstrap by way of an environment that needs no second person")
-def test_what_all_share_needs_as_many_people_as_any_environment(project):
+def test_shared_resources_need_the_most_approvals_of_any_environment(project):
     project.write("loose")
     project.write("strict", require_git="pushed", approvals=1)
     assert project.review(env="loose", is_account=True).git_required == "pushed"
@@ -284,7 +284,7 @@ def test_what_all_share_needs_as_many_people_as_any_environment(project):
 
 
 @pytest.mark.attack("F3", "bootstrap from an old commit, which notes that less is required")
-def test_bootstrap_notes_no_less_than_the_reviewed_branch_has(project):
+def test_bootstrap_notes_at_least_the_reviewed_requirements(project):
     project.write(require_git="any")
     project.commit()
     project.write(require_git="pushed", approvals=1)
@@ -300,7 +300,7 @@ def test_bootstrap_notes_no_less_than_the_reviewed_branch_has(project):
 @pytest.mark.attack(
     "F3", "settings edited while the step is constructed, and put back before preflight"
 )
-def test_the_settings_that_the_run_has_read_are_those_of_the_commit(project):
+def test_the_loaded_settings_must_match_the_commit(project):
     project.write(require_git="pushed", approvals=1)
     project.commit()
     git(project.root, "push")
@@ -309,14 +309,14 @@ def test_the_settings_that_the_run_has_read_are_those_of_the_commit(project):
     review = project.review()
     git(project.root, "checkout", "environments")
     assert review.approvals == 1
-    with pytest.raises(PreflightFailed, match="not those of the commit") as caught:
+    with pytest.raises(PreflightFailed, match="differ from the commit") as caught:
         review.require_same_files()
-    assert "when the run began: environments/staging.yml" in caught.value.details[0]
+    assert "changed at the start of the run: environments/staging.yml" in caught.value.details[0]
 
 
 @pytest.mark.attack("F4", "a note taken away, of an older bootstrap, or of other environments")
 @pytest.mark.parametrize("note", ["none", "older", "another's", "whole"])
-def test_an_account_with_a_state_says_what_it_requires(project, note):
+def test_an_account_with_a_state_needs_a_note(project, note):
     project.write()
     assert project.check().is_ok, "there is nothing yet"
     boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="hello-state-123456789012")
@@ -331,7 +331,7 @@ def test_an_account_with_a_state_says_what_it_requires(project, note):
 
 
 @pytest.mark.attack("F3", "a reviewed branch that requires more since the plan was shown")
-def test_before_apply_the_server_and_the_account_are_asked_again(project):
+def test_refresh_reads_server_and_account_again(project):
     project.note(staging="pushed", approvals=0)
     review = project.review()
     assert review.approvals == 0
@@ -339,15 +339,15 @@ def test_before_apply_the_server_and_the_account_are_asked_again(project):
     project.commit()
     git(project.root, "push")
     assert review.approvals == 0
-    review.ask_again()
+    review.refresh()
     assert review.approvals == 1
 
 
 @pytest.mark.attack("F4", "one's own key in signers, under an override and without a last commit")
-def test_without_any_reviewed_commit_nobody_approves(project, tmp_path):
+def test_without_a_reviewed_commit_there_are_no_signers(project, tmp_path):
     project.note(staging="pushed")
     (tmp_path / "team.git").rename(tmp_path / "gone.git")
-    with pytest.raises(PreflightFailed, match="cannot be looked up"):
+    with pytest.raises(PreflightFailed, match="lookup of the reviewed branch failed"):
         project.review().signers()
 
 
@@ -359,7 +359,7 @@ def test_without_any_reviewed_commit_nobody_approves(project, tmp_path):
         ({"git_remote": "ssh://git@git.example.com/a.git"}, "ssh://git@git.example.com/a.git"),
     ],
 )
-def test_the_reviewed_repository_of_the_settings(project, monkeypatch, changes, expected):
+def test_the_remote_comes_from_the_settings(project, monkeypatch, changes, expected):
     project.write(**changes)
     chosen = load(project.root, "staging")
     environ = {"GITHUB_SERVER_URL": "http://127.0.0.1:9"}
@@ -367,7 +367,7 @@ def test_the_reviewed_repository_of_the_settings(project, monkeypatch, changes, 
 
 
 class Migrate(Step):
-    """A step that would change something."""
+    """A step with one change."""
 
     name = "provision"
     next = "nothing"
@@ -385,7 +385,7 @@ class Migrate(Step):
 
 @pytest.mark.attack("F3", "one person applies alone, from a checkout without `approvals: 1`")
 @pytest.mark.parametrize("way", LESS)
-def test_the_gate_asks_for_a_second_person_all_the_same(project, monkeypatch, key, way):
+def test_the_gate_still_requires_a_second_person(project, monkeypatch, key, way):
     project.write(require_git="pushed", approvals=1, ssh_key=str(key))
     project.sign(f"ann@example.com {BOTH} {signing.public_key(key)} #")
     project.note(staging="pushed", approvals=0)

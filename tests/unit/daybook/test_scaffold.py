@@ -1,4 +1,4 @@
-"""A further environment: its files, its network, its name."""
+"""A new environment: its files, network and name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def made(root: Path, name: str = "demo") -> dict[str, str]:
     return {str(path.relative_to(root)): text for path, text in found.items()}
 
 
-def test_settings_keep_what_is_not_the_environments_own(root):
+def test_common_settings_are_copied(root):
     text = made(root)["environments/demo.yml"]
     assert yaml.safe_load(text) == yaml.safe_load(STAGING) | OWN
     assert text.splitlines()[0] == (
@@ -69,7 +69,7 @@ def test_settings_keep_what_is_not_the_environments_own(root):
         "names:\n  [a.staging.example.test,\n   b.staging.example.test]\n",
     ],
 )
-def test_a_list_may_be_written_in_any_way(root, names):
+def test_a_list_may_have_any_style(root, names):
     said = yaml.safe_load(STAGING)
     del said["names"]
     (root / "environments/staging.yml").write_text(names + yaml.safe_dump(said))
@@ -78,14 +78,14 @@ def test_a_list_may_be_written_in_any_way(root, names):
     assert ("# two" in text) == ("# two" in names)
 
 
-def test_playbook_and_group_variables_name_it(root):
+def test_playbook_and_group_variables_use_the_new_name(root):
     found = made(root)
     assert found["ansible/demo.yml"] == PLAYBOOK.replace("staging", "demo")
     assert found["ansible/group_vars/demo.yml"] == "app_environment: demo\n"
     assert sorted(path.name for path in root.rglob("demo*")) == []
 
 
-def test_what_the_source_has_not_is_not_made(root):
+def test_a_file_missing_in_the_source_is_not_created(root):
     (root / "ansible/group_vars/staging.yml").unlink()
     assert sorted(made(root)) == ["ansible/demo.yml", "environments/demo.yml"]
 
@@ -112,24 +112,24 @@ def test_no_free_network():
 @pytest.mark.parametrize(
     "name", ["staging", "account", "default", "all", "Demo", "x", "a-b", "../x", "1st", "a" * 21]
 )
-def test_a_name_that_is_taken_or_is_none(root, name):
+def test_an_existing_or_invalid_name_is_rejected(root, name):
     with pytest.raises(SettingsError):
         scaffold.files(root, name, "staging")
 
 
-def test_a_source_that_is_not_there(root):
+def test_a_missing_source_is_rejected(root):
     with pytest.raises(SettingsError, match="did you mean staging"):
         scaffold.files(root, "demo", "stagin")
 
 
-def test_what_only_one_of_two_parsers_reads_is_taken_over(root):
+def test_text_read_differently_by_two_parsers_is_copied(root):
     path = root / "environments/staging.yml"
     path.write_bytes(STAGING.replace("app: hello", "app: hello\t# ours").encode("utf-8-sig"))
     assert "app: hello\t# ours" in made(root)["environments/demo.yml"]
 
 
 @pytest.mark.attack("F12", "a new environment that is not valid, written half")
-def test_an_environment_that_would_not_be_valid_is_not_made(root):
+def test_an_invalid_environment_is_not_created(root):
     zone = ".".join(["a" * 61] * 4) + ".test"
     text = STAGING.replace("  - www.staging.example.test\n", "")
     text = text.replace("staging.staging.example.test", zone)
@@ -142,7 +142,7 @@ def test_an_environment_that_would_not_be_valid_is_not_made(root):
 
 
 @pytest.mark.parametrize("raw", [b"\xff", b"x" * 70_000])
-def test_a_playbook_that_is_no_text_is_refused(root, raw):
+def test_a_binary_playbook_is_rejected(root, raw):
     (root / "ansible/staging.yml").write_bytes(raw)
     with pytest.raises(SettingsError, match=r"staging.yml cannot be read"):
         made(root)

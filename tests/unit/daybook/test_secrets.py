@@ -1,4 +1,4 @@
-"""The store of an environment's secrets, and the check that asks for each."""
+"""The store of an environment's secrets, and the check for missing ones."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def test_a_value_is_an_encrypted_parameter_under_the_environments_path(store, ss
     }
 
 
-def test_every_setting_is_a_version_of_its_own(store):
+def test_each_put_creates_a_version(store):
     assert [store.put("TOKEN", value, f"Ann; {value}") for value in ("one", "two")] == [1, 2]
     newest, oldest = store.history("TOKEN")
     assert (newest.number, newest.note, oldest.number) == (2, "Ann; two", 1)
-    assert newest.who == "Ann\ntwo"
+    assert newest.author == "Ann\ntwo"
     assert store.current()["TOKEN"] == newest
     assert store.history("OTHER") == ()
 
 
-def test_a_version_is_retired_by_itself(store):
+def test_one_version_is_retired(store):
     for value in ("one", "two", "three"):
         store.put("TOKEN", value, "Ann")
     for number in (1, 2, 1):
@@ -72,13 +72,13 @@ def test_a_version_is_retired_by_itself(store):
     assert retired == {3: False, 2: True, 1: True}
 
 
-def test_another_environments_secrets_are_not_seen(store):
+def test_secrets_of_another_environment_are_not_listed(store):
     for env in ("staging2", "stagin"):
         secrets.Store(environment(env)).put("TOKEN", "s3cret", "")
     assert (store.current(), store.values()) == ({}, {})
 
 
-def test_more_secrets_than_a_page_has(store):
+def test_more_secrets_than_one_page(store):
     names = [f"NAME_{number:02}" for number in range(55)]
     for name in names:
         store.put(name, name.lower(), "")
@@ -86,14 +86,14 @@ def test_more_secrets_than_a_page_has(store):
     assert store.values() == {name: name.lower() for name in names}
 
 
-def test_a_value_is_compared_where_it_is(store):
+def test_holds_compares_the_value(store):
     store.put("TOKEN", "s3cret", "")
     assert store.holds("TOKEN", "s3cret")
     assert not store.holds("TOKEN", "other")
     assert not store.holds("NONE", "s3cret")
 
 
-def test_who_may_write_but_not_read_can_set_a_value(store, monkeypatch):
+def test_a_value_can_be_set_without_read_permission(store, monkeypatch):
     monkeypatch.setattr(store._ssm, "get_parameter", refusing("AccessDeniedException"))
     assert not store.holds("TOKEN", "s3cret")
     monkeypatch.setattr(store._ssm, "get_parameter", refusing("ThrottlingException"))
@@ -101,14 +101,14 @@ def test_who_may_write_but_not_read_can_set_a_value(store, monkeypatch):
         store.holds("TOKEN", "s3cret")
 
 
-def test_removing_takes_the_history_along(store):
+def test_deleting_removes_the_history(store):
     store.put("TOKEN", "s3cret", "")
     assert store.delete("TOKEN")
     assert not store.delete("TOKEN")
     assert store.history("TOKEN") == ()
 
 
-def test_what_aws_says_of_a_refused_value_is_not_repeated(store, monkeypatch):
+def test_an_error_message_from_aws_is_not_repeated(store, monkeypatch):
     said = "Value 's3cret' at 'value' failed to satisfy constraint"
     monkeypatch.setattr(store._ssm, "put_parameter", refusing("ValidationException", said))
     with pytest.raises(CommandFailed, match="ValidationException") as caught:
@@ -124,16 +124,16 @@ def test_what_aws_says_of_a_refused_value_is_not_repeated(store, monkeypatch):
         ("é" * 2048, None),
         ("", "is empty"),
         (" \n", "is empty"),
-        ("a\0b", "holds a NUL character, which no environment variable can"),
-        ("é" * 2049, "has 4098 bytes, and Parameter Store keeps 4096"),
+        ("a\0b", "contains a NUL character, which an environment variable cannot"),
+        ("é" * 2049, "has 4098 bytes; Parameter Store allows at most 4096"),
     ],
 )
-def test_a_value_that_cannot_be_kept_is_known_before(value, problem):
+def test_an_invalid_value_is_rejected_before_the_call(value, problem):
     assert secrets.problem_of(value) == problem
 
 
 @pytest.mark.parametrize("name", ["MISSING", "EXTRA", "both", "fine"])
-def test_each_missing_and_each_undeclared_secret_stops_by_name(store, name):
+def test_missing_and_undeclared_secrets_are_named(store, name):
     declared = {"TOKEN": "lets the shop send mail"}
     store.put("TOKEN", "s3cret", "")
     if name in ("MISSING", "both"):
@@ -147,7 +147,7 @@ def test_each_missing_and_each_undeclared_secret_stops_by_name(store, name):
     assert ("daybook secrets set MISSING -e staging" in answer.fix) is (name in ("MISSING", "both"))
 
 
-def test_the_fix_of_a_rehearsal_leads_to_the_rehearsal(store):
+def test_the_remedy_in_a_rehearsal_targets_the_rehearsal(store):
     declared = {"TOKEN": "lets the shop mail"}
     rehearsal = environment(account="210987654321", secrets=declared)
     answer = checks.secrets_are_set(rehearsal)("secrets")
@@ -163,19 +163,19 @@ def refusing(code: str, message: str = ""):
 
 @pytest.mark.attack("F13", "a secret's name is a path, an option or two lines")
 @pytest.mark.parametrize("name", ["$(id)", "A\nB", "../x", "--x", "", "a", "A" * 65])
-def test_what_is_no_name_is_refused_before_aws_is_asked(name):
+def test_an_invalid_name_is_rejected_before_the_call(name):
     store = secrets.Store.__new__(secrets.Store)
     store.path = "/shop/staging"
     for ask in (store.history, store.delete, lambda each: store.put(each, "x", "note")):
         with pytest.raises(SettingsError):
             ask(name)
-    with pytest.raises(SettingsError, match="may not have"):
+    with pytest.raises(SettingsError, match="name of a secret is invalid"):
         store.put("LD_PRELOAD", "x", "note")
 
 
-def test_a_value_whose_tags_could_not_be_set_is_said_to_be_set(store, monkeypatch):
+def test_a_failure_to_tag_reports_that_the_value_was_set(store, monkeypatch):
     monkeypatch.setattr(store._ssm, "add_tags_to_resource", refusing("ThrottlingException"))
     with pytest.raises(CommandFailed) as caught:
         store.put("TOKEN", "s3cret", "")
-    assert caught.value.changed == "TOKEN was set; its tags were not."
+    assert caught.value.changed == "TOKEN was set, but not tagged."
     assert store.values() == {"TOKEN": "s3cret"}

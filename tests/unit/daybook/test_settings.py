@@ -70,32 +70,32 @@ def test_lists_every_mistake_with_its_line(root):
 
 
 @pytest.mark.parametrize("text", ["app: [", "\tapp: x", "- a\n- b\n", ""])
-def test_a_file_that_is_no_settings_is_one_error(root, text):
+def test_a_file_without_settings_is_one_error(root, text):
     write(root, text)
     with pytest.raises(SettingsError, match="staging"):
         settings.load(root, "staging")
 
 
-def test_an_account_id_without_quotes_says_so(root):
+def test_an_account_id_without_quotes_is_rejected(root):
     write(root, GOOD.replace("sandbox", "123456789012"))
     with pytest.raises(SettingsError, match=r"staging.yml:3: account"):
         settings.load(root, "staging")
 
 
-def test_an_unknown_environment_names_the_nearest(root):
+def test_an_unknown_environment_suggests_the_nearest(root):
     write(root, GOOD)
     with pytest.raises(SettingsError, match="did you mean staging"):
         settings.load(root, "stagin")
 
 
-def test_finds_the_root_from_below(root, monkeypatch):
+def test_finds_the_root_from_a_subfolder(root, monkeypatch):
     monkeypatch.delenv("DAYBOOK_ROOT", raising=False)
     below = root / "notebooks" / "deep"
     below.mkdir(parents=True)
     assert settings.find_root(below) == root
 
 
-def test_says_where_there_is_no_project(tmp_path, monkeypatch):
+def test_a_folder_outside_a_project_is_an_error(tmp_path, monkeypatch):
     monkeypatch.delenv("DAYBOOK_ROOT", raising=False)
     with pytest.raises(SettingsError, match="not a Daybook project"):
         settings.find_root(tmp_path)
@@ -104,13 +104,13 @@ def test_says_where_there_is_no_project(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("token: lets the shop send mail", "a secret's name has up to 64 characters"),
-        ("APP_VERSION: what is released", "every release sets APP_VERSION"),
-        ("TOKEN: tok_9f83hunter2", "expected what it is for, in two words or more"),
+        ("token: lets the shop send mail", "a secret's name has up to 64 of A to Z"),
+        ("APP_VERSION: what is released", "APP_VERSION is set by every release"),
+        ("TOKEN: tok_9f83hunter2", "expected its purpose, in two words or more"),
         ("TOKEN:", "expected text, got nothing"),
     ],
 )
-def test_a_secret_has_a_name_and_a_purpose_and_never_a_value(root, line, problem):
+def test_a_secret_has_a_name_and_a_purpose_but_no_value(root, line, problem):
     write(root, f"{GOOD}secrets:\n  {line}\n")
     with pytest.raises(SettingsError) as caught:
         settings.load(root, "staging")
@@ -120,7 +120,7 @@ def test_a_secret_has_a_name_and_a_purpose_and_never_a_value(root, line, problem
     assert "hunter2" not in told
 
 
-def test_a_key_that_is_there_twice_is_a_mistake(root):
+def test_a_duplicate_key_is_a_mistake(root):
     write(root, GOOD + "domains: [other.example.test]\n")
     with pytest.raises(SettingsError, match=r"staging.yml:8: domains: this key is set twice"):
         settings.load(root, "staging")
@@ -129,75 +129,91 @@ def test_a_key_that_is_there_twice_is_a_mistake(root):
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        ("deploy_via: runner", "deploy_via: runner needs github.repository"),
+        ("deploy_via: runner", "deploy_via: runner requires github.repository"),
         ("deploy_via: ssh", "expected 'runner', 'ssm' or 'none', got 'ssh'"),
         (
             "github: {repository: a/b}\ndeploy_via: runner\ninstance: {count: 2}",
-            "several choose ssm",
+            "for several, set ssm or none",
         ),
         ("github: {repository: 'a/*'}", "expected a repository such as owner/name, got 'a/*'"),
-        ("github: {branch: 'release/*'}", "expected one branch such as main, got 'release/*'"),
+        ("github: {branch: 'release/*'}", "expected a branch such as main, got 'release/*'"),
     ],
 )
-def test_what_is_released_from_where_has_to_fit(root, lines, problem):
+def test_release_settings_must_be_consistent(root, lines, problem):
     write(root, f"{GOOD}{lines}\n")
     with pytest.raises(SettingsError) as caught:
         settings.load(root, "staging")
     assert problem in str(caught.value)
 
 
-def test_a_repository_that_nobody_can_have_is_for_rehearsals(root):
+def test_an_impossible_repository_is_for_rehearsals_only(root):
     lines = "github: {repository: rehearsal--only/hello, branch: staging}\ndeploy_via: runner\n"
     write(root, GOOD + lines)
     assert settings.load(root, "staging").github.path == "rehearsal--only/hello"
     write(root, (GOOD + lines).replace("sandbox", "'123456789012'"))
-    with pytest.raises(SettingsError, match=r"github\.repository: expected a repository of yours"):
+    with pytest.raises(SettingsError, match=r"github\.repository: expected your repository"):
         settings.load(root, "staging")
 
 
-def test_githubs_ids_are_no_part_of_an_address():
+def test_github_ids_are_not_part_of_a_path():
     chosen = settings.GitHub(repository="ann@1/ops@2", application="ann@1/shop@3")
     assert (chosen.releases, chosen.path) == ("ann@1/shop@3", "ann/shop")
 
 
-def test_every_setting_is_explained_in_the_model():
+def test_every_setting_has_a_description():
     models = (settings.Settings, settings.Instance, settings.Freeze, settings.GitHub)
     fields = {f"{m.__name__}.{name}": f for m in models for name, f in m.model_fields.items()}
     assert [name for name, field in fields.items() if not field.description] == []
 
 
 def changed(key: str, value: str) -> str:
-    """Return the good settings with another value for a key, on line 8 where it is a new one."""
+    """Return valid settings with another value for a key; a new key is on line 8."""
     lines = GOOD.splitlines()
     at = next((n for n, line in enumerate(lines) if line.startswith(f"{key}:")), len(lines))
     return "\n".join([*lines[:at], f"{key}: {value}", *lines[at + 1 :]]) + "\n"
 
 
-APP, CIDR, TYPE, PORT = "2 to 25 lower-case", "from /16 to /20", "such as t3.small", "free together"
-OPERATOR, NAME, MOMENT = "such as 203.0.113.7/32", "a DNS name in lower case", "with its offset"
+def check(root: Path) -> subprocess.CompletedProcess:
+    """Run `daybook env check` for all environments."""
+    environ = os.environ | {"DAYBOOK_ROOT": str(root)}
+    program = Path(sys.executable).with_name("daybook")
+    return subprocess.run(
+        [program, "env", "check"], env=environ, capture_output=True, text=True, timeout=20
+    )
+
+
+APP, CIDR, TYPE, PORT = (
+    "2 to 25 lower-case",
+    "from /16 to /20",
+    "such as t3.small",
+    "a free port above it",
+)
+OPERATOR, NAME, MOMENT = "such as 203.0.113.7/32", "a DNS name in lower case", "with its UTC offset"
 FREEZE = "[{since: %s, until: 2026-03-01T00:00:00Z, reason: the fair}]"
 REFUSED = [
     ("app", "Hello", 2, "app", APP),
     ("app", "h", 2, "app", APP),
     ("app", "hello-", 2, "app", APP),
+    ("app", "hello_shop", 2, "app", APP),
+    ("app", "1hello", 2, "app", APP),
     ("app", "a" * 26, 2, "app", APP),
     ("app", r'"hello\n"', 2, "app", APP),
-    ("app", "aws-shop", 2, "app", "does not begin as AWS's own do"),
-    ("app", "sg", 2, "app", "does not begin as AWS's own do"),
+    ("app", "aws-shop", 2, "app", "without a prefix that AWS reserves"),
+    ("app", "sg", 2, "app", "without a prefix that AWS reserves"),
     ("app", "true", 2, "app", "expected text"),
-    ("account", "\u0661" * 12, 3, "account", "12-digit id in quotes"),
+    ("account", "\u0661" * 12, 3, "account", "12-digit account id in quotes"),
     ("account", "123456789012", 3, "account", "write it in quotes"),
-    ("account", r'"123456789012\n"', 3, "account", "12-digit id in quotes"),
+    ("account", r'"123456789012\n"', 3, "account", "12-digit account id in quotes"),
     ("region", "mars", 8, "region", "such as us-east-1"),
     ("region", "us-east-\u0661", 8, "region", "such as us-east-1"),
     ("dns_zone", ".".join(["a" * 62] * 4) + ".test", 4, "dns_zone", NAME),
     ("dns_zone", "-x.test", 4, "dns_zone", NAME),
-    ("domains", "&r [*r]", 5, "domains", "write the value out"),
+    ("domains", "&r [*r]", 5, "domains", "repeat the value"),
     ("domains", "[" * 1000, 5, "domains", "nested deeper than"),
     ("domains", "[]", 5, "domains", "at least one"),
     ("domains", "[other.test]", 5, "domains.0", "ends with .example.test"),
     ("domains", "[badexample.test]", 5, "domains.0", "ends with .example.test"),
-    ("domains", "[a.example.test, a.example.test]", 5, "domains", "each once"),
+    ("domains", "[a.example.test, a.example.test]", 5, "domains", "expected unique values"),
     ("domains", f"[{'a' * 64}.example.test]", 5, "domains.0", NAME),
     (
         "domains",
@@ -210,6 +226,7 @@ REFUSED = [
     *(
         ("vpc_cidr", value, 6, "vpc_cidr", CIDR)
         for value in (
+            *("10.0.0.0/24", "224.0.0.0/4", "10.20.0.0/15", "10.20.0.0/21"),
             *("10.250.0.0", "10.0.0.0/29", "10", "true", "~", "[]", "8.8.0.0/16", "127.0.0.0/16"),
             *("169.254.0.0/16", "224.0.0.0/16", "172.17.0.0/16", "10.20.0.1/16", "10.0.0.0/8"),
             *(
@@ -229,7 +246,13 @@ REFUSED = [
         )
     ),
     ("ssh_allowed_cidrs", "203.0.113.7/32", 7, "ssh_allowed_cidrs", "expected a list"),
-    ("ssh_allowed_cidrs", "[203.0.113.7/32, 203.0.113.7/32]", 7, "ssh_allowed_cidrs", "each once"),
+    (
+        "ssh_allowed_cidrs",
+        "[203.0.113.7/32, 203.0.113.7/32]",
+        7,
+        "ssh_allowed_cidrs",
+        "expected unique values",
+    ),
     (
         *(
             "ssh_allowed_cidrs",
@@ -238,6 +261,7 @@ REFUSED = [
         *(7, "ssh_allowed_cidrs", "at most 58, got 1000"),
     ),
     ("instance", "{type: ''}", 8, "instance.type", TYPE),
+    ("instance", "{type: small}", 8, "instance.type", TYPE),
     ("instance", "{type: t3}", 8, "instance.type", TYPE),
     ("instance", "{type: t3.small; id}", 8, "instance.type", TYPE),
     ("instance", "{type: t3.sm\u043ell}", 8, "instance.type", r"t3.sm\u043ell"),
@@ -249,7 +273,7 @@ REFUSED = [
     ("instance", f"{{disk_gib: {'9' * 5000}}}", 8, "instance.disk_gib", "plain decimal number"),
     ("instance", "{ami: ami-x}", 8, "instance.ami", "such as ami-"),
     ("instance", "{count: 10}", 8, "instance.count", "from 1 to 9"),
-    ("instance", "t3.small", 8, "instance", "settings below this one"),
+    ("instance", "t3.small", 8, "instance", "expected nested settings"),
     ("ssh_key", "/dev/zero", 8, "ssh_key", "the path of a private key"),
     ("ssh_key", "/tmp/../dev/zero", 8, "ssh_key", "the path of a private key"),
     ("ssh_key", "/", 8, "ssh_key", "the path of a private key"),
@@ -273,6 +297,7 @@ REFUSED = [
     ("git_remote", "ssh://-oProxyCommand=id/x", 8, "git_remote", "the URL of a git repository"),
     ("plan_hours", "0", 8, "plan_hours", "from 1 to 168"),
     ("snapshot_days", "1e2", 8, "snapshot_days", "from 0 to 365"),
+    ("flow_log_days", "10", 8, "flow_log_days", "0, 1, 3, 5, 7"),
     ("flow_log_days", "2", 8, "flow_log_days", "0, 1, 3, 5, 7"),
     ("alarm_email", "ops@example", 8, "alarm_email", "such as ops@example.com"),
     ("freezes", FREEZE % "2026-02-30T00:00:00Z", 8, "freezes.0.since", MOMENT),
@@ -282,8 +307,8 @@ REFUSED = [
     ("freezes", FREEZE % "1766188800", 8, "freezes.0.since", MOMENT),
     ("freezes", FREEZE % "'1766188800'", 8, "freezes.0.since", MOMENT),
     ("freezes", FREEZE % "0000-01-01T00:00:00Z", 8, "freezes.0.since", MOMENT),
-    ("freezes", FREEZE % "2026-03-01T00:00:00Z", 8, "freezes.0.until", "a moment after"),
-    ("freezes", FREEZE % "2027-01-01T00:00:00Z", 8, "freezes.0.until", "a moment after"),
+    ("freezes", FREEZE % "2026-03-01T00:00:00Z", 8, "freezes.0.until", "a time after `since`"),
+    ("freezes", FREEZE % "2027-01-01T00:00:00Z", 8, "freezes.0.until", "a time after `since`"),
     ("github", "{branch: -x}", 8, "github.branch", "such as main"),
     ("github", "{branch: ../x}", 8, "github.branch", "such as main"),
     ("github", "{branch: a..b}", 8, "github.branch", "such as main"),
@@ -293,9 +318,9 @@ REFUSED = [
     ("github", "{repository: a/..}", 8, "github.repository", "such as owner/name"),
     ("github", "{repository: a@\u0661/b}", 8, "github.repository", "such as owner/name"),
     ("github", "{labels: [--x]}", 8, "github.labels.0", "such as staging"),
-    ("deploy_via", "runner", 8, "deploy_via", "needs github.repository"),
+    ("deploy_via", "runner", 8, "deploy_via", "requires github.repository"),
     ("secrets", "{A: lets it in, B: 1}", 8, "secrets.B", "expected text, got a number"),
-    ("secrets", "[A=b]", 8, "secrets", "`NAME: what it is for`"),
+    ("secrets", "[A=b]", 8, "secrets", "`NAME: its purpose`"),
     (
         *("secrets", f"{{{', '.join(f'S{n}: what for' for n in range(1000))}}}"),
         *(8, "secrets", "at most 100"),
@@ -319,6 +344,45 @@ def test_a_wrong_value_names_file_line_key_and_valid_choice(root, key, value, li
     assert detail.startswith(f"environments/staging.yml:{line}: {named}")
     assert len(str(caught.value)) < 2_500
     assert caught.value.exit_code == 2
+
+
+BATCH = 45
+"""An error lists 100 lines: two for each invalid environment."""
+
+
+@pytest.mark.parametrize("start", range(0, len(REFUSED), BATCH))
+def test_env_check_prints_one_line_per_mistake(root, start):
+    values = {f"bad{n}": row for n, row in enumerate(REFUSED[start : start + BATCH])}
+    for env, (key, value, *_) in values.items():
+        write(root, changed(key, value), env)
+    done = check(root)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    for env, (_, _, line, named, choice) in values.items():
+        [mistake] = [text for text in lines if f"{env}.yml:" in text]
+        assert mistake.startswith(f"environments/{env}.yml:{line}: {named}")
+        assert choice in mistake
+
+
+def test_env_check_prints_all_mistakes_of_a_file_at_once(root):
+    wrong = {"app": "h", "vpc_cidr": "true", "ssh_allowed_cidrs": "[0.0.0.0/0, 0.0.0.0/1]"}
+    text = changed("instance", "{type: small, disk_gib: 7}") + "flow_log_days: 10\n"
+    for key, value in wrong.items():
+        text = re.sub(rf"^{key}:.*$", f"{key}: {value}", text, flags=re.M)
+    write(root, text)
+    done = check(root)
+    mistakes = re.findall(r"environments/staging\.yml:([0-9]+): ([\w.]+): ", done.stderr)
+    assert done.returncode == 2
+    assert mistakes == [
+        ("2", "app"),
+        ("6", "vpc_cidr"),
+        ("7", "ssh_allowed_cidrs.0"),
+        ("7", "ssh_allowed_cidrs.1"),
+        ("8", "instance.type"),
+        ("8", "instance.disk_gib"),
+        ("9", "flow_log_days"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -346,7 +410,7 @@ def test_a_wrong_value_names_file_line_key_and_valid_choice(root, key, value, li
         ("flow_log_days", "731"),
     ],
 )
-def test_what_aws_takes_is_taken(root, key, value):
+def test_valid_values_are_accepted(root, key, value):
     write(root, changed(key, value))
     settings.load(root, "staging")
 
@@ -372,16 +436,12 @@ def bombs() -> dict[str, bytes]:
 
 @pytest.mark.attack("F12", "settings that take minutes or memory to read")
 @pytest.mark.parametrize("name", bombs())
-def test_the_command_refuses_a_bomb_at_once(root, name):
+def test_the_command_rejects_a_bomb_quickly(root, name):
     path = root / "environments/staging.yml"
     path.write_bytes(bombs()[name])
     if name == "a terabyte":
         os.truncate(path, 2**40)
-    environ = os.environ | {"DAYBOOK_ROOT": str(root)}
-    program = Path(sys.executable).with_name("daybook")
-    done = subprocess.run(
-        [program, "env", "check"], env=environ, capture_output=True, text=True, timeout=20
-    )
+    done = check(root)
     assert done.returncode == 2
     assert "environments/staging.yml:" in done.stderr
     assert "Traceback" not in done.stderr
@@ -390,7 +450,7 @@ def test_the_command_refuses_a_bomb_at_once(root, name):
 
 @pytest.mark.attack("F12", "settings that take minutes or memory to read")
 @pytest.mark.parametrize("name", bombs())
-def test_a_bomb_is_read_in_no_time(root, name):
+def test_a_bomb_is_rejected_quickly(root, name):
     path = root / "environments/staging.yml"
     path.write_bytes(bombs()[name])
     if name == "a terabyte":
@@ -406,7 +466,7 @@ def test_a_bomb_is_read_in_no_time(root, name):
     "name",
     ["", "../staging", "-x", "--help", "a\0b", "$(id)", "x" * 5_000, "staging\n", "st\udcffg"],
 )
-def test_the_name_of_an_environment_is_one_that_exists(root, name):
+def test_an_unknown_environment_name_is_rejected(root, name):
     write(root, GOOD)
     with pytest.raises(SettingsError, match="Unknown environment") as caught:
         settings.load(root, name)
@@ -414,9 +474,9 @@ def test_the_name_of_an_environment_is_one_that_exists(root, name):
 
 
 @pytest.mark.parametrize("name", ["-x", "Staging", "a b", "account", "x" * 21])
-def test_a_file_that_can_be_no_environments_is_refused(root, name):
+def test_a_file_with_an_invalid_environment_name_is_rejected(root, name):
     write(root, GOOD, name)
-    with pytest.raises(SettingsError, match="cannot be an environment's name"):
+    with pytest.raises(SettingsError, match="is not a valid environment name"):
         settings.load(root, name)
 
 
@@ -425,18 +485,18 @@ def test_a_file_that_can_be_no_environments_is_refused(root, name):
     "git", ["", "require_git: any", "require_git: clean", "require_git: pushed"]
 )
 @pytest.mark.parametrize("account", ["sandbox", "'123456789012'"])
-def test_on_an_account_approvals_need_reviewed_settings(root, git, account):
+def test_on_an_account_approvals_require_reviewed_settings(root, git, account):
     write(root, f"{changed('account', account)}\napprovals: 1\n{git}\n")
     if account == "sandbox" or git == "require_git: pushed":
         assert settings.load(root, "staging").approvals == 1
         return
     with pytest.raises(SettingsError) as caught:
         settings.load(root, "staging")
-    assert "needs require_git: pushed" in str(caught.value)
+    assert "requires require_git: pushed" in str(caught.value)
 
 
 @pytest.mark.attack("F12", "settings that are a link out of what was reviewed")
-def test_settings_are_no_link(root):
+def test_settings_must_not_be_a_symbolic_link(root):
     (root / "elsewhere.yml").write_text(GOOD)
     (root / "environments/staging.yml").symlink_to(root / "elsewhere.yml")
     with pytest.raises(SettingsError) as caught:
@@ -458,7 +518,7 @@ def test_settings_are_no_link(root):
         "{TOKEN: 'hunter2",
     ],
 )
-def test_a_value_where_a_secrets_name_belongs_is_not_repeated(root, text):
+def test_a_misplaced_secret_is_not_repeated(root, text):
     write(root, changed("secrets", text))
     with pytest.raises(SettingsError) as caught:
         settings.load(root, "staging")
@@ -489,7 +549,7 @@ SCALARS = st.sampled_from(
 
 
 def rejected_or_usable(root: Path, raw: bytes) -> None:
-    """Read settings: they are good, or one bounded error names the file and a line."""
+    """Load settings: they are valid, or one bounded error names the file and a line."""
     (root / "environments/staging.yml").write_bytes(raw)
     try:
         settings.load(root, "staging")
@@ -506,7 +566,7 @@ def rejected_or_usable(root: Path, raw: bytes) -> None:
 
 @how(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2_000, max_examples=300)
 @given(at=st.integers(0, len(VALID)), size=st.integers(0, 30), put=SCALARS | st.binary(max_size=9))
-def test_settings_with_other_bytes_are_good_or_refused(root, at, size, put):
+def test_settings_with_random_bytes_are_valid_or_rejected(root, at, size, put):
     raw = put if isinstance(put, bytes) else put.encode("utf-8", "surrogatepass")
     valid = VALID.encode()
     rejected_or_usable(root, valid[:at] + raw + valid[at + size :])
@@ -518,12 +578,12 @@ def test_settings_with_other_bytes_are_good_or_refused(root, at, size, put):
     inner=st.sampled_from(["", *settings.Instance.model_fields, *settings.GitHub.model_fields]),
     value=SCALARS | st.text(max_size=20) | st.integers().map(str) | st.floats().map(str),
 )
-def test_settings_with_other_values_are_good_or_refused(root, key, inner, value):
+def test_settings_with_random_values_are_valid_or_rejected(root, key, inner, value):
     text = changed(key, f"{{{inner}: {value}}}" if inner else value)
     rejected_or_usable(root, text.encode("utf-8", "surrogatepass"))
 
 
-def test_what_is_shown_of_a_value_is_short_and_ascii():
+def test_a_value_in_an_error_is_short_and_ascii():
     assert types.shown("t3.sm\u043ell") == r"'t3.sm\u043ell'"
     assert types.shown("x" * 5_000) == "text of 5,000 characters"
     assert types.shown(["hunter2"]) == "a list"
@@ -533,7 +593,7 @@ def test_what_is_shown_of_a_value_is_short_and_ascii():
 OLD = {new: old for old, new in loader.RENAMED.items()}
 
 
-def test_old_names_of_keys_are_read_with_one_warning(root, capsys, monkeypatch):
+def test_each_former_key_is_read_with_one_warning(root, capsys, monkeypatch):
     monkeypatch.setattr(loader, "_WARNED", set())
     text = GOOD + "deletion_protection: true\nrequire_git: clean\n"
     write(root, text)
@@ -541,25 +601,27 @@ def test_old_names_of_keys_are_read_with_one_warning(root, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
     write(root, re.sub("|".join(OLD), lambda found: OLD[found[0]], text))
     assert settings.load(root, "staging") == settings.load(root, "staging") == expected
-    warning = capsys.readouterr().err
-    assert warning.count("\n") == 1
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == len(loader.RENAMED)
     for old, new in loader.RENAMED.items():
-        assert f"{old} is now {new}" in warning
+        line = text.splitlines().index(next(t for t in text.splitlines() if t.startswith(new))) + 1
+        warning = f"environments/staging.yml:{line}: {old} is now named {new}; "
+        assert [each.startswith(warning) for each in warnings].count(True) == 1
 
 
-def test_a_mistake_under_an_old_name_is_reported_under_the_new_one_with_its_line(root):
+def test_a_mistake_under_a_former_key_is_reported_under_the_new_key(root):
     write(root, GOOD.replace("vpc_cidr", "cidr").replace("/16", "/24"))
     with pytest.raises(SettingsError, match=r"staging.yml:6: vpc_cidr: "):
         settings.load(root, "staging")
 
 
-def test_a_key_under_both_names_is_refused(root):
+def test_a_key_under_both_names_is_rejected(root):
     write(root, GOOD + "cidr: 10.20.0.0/16\n")
-    with pytest.raises(SettingsError, match=r"staging.yml:8: cidr: .*now called vpc_cidr"):
+    with pytest.raises(SettingsError, match=r"staging.yml:8: cidr: .*now named vpc_cidr"):
         settings.load(root, "staging")
 
 
-def test_the_example_is_current_valid_and_no_environment():
+def test_the_example_is_current_valid_and_not_an_environment():
     text = (ROOT / "environments/example.yml").read_text()
     assert text == example.render(), "python -m daybook.settings.example > environments/example.yml"
     assert settings.parse(text, "example").app == "hello"

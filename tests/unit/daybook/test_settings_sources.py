@@ -1,4 +1,4 @@
-"""Where a setting comes from."""
+"""The source of each setting."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def found(root, environ, *, rehearse=False):
     return {each.key: each for each in settings_sources.resolve(environment)}
 
 
-def test_every_setting_is_there_once_with_its_origin(root):
+def test_every_setting_is_listed_once_with_its_source(root):
     said = {key: (each.value, each.origin) for key, each in found(root, {}).items()}
     assert said == {
         "app": ("hello", "environments/staging.yml:1"),
@@ -78,12 +78,12 @@ def test_every_setting_is_there_once_with_its_origin(root):
     }
 
 
-def test_a_variable_that_wins_is_named(root):
+def test_an_overriding_variable_is_named(root):
     key = found(root, {"DAYBOOK_SSH_KEY": "/keys/mine"})["ssh_key"]
     assert (key.value, key.origin) == ("/keys/mine", "$DAYBOOK_SSH_KEY")
 
 
-def test_the_sandbox_brings_its_own(root):
+def test_the_sandbox_overrides_settings(root):
     (root / ".sandbox").mkdir()
     variables = "AWS_REGION=eu-west-1\nDAYBOOK_SSH_KEY=/sandbox/key\n"
     (root / ".sandbox/target.env").write_text(variables)

@@ -1,4 +1,4 @@
-"""environments/signers: what a line may be, and that one person stays one."""
+"""environments/signers: valid lines, and one identity per person."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOTH = 'namespaces="daybook-record,daybook-approval"'
 
 
 def public(number: int = 1) -> str:
-    """Return a public key of the right form; nobody has its private half."""
+    """Return a well-formed public key without a private key."""
     parts = (b"ssh-ed25519", bytes([number]) * 32)
     blob = b"".join(struct.pack(">I", len(part)) + part for part in parts)
     return f"ssh-ed25519 {base64.b64encode(blob).decode()}"
@@ -38,7 +38,7 @@ def refused(*lines: str) -> str:
     return "; ".join(caught.value.details)
 
 
-def test_a_line_gives_name_namespaces_key_dates_and_login():
+def test_a_line_has_name_namespaces_key_dates_and_login():
     options = f'{BOTH},valid-after="20260101",valid-before=20270101Z'
     (one,) = parse(
         "# the team", "", f"Ann@Example.com {options} {public()} laptop github:Ann-X"
@@ -49,7 +49,7 @@ def test_a_line_gives_name_namespaces_key_dates_and_login():
     assert (one.valid_after.year, one.valid_before.year) == (2026, 2027)
 
 
-def test_the_fingerprint_is_ssh_keygens(tmp_path):
+def test_the_fingerprint_equals_that_of_ssh_keygen(tmp_path):
     file = tmp_path / "key.pub"
     file.write_text(public())
     said = subprocess.run(["ssh-keygen", "-l", "-f", file], capture_output=True, text=True)
@@ -57,11 +57,11 @@ def test_the_fingerprint_is_ssh_keygens(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "ssh-ed25519", "ssh-ed25519 AAAA!", "\ufffd \ufffd"])
-def test_what_is_no_key_has_no_fingerprint(text):
+def test_an_invalid_key_has_no_fingerprint(text):
     assert signers.fingerprint(text) == ""
 
 
-def test_a_file_that_is_not_there_allows_nobody(tmp_path):
+def test_a_missing_file_allows_no_key(tmp_path):
     assert signers.load(tmp_path) == signers.Signers()
 
 
@@ -69,9 +69,9 @@ def test_a_file_that_is_not_there_allows_nobody(tmp_path):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("*@example.com {both} {key}", "a pattern where a name belongs"),
-        ("ann@example.co? {both} {key}", "a pattern where a name belongs"),
-        ("!eve@example.com {both} {key}", "a pattern where a name belongs"),
+        ("*@example.com {both} {key}", "a pattern instead of a name"),
+        ("ann@example.co? {both} {key}", "a pattern instead of a name"),
+        ("!eve@example.com {both} {key}", "a pattern instead of a name"),
         ("ann@x,bob@x {both} {key}", "several names"),
         ('"ann@x" {both} {key}', "no name such as"),
         ("\u0430nn@example.com {both} {key}", "no name such as"),
@@ -81,31 +81,31 @@ def test_a_file_that_is_not_there_allows_nobody(tmp_path):
         ('ann@x namespaces="daybook-*" {key}', "namespaces that are empty, patterns"),
         ('ann@x namespaces="!file,daybook-approval" {key}', "namespaces that are empty, patterns"),
         ('ann@x namespaces="" {key}', "namespaces that are empty"),
-        ("ann@x {both},{both} {key}", "namespaces a second time"),
+        ("ann@x {both},{both} {key}", "namespaces is set twice"),
         ("ann@x {both},no-touch-required {key}", "an option other than"),
-        ("ann@x {both} , {key}", "no key type"),
+        ("ann@x {both} , {key}", "no supported key type"),
         ('ann@x {both},valid-before="tomorrow" {key}', "a time that is not"),
         ('ann@x {both},valid-before="20260231" {key}', "a time that does not exist"),
         ('ann@x {both},valid-after="2027",valid-before="2026" {key}', "a time that is not"),
-        ('ann@x {both},valid-after="20270101",valid-before="20260101" {key}', "never counts"),
-        ('ann@x {both},valid-after="20260101",valid-before="20260101" {key}', "never counts"),
+        ('ann@x {both},valid-after="20270101",valid-before="20260101" {key}', "is never valid"),
+        ('ann@x {both},valid-after="20260101",valid-before="20260101" {key}', "is never valid"),
         ("ann@example.com. {both} {key}", "no name such as"),
         ("ann@example..com {both} {key}", "no name such as"),
         ("ann@.com {both} {key}", "no name such as"),
         ('ann@x {both},valid-before="٢٠٢٦٠١٠١" {key}', "a time that is not"),
-        ("ann@x {both} ssh-dss AAAA", "no key type"),
+        ("ann@x {both} ssh-dss AAAA", "no supported key type"),
         ("ann@x {both} ssh-ed25519", "no key after its type"),
-        ("ann@x {both} ssh-ed25519 AAAA!", "a key that cannot be read"),
-        ("ann@x {both} ssh-rsa {blob}", "a key that is not of the type before it"),
-        ("{key}", "no key type"),
-        ('ann@x namespaces="daybook-record {key}', "a quotation mark without its pair"),
+        ("ann@x {both} ssh-ed25519 AAAA!", "an invalid key"),
+        ("ann@x {both} ssh-rsa {blob}", "a key of another type than the one before it"),
+        ("{key}", "no supported key type"),
+        ('ann@x namespaces="daybook-record {key}', "an unmatched quotation mark"),
         ("ann@x {both} {key}\x00", "a control character"),
         ("# a comment\rann@x\x0bbob@x {both} {key}", None),
         ("ann@x {both} {key} github:", "github: without a login"),
         ("ann@x {both} {key} github:a github:b", "several GitHub logins"),
     ],
 )
-def test_a_line_that_cannot_be_used_is_named(line, problem):
+def test_an_invalid_line_is_named(line, problem):
     line = line.format(both=BOTH, key=public(), blob=public().split()[1])
     if problem is None:
         assert parse(line) == signers.Signers(), "it is one comment, whatever stands in it"
@@ -119,14 +119,14 @@ def test_a_line_that_cannot_be_used_is_named(line, problem):
 @pytest.mark.attack("F3", "one person registers as two")
 def test_a_key_belongs_to_one_name():
     one, two = f"ann@x {BOTH} {public()}", f"bob@x {BOTH} {public()} again"
-    assert refused(one, two) == "environments/signers:2: the key of line 1, under another name"
+    assert refused(one, two) == "environments/signers:2: the key of line 1 under another name"
     logins = (f"ann@x {BOTH} {public()} github:a", f"bob@x {BOTH} {public(2)} github:A")
     assert "the GitHub login of line 1" in refused(*logins)
     same = parse(one, f"ANN@x {BOTH} {public(2)}")
     assert {each.name for each in same.lines} == {"ann@x"}, "two keys of one person"
 
 
-def test_every_bad_line_is_named_at_once():
+def test_all_invalid_lines_are_named_at_once():
     assert refused("*", "x", f"ann@x {BOTH} {public()}", "y").count("environments/signers:") == 3
 
 
@@ -134,22 +134,22 @@ def test_every_bad_line_is_named_at_once():
     ("options", "why"),
     [
         (BOTH, ""),
-        ("", "has no namespaces, so the key signs nothing"),
-        ('namespaces="daybook-record"', "do not have daybook-approval"),
+        ("", "has no namespaces, so the key cannot sign"),
+        ('namespaces="daybook-record"', "do not include daybook-approval"),
         (f'{BOTH},valid-before="20200101"', "not valid at this time"),
         (f'{BOTH},valid-after="20990101"', "not valid at this time"),
     ],
 )
-def test_why_a_key_may_not_sign_is_said(options, why):
+def test_a_refusal_has_a_reason(options, why):
     allowed = parse(f"ann@x {options} {public()}")
     said = allowed.refusal(signers.fingerprint(public()), APPROVAL)
     assert why in said
     assert bool(said) == bool(why)
 
 
-def test_a_stranger_and_nobody_may_not_sign():
+def test_an_unknown_or_missing_key_may_not_sign():
     assert "is not in environments/signers" in parse().refusal("SHA256:x", APPROVAL)
-    assert parse().refusal("", APPROVAL) == "there is no usable SSH key"
+    assert parse().refusal("", APPROVAL) == "no usable SSH key"
 
 
 def test_dates_are_compared_at_the_time_of_signing():
@@ -162,15 +162,15 @@ def test_dates_are_compared_at_the_time_of_signing():
 @pytest.mark.parametrize(
     ("name", "is_one"), [("hello-workflows", True), ("ann-workflows@x", False), ("ann@x", False)]
 )
-def test_a_workflows_key_is_known_by_its_name(name, is_one):
+def test_a_workflows_key_is_recognized_by_name(name, is_one):
     assert signers.is_workflow(name) == is_one
 
 
-def test_what_is_too_large_or_not_text_is_refused(tmp_path):
+def test_a_large_or_binary_file_is_rejected(tmp_path):
     file = tmp_path / signers.FILE
     file.parent.mkdir()
     for content, problem in (
-        (b"#" * (signers.MAX_BYTES + 1), "larger than 256 KiB"),
+        (b"#" * (signers.MAX_BYTES + 1), "larger than the limit of 256 KiB"),
         (b"# a\n\xff\n", "environments/signers:2: not UTF-8"),
         (f"ann@x {BOTH} {public()}\n".encode() * 1001, ":1001: more than 1000 lines"),
     ):
@@ -191,16 +191,16 @@ def test_what_is_too_large_or_not_text_is_refused(tmp_path):
         lambda file: file.symlink_to("nowhere"),
     ],
 )
-def test_what_is_no_file_is_refused_at_once(tmp_path, make):
+def test_a_special_file_is_rejected_at_once(tmp_path, make):
     file = tmp_path / signers.FILE
     file.parent.mkdir()
     make(file)
-    with pytest.raises(SettingsError, match="environments/signers cannot be used"):
+    with pytest.raises(SettingsError, match="environments/signers is invalid"):
         signers.load(tmp_path)
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_read_or_refused_with_its_line(text):
+def test_any_text_is_parsed_or_rejected_with_a_line(text):
     with suppress(SettingsError):
         found = signers.parse(text, "signers")
         assert all(signers.identity(each.name) == each.name for each in found.lines)

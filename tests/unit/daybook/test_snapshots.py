@@ -1,4 +1,4 @@
-"""What is done to machines before they are destroyed."""
+"""Actions on hosts before they are destroyed."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def actions(snapshots: FinalSnapshots) -> list[str]:
         ),
     ],
 )
-def test_each_change_and_what_becomes_of_each_disk_is_told(found, skipped, expected):
+def test_changes_state_the_fate_of_each_disk(found, skipped, expected):
     assert actions(FinalSnapshots((found,), frozenset(skipped))) == expected
 
 
-def test_what_is_skipped_must_be_there():
+def test_an_unknown_name_in_skipped_is_rejected():
     FinalSnapshots((HOST,), frozenset({"vol-1", "web-1", "i-1", "all"})).require_names()
     with pytest.raises(SettingsError, match="vol-9") as caught:
         FinalSnapshots((HOST,), frozenset({"vol-1", "vol-9"})).require_names()
     assert "web-1" in caught.value.expected
 
 
-def test_it_is_carried_out_in_this_order(monkeypatch):
+def test_actions_are_carried_out_in_order(monkeypatch):
     done: list[object] = []
     monkeypatch.setattr(
         instances, "unprotect", lambda _target, host: done.append(f"lift {host.id}")
@@ -70,5 +70,5 @@ def test_it_is_carried_out_in_this_order(monkeypatch):
         "lifted termination protection of web-1",
         "stopped web-1",
         "snapshot snap of vol-1 of vol-1, /dev/xvda of web-1, 20 GiB",
-        "no snapshot of vol-2, /dev/sdf of web-1, 100 GiB: declined by name",
+        "no snapshot of vol-2, /dev/sdf of web-1, 100 GiB: skipped by parameter",
     ]

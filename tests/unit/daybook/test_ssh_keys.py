@@ -1,4 +1,4 @@
-"""The team's keys, from the signers file to what the hosts let in."""
+"""The team's keys, from the signers file to the hosts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BOB = "ecdsa-sha2-nistp256 AAAAbob="
 CY = "ssh-rsa AAAAcy"
 
 
-def test_every_key_that_is_valid_now_has_its_owner(key):
+def test_valid_keys_have_their_owner(key):
     public = signing.public_key(key)
     valid = ('namespaces="daybook-record"', 'valid-before="20990101Z"', "")
     over = ('valid-before="20200101"', 'valid-after="20990101"')
@@ -24,7 +24,7 @@ def test_every_key_that_is_valid_now_has_its_owner(key):
 
 
 @pytest.mark.attack("F6", "the SSH key of staging's workflows logs in to production")
-def test_a_key_of_workflows_is_for_the_hosts_of_its_own_environment(key):
+def test_a_workflows_key_is_only_for_its_own_environment(key):
     public = signing.public_key(key)
     for name in ("hello-staging-workflows", "hello-workflows", "hello-staging-1-workflows"):
         line = f'{name} namespaces="daybook-record" {public}\n'
@@ -34,17 +34,17 @@ def test_a_key_of_workflows_is_for_the_hosts_of_its_own_environment(key):
         assert ssh_keys.public_keys(allowed, "hello-production") == ()
 
 
-def test_the_order_is_the_same_for_every_member_of_the_team():
+def test_the_order_does_not_depend_on_the_operator():
     members = (f"{BOB} bob@x", f"{ANN} ann@x", f"{CY} cy@x")
     ordered = [f"{ANN} ann@x", f"{CY} cy@x", f"{BOB} bob@x"]
     assert ssh_keys.keys_for_hosts(f"{ANN} own comment\n", members) == ordered
     assert ssh_keys.keys_for_hosts(f"{CY} own comment\n", members) == ordered
 
 
-def test_an_operator_outside_the_team_is_let_in_too():
+def test_an_operator_outside_the_team_is_included():
     assert ssh_keys.keys_for_hosts(f"{CY} cy\n", (f"{ANN} ann@x",)) == [f"{ANN} ann@x", f"{CY} cy"]
     assert ssh_keys.keys_for_hosts(f"{CY} cy\n", ()) == [f"{CY} cy"]
 
 
-def test_nobody_is_no_key():
+def test_empty_keys_are_ignored():
     assert ssh_keys.keys_for_hosts("", ()) == []

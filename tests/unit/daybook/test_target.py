@@ -28,7 +28,7 @@ def chosen():
     )
 
 
-def test_an_account_keeps_who_calls(chosen, tmp_path):
+def test_an_account_keeps_the_operators_credentials(chosen, tmp_path):
     found = target.resolve(chosen, tmp_path, rehearse=False, environ=MINE)
     assert (found.name, found.title, found.is_up) == ("aws", "AWS 210987654321", True)
     assert found.environ["AWS_PROFILE"] == "work"
@@ -63,7 +63,9 @@ ONLY_IN_AN_ACCOUNT = ("DAYBOOK_NAMESERVER", "DAYBOOK_CA_FILE", "DAYBOOK_RUNNER_S
 
 @pytest.mark.parametrize("rehearse", [False, True])
 @pytest.mark.attack("A1", "a variable of the operator's changes what a tool does")
-def test_tools_get_how_to_reach_servers_and_nothing_that_steers_them(chosen, tmp_path, rehearse):
+def test_tools_get_connection_variables_but_none_that_change_their_effect(
+    chosen, tmp_path, rehearse
+):
     given = REACHING | dict.fromkeys((*STEERING, *ONLY_IN_AN_ACCOUNT), "evil") | {"PATH": "/bin"}
     found = target.resolve(chosen, tmp_path, rehearse=rehearse, environ=given).environ
     assert REACHING.items() <= found.items()
@@ -72,13 +74,13 @@ def test_tools_get_how_to_reach_servers_and_nothing_that_steers_them(chosen, tmp
 
 
 @pytest.mark.attack("A1", "an endpoint of ~/.aws/config takes the place of AWS")
-def test_an_account_takes_no_endpoint_of_a_configuration_file(chosen, tmp_path):
+def test_an_account_ignores_endpoints_in_a_configuration_file(chosen, tmp_path):
     found = target.resolve(chosen, tmp_path, rehearse=False, environ=MINE)
     assert found.environ["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] == "true"
     assert not [name for name in found.environ if name.startswith("AWS_ENDPOINT")]
 
 
-def test_a_rehearsal_takes_nothing_of_the_callers_aws(chosen, tmp_path):
+def test_a_rehearsal_ignores_the_operators_aws_variables(chosen, tmp_path):
     (tmp_path / ".sandbox").mkdir()
     (tmp_path / ".sandbox" / "target.env").write_text(
         "AWS_ENDPOINT_URL=http://127.0.0.1:1\nAWS_ACCESS_KEY_ID=made\nAWS_REGION=us-east-1\n"
@@ -91,7 +93,7 @@ def test_a_rehearsal_takes_nothing_of_the_callers_aws(chosen, tmp_path):
     assert found.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
 
 
-def test_a_sandbox_that_is_not_up_is_told_from_one_that_is(chosen, tmp_path):
+def test_is_up_tells_whether_the_sandbox_is_running(chosen, tmp_path):
     assert not target.resolve(chosen, tmp_path, rehearse=True, environ=MINE).is_up
 
 
@@ -120,15 +122,15 @@ def _write(content: bytes):
         _write(b"\xff=x"),
     ],
 )
-def test_a_target_that_is_no_list_of_variables_is_one_error(chosen, tmp_path, make):
+def test_an_invalid_target_file_is_one_error(chosen, tmp_path, make):
     (tmp_path / ".sandbox").mkdir()
     make(tmp_path / ".sandbox" / "target.env")
-    with pytest.raises(SettingsError, match=r"target\.env cannot be read") as caught:
+    with pytest.raises(SettingsError, match=r"target\.env is invalid") as caught:
         target.resolve(chosen, tmp_path, rehearse=True, environ=MINE)
     assert all([caught.value.expected, caught.value.observed, caught.value.next])
 
 
-def test_a_sandbox_that_is_not_up_is_one_error_everywhere(chosen, tmp_path):
-    with pytest.raises(PreflightFailed, match="not up") as caught:
+def test_a_stopped_sandbox_is_one_error_everywhere(chosen, tmp_path):
+    with pytest.raises(PreflightFailed, match="sandbox is not running") as caught:
         target.resolve(chosen, tmp_path, rehearse=True, environ=MINE).require_up()
     assert all([caught.value.expected, caught.value.observed, caught.value.next])

@@ -29,8 +29,10 @@ VALUE = "sw0rdfish-of-a-test"
 CHANGED = (
     "Nothing was changed.",
     "Already set",
+    "Set before",
     "was set",
     "is not known",
+    "is unknown whether",
     "in its record",
     "in this run's record",
 )
