@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import jsonschema
@@ -13,10 +12,10 @@ from daybook.cli import runs_tables
 from daybook.record import journal, model, seal, summary, verification
 from daybook.record.search import Archive
 
-FIXTURES = Path(__file__).parents[2] / "fixtures/records"
-"""Written by Daybook 0.1.0: succeeded, failed and unsigned, killed and closed later, waiting,
-approved by a second person, of the first journal format, rehearsal."""
-FOLDERS = sorted(path.parent for path in FIXTURES.glob("staging/*/record.json"))
+FILES = json.loads((Path(__file__).parents[2] / "fixtures/records.json").read_text())
+"""The files of records of Daybook 0.1.0, by path: succeeded, failed and unsigned, killed and
+closed later, waiting, approved by a second person, of the first journal format, rehearsal."""
+FOLDERS = sorted({path.split("/")[1] for path in FILES if path.endswith("/record.json")})
 FROM_SEALING = ("files", "previous", "signed")
 SIGNERS = ["ann@example.com", "", *["ann@example.com"] * 4, "sandbox"]
 STATUSES = ["succeeded", "failed", "interrupted", "waiting", *["succeeded"] * 3]
@@ -24,11 +23,11 @@ STATUSES = ["succeeded", "failed", "interrupted", "waiting", *["succeeded"] * 3]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Return a project with the runs of the fixtures."""
-    shutil.copytree(FIXTURES / "staging", tmp_path / "runs/staging")
-    shutil.copy(FIXTURES / "rehearsal.signers", tmp_path / "runs")
-    (tmp_path / "environments").mkdir()
-    shutil.copy(FIXTURES / "signers", tmp_path / "environments")
+    """Return a project with these records."""
+    for path, text in FILES.items():
+        file = tmp_path / ("environments" if path == "signers" else "runs") / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text.encode())
     return tmp_path
 
 
@@ -43,8 +42,9 @@ def test_old_records_are_listed(project):
     assert [row.status for row in reversed(rows)] == STATUSES
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_the_bytes_of_a_record_follow_from_its_journal(folder):
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_bytes_of_a_record_follow_from_its_journal(name, project):
+    folder = project / "runs/staging" / name
     content = (folder / seal.NAME).read_bytes()
     record = json.loads(content)
     derived = summary.summarise(journal.read(folder / journal.NAME))
@@ -52,8 +52,9 @@ def test_the_bytes_of_a_record_follow_from_its_journal(folder):
     assert seal.encode(derived) == content
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_a_record_matches_the_schema_and_the_schema_names_all_its_fields(folder):
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_record_matches_the_schema_and_the_schema_names_all_its_fields(name, project):
+    folder = project / "runs/staging" / name
     record = json.loads((folder / seal.NAME).read_bytes())
     schema = model.json_schema()
     jsonschema.validate(record, schema)
@@ -73,7 +74,7 @@ def test_a_record_matches_the_schema_and_the_schema_names_all_its_fields(folder)
     ],
 )
 def test_the_schema_is_stricter_than_reading(field, value):
-    record = json.loads((FOLDERS[0] / seal.NAME).read_bytes()) | {field: value}
+    record = json.loads(FILES[f"staging/{FOLDERS[0]}/{seal.NAME}"]) | {field: value}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(record, model.json_schema())
 
