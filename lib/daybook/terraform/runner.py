@@ -222,8 +222,8 @@ class Terraform:
     def apply(self, plan: SavedPlan, on_event: OnEvent | None = None) -> Applied:
         """Apply a saved plan and delete its file. For an empty plan, Terraform is not started.
 
-        Raises ApplyFailed or Interrupted if something was changed, with the changes in `applied`;
-        Locked or CommandFailed if nothing was changed.
+        Raises ApplyFailed after a partial apply, or Interrupted, both with the completed changes
+        in `applied`; Locked or CommandFailed if nothing was changed.
         """
         self._require_unchanged(plan)
         if plan.is_empty:
