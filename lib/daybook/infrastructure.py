@@ -1,4 +1,4 @@
-"""An environment's infrastructure: plan, apply and check terraform/environment."""
+"""The infrastructure of an environment: check, plan and apply terraform/environment."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from daybook import aws, checks, terraform, ui
+from daybook.aws import images
 from daybook.environment import Environment
 from daybook.errors import PreflightFailed
 from daybook.plan import Change
@@ -21,7 +22,7 @@ OnChange = Callable[..., None]
 
 
 def local_checks(environment: Environment, folder: str = "environment") -> dict[str, checks.Check]:
-    """Return the checks of Terraform that need no target. folder: of terraform/."""
+    """Return the checks of Terraform that need no target. folder: a folder of terraform/."""
     return {
         "terraform": terraform_version(environment),
         "AWS provider": provider_is_locked(environment.root, folder),
@@ -30,7 +31,7 @@ def local_checks(environment: Environment, folder: str = "environment") -> dict[
 
 
 def target_checks(environment: Environment) -> dict[str, checks.Check]:
-    """Return the checks of what bootstrap makes for every environment."""
+    """Return the checks of the resources that bootstrap creates for every environment."""
     target = environment.target
     fix = BOOTSTRAP_FIRST.format(env=environment.name)
     return {
@@ -41,18 +42,18 @@ def target_checks(environment: Environment) -> dict[str, checks.Check]:
 
 
 def orphaned(environment: Environment) -> list[Change]:
-    """Return what an interrupted apply left behind, as changes that remove it."""
+    """Return changes that remove the orphaned resources of interrupted applies."""
     reason = "left by an interrupted run: not in the state"
     return [
-        Change(extra_changes.REMOVE, str(each), reason)
-        for each in orphans.find(environment, environment.state())
+        Change(extra_changes.REMOVE, str(resource), reason)
+        for resource in orphans.find(environment, environment.state())
     ]
 
 
 def remove_orphans(
     environment: Environment, plan: terraform.SavedPlan, on_change: OnChange, verify_held: Callable
 ) -> None:
-    """Delete the orphaned resources that a plan removes; each is recorded."""
+    """Delete the orphaned resources that a plan removes, and record each deletion."""
     for change in plan.changes:
         if change.action == extra_changes.REMOVE:
             orphans.remove(environment, Resource.parse(change.address))
@@ -61,7 +62,7 @@ def remove_orphans(
 
 
 def require_own(environment: Environment, plan: terraform.SavedPlan) -> terraform.SavedPlan:
-    """Return the plan, or raise PreflightFailed if it changes another environment's resources."""
+    """Return the plan; raise PreflightFailed if it changes resources of another environment."""
     foreign = [
         f"{change.action} {change.address}: {change.name or 'no name'}, of {change.environment}"
         for change in plan.changes
@@ -69,16 +70,16 @@ def require_own(environment: Environment, plan: terraform.SavedPlan) -> terrafor
     ]
     if foreign:
         raise PreflightFailed(
-            f"The plan changes resources that are not {environment.name}'s.",
-            expected=f"resources tagged {environment.name} and named {environment.prefix}…",
+            f"The plan changes resources that do not belong to {environment.name}.",
+            expected=f"resources tagged {environment.name}, with names like {environment.prefix}…",
             details=foreign,
-            next="find out how they came into this state: terraform state list",
+            next="find out why they are in this state: terraform state list",
         )
     return plan
 
 
 def _is_own(environment: Environment, change: Change) -> bool:
-    """Go by the tag, and by the name of what is made: a name changed by hand can be put right."""
+    """Compare the tag, and the name of new resources: plans may correct a name changed by hand."""
     is_named = change.name.startswith(environment.prefix) or change.action != "create"
     return change.environment == environment.name and is_named
 
@@ -93,7 +94,7 @@ def plan(
     saved: bool = False,
     destroy: bool = False,
 ) -> terraform.SavedPlan:
-    """Save a plan in a file and return it, its progress shown; or read the saved one."""
+    """Save a plan in a file and show its progress; with `saved`, only read the file."""
     if saved:
         return tool.saved(file, context)
     with ui.Progress(f"terraform plan, {title}") as progress:
@@ -109,7 +110,7 @@ def plan(
 def apply(
     tool: terraform.Terraform, plan: terraform.SavedPlan, on_change: OnChange
 ) -> terraform.Applied:
-    """Apply a plan; each change is shown and recorded when it has happened."""
+    """Apply a plan; show and record each change as soon as it is complete."""
     title = f"terraform apply, {tool.folder.name} {tool.workspace}"
     with ui.Progress(title, total=len(plan.changes)) as progress:
         show = terraform.show_progress(progress)
@@ -136,13 +137,13 @@ def terraform_version(environment: Environment) -> checks.Check:
 
 
 def provider_is_locked(root: Path, folder: str) -> checks.Check:
-    """Check the version of the AWS provider in the lock file, which init installs."""
+    """Check the version of the AWS provider in the lock file, which `terraform init` installs."""
     lock = root / "terraform" / folder / ".terraform.lock.hcl"
 
     def check(name: str) -> checks.CheckResult:
-        found = re.search(r'version\s*=\s*"(5\.([0-9]+)\.[0-9]+|[^"]*)"', lock.read_text("utf-8"))
-        is_ok = bool(found and found[2]) and int(found[2]) >= 100
-        observed = found[1] if found else "no version in .terraform.lock.hcl"
+        match = re.search(r'version\s*=\s*"(5\.([0-9]+)\.[0-9]+|[^"]*)"', lock.read_text("utf-8"))
+        is_ok = bool(match and match[2]) and int(match[2]) >= 100
+        observed = match[1] if match else "no version in .terraform.lock.hcl"
         fix = f"git checkout terraform/{folder}/.terraform.lock.hcl"
         return checks.CheckResult(name, ">= 5.100, < 6", observed, is_ok, fix)
 
@@ -150,18 +151,18 @@ def provider_is_locked(root: Path, folder: str) -> checks.Check:
 
 
 def boundary_exists(environment: Environment, fix: str) -> checks.Check:
-    """Check for the permissions boundary of the environment's roles, which bootstrap makes."""
+    """Check that the permissions boundary of the environment exists; bootstrap creates it."""
     policy = f"{environment.prefix}-boundary"
 
     def check(name: str) -> checks.CheckResult:
         is_ok = aws.policy_exists(environment.target, policy)
-        return checks.CheckResult(name, policy, "there" if is_ok else "missing", is_ok, fix)
+        return checks.CheckResult(name, policy, "exists" if is_ok else "missing", is_ok, fix)
 
     return check
 
 
 def state_is_saved(environment: Environment, folder: str) -> checks.Check:
-    """Check that no interrupted apply left a state that could not be saved."""
+    """Check that no interrupted apply left an unsaved state on this computer."""
     workspace = environment.name if folder == "environment" else "default"
     unsaved = terraform.unsaved_state(environment.root / "terraform" / folder, workspace)
     init = shlex.join(terraform.init_command(environment.backend))
@@ -169,36 +170,38 @@ def state_is_saved(environment: Environment, folder: str) -> checks.Check:
         f'eval "$(daybook env export {environment.name})"; '
         f"cd {unsaved.parent.relative_to(environment.root)}; "
         f"TF_WORKSPACE=default {init}; TF_WORKSPACE={workspace} terraform state push "
-        f"{unsaved.name} && rm {unsaved.name}. If it is refused as older, somebody has applied "
-        "since: compare both with terraform show, and import by hand what only this one knows"
+        f"{unsaved.name} && rm {unsaved.name}. If Terraform refuses the push because the stored "
+        "state is newer, compare both with terraform show, and import the resources that only "
+        f"{unsaved.name} has"
     )
 
     def check(name: str) -> checks.CheckResult:
         is_ok = not unsaved.exists()
-        observed = "nothing left to push" if is_ok else f"{unsaved.name} holds what was done"
-        return checks.CheckResult(name, "nothing left to push", observed, is_ok, fix)
+        observed = "no unsaved state" if is_ok else f"{unsaved.name}, not pushed"
+        return checks.CheckResult(name, "no unsaved state", observed, is_ok, fix)
 
     return check
 
 
 def variables(environment: Environment) -> dict[str, object]:
-    """Return the variables of terraform/environment."""
+    """Return all variables of terraform/environment."""
     settings = environment.settings
     return {
         "app": settings.app,
         "environment": environment.name,
         "region": environment.target.region,
-        "zone": settings.dns_zone,
-        "names": list(settings.domains),
-        "cidr": str(settings.vpc_cidr),
-        "operators": [str(network) for network in settings.ssh_allowed_cidrs],
+        "dns_zone": settings.dns_zone,
+        "domains": list(settings.domains),
+        "vpc_cidr": str(settings.vpc_cidr),
+        "ssh_allowed_cidrs": [str(network) for network in settings.ssh_allowed_cidrs],
         "public_keys": environment.team_keys(),
         "instance_type": settings.instance.type,
         "instance_count": settings.instance.count,
         "disk_gib": settings.instance.disk_gib,
         "ami": settings.instance.ami,
+        "debian_images": {"owner": images.DEBIAN, "names": list(images.NAMES)},
         "port": settings.port,
-        "protected": settings.deletion_protection,
+        "deletion_protection": settings.deletion_protection,
         "snapshot_days": settings.snapshot_days,
         "alarm_email": settings.alarm_email,
         "flow_log_days": settings.flow_log_days,

@@ -1,6 +1,6 @@
-# The bucket is one that this folder makes, so the first apply of a new account runs without this
-# file, on local state, which is then pushed here: docs/adr/0001-state-bucket.md.
-# bucket and region are given at init with -backend-config.
+# This folder creates the state bucket. The first apply in a new account therefore uses local state,
+# without this file, and then pushes that state here: docs/adr/0001-state-bucket.md.
+# `terraform init -backend-config` sets bucket and region.
 terraform {
   backend "s3" {
     key          = "account/terraform.tfstate"

@@ -1,11 +1,11 @@
-# The most that any role of an environment can do, whatever its own policy says. A workflow may make
-# roles under its environment's boundary only, so it gains nothing by making one: neither rights that
-# Daybook lacks nor another environment's.
+# The permissions boundary of every role of an environment: an upper limit for the role's own policies.
+# A workflow can create roles only under the boundary of its own environment. A new role therefore gains
+# neither permissions that Daybook lacks nor access to another environment.
 locals {
   partition = data.aws_partition.this.partition
   account   = data.aws_caller_identity.this.account_id
 
-  # By their names, so that a first plan can show what it grants.
+  # Built from names, so that the first plan shows the ARNs instead of "known after apply".
   repository_arn = "arn:${local.partition}:ecr:${var.region}:${local.account}:repository/${var.app}"
   boundary_arns  = { for env in local.environments : env => "arn:${local.partition}:iam::${local.account}:policy/${var.app}-${env}-boundary" }
 
@@ -15,7 +15,7 @@ locals {
 data "aws_iam_policy_document" "boundary" {
   for_each = local.environments
 
-  # checkov:skip=CKV_AWS_111:a boundary grants nothing; the roles' own policies name their resources
+  # checkov:skip=CKV_AWS_111:a boundary grants no permissions; the policies of the roles name their resources
   # checkov:skip=CKV_AWS_356:as above
   # checkov:skip=CKV_AWS_108:as above
   statement {
@@ -52,7 +52,7 @@ data "aws_iam_policy_document" "boundary" {
     resources = local.log_groups[each.key]
   }
 
-  # These calls know no resource, or change none but the caller's own.
+  # These calls have no resource-level permissions, or change only the caller's own resources.
   statement {
     sid = "NoResource"
     actions = [
@@ -72,7 +72,7 @@ data "aws_iam_policy_document" "boundary" {
     resources = ["*"]
   }
 
-  # A snapshot in the making has no tags yet; one of another environment has.
+  # A snapshot has no tags while it is created; the snapshots of other environments have tags.
   statement {
     sid       = "Snapshots"
     actions   = ["ec2:CreateSnapshot", "ec2:CreateTags"]
@@ -136,7 +136,8 @@ resource "aws_iam_policy" "environment" {
   policy      = data.aws_iam_policy_document.boundary[each.key].json
 }
 
-# One for all environments, until 0.2. Roles keep it until their environment is provisioned again.
+# Up to version 0.2, one boundary served all environments. Roles keep it until the next provision of
+# their environment.
 removed {
   from = aws_iam_policy.boundary
 

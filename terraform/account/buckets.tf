@@ -9,11 +9,11 @@ locals {
 }
 
 resource "aws_s3_bucket" "state" {
-  # checkov:skip=CKV_AWS_18:CloudTrail says who changed it; an access log would need a bucket of its own, and so on
-  # checkov:skip=CKV_AWS_144:versions guard against mistakes; a copy in a second region is for those who run in two
-  # checkov:skip=CKV_AWS_145:encrypted with S3's own key; a KMS key adds a price and a way to lock oneself out
-  # checkov:skip=CKV2_AWS_62:nobody waits for an event
-  # checkov:skip=CKV2_AWS_61:a few kilobytes a version, and the old ones are what a broken state is mended from
+  # checkov:skip=CKV_AWS_18:CloudTrail records changes; an access log would need another bucket
+  # checkov:skip=CKV_AWS_144:versioning protects against mistakes; applications run in one region
+  # checkov:skip=CKV_AWS_145:encrypted with the S3 managed key; a KMS key adds cost and the risk of losing access
+  # checkov:skip=CKV2_AWS_62:no consumer of event notifications exists
+  # checkov:skip=CKV2_AWS_61:a version has a few kilobytes; old versions are needed to restore a damaged state
   bucket = local.buckets.state
 
   lifecycle {
@@ -21,13 +21,13 @@ resource "aws_s3_bucket" "state" {
   }
 }
 
-# Every closed record of every run, where neither a lost laptop nor its owner removes one.
+# The record of every finished run. Object Lock protects records from deletion and from lost laptops.
 resource "aws_s3_bucket" "records" {
-  # checkov:skip=CKV_AWS_18:CloudTrail says who changed it; an access log would need a bucket of its own, and so on
-  # checkov:skip=CKV_AWS_144:versions guard against mistakes; a copy in a second region is for those who run in two
-  # checkov:skip=CKV_AWS_145:encrypted with S3's own key; a KMS key adds a price and a way to lock oneself out
-  # checkov:skip=CKV2_AWS_62:nobody waits for an event
-  # checkov:skip=CKV2_AWS_61:records are kept; whoever wants to remove old ones decides so, after record_days
+  # checkov:skip=CKV_AWS_18:CloudTrail records changes; an access log would need another bucket
+  # checkov:skip=CKV_AWS_144:versioning protects against mistakes; applications run in one region
+  # checkov:skip=CKV_AWS_145:encrypted with the S3 managed key; a KMS key adds cost and the risk of losing access
+  # checkov:skip=CKV2_AWS_62:no consumer of event notifications exists
+  # checkov:skip=CKV2_AWS_61:records are kept; deleting old records, after record_days, is a manual decision
   bucket              = local.buckets.records
   object_lock_enabled = true
 
@@ -46,7 +46,7 @@ resource "aws_s3_bucket_object_lock_configuration" "records" {
     }
   }
 
-  # S3 locks objects in versioned buckets only.
+  # S3 Object Lock requires versioning.
   depends_on = [aws_s3_bucket_versioning.this]
 }
 
@@ -117,6 +117,6 @@ resource "aws_s3_bucket_policy" "this" {
   bucket = each.value
   policy = data.aws_iam_policy_document.tls_only[each.key].json
 
-  # S3 answers one change of a bucket's access at a time with a conflict.
+  # S3 refuses concurrent changes of a bucket's access settings with a conflict.
   depends_on = [aws_s3_bucket_public_access_block.this]
 }

@@ -1,13 +1,14 @@
-# What GitHub's workflows may do here, without a key that could leak: GitHub says who runs, AWS
-# believes it for an hour. https://docs.github.com/en/actions/concepts/security/openid-connect
+# IAM roles for GitHub workflows, without long-lived keys: a workflow exchanges its OpenID Connect token
+# for credentials that are valid for an hour.
+# https://docs.github.com/en/actions/concepts/security/openid-connect
 locals {
   has_github  = var.github.repository != ""
   github_host = "token.actions.githubusercontent.com"
 
-  github_application = coalesce(var.github.application, var.github.repository, "nobody")
+  github_application = coalesce(var.github.application, var.github.repository, "none")
 
-  # Who may be whom: a branch that is released pushes images, a pull request of the repository's own
-  # looks, and a job of an environment runs Daybook there and nowhere else.
+  # The token subjects that may assume each role: released branches push images, pull requests of the
+  # repository itself plan, and a job of an environment runs Daybook in that environment only.
   github_subjects = local.has_github ? merge(
     {
       push = [for name in var.github.branches : "repo:${local.github_application}:ref:refs/heads/${name}"]
@@ -25,16 +26,16 @@ locals {
   )
 }
 
-# An account has one for all its applications.
+# An account has at most one such provider, shared by all applications.
 resource "aws_iam_openid_connect_provider" "github" {
-  count = local.has_github && var.github.makes_provider ? 1 : 0
+  count = local.has_github && var.github.create_provider ? 1 : 0
 
   url            = "https://${local.github_host}"
   client_id_list = ["sts.amazonaws.com"]
 }
 
 data "aws_iam_policy_document" "assumed_by_github" {
-  # checkov:skip=CKV_AWS_358:checkov does not see through each.value; a test holds both subjects, and validations refuse patterns
+  # checkov:skip=CKV_AWS_358:checkov does not resolve each.value; a test pins all subjects, and the settings refuse patterns
   for_each = local.github_subjects
 
   statement {

@@ -1,4 +1,4 @@
-# What the roles of github.tf may do.
+# Policies of the roles in github.tf.
 data "aws_iam_policy_document" "push" {
   count = local.has_github ? 1 : 0
 
@@ -15,11 +15,11 @@ data "aws_iam_policy_document" "push" {
   }
 }
 
-# What Terraform reads for a plan, and no parameter: anybody who opens a pull request has it.
+# Read access for `terraform plan`, without parameters: every pull request gets this role.
 data "aws_iam_policy_document" "plan" {
   count = local.has_github ? 1 : 0
 
-  # checkov:skip=CKV_AWS_356:the calls change nothing, and most know no resource
+  # checkov:skip=CKV_AWS_356:the calls are read-only, and most have no resource-level permissions
   statement {
     sid = "Look"
     actions = [
@@ -65,16 +65,17 @@ data "aws_iam_policy_document" "plan" {
   }
 }
 
-# Every step but bootstrap, in one environment: who could change these very roles could do anything.
-# What is of EC2 is known by its tags; everything else by its name, spelled out to its end, because an
-# environment's name may begin with another's.
+# The EC2 permissions of every step except bootstrap, in one environment. Bootstrap is excluded because
+# permission to change these roles would be permission to do anything. EC2 resources are selected by tags.
+# All other resources are selected by their complete names, because the name of an environment can be a
+# prefix of another environment's name.
 data "aws_iam_policy_document" "machines" {
   for_each = local.has_github ? local.environments : toset([])
 
-  # checkov:skip=CKV_AWS_111:EC2's part is bound to tags, the rest to names
-  # checkov:skip=CKV_AWS_356:the calls of `Look` know no resource
-  # checkov:skip=CKV_AWS_108:states, records and parameters are what a run works on, and named
-  # checkov:skip=CKV_AWS_109:roles are made under the environment's boundary alone
+  # checkov:skip=CKV_AWS_111:EC2 permissions are limited by tags, the others by names
+  # checkov:skip=CKV_AWS_356:the calls of `Look` have no resource-level permissions
+  # checkov:skip=CKV_AWS_108:a run needs states, records and parameters; all are limited by name
+  # checkov:skip=CKV_AWS_109:roles are created under the environment's boundary only
   statement {
     sid       = "LookAtMachines"
     actions   = ["ec2:Describe*"]
@@ -103,10 +104,10 @@ data "aws_iam_policy_document" "machines" {
     }
   }
 
-  # A statement for each set of calls none of which takes what another one makes: a tag in the request
-  # must not stand for that of a resource which is there.
+  # One statement for each set of independent calls, none of which uses a resource that another call of
+  # the set creates. Otherwise a tag in the request could replace the tag of an existing resource.
   dynamic "statement" {
-    for_each = local.making
+    for_each = local.create_calls
 
     content {
       sid       = statement.key
@@ -125,15 +126,15 @@ data "aws_iam_policy_document" "machines" {
     }
   }
 
-  # Made with an instance, and without tags of their own; an interface in use cannot be taken.
+  # RunInstances creates these without tags. A network interface in use cannot be attached to another instance.
   statement {
     sid       = "Launch"
     actions   = ["ec2:RunInstances"]
     resources = ["${local.ec2}::image/*", "${local.ec2}:${local.account}:image/*", "${local.ec2}:${local.account}:network-interface/*"]
   }
 
-  # Interfaces have no tags, and Terraform asks again for an association that is gone. Whatever address
-  # has an environment's tag must be this environment's own all the same.
+  # Network interfaces have no tags, and Terraform repeats the call for an association that no longer
+  # exists. An address with an `environment` tag is covered by OwnMachines instead.
   statement {
     sid       = "Disassociate"
     actions   = ["ec2:DisassociateAddress"]
@@ -146,7 +147,8 @@ data "aws_iam_policy_document" "machines" {
     }
   }
 
-  # The rules that come with a group have no tags; the group must be the environment's own all the same.
+  # The default rules of a security group have no tags. The security group itself must still belong to the
+  # environment, because OwnMachines covers it.
   statement {
     sid       = "Revoke"
     actions   = ["ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress"]
@@ -161,7 +163,7 @@ data "aws_iam_policy_document" "machines" {
     condition {
       test     = "StringEquals"
       variable = "ec2:CreateAction"
-      values   = distinct(flatten([for each in values(local.making) : [for call in each.calls : trimprefix(call, "ec2:")]]))
+      values   = distinct(flatten([for group in values(local.create_calls) : [for call in group.calls : trimprefix(call, "ec2:")]]))
     }
 
     dynamic "condition" {
@@ -175,7 +177,7 @@ data "aws_iam_policy_document" "machines" {
     }
   }
 
-  # Nothing of its own is given to another environment.
+  # Refuses to move a resource of this environment to another environment.
   statement {
     sid       = "TagOwn"
     actions   = ["ec2:CreateTags"]
@@ -202,7 +204,7 @@ data "aws_iam_policy_document" "machines" {
     }
   }
 
-  # The security group that comes with a VPC has no tags, and is emptied as soon as it has.
+  # The default security group of a VPC has no tags. Terraform tags it and then removes its rules.
   statement {
     sid       = "TagDefaultGroup"
     actions   = ["ec2:CreateTags"]
@@ -226,13 +228,14 @@ data "aws_iam_policy_document" "machines" {
   }
 }
 
-# Its other part. IAM takes 10,240 characters of a role's own policies, and 6,144 of a managed one.
+# All other permissions of the same role. IAM limits inline policies to 10,240 characters per role and a
+# managed policy to 6,144.
 data "aws_iam_policy_document" "run" {
   for_each = local.has_github ? local.environments : toset([])
 
-  # checkov:skip=CKV_AWS_356:the calls of `Look` know no resource
-  # checkov:skip=CKV_AWS_108:states, records and parameters are what a run works on, and named
-  # checkov:skip=CKV_AWS_109:roles are made under the environment's boundary alone
+  # checkov:skip=CKV_AWS_356:the calls of `Look` have no resource-level permissions
+  # checkov:skip=CKV_AWS_108:a run needs states, records and parameters; all are limited by name
+  # checkov:skip=CKV_AWS_109:roles are created under the environment's boundary only
   statement {
     sid = "Look"
     actions = [
@@ -254,7 +257,7 @@ data "aws_iam_policy_document" "run" {
     resources = ["*"]
   }
 
-  # A subscription's id is a secret of its topic's: these calls know no resource.
+  # The id of a subscription is unpredictable, and these calls have no resource-level permissions.
   statement {
     sid       = "Subscriptions"
     actions   = ["sns:GetSubscriptionAttributes", "sns:Unsubscribe"]
@@ -273,7 +276,7 @@ data "aws_iam_policy_document" "run" {
     resources = [local.zone.arn]
   }
 
-  # The environment's names, and its hosts': hello-staging-1.example.com.
+  # The domains of the environment and of its hosts: hello-staging-1.example.com.
   statement {
     sid       = "Names"
     actions   = ["route53:ChangeResourceRecordSets"]
@@ -282,7 +285,7 @@ data "aws_iam_policy_document" "run" {
     condition {
       test     = "ForAllValues:StringLike"
       variable = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
-      values   = concat(var.environments[each.key].names, ["${var.app}-${each.key}-?.${var.zone}"])
+      values   = concat(var.environments[each.key].domains, ["${var.app}-${each.key}-?.${var.dns_zone}"])
     }
 
     condition {
@@ -298,7 +301,7 @@ data "aws_iam_policy_document" "run" {
     resources = values(local.bucket_arns)
   }
 
-  # IfExists: S3 answers 404 for what is not there only to who may list without a prefix.
+  # IfExists: for a missing object, S3 returns 404 only to callers that may list without a prefix.
   statement {
     sid       = "List"
     actions   = ["s3:ListBucket"]
@@ -311,21 +314,21 @@ data "aws_iam_policy_document" "run" {
     }
   }
 
-  # A person's approval counts by its signature, whoever put it there.
+  # An approval is valid because of its signature; write access to the object proves nothing.
   statement {
     sid       = "States"
     actions   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
     resources = [for path in ["approvals/${each.key}/*", "env:/${each.key}/*", "locks/${each.key}.json", "waiting/${each.key}/*"] : "${local.bucket_arns.state}/${path}"]
   }
 
-  # Terraform asks for the state of no workspace too, which is never there.
+  # Terraform also reads the state of the default workspace, which never exists.
   statement {
     sid       = "DefaultState"
     actions   = ["s3:GetObject"]
     resources = [local.default_state]
   }
 
-  # A record is written once and never removed.
+  # A record is written once and never deleted.
   statement {
     sid       = "Records"
     actions   = ["s3:GetObject", "s3:PutObject"]
@@ -354,7 +357,7 @@ data "aws_iam_policy_document" "run" {
     resources = ["${local.parameters}${aws_ssm_parameter.review.name}"]
   }
 
-  # Without these conditions an alarm could stop or end any instance.
+  # Without this condition, an alarm could stop or terminate any instance.
   statement {
     sid       = "SetAlarms"
     actions   = ["cloudwatch:PutMetricAlarm"]
@@ -385,14 +388,14 @@ data "aws_iam_policy_document" "run" {
     resources = local.log_groups[each.key]
   }
 
-  # What Systems Manager runs on hosts for a release; a workflow sends it as another role.
+  # The document that Systems Manager runs on hosts for a release. Another role sends the command.
   statement {
     sid       = "Document"
     actions   = ["ssm:AddTagsToResource", "ssm:CreateDocument", "ssm:DeleteDocument", "ssm:DescribeDocument", "ssm:DescribeDocumentPermission", "ssm:GetDocument", "ssm:ListTagsForResource", "ssm:RemoveTagsFromResource", "ssm:UpdateDocument", "ssm:UpdateDocumentDefaultVersion"]
     resources = [local.documents[each.key]]
   }
 
-  # Its policies have ids and no names.
+  # Lifecycle policies have ids but no names.
   statement {
     sid       = "MakeSnapshotPolicy"
     actions   = ["dlm:CreateLifecyclePolicy"]
@@ -428,7 +431,7 @@ data "aws_iam_policy_document" "run" {
   statement {
     sid       = "RolesUnderTheBoundary"
     actions   = ["iam:CreateRole", "iam:DeleteRolePolicy", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"]
-    resources = local.made_roles[each.key]
+    resources = local.environment_roles[each.key]
 
     condition {
       test     = "StringEquals"
@@ -458,13 +461,13 @@ data "aws_iam_policy_document" "run" {
       "iam:UpdateRole",
       "iam:UpdateRoleDescription",
     ]
-    resources = local.made_roles[each.key]
+    resources = local.environment_roles[each.key]
   }
 
   statement {
     sid       = "PassRoles"
     actions   = ["iam:PassRole"]
-    resources = local.made_roles[each.key]
+    resources = local.environment_roles[each.key]
 
     condition {
       test     = "StringEquals"
@@ -494,7 +497,7 @@ locals {
     "ecr:UploadLayerPart",
   ]
 
-  # On what is there and the environment's.
+  # Calls on existing resources of the environment.
   machine_calls = [
     "ec2:Associate*",
     "ec2:AttachInternetGateway",
@@ -527,7 +530,8 @@ locals {
     "ec2:UpdateSecurityGroupRuleDescriptions*",
   ]
 
-  making = {
+  # Calls that create tagged resources, by statement.
+  create_calls = {
     MakeAlone  = { calls = ["ec2:AllocateAddress", "ec2:CreateInternetGateway", "ec2:CreateVpc", "ec2:ImportKeyPair"], kinds = ["elastic-ip", "internet-gateway", "key-pair", "vpc"] }
     MakeInVpc  = { calls = ["ec2:CreateRouteTable", "ec2:CreateSecurityGroup", "ec2:CreateSubnet"], kinds = ["route-table", "security-group", "subnet"] }
     MakeRules  = { calls = ["ec2:AuthorizeSecurityGroupEgress", "ec2:AuthorizeSecurityGroupIngress", "ec2:CreateFlowLogs"], kinds = ["security-group-rule", "vpc-flow-log"] }
@@ -540,13 +544,13 @@ locals {
   ec2        = "arn:${local.partition}:ec2:${var.region}"
   parameters = "arn:${local.partition}:ssm:${var.region}:${local.account}:parameter"
 
-  own_tags       = { for env in local.environments : env => { app = var.app, environment = env } }
-  own_parameters = { for env in local.environments : env => ["${local.parameters}/${var.app}/${env}", "${local.parameters}/${var.app}/${env}/*"] }
-  documents      = { for env in local.environments : env => "arn:${local.partition}:ssm:${var.region}:${local.account}:document/${var.app}-${env}-release" }
-  topics         = { for env in local.environments : env => "arn:${local.partition}:sns:${var.region}:${local.account}:${var.app}-${env}-alarms" }
-  log_groups     = { for env in local.environments : env => [for end in ["", ":*"] : "arn:${local.partition}:logs:${var.region}:${local.account}:log-group:${var.app}-${env}-flow${end}"] }
-  made_roles     = { for env in local.environments : env => [for kind in ["flow", "host", "release", "snapshots"] : "arn:${local.partition}:iam::${local.account}:role/${var.app}-${env}-${kind}"] }
+  own_tags          = { for env in local.environments : env => { app = var.app, environment = env } }
+  own_parameters    = { for env in local.environments : env => ["${local.parameters}/${var.app}/${env}", "${local.parameters}/${var.app}/${env}/*"] }
+  documents         = { for env in local.environments : env => "arn:${local.partition}:ssm:${var.region}:${local.account}:document/${var.app}-${env}-release" }
+  topics            = { for env in local.environments : env => "arn:${local.partition}:sns:${var.region}:${local.account}:${var.app}-${env}-alarms" }
+  log_groups        = { for env in local.environments : env => [for end in ["", ":*"] : "arn:${local.partition}:logs:${var.region}:${local.account}:log-group:${var.app}-${env}-flow${end}"] }
+  environment_roles = { for env in local.environments : env => [for kind in ["flow", "host", "release", "snapshots"] : "arn:${local.partition}:iam::${local.account}:role/${var.app}-${env}-${kind}"] }
 
-  # ? is the host's number.
+  # ? matches the number of the host.
   alarms = { for env in local.environments : env => [for kind in ["cpu", "disk", "instance", "system"] : "arn:${local.partition}:cloudwatch:${var.region}:${local.account}:alarm:${var.app}-${env}-?-${kind}"] }
 }

@@ -1,7 +1,7 @@
 provider "aws" {
   region = var.region
-  # A call that AWS goes on to fail is given up after a minute. Of the provider's own 25 tries, each pause
-  # about twice the one before, a plan said nothing for more than five.
+  # Ends a failing call after about a minute. With the default of 25 retries and exponential backoff, a
+  # plan shows no output for more than five minutes.
   max_retries = 10
 
   default_tags {
@@ -21,8 +21,8 @@ locals {
 }
 
 resource "aws_ecr_repository" "this" {
-  # checkov:skip=CKV_AWS_51:latest and staging-latest move; hosts run digests, which cannot
-  # checkov:skip=CKV_AWS_136:encrypted with ECR's own key; images hold no secret
+  # checkov:skip=CKV_AWS_51:the tags latest and staging-latest move; hosts run immutable digests
+  # checkov:skip=CKV_AWS_136:encrypted with the ECR managed key; images hold no secrets
   name                 = var.app
   image_tag_mutability = "MUTABLE"
 
@@ -31,8 +31,8 @@ resource "aws_ecr_repository" "this" {
   }
 }
 
-# Hosts run images by digest, and no rule can know which digests they may go back to. So what has a
-# tag stays, and every image that is pushed for a release has its commit's, which never moves.
+# Hosts run images by digest, and a lifecycle rule cannot know which digests a rollback needs. Tagged
+# images are therefore kept. Every released image has the tag of its commit, which never moves.
 resource "aws_ecr_lifecycle_policy" "this" {
   repository = aws_ecr_repository.this.name
 
@@ -49,11 +49,11 @@ resource "aws_ecr_lifecycle_policy" "this" {
 }
 
 resource "aws_route53_zone" "this" {
-  # checkov:skip=CKV2_AWS_38:DNSSEC begins at the registrar, whom nothing here can reach; half of it takes a domain off the net
-  # checkov:skip=CKV2_AWS_39:a public zone's queries say nothing that an operator here acts on
+  # checkov:skip=CKV2_AWS_38:DNSSEC needs a DS record at the registrar, outside AWS; an incomplete setup makes the domain unreachable
+  # checkov:skip=CKV2_AWS_39:no operator task needs query logs of a public zone
   count = var.zone_id == null ? 1 : 0
 
-  name    = var.zone
+  name    = var.dns_zone
   comment = "${var.app}, by Daybook"
 
   lifecycle {

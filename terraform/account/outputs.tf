@@ -1,20 +1,20 @@
 output "account_id" {
-  description = "The account that all of this is in."
+  description = "Id of the AWS account."
   value       = data.aws_caller_identity.this.account_id
 }
 
 output "state_bucket" {
-  description = "Bucket of every Terraform state."
+  description = "Bucket of all Terraform states."
   value       = aws_s3_bucket.state.bucket
 }
 
 output "records_bucket" {
-  description = "Bucket of the closed records."
+  description = "Bucket of the records of finished runs."
   value       = aws_s3_bucket.records.bucket
 }
 
 output "ecr_repository_url" {
-  description = "Where images are pushed to and pulled from, without a tag."
+  description = "URL of the image repository, without a tag."
   value       = aws_ecr_repository.this.repository_url
 }
 
@@ -24,11 +24,11 @@ output "zone_id" {
 }
 
 output "name_servers" {
-  description = "Name servers to enter at the domain's registrar."
+  description = "Name servers to set at the registrar of the domain."
   value       = local.zone.name_servers
 }
 
 output "github_roles" {
-  description = "ARNs of the roles for GitHub's workflows: plan, push, and run- with each environment's name; empty without a repository."
+  description = "ARNs of the roles for GitHub workflows by name: plan, push and run-ENVIRONMENT. Empty if no repository is set."
   value       = { for key, role in aws_iam_role.github : key => role.arn }
 }

@@ -1,6 +1,6 @@
-# Which repository is reviewed, what each environment requires of a commit, and how many people must
-# approve a change. Daybook reads it here because a checkout cannot vouch for itself; no host and no
-# workflow may write it, nor `reviewed` beside it, the newest commit of that repository that changed something.
+# The reviewed repository, the required state of the checkout and the number of approvals, by environment.
+# Daybook reads them from the account, because a checkout cannot prove its own review. No host and no
+# workflow can write this parameter or `reviewed`, which holds the newest reviewed commit used for a change.
 resource "aws_ssm_parameter" "review" {
   # checkov:skip=CKV2_AWS_34:a URL and three words are no secret
   name        = "/${var.app}/account/review"
@@ -9,7 +9,7 @@ resource "aws_ssm_parameter" "review" {
 
   value = jsonencode({
     remote      = var.review_remote
-    require_git = { for name, each in var.environments : name => each.require_git }
-    approvals   = { for name, each in var.environments : name => each.approvals }
+    require_git = { for name, environment in var.environments : name => environment.require_git }
+    approvals   = { for name, environment in var.environments : name => environment.approvals }
   })
 }

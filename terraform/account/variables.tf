@@ -1,47 +1,30 @@
+# Daybook sets these variables from environments/*.yml, and validates those files. The only validations
+# here are those that the settings of a single environment cannot make: the comparison of environments
+# with each other, and record_days, which is not a setting.
+
 variable "app" {
-  description = "Name of the application; begins every name in the account and is the ECR repository."
+  description = "Name of the application: the prefix of all names in the account and the name of the ECR repository."
   type        = string
-
-  validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,23}[a-z0-9]$", var.app))
-    error_message = "app: 2 to 25 lower-case letters, digits and hyphens, beginning with a letter, not \"${var.app}\"."
-  }
-
-  # Parameter Store, Systems Manager, EC2 and S3 refuse names that begin so.
-  validation {
-    condition     = !can(regex("^(amazon|amzn|aws|sg-|sg$|ssm|sthree-|xn--)", var.app))
-    error_message = "app: a name that does not begin as AWS's own do, not \"${var.app}\"."
-  }
 }
 
 variable "region" {
-  description = "AWS region of the state bucket and the ECR repository."
+  description = "AWS region of the buckets and the ECR repository."
   type        = string
-
-  validation {
-    condition     = can(regex("^(us|us-gov|eu|ap|sa|ca|me|af|il|mx|cn)-(north|south|east|west|central|northeast|northwest|southeast|southwest)-[1-9]$", var.region))
-    error_message = "region: an AWS region such as us-east-1, not \"${var.region}\"."
-  }
 }
 
-variable "zone" {
-  description = "Domain of the public DNS zone, without a dot at the end."
+variable "dns_zone" {
+  description = "Domain of the public DNS zone, without a trailing dot."
   type        = string
-
-  validation {
-    condition     = length(var.zone) <= 253 && can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+([a-z]{2,63}|xn--[a-z0-9-]{0,58}[a-z0-9])$", var.zone))
-    error_message = "zone: a domain in lower case without a dot at the end, such as example.com, not \"${var.zone}\"."
-  }
 }
 
 variable "zone_id" {
-  description = "Id of a zone that exists and is somebody else's to keep; null to make one here."
+  description = "Id of an existing hosted zone that Daybook does not manage; null to create the zone."
   type        = string
   default     = null
 }
 
-variable "adopt" {
-  description = "What an earlier bootstrap made, by import id, so that a lost state is only an import away; no effect on what is in the state already."
+variable "import_ids" {
+  description = "Import ids of resources that an earlier bootstrap created. Resources in the state are not imported again."
   type = object({
     state_bucket   = optional(string)
     records_bucket = optional(string)
@@ -57,82 +40,41 @@ variable "adopt" {
 }
 
 variable "environments" {
-  description = "The account's environments: their DNS names, which bound what their workflows may change, and what they require of a change."
+  description = "The environments of the account, with their domains, which limit the records that workflows can change, and their requirements for a change."
   type = map(object({
-    names       = list(string)
-    require_git = optional(string, "any") # any, clean or pushed
-    approvals   = optional(number, 0)     # people besides the operator, 0 or 1
+    domains     = list(string)
+    require_git = string # any, clean or pushed
+    approvals   = number # people besides the operator
   }))
-  default = { staging = { names = [] }, production = { names = [] } }
-
-  # Locks, parameters and roles of the account's own have these names.
-  validation {
-    condition     = alltrue([for name in keys(var.environments) : can(regex("^[a-z][a-z0-9-]{0,18}[a-z0-9]$", name)) && !contains(["account", "github"], name)]) && length(var.environments) > 0
-    error_message = "environments: names of environments, at least one, neither account nor github, not ${jsonencode(keys(var.environments))}."
-  }
 
   validation {
-    condition     = alltrue(flatten([for each in values(var.environments) : [for name in each.names : can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", name))]]))
-    error_message = "environments: names are DNS names in lower case, without a pattern."
-  }
-
-  validation {
-    condition     = length(distinct(flatten(values(var.environments)[*].names))) == length(flatten(values(var.environments)[*].names))
-    error_message = "environments: no DNS name belongs to two of them."
-  }
-
-  validation {
-    condition     = alltrue([for each in values(var.environments) : contains(["any", "clean", "pushed"], each.require_git)])
-    error_message = "environments: require_git is any, clean or pushed."
-  }
-
-  validation {
-    condition     = alltrue([for each in values(var.environments) : contains([0, 1], each.approvals)])
-    error_message = "environments: approvals is 0 or 1."
+    condition     = length(distinct(flatten(values(var.environments)[*].domains))) == length(flatten(values(var.environments)[*].domains))
+    error_message = "environments: two environments have the same domain. Correct domains in one of environments/${join(".yml, environments/", keys(var.environments))}.yml."
   }
 }
 
 variable "review_remote" {
-  description = "URL of the repository whose default branch is reviewed; empty for none."
+  description = "URL of the reviewed repository, without a password; empty for none."
   type        = string
-  default     = ""
-
-  validation {
-    condition     = can(regex("^$|^(https|ssh|file|http)://[A-Za-z0-9@._~:/-]+$", var.review_remote))
-    error_message = "review_remote: a URL without a password, or empty."
-  }
 }
 
 variable "github" {
-  description = "Who on GitHub gets a role here: anybody on a branch of the application may push images, a pull request of the repository may look, a job of an environment may run Daybook for that environment. Without a repository nobody does."
+  description = "Repositories with roles in the account: branches of the application push images, pull requests of the repository plan, and jobs of an environment run Daybook in that environment. Empty repository: no roles."
   type = object({
-    repository     = optional(string, "")
-    application    = optional(string, "") # where it is not the same
-    branches       = optional(list(string), ["main"])
-    makes_provider = optional(bool, true) # false where the account has somebody else's
+    repository      = string
+    application     = string # empty: the same repository
+    branches        = list(string)
+    create_provider = bool # false: another application created the account's OIDC provider
   })
-  default = {}
-
-  # Newer repositories call themselves owner@1/name@2, with ids that are never given again.
-  # https://github.blog/changelog/2026-04-23-immutable-subject-claims-for-github-actions-oidc-tokens/
-  validation {
-    condition     = alltrue([for name in [var.github.repository, var.github.application] : can(regex("^$|^[A-Za-z0-9]([A-Za-z0-9-]{0,37}[A-Za-z0-9])?(@[0-9]{1,20})?/[A-Za-z0-9._-]{1,100}(@[0-9]{1,20})?$", name))])
-    error_message = "github.repository, github.application: owner/name or owner@id/name@id, as GitHub says it in the token's subject, not \"${var.github.repository}\", \"${var.github.application}\"."
-  }
-
-  validation {
-    condition     = alltrue([for name in var.github.branches : can(regex("^[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}$", name)) && !can(regex("\\.\\.|//|/\\.|\\.lock(/|$)|[./]$|^HEAD$", name))]) && length(var.github.branches) > 0
-    error_message = "github.branches: branches such as main, without a pattern, not ${jsonencode(var.github.branches)}."
-  }
 }
 
 variable "record_days" {
-  description = "How long a record cannot be removed from its bucket, in days."
+  description = "Retention of records in days: how long Object Lock prevents their deletion."
   type        = number
   default     = 365
 
   validation {
     condition     = var.record_days >= 1 && var.record_days <= 36500 && floor(var.record_days) == var.record_days
-    error_message = "record_days: a whole number from 1 to 36500, not ${var.record_days}."
+    error_message = "record_days: expected a whole number from 1 to 36500, got ${var.record_days}."
   }
 }

@@ -1,8 +1,8 @@
-# Who is told by e-mail, and of what; without an address there are no alarms.
+# Alarms about the hosts, sent by e-mail. Without an address, no alarms are created.
 locals {
   has_alarms = var.alarm_email != ""
 
-  # The first two are EC2's own checks: of the hardware beneath a host, and of the host itself.
+  # The first two are the EC2 status checks of the underlying hardware and of the instance.
   alarms = {
     system   = { metric = "StatusCheckFailed_System", over = 0, minutes = 1, times = 2 }
     instance = { metric = "StatusCheckFailed_Instance", over = 0, minutes = 1, times = 3 }
@@ -10,11 +10,11 @@ locals {
     disk     = { metric = "disk_used_percent", over = 85, minutes = 5, times = 2 }
   }
 
-  # EC2 moves a host off failed hardware, with its id, disk and addresses:
+  # Moves the host to other hardware, with the same id, disk and addresses:
   # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-recover.html
   recovery = { system = ["arn:${data.aws_partition.this.partition}:automate:${var.region}:ec2:recover"] }
 
-  # What EC2 cannot see the hosts tell, under a namespace that their role is bound to.
+  # Metrics that EC2 cannot measure are published by the hosts. Their role limits them to this namespace.
   metrics    = "${var.app}/${var.environment}"
   namespaces = { disk = local.metrics }
 
@@ -25,13 +25,13 @@ locals {
 }
 
 resource "aws_sns_topic" "alarms" {
-  # checkov:skip=CKV_AWS_26:CloudWatch may not use the key alias/aws/sns, and an alarm says no secret
+  # checkov:skip=CKV_AWS_26:CloudWatch may not use the key alias/aws/sns, and alarms contain no secrets
   count = local.has_alarms ? 1 : 0
 
   name = "${local.name}-alarms"
 }
 
-# AWS asks the address for its consent by e-mail and sends nothing before.
+# AWS sends a confirmation request to the address, and no alarms until it is confirmed.
 resource "aws_sns_topic_subscription" "alarms" {
   count = local.has_alarms ? 1 : 0
 
@@ -56,7 +56,7 @@ resource "aws_cloudwatch_metric_alarm" "host" {
   alarm_actions       = concat(aws_sns_topic.alarms[*].arn, lookup(local.recovery, each.value.kind, []))
   ok_actions          = aws_sns_topic.alarms[*].arn
 
-  # Only what the hosts tell themselves can fall silent.
+  # Only metrics that the hosts publish can stop arriving.
   insufficient_data_actions = contains(keys(local.namespaces), each.value.kind) ? aws_sns_topic.alarms[*].arn : []
 
   tags = { Name = each.key }

@@ -1,5 +1,5 @@
-# One state per workspace: env:/staging/environment/terraform.tfstate and so on.
-# bucket and region are given at init with -backend-config.
+# One state per workspace: env:/staging/environment/terraform.tfstate, for example.
+# `terraform init -backend-config` sets bucket and region.
 terraform {
   backend "s3" {
     key          = "environment/terraform.tfstate"

@@ -3,12 +3,12 @@ data "aws_ec2_instance_type" "this" {
 }
 
 data "aws_ami" "debian" {
-  owners      = ["136693071363"] # Debian: https://wiki.debian.org/Cloud/AmazonEC2Image
+  owners      = [var.debian_images.owner]
   most_recent = true
 
   filter {
     name   = "name"
-    values = ["debian-13-amd64-*", "debian-13-arm64-*"]
+    values = var.debian_images.names
   }
 
   filter {
@@ -22,7 +22,7 @@ data "aws_ami" "debian" {
   }
 }
 
-# Keeps the image of the first apply: a newer one from Debian must not replace running hosts.
+# Keeps the image of the first apply, so that a newer Debian image does not replace running hosts.
 resource "terraform_data" "ami" {
   input = data.aws_ami.debian.id
 
@@ -37,21 +37,22 @@ resource "aws_key_pair" "this" {
 }
 
 resource "aws_instance" "host" {
-  # checkov:skip=CKV_AWS_135:the types of today always are, and older ones refuse to be
-  # checkov:skip=CKV_AWS_126:the alarms are content with five minutes, and EC2's own checks come each minute
+  # checkov:skip=CKV_AWS_135:current instance types are always EBS-optimized, and older ones refuse the option
+  # checkov:skip=CKV_AWS_126:five-minute metrics are sufficient for the alarms; EC2 status checks run every minute
   for_each = local.hosts
 
   ami                    = var.ami != "" ? var.ami : terraform_data.ami.output
   instance_type          = var.instance_type
-  subnet_id              = aws_subnet.public[(tonumber(each.key) - 1) % length(local.zones)].id
+  subnet_id              = aws_subnet.public[(tonumber(each.key) - 1) % length(local.availability_zones)].id
   vpc_security_group_ids = [aws_security_group.host.id]
   iam_instance_profile   = aws_iam_instance_profile.host.name
   key_name               = aws_key_pair.this.key_name
   user_data              = "#cloud-config\n${yamlencode({ ssh_authorized_keys = var.public_keys })}"
 
-  # Against the console and the AWS CLI. A destroy by this provider lifts it by itself, which
-  # provision refuses and teardown shows: https://github.com/hashicorp/terraform-provider-aws/issues/27529
-  disable_api_termination = var.protected
+  # Effective against the console and the AWS CLI only: the provider removes the protection when it destroys
+  # an instance. Provision therefore refuses such plans, and teardown shows the removal.
+  # https://github.com/hashicorp/terraform-provider-aws/issues/27529
+  disable_api_termination = var.deletion_protection
 
   metadata_options {
     http_endpoint               = "enabled"
@@ -69,7 +70,7 @@ resource "aws_instance" "host" {
   tags = { Name = each.value }
 
   lifecycle {
-    # cloud-init reads it at the first boot only, and EC2 stops a host to change it.
+    # cloud-init reads user data at the first boot only, and EC2 stops an instance to change it.
     ignore_changes = [user_data]
   }
 }
@@ -84,7 +85,7 @@ resource "aws_eip" "host" {
   depends_on = [aws_internet_gateway.this]
 }
 
-# Apart from aws_eip, whose `instance` argument is planned anew for ever.
+# Separate from aws_eip: its `instance` argument shows a change in every plan.
 resource "aws_eip_association" "host" {
   for_each = local.hosts
 
@@ -93,7 +94,7 @@ resource "aws_eip_association" "host" {
 }
 
 resource "aws_route53_record" "app" {
-  for_each = toset(var.names)
+  for_each = toset(var.domains)
 
   zone_id = data.aws_route53_zone.this.zone_id
   name    = each.value
@@ -101,17 +102,17 @@ resource "aws_route53_record" "app" {
   ttl     = 60
   records = [for eip in aws_eip.host : eip.public_ip]
 
-  # An interrupted apply leaves a record that it does not know the whole of; the next one must
-  # be able to write over it.
+  # An interrupted apply can create a record without saving it in the state. The next apply must be able
+  # to overwrite that record.
   allow_overwrite = true
 }
 
-# Each host by itself: hello-staging-1.example.com.
+# One name per host: hello-staging-1.example.com.
 resource "aws_route53_record" "host" {
   for_each = local.hosts
 
   zone_id = data.aws_route53_zone.this.zone_id
-  name    = "${each.value}.${var.zone}"
+  name    = "${each.value}.${var.dns_zone}"
   type    = "A"
   ttl     = 60
   records = [aws_eip.host[each.key].public_ip]

@@ -1,7 +1,7 @@
 provider "aws" {
   region = var.region
-  # A call that AWS goes on to fail is given up after a minute. Of the provider's own 25 tries, each pause
-  # about twice the one before, a plan said nothing for more than five.
+  # Ends a failing call after about a minute. With the default of 25 retries and exponential backoff, a
+  # plan shows no output for more than five minutes.
   max_retries = 10
 
   default_tags {
@@ -14,19 +14,19 @@ provider "aws" {
 }
 
 locals {
-  name  = "${var.app}-${var.environment}"
-  hosts = { for number in range(1, var.instance_count + 1) : tostring(number) => "${local.name}-${number}" }
-  zones = slice(data.aws_availability_zones.this.names, 0, 2)
+  name               = "${var.app}-${var.environment}"
+  hosts              = { for number in range(1, var.instance_count + 1) : tostring(number) => "${local.name}-${number}" }
+  availability_zones = slice(data.aws_availability_zones.this.names, 0, 2)
 
   account    = data.aws_caller_identity.this.account_id
   parameters = "arn:${data.aws_partition.this.partition}:ssm:${var.region}:${local.account}:parameter/${var.app}/${var.environment}"
 
-  # The most that a role of this environment can do; terraform/account makes it.
+  # The permissions boundary of all roles of this environment; terraform/account creates it.
   boundary = "arn:${data.aws_partition.this.partition}:iam::${local.account}:policy/${local.name}-boundary"
 }
 
 data "aws_availability_zones" "this" {
-  # checkov:skip=CKV_AWS_394:the first two by name are taken, and AWS names a new zone after those there are
+  # checkov:skip=CKV_AWS_394:the first two zones by name are used, and AWS gives new zones later names
   state = "available"
 
   filter {
@@ -44,5 +44,5 @@ data "aws_ecr_repository" "this" {
 }
 
 data "aws_route53_zone" "this" {
-  name = var.zone
+  name = var.dns_zone
 }

@@ -1,10 +1,10 @@
 resource "aws_vpc" "this" {
-  cidr_block = var.cidr
+  cidr_block = var.vpc_cidr
 
   tags = { Name = local.name }
 }
 
-# Whatever starts without a security group gets this one: nothing in, nothing out.
+# Applies to resources without a security group of their own: no inbound and no outbound traffic.
 resource "aws_default_security_group" "this" {
   vpc_id  = aws_vpc.this.id
   ingress = []
@@ -20,13 +20,13 @@ resource "aws_internet_gateway" "this" {
 }
 
 resource "aws_subnet" "public" {
-  count = length(local.zones)
+  count = length(local.availability_zones)
 
   vpc_id            = aws_vpc.this.id
-  availability_zone = local.zones[count.index]
-  cidr_block        = cidrsubnet(var.cidr, 8, count.index)
+  availability_zone = local.availability_zones[count.index]
+  cidr_block        = cidrsubnet(var.vpc_cidr, 8, count.index)
 
-  tags = { Name = "${local.name}-public-${local.zones[count.index]}" }
+  tags = { Name = "${local.name}-public-${local.availability_zones[count.index]}" }
 }
 
 resource "aws_route_table" "public" {
@@ -42,7 +42,7 @@ resource "aws_route" "internet" {
 }
 
 resource "aws_route_table_association" "public" {
-  count = length(local.zones)
+  count = length(local.availability_zones)
 
   subnet_id      = aws_subnet.public[count.index].id
   route_table_id = aws_route_table.public.id
@@ -57,7 +57,7 @@ resource "aws_security_group" "host" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "web" {
-  # checkov:skip=CKV_AWS_260:a public web site; 80 leads to 443 and answers the certificate authority
+  # checkov:skip=CKV_AWS_260:a public website; port 80 redirects to 443 and serves challenges of the certificate authority
   for_each = { http = 80, https = 443 }
 
   security_group_id = aws_security_group.host.id
@@ -71,7 +71,7 @@ resource "aws_vpc_security_group_ingress_rule" "web" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "ssh" {
-  for_each = toset(var.operators)
+  for_each = toset(var.ssh_allowed_cidrs)
 
   security_group_id = aws_security_group.host.id
   description       = "SSH from an operator"

@@ -1,5 +1,5 @@
 output "environment" {
-  description = "Name of the environment: the inventory's group."
+  description = "Name of the environment and of its inventory group."
   value       = var.environment
 }
 
@@ -10,7 +10,7 @@ output "app" {
 
 output "names" {
   description = "DNS names of the application."
-  value       = var.names
+  value       = var.domains
 }
 
 output "app_port" {
@@ -19,8 +19,8 @@ output "app_port" {
 }
 
 output "urls" {
-  description = "Where the application answers, by each of its names."
-  value       = [for name in var.names : "https://${name}/"]
+  description = "URL of the application, for each of its DNS names."
+  value       = [for name in var.domains : "https://${name}/"]
 }
 
 output "instances" {
@@ -33,36 +33,36 @@ output "instances" {
     private_ip = instance.private_ip
   }]
 
-  # Who reads the address wants to use it.
+  # An address is usable only after its association.
   depends_on = [aws_eip_association.host]
 }
 
 output "ecr_repository_url" {
-  description = "Where images are pulled from, without a tag."
+  description = "URL of the image repository, without a tag."
   value       = data.aws_ecr_repository.this.repository_url
 }
 
 output "role_arn" {
-  description = "The hosts' IAM role."
+  description = "ARN of the IAM role of the hosts."
   value       = aws_iam_role.host.arn
 }
 
 output "ami" {
-  description = "The image that the hosts run, and the newest that Debian has."
+  description = "The images that the hosts run, and the newest Debian image at the time of the apply."
   value       = { running = [for instance in aws_instance.host : instance.ami], newest = data.aws_ami.debian.id }
 }
 
 output "metrics_namespace" {
-  description = "CloudWatch namespace of what the hosts tell of themselves, disk_used_percent with their InstanceId; empty without alarms."
+  description = "CloudWatch namespace of the metrics that the hosts publish: disk_used_percent by InstanceId. Empty without alarms."
   value       = local.has_alarms ? local.metrics : ""
 }
 
 output "parameters" {
-  description = "Path of the parameters that the hosts may read."
+  description = "Path of the parameters that the hosts can read."
   value       = "/${var.app}/${var.environment}/"
 }
 
 output "public_keys" {
-  description = "The SSH keys that hosts should let in, the team's whole list."
+  description = "SSH public keys of the team with access to the hosts."
   value       = var.public_keys
 }

@@ -1,9 +1,9 @@
-# A snapshot of every host's disk each night, by EC2's own scheduler. Those that were made outlive
-# the environment: teardown names them.
+# Daily snapshots of the hosts' disks, created by Data Lifecycle Manager. Existing snapshots remain after
+# the environment is destroyed; teardown lists them.
 locals {
   snapshots = var.snapshot_days > 0 ? toset(["snapshots"]) : toset([])
 
-  # One tag says it all: several would each be enough for the scheduler.
+  # A single tag identifies the disks, because Data Lifecycle Manager selects disks that match any of several tags.
   snapshot_tag = { snapshots = local.name }
 
   ec2 = "arn:${data.aws_partition.this.partition}:ec2:${var.region}"
@@ -26,7 +26,7 @@ data "aws_iam_policy_document" "assumed_by_dlm" {
   }
 }
 
-# https://docs.aws.amazon.com/ebs/latest/userguide/service-role.html, for this environment alone
+# https://docs.aws.amazon.com/ebs/latest/userguide/service-role.html, limited to this environment
 data "aws_iam_policy_document" "snapshots" {
   statement {
     sid       = "Look"
@@ -46,7 +46,7 @@ data "aws_iam_policy_document" "snapshots" {
     }
   }
 
-  # A snapshot in the making has no tags yet to ask for.
+  # A snapshot has no tags while it is created.
   statement {
     sid       = "MakeSnapshots"
     actions   = ["ec2:CreateSnapshot", "ec2:CreateTags"]

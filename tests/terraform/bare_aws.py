@@ -1,7 +1,7 @@
-"""The AWS API without machines, for Terraform alone: prints its port and serves until killed.
+"""A simulated AWS API without machines, for Terraform: prints its port and serves until killed.
 
-Administrators may do everything. AssumeRoleWithWebIdentity takes JSON for GitHub's token, and what
-it gives is held to what the role may do.
+Administrators may make all calls. AssumeRoleWithWebIdentity accepts JSON in place of GitHub's
+token, and its credentials are limited to the policies of the role.
 """
 
 import json

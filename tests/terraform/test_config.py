@@ -1,4 +1,4 @@
-"""The Terraform folders against the AWS API alone; these need Terraform, not Docker."""
+"""The Terraform configurations against a simulated AWS API. Needs Terraform, not Docker."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from pathlib import Path
 import boto3
 import pytest
 
+from daybook.aws import images
+
 ROOT = Path(__file__).resolve().parents[2]
 NO_CHANGES, CHANGES = 0, 2
 ACCOUNT = "123456789012"
@@ -25,26 +27,34 @@ RECORDS = f"hello-records-{ACCOUNT}"
 STATE = "account/terraform.tfstate"
 KEYS = tuple(f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 42}{n} {n}" for n in range(3))
 HOST = 'aws_instance.host["1"]'
-GITHUB = {"repository": "octo-org/hello"}
+GITHUB = {
+    "repository": "octo-org/hello",
+    "application": "",
+    "branches": ["main"],
+    "create_provider": True,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of AWS's API, as IAM judges it. context: the condition keys that come with it."""
+    """An AWS API call that IAM evaluates. context: its condition keys."""
 
     action: str
     resource: str = "*"
     context: Mapping[str, str | list[str]] = field(default_factory=dict)
 
     @property
-    def question(self) -> dict[str, object]:
-        """Return it as IAM's policy simulator is asked."""
+    def simulation(self) -> dict[str, object]:
+        """Return the call as parameters of the IAM policy simulator."""
         entries = [
             {"ContextKeyName": key, "ContextKeyValues": _values(value), "ContextKeyType": "string"}
             for key, value in self.context.items()
         ]
-        asked = {"ActionNames": [self.action], "ResourceArns": [self.resource]}
-        return {**asked, "ContextEntries": entries}
+        return {
+            "ActionNames": [self.action],
+            "ResourceArns": [self.resource],
+            "ContextEntries": entries,
+        }
 
 
 REPOSITORY = f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository/hello"
@@ -52,11 +62,11 @@ PARAMETERS = f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter"
 ROLES = f"arn:aws:iam::{ACCOUNT}:role"
 POLICIES = f"arn:aws:iam::{ACCOUNT}:policy"
 ENVIRONMENTS = {
-    "staging": {"names": ["staging.daybook.test"]},
-    "production": {"names": ["daybook.test"], "require_git": "pushed", "approvals": 1},
-    # Names that begin with another's.
-    "stag": {"names": ["stag.daybook.test"]},
-    "staging-1": {"names": ["staging-1.daybook.test"]},
+    "staging": {"domains": ["staging.daybook.test"], "require_git": "any", "approvals": 0},
+    "production": {"domains": ["daybook.test"], "require_git": "pushed", "approvals": 1},
+    # The name of one environment is a prefix of another's.
+    "stag": {"domains": ["stag.daybook.test"], "require_git": "any", "approvals": 0},
+    "staging-1": {"domains": ["staging-1.daybook.test"], "require_git": "any", "approvals": 0},
 }
 HOST_MAY = (
     Call("ecr:GetAuthorizationToken"),
@@ -97,12 +107,12 @@ TYPES = "route53:ChangeResourceRecordSetsRecordTypes"
 
 
 def tags(env: str, kind: str = "Resource", app: str = "hello") -> dict[str, str]:
-    """Return the condition keys of a resource's tags, or of a request's."""
+    """Return the condition keys for the tags of a resource, or of a request."""
     return {f"aws:{kind}Tag/app": app, f"aws:{kind}Tag/environment": env}
 
 
 def run_may(env: str) -> tuple[Call, ...]:
-    """Return calls that the workflows of an environment make, and no other's may."""
+    """Return calls that only the workflows of this environment may make."""
     name, alarms = f"hello-{env}", f"arn:aws:sns:us-east-1:{ACCOUNT}:hello-{env}-alarms"
     boundary = {"iam:PermissionsBoundary": f"{POLICIES}/{name}-boundary"}
     own, made = tags(env), tags(env, "Request")
@@ -174,7 +184,7 @@ def run_may(env: str) -> tuple[Call, ...]:
         Call("dlm:DeleteLifecyclePolicy", f"arn:aws:dlm:us-east-1:{ACCOUNT}:policy/policy-1", own),
         *(
             Call("route53:ChangeResourceRecordSets", ZONE, {CHANGED_NAMES: [name], TYPES: ["A"]})
-            for name in (*ENVIRONMENTS[env]["names"], f"hello-{env}-1.daybook.test")
+            for name in (*ENVIRONMENTS[env]["domains"], f"hello-{env}-1.daybook.test")
         ),
     )
 
@@ -183,8 +193,8 @@ STAGING, PRODUCTION = tags("staging"), tags("production")
 MADE_IN_STAGING = tags("staging", "Request")
 MIXED = PRODUCTION | MADE_IN_STAGING
 RUN_MAY = (*run_may("staging"), Call("ssm:GetParameter", f"{PARAMETERS}/hello/account/review"))
-# What the workflows of staging may not, by whatever way.
-SNEAKING = (
+# Indirect calls that the workflows of staging must not be able to make.
+INDIRECT = (
     Call("ec2:CreateTags", f"{EC2}:instance/i-1", MIXED),
     Call("ec2:CreateTags", f"{EC2}:security-group/sg-1", MIXED),
     Call("ec2:CreateTags", f"{EC2}:instance/i-1", STAGING | tags("production", "Request")),
@@ -242,7 +252,7 @@ SNEAKING = (
     Call("sts:AssumeRole", f"{ROLES}/hello-github-run-production"),
 )
 BOUNDED = {"iam:PermissionsBoundary": f"{POLICIES}/hello-staging-boundary"}
-NOBODY_MAY = (
+NO_ROLE_MAY = (
     Call("ecr:BatchDeleteImage", REPOSITORY),
     Call("ecr:PutImage", f"{REPOSITORY}-other"),
     Call("ec2:RunInstances", f"arn:aws:ec2:eu-west-1:{ACCOUNT}:instance/*", MADE_IN_STAGING),
@@ -257,7 +267,7 @@ NOBODY_MAY = (
     Call("s3:BypassGovernanceRetention", f"arn:aws:s3:::{RECORDS}/staging/run"),
     Call("ssm:GetParameter", f"{PARAMETERS}/other/production/TOKEN"),
 )
-# What a role under the boundary of staging cannot do, even if its own policy allows everything.
+# Calls that the boundary of staging refuses even if the policy of the role allows everything.
 BEYOND_THE_BOUNDARY = (
     Call("ssm:GetParameter", f"{PARAMETERS}/hello/production/TOKEN"),
     Call("ssm:GetParametersByPath", f"{PARAMETERS}/hello"),
@@ -286,7 +296,7 @@ pytestmark = [
 
 @dataclass(frozen=True, eq=False)
 class Folder:
-    """One of the project's Terraform folders, in one workspace."""
+    """A Terraform configuration of the project in one workspace."""
 
     path: Path
     env: Mapping[str, str]
@@ -294,7 +304,7 @@ class Folder:
     workspace: str = "default"
 
     def terraform(self, *args: str, ok: tuple[int, ...] = (0,), **variables: object) -> str:
-        """Run Terraform with these variables and return what it printed."""
+        """Run Terraform with these variables and return its output."""
         values = {**self.variables, **variables}
         env = dict(self.env) | {"TF_WORKSPACE": self.workspace}
         env |= {
@@ -318,7 +328,7 @@ class Folder:
         Folder(self.path, self.env, {}).terraform("init", "-input=false", *options)
 
     def plan(self, **variables: object) -> dict[str, list[str]]:
-        """Return what a plan would do: {"aws_vpc.this": ["create"]}; imports count as actions."""
+        """Return the actions of a plan, imports included: {"aws_vpc.this": ["create"]}."""
         self.terraform("plan", "-input=false", "-out=saved", **variables)
         shown = json.loads(self.terraform("show", "-json", "saved"))
         return {
@@ -337,7 +347,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Cloud:
-    """A bare AWS API, and copies of the Terraform folders beside it."""
+    """A simulated AWS API, and copies of the Terraform configurations."""
 
     env: dict[str, str]
     scratch: Path
@@ -349,9 +359,9 @@ class Cloud:
 
     def folder(self, name: str, to: str, workspace: str = "default", **variables) -> Folder:
         path = self.scratch / to
-        left_out = shutil.ignore_patterns("tests", ".terraform", "*.tfstate*")
-        shutil.copytree(ROOT / "terraform" / name, path, ignore=left_out)
-        common = {"app": "hello", "region": "us-east-1", "zone": "daybook.test"}
+        ignore = shutil.ignore_patterns("tests", ".terraform", "*.tfstate*")
+        shutil.copytree(ROOT / "terraform" / name, path, ignore=ignore)
+        common = {"app": "hello", "region": "us-east-1", "dns_zone": "daybook.test"}
         return Folder(path, self.env, common | variables, workspace)
 
 
@@ -366,13 +376,14 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 @pytest.fixture(scope="module")
 def account(cloud: Cloud) -> Folder:
-    """Bootstrap a new account: local state first, because the bucket is not there yet."""
-    first = cloud.folder("account", "first", github=GITHUB, environments=ENVIRONMENTS)
+    """Bootstrap a new account, with local state first, because the bucket does not exist yet."""
+    variables = {"github": GITHUB, "environments": ENVIRONMENTS, "review_remote": ""}
+    first = cloud.folder("account", "first", **variables)
     (first.path / "backend.tf").unlink()
     first.terraform("init", "-input=false")
     assert set(map(tuple, first.plan().values())) == {("create",)}
     first.apply()
-    account = cloud.folder("account", "account", github=GITHUB, environments=ENVIRONMENTS)
+    account = cloud.folder("account", "account", **variables)
     account.init()
     account.terraform("state", "push", str(first.path / "terraform.tfstate"))
     return account
@@ -381,8 +392,7 @@ def account(cloud: Cloud) -> Folder:
 @pytest.fixture(scope="module")
 def staging(cloud: Cloud, account: Folder) -> Folder:
     options = {"alarm_email": "ops@example.com", "flow_log_days": 7, "snapshot_days": 14}
-    own = {"cidr": "10.20.0.0/16", "public_keys": KEYS[:2], **options}
-    staging = _environment_folder(cloud, "staging", **own)
+    staging = _environment_folder(cloud, "staging", public_keys=KEYS[:2], **options)
     staging.init()
     assert set(map(tuple, staging.plan().values())) == {("create",)}
     staging.apply()
@@ -390,16 +400,18 @@ def staging(cloud: Cloud, account: Folder) -> Folder:
 
 
 @pytest.mark.parametrize("name", ["account", "environment"])
-def test_the_validations_refuse_what_they_should(cloud: Cloud, name: str) -> None:
-    folder = cloud.folder(name, f"validations-{name}")
+def test_terraform_test_passes(cloud: Cloud, name: str) -> None:
+    folder = cloud.folder(name, f"tests-{name}")
     shutil.copytree(ROOT / "terraform" / name / "tests", folder.path / "tests")
     Folder(folder.path, cloud.env, {}).terraform("init", "-backend=false", "-lockfile=readonly")
-    said = Folder(folder.path, cloud.env, {}).terraform("test")
-    assert "Success!" in said
-    assert ", 0 failed" in said
+    output = Folder(folder.path, cloud.env, {}).terraform("test")
+    assert "Success!" in output
+    assert ", 0 failed" in output
 
 
-def test_the_account_keeps_its_state_in_the_bucket_it_made(cloud: Cloud, account: Folder) -> None:
+def test_the_account_keeps_its_state_in_the_bucket_that_it_creates(
+    cloud: Cloud, account: Folder
+) -> None:
     assert account.plan() == {}
     assert account.outputs()["state_bucket"] == BUCKET
     s3 = cloud.client("s3")
@@ -408,10 +420,10 @@ def test_the_account_keeps_its_state_in_the_bucket_it_made(cloud: Cloud, account
     assert "aws:SecureTransport" in s3.get_bucket_policy(Bucket=BUCKET)["Policy"]
 
 
-def test_a_lost_state_is_adopted_and_nothing_made_twice(cloud: Cloud, account: Folder) -> None:
+def test_resources_missing_from_a_lost_state_are_imported(cloud: Cloud, account: Folder) -> None:
     zone = account.outputs()["zone_id"]
     cloud.client("s3").delete_object(Bucket=BUCKET, Key=STATE)
-    adopt = {
+    import_ids = {
         "state_bucket": BUCKET,
         "records_bucket": RECORDS,
         "repository": "hello",
@@ -422,7 +434,7 @@ def test_a_lost_state_is_adopted_and_nothing_made_twice(cloud: Cloud, account: F
         "provider": f"arn:aws:iam::{ACCOUNT}:oidc-provider/token.actions.githubusercontent.com",
         "github_roles": ["plan", "push", *(f"run-{env}" for env in ENVIRONMENTS)],
     }
-    plan = account.plan(adopt=adopt)
+    plan = account.plan(import_ids=import_ids)
     imported = {address for address, actions in plan.items() if actions == ["import"]}
     assert imported == {
         "aws_s3_bucket.state",
@@ -431,32 +443,32 @@ def test_a_lost_state_is_adopted_and_nothing_made_twice(cloud: Cloud, account: F
         "aws_iam_openid_connect_provider.github[0]",
         *(f'aws_iam_policy.environment["{env}"]' for env in ENVIRONMENTS),
         *(f'aws_iam_policy.machines["{env}"]' for env in ENVIRONMENTS),
-        *(f'aws_iam_role.github["{key}"]' for key in adopt["github_roles"]),
+        *(f'aws_iam_role.github["{key}"]' for key in import_ids["github_roles"]),
         "aws_route53_zone.this[0]",
         "aws_ssm_parameter.review",
     }
     assert {tuple(plan[address]) for address in plan.keys() - imported} == {("create",)}
     account.apply()
-    assert account.plan(adopt=adopt) == account.plan() == {}
+    assert account.plan(import_ids=import_ids) == account.plan() == {}
     assert account.outputs()["zone_id"] == zone
 
 
-def test_one_branch_and_each_environment_on_github_get_a_role(account: Folder) -> None:
+def test_roles_trust_one_branch_and_each_environment_on_github(account: Folder) -> None:
     trusts = {key: role["assume_role_policy"] for key, role in _of_github(account, "role").items()}
     conditions = {
         key: json.loads(trust)["Statement"][0]["Condition"]["StringEquals"]
         for key, trust in trusts.items()
     }
     audience, subject = (f"token.actions.githubusercontent.com:{key}" for key in ("aud", "sub"))
-    assert {each[audience] for each in conditions.values()} == {"sts.amazonaws.com"}
-    assert {key: each[subject] for key, each in conditions.items()} == {
+    assert {condition[audience] for condition in conditions.values()} == {"sts.amazonaws.com"}
+    assert {key: condition[subject] for key, condition in conditions.items()} == {
         "plan": "repo:octo-org/hello:pull_request",
         "push": "repo:octo-org/hello:ref:refs/heads/main",
         **{f"run-{env}": f"repo:octo-org/hello:environment:{env}" for env in ENVIRONMENTS},
     }
 
 
-def test_github_may_push_images_and_run_daybook_but_not_become_more(
+def test_roles_may_push_images_and_run_daybook_and_nothing_else(
     cloud: Cloud, account: Folder
 ) -> None:
     policies, run_calls = _policies(account), _in_zone(account, RUN_MAY)
@@ -465,7 +477,7 @@ def test_github_may_push_images_and_run_daybook_but_not_become_more(
     assert _refused(cloud, policies["run-staging"], (*PUSH_MAY, *run_calls)) == []
     assert _refused(cloud, policies["plan"], PUSH_MAY) == [*PUSH_MAY]
     for policy in policies.values():
-        assert _refused(cloud, policy, NOBODY_MAY) == [*NOBODY_MAY]
+        assert _refused(cloud, policy, NO_ROLE_MAY) == [*NO_ROLE_MAY]
 
 
 @pytest.mark.attack("F6", "the role of one environment touches another")
@@ -479,8 +491,10 @@ def test_the_role_of_an_environment_touches_no_other(
 
 
 @pytest.mark.attack("F6", "the role of staging reaches production by tags, roles, names or alarms")
-def test_the_role_of_an_environment_takes_no_way_around(cloud: Cloud, account: Folder) -> None:
-    calls = _in_zone(account, SNEAKING)
+def test_the_role_of_an_environment_reaches_no_other_indirectly(
+    cloud: Cloud, account: Folder
+) -> None:
+    calls = _in_zone(account, INDIRECT)
     assert _refused(cloud, _policies(account)["run-staging"], calls) == calls
 
 
@@ -496,16 +510,20 @@ def test_a_role_under_the_boundary_of_an_environment_reaches_no_other(
     assert _refused(cloud, policy, HOST_MAY, limit) == []
 
 
-def test_policies_are_within_what_iam_takes(account: Folder) -> None:
-    """IAM counts no white space: 10,240 of a role's own, 6,144 of a managed one."""
-    found = _resources(account).items()
-    sizes = {at: len(re.sub(r"\s", "", each.get("policy", ""))) for at, each in found}
-    own = {at: size for at, size in sizes.items() if at.startswith("aws_iam_role_policy.")}
-    managed = {at: size for at, size in sizes.items() if at.startswith("aws_iam_policy.")}
-    assert (max(own.values()) <= 10_240, max(managed.values()) <= 6_144) == (True, True), sizes
+def test_policies_are_within_the_limits_of_iam(account: Folder) -> None:
+    """Without white space: 10,240 characters for inline policies, 6,144 for a managed policy."""
+    policies = {
+        address: values["policy"]
+        for address, values in _resources(account).items()
+        if address.startswith(("aws_iam_role_policy.", "aws_iam_policy."))
+    }
+    sizes = {address: len(re.sub(r"\s", "", policy)) for address, policy in policies.items()}
+    inline = [size for address, size in sizes.items() if address.startswith("aws_iam_role_policy.")]
+    managed = [size for address, size in sizes.items() if address.startswith("aws_iam_policy.")]
+    assert (max(inline) <= 10_240, max(managed) <= 6_144) == (True, True), sizes
 
 
-def test_the_account_notes_what_is_reviewed(account: Folder) -> None:
+def test_the_account_stores_the_review_requirements(account: Folder) -> None:
     assert json.loads(_resources(account)["aws_ssm_parameter.review"]["value"]) == {
         "remote": "",
         "require_git": dict.fromkeys(ENVIRONMENTS, "any") | {"production": "pushed"},
@@ -513,7 +531,7 @@ def test_the_account_notes_what_is_reviewed(account: Folder) -> None:
     }
 
 
-def test_a_pushed_state_is_never_written_over(account: Folder) -> None:
+def test_a_pushed_state_is_never_overwritten(account: Folder) -> None:
     first = account.path.parent / "first/terraform.tfstate"
     refused = account.terraform("state", "push", str(first), ok=(1,))
     assert "lineage" in refused
@@ -523,7 +541,7 @@ def test_the_second_plan_of_an_environment_is_empty(staging: Folder) -> None:
     assert staging.plan() == {}
 
 
-def test_the_hosts_are_what_the_outputs_say(cloud: Cloud, staging: Folder) -> None:
+def test_the_outputs_match_the_hosts(cloud: Cloud, staging: Folder) -> None:
     outputs = staging.outputs()
     (host,) = outputs["instances"]
     (address,) = cloud.client("ec2").describe_addresses(PublicIps=[host["public_ip"]])["Addresses"]
@@ -544,40 +562,40 @@ def test_a_host_may_not(cloud: Cloud, staging: Folder, call: Call) -> None:
 
 
 def test_the_default_security_group_is_empty(cloud: Cloud, staging: Folder) -> None:
-    wanted = [{"Name": "tag:environment", "Values": ["staging"]}]
-    groups = cloud.client("ec2").describe_security_groups(Filters=wanted)["SecurityGroups"]
+    filters = [{"Name": "tag:environment", "Values": ["staging"]}]
+    groups = cloud.client("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]
     (default,) = [group for group in groups if group["GroupName"] == "default"]
     assert default["IpPermissions"] == default["IpPermissionsEgress"] == []
 
 
-def test_alarms_watch_the_host_and_the_first_of_them_recovers_it(
+def test_alarms_watch_the_host_and_the_system_alarm_recovers_it(
     cloud: Cloud, staging: Folder
 ) -> None:
     alarms = cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
     (host,) = staging.outputs()["instances"]
-    found = {each["AlarmName"].removeprefix(f"{host['name']}-"): each for each in alarms}
-    assert found.keys() == {"system", "instance", "cpu", "disk"}
-    watched = [{"Name": "InstanceId", "Value": host["id"]}]
-    assert all(each["Dimensions"] == watched for each in found.values())
+    by_kind = {alarm["AlarmName"].removeprefix(f"{host['name']}-"): alarm for alarm in alarms}
+    assert by_kind.keys() == {"system", "instance", "cpu", "disk"}
+    dimensions = [{"Name": "InstanceId", "Value": host["id"]}]
+    assert all(alarm["Dimensions"] == dimensions for alarm in alarms)
     topic = f"arn:aws:sns:us-east-1:{ACCOUNT}:hello-staging-alarms"
-    assert all(topic in each["AlarmActions"] for each in found.values())
-    assert "arn:aws:automate:us-east-1:ec2:recover" in found["system"]["AlarmActions"]
+    assert all(topic in alarm["AlarmActions"] for alarm in alarms)
+    assert "arn:aws:automate:us-east-1:ec2:recover" in by_kind["system"]["AlarmActions"]
 
 
-def test_each_night_the_disk_is_copied(cloud: Cloud, staging: Folder) -> None:
+def test_the_disk_has_a_daily_snapshot(cloud: Cloud, staging: Folder) -> None:
     dlm, ec2 = cloud.client("dlm"), cloud.client("ec2")
     (short,) = dlm.get_lifecycle_policies()["Policies"]
     details = dlm.get_lifecycle_policy(PolicyId=short["PolicyId"])["Policy"]["PolicyDetails"]
     (schedule,) = details["Schedules"]
     assert schedule["RetainRule"] == {"Interval": 14, "IntervalUnit": "DAYS"}
     (tag,) = details["TargetTags"]
-    wanted = [{"Name": f"tag:{tag['Key']}", "Values": [tag["Value"]]}]
-    (disk,) = ec2.describe_volumes(Filters=wanted)["Volumes"]
+    filters = [{"Name": f"tag:{tag['Key']}", "Values": [tag["Value"]]}]
+    (disk,) = ec2.describe_volumes(Filters=filters)["Volumes"]
     (host,) = staging.outputs()["instances"]
     assert disk["Attachments"][0]["InstanceId"] == host["id"]
 
 
-def test_flow_logs_go_to_a_group_that_forgets(cloud: Cloud, staging: Folder) -> None:
+def test_flow_logs_have_a_limited_retention(cloud: Cloud, staging: Folder) -> None:
     (log,) = cloud.client("ec2").describe_flow_logs()["FlowLogs"]
     (group,) = cloud.client("logs").describe_log_groups()["logGroups"]
     assert group["logGroupName"] == "hello-staging-flow"
@@ -585,40 +603,41 @@ def test_flow_logs_go_to_a_group_that_forgets(cloud: Cloud, staging: Folder) -> 
     assert log["LogDestination"] == group["arn"].removesuffix(":*")
 
 
-def test_a_host_has_a_name_of_its_own(cloud: Cloud, account: Folder, staging: Folder) -> None:
+def test_a_host_has_a_dns_name(cloud: Cloud, account: Folder, staging: Folder) -> None:
     zone, (host,) = account.outputs()["zone_id"], staging.outputs()["instances"]
     records = cloud.client("route53").list_resource_record_sets(HostedZoneId=zone)
-    found = {each["Name"]: each["ResourceRecords"] for each in records["ResourceRecordSets"]}
+    values = {record["Name"]: record["ResourceRecords"] for record in records["ResourceRecordSets"]}
     assert host["dns_name"] == "hello-staging-1.daybook.test"
-    assert found["hello-staging-1.daybook.test."] == [{"Value": host["public_ip"]}]
+    assert values["hello-staging-1.daybook.test."] == [{"Value": host["public_ip"]}]
 
 
-def test_changed_keys_leave_the_host_alone(staging: Folder) -> None:
+def test_changed_keys_do_not_change_the_host(staging: Folder) -> None:
     assert staging.plan(public_keys=(KEYS[0], KEYS[2])) == {}
     assert staging.plan(public_keys=KEYS[1:]) == {"aws_key_pair.this": ["delete", "create"]}
 
 
-def test_another_ami_is_taken_only_when_it_is_asked_for(staging: Folder) -> None:
+def test_another_ami_replaces_the_host_only_on_request(staging: Folder) -> None:
     assert staging.plan(ami="ami-0123456789abcdef0")[HOST] == ["delete", "create"]
     state = staging.outputs()["ami"]
     assert state == {"newest": "ami-0debian1300000001", "running": ["ami-0debian1300000001"]}
 
 
-def test_settings_of_another_environment_are_refused(cloud: Cloud, staging: Folder) -> None:
-    refused = staging.terraform("plan", "-input=false", ok=(1,), environment="production")
-    assert "terraform workspace select production" in " ".join(refused.split())
+def test_the_workspace_of_another_environment_is_refused(cloud: Cloud, staging: Folder) -> None:
+    for command in ("plan", "apply"):
+        refused = staging.terraform(command, "-input=false", ok=(1,), environment="production")
+        assert "terraform workspace select production" in " ".join(refused.split())
 
 
-def test_production_shares_no_name_with_staging(cloud: Cloud, staging: Folder) -> None:
-    """A plan alone cannot see a clash of names in AWS, so the planned names are compared."""
-    production = _environment_folder(cloud, "production", cidr="10.30.0.0/16", public_keys=KEYS[:1])
+def test_production_shares_no_names_with_staging(cloud: Cloud, staging: Folder) -> None:
+    """A plan does not detect name conflicts in AWS, so the planned names are compared."""
+    production = _environment_folder(cloud, "production", vpc_cidr="10.30.0.0/16")
     production.init()
     plan = production.plan()
     assert HOST in plan
-    assert _names(production).isdisjoint(_names(staging, "state"))
+    assert _names(production, planned=True).isdisjoint(_names(staging, planned=False))
 
 
-def test_teardown_leaves_nothing_tagged(cloud: Cloud, staging: Folder) -> None:
+def test_destroy_leaves_no_tagged_resources(cloud: Cloud, staging: Folder) -> None:
     staging.terraform("destroy", "-auto-approve")
     assert staging.terraform("state", "list") == ""
     tagged = [{"Name": "tag:environment", "Values": ["staging"]}]
@@ -643,9 +662,26 @@ def _environment(port: str) -> dict[str, str]:
 
 
 def _environment_folder(cloud: Cloud, env: str, **variables: object) -> Folder:
-    fixed = {"operators": ["203.0.113.7/32"], "instance_type": "t3.small", "disk_gib": 20}
-    own = {"environment": env, "names": [f"{env}.daybook.test"], **fixed, **variables}
-    return cloud.folder("environment", env, env, **own)
+    defaults = {
+        "environment": env,
+        "domains": [f"{env}.daybook.test"],
+        "vpc_cidr": "10.20.0.0/16",
+        "ssh_allowed_cidrs": ["203.0.113.7/32"],
+        "public_keys": KEYS[:1],
+        "instance_type": "t3.small",
+        "instance_count": 1,
+        "disk_gib": 20,
+        "ami": "",
+        "debian_images": {"owner": images.DEBIAN, "names": list(images.NAMES)},
+        "port": 8000,
+        "deletion_protection": False,
+        "deploy_via": "none",
+        "github": {"repository": "", "branch": "main"},
+        "snapshot_days": 0,
+        "alarm_email": "",
+        "flow_log_days": 0,
+    }
+    return cloud.folder("environment", env, env, **defaults | variables)
 
 
 def _actions(change: dict) -> list[str]:
@@ -655,52 +691,57 @@ def _actions(change: dict) -> list[str]:
 
 
 def _of_github(folder: Folder, kind: str) -> dict[str, dict]:
-    """Return GitHub's IAM resources by their key: {"push": {"name": …}, "run": …}."""
-    begin = f'aws_iam_{kind}.github["'
-    found = _resources(folder).items()
-    return {at[len(begin) : -2]: each for at, each in found if at.startswith(begin)}
+    """Return the IAM resources of GitHub workflows by key: {"push": {"name": …}, "plan": …}."""
+    prefix = f'aws_iam_{kind}.github["'
+    return {
+        address.removeprefix(prefix).removesuffix('"]'): values
+        for address, values in _resources(folder).items()
+        if address.startswith(prefix)
+    }
 
 
 @functools.cache
 def _resources(folder: Folder) -> dict[str, dict]:
-    """Return what is in a folder's state, by address."""
+    """Return the managed resources of a state by address."""
     shown = json.loads(folder.terraform("show", "-json"))["values"]["root_module"]["resources"]
-    return {each["address"]: each["values"] for each in shown if each["mode"] == "managed"}
+    managed = (resource for resource in shown if resource["mode"] == "managed")
+    return {resource["address"]: resource["values"] for resource in managed}
 
 
 def _host_may(cloud: Cloud, call: Call) -> bool:
     iam, role = cloud.client("iam"), f"{ROLES}/hello-staging-host"
-    answer = iam.simulate_principal_policy(PolicySourceArn=role, **call.question)
-    return answer["EvaluationResults"][0]["EvalDecision"] == "allowed"
+    simulated = iam.simulate_principal_policy(PolicySourceArn=role, **call.simulation)
+    return simulated["EvaluationResults"][0]["EvalDecision"] == "allowed"
 
 
 def _refused(
     cloud: Cloud, policy: str, calls: Iterable[Call], boundary: str | None = None
 ) -> list[Call]:
-    """Return which of the calls a policy by itself does not allow, within a boundary."""
+    """Return the calls that a policy does not allow, within a boundary."""
     limits = {"PermissionsBoundaryPolicyInputList": [boundary]} if boundary else {}
-    ask = functools.partial(
+    simulate = functools.partial(
         cloud.client("iam").simulate_custom_policy, PolicyInputList=[policy], **limits
     )
-    answers = ((call, ask(**call.question)["EvaluationResults"][0]) for call in calls)
-    return [call for call, said in answers if said["EvalDecision"] != "allowed"]
+    results = ((call, simulate(**call.simulation)["EvaluationResults"][0]) for call in calls)
+    return [call for call, result in results if result["EvalDecision"] != "allowed"]
 
 
 def _policies(account: Folder) -> dict[str, str]:
-    """Return the policies of GitHub's roles by their keys, each as one."""
-    found = {key: each["policy"] for key, each in _of_github(account, "role_policy").items()}
+    """Return the policy of each GitHub role by key; the two policies of a run role are merged."""
+    inline = _of_github(account, "role_policy")
+    policies = {key: values["policy"] for key, values in inline.items()}
     for env in ENVIRONMENTS:
         parts = (
-            found[f"run-{env}"],
+            policies[f"run-{env}"],
             _resources(account)[f'aws_iam_policy.machines["{env}"]']["policy"],
         )
-        statements = [each for part in parts for each in json.loads(part)["Statement"]]
-        found[f"run-{env}"] = json.dumps({"Version": "2012-10-17", "Statement": statements})
-    return found
+        statements = [statement for part in parts for statement in json.loads(part)["Statement"]]
+        policies[f"run-{env}"] = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    return policies
 
 
 def _in_zone(account: Folder, calls: Iterable[Call]) -> list[Call]:
-    """Return the calls with the id of the account's zone in place of ZONE."""
+    """Return the calls, with ZONE replaced by the id of the account's zone."""
     zone = ZONE.replace("ZONE", _resources(account)["aws_route53_zone.this[0]"]["zone_id"])
     return [replace(call, resource=call.resource.replace(ZONE, zone)) for call in calls]
 
@@ -709,10 +750,9 @@ def _values(value: str | list[str]) -> list[str]:
     return value if isinstance(value, list) else [value]
 
 
-def _names(folder: Folder, what: str = "plan") -> set[str]:
-    shown = folder.terraform("show", "-json", *(["saved"] if what == "plan" else []))
-    tree = json.loads(shown)
-    values = tree["planned_values"] if what == "plan" else tree["values"]
-    found = [resource["values"] for resource in values["root_module"]["resources"]]
-    keys = ("name", "key_name")
-    return {v[key] for v in found for key in keys if v.get(key) and v[key] != "host"}
+def _names(folder: Folder, *, planned: bool) -> set[str]:
+    shown = json.loads(folder.terraform("show", "-json", *(["saved"] if planned else [])))
+    tree = shown["planned_values"] if planned else shown["values"]
+    resources = [resource["values"] for resource in tree["root_module"]["resources"]]
+    names = {values.get(key) for values in resources for key in ("name", "key_name")}
+    return names - {None, "", "host"}

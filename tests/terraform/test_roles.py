@@ -1,4 +1,4 @@
-"""An environment's own role at work: Terraform with it, and everything that it is refused."""
+"""The role of an environment provisions it and is refused access to other environments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from .test_config import (
     BUCKET,
     ENVIRONMENTS,
     GITHUB,
-    KEYS,
     RECORDS,
     ROLES,
     Cloud,
@@ -37,24 +36,24 @@ OPTIONS = {"alarm_email": "ops@example.com", "flow_log_days": 7, "snapshot_days"
 
 @dataclass(frozen=True)
 class Workflow:
-    """A job of GitHub's in one environment, with the environment's role. keys: its credentials."""
+    """A GitHub job in one environment, with the role of that environment. keys: its credentials."""
 
     cloud: Cloud
     env: str
     keys: dict[str, str] = field(repr=False)
 
     def client(self, service: str) -> Any:
-        found = {key.lower(): value for key, value in self.keys.items()}
+        credentials = {key.lower(): value for key, value in self.keys.items()}
         return boto3.client(
             service,
             endpoint_url=self.cloud.env["AWS_ENDPOINT_URL"],
             region_name="us-east-1",
             config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
-            **found,
+            **credentials,
         )
 
     def may(self, service: str, call: str, **parameters: Any) -> bool:
-        """Tell whether a call is allowed; what comes of it is all the same."""
+        """Return whether a call is allowed; its result does not matter."""
         try:
             getattr(self.client(service), call)(**parameters)
         except ClientError as err:
@@ -62,28 +61,34 @@ class Workflow:
         return True
 
 
-def become(cloud: Cloud, env: str, subject: str | None = None) -> Workflow:
-    """Return a job's role, which AWS gives for GitHub's word."""
-    said = {"iss": f"https://{HOST}", "aud": "sts.amazonaws.com"}
-    said["sub"] = subject or f"repo:{GITHUB['repository']}:environment:{env}"
-    found = cloud.client("sts").assume_role_with_web_identity(
+def assume_role(cloud: Cloud, env: str, subject: str | None = None) -> Workflow:
+    """Exchange a GitHub token for the role of an environment."""
+    claims = {"iss": f"https://{HOST}", "aud": "sts.amazonaws.com"}
+    claims["sub"] = subject or f"repo:{GITHUB['repository']}:environment:{env}"
+    credentials = cloud.client("sts").assume_role_with_web_identity(
         RoleArn=f"{ROLES}/hello-github-run-{env}",
         RoleSessionName="workflow",
-        WebIdentityToken=json.dumps(said),
+        WebIdentityToken=json.dumps(claims),
     )["Credentials"]
     keys = {
-        "AWS_ACCESS_KEY_ID": found["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": found["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": found["SessionToken"],
+        "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": credentials["SessionToken"],
     }
     return Workflow(cloud, env, keys)
 
 
 def provision(cloud: Cloud, env: str, number: int, keys: dict[str, str]) -> Folder:
     """Apply terraform/environment with a role's credentials."""
-    own = {"cidr": f"10.{number}.0.0/16", "public_keys": KEYS[:1], **OPTIONS}
-    own |= {"names": ENVIRONMENTS[env]["names"], "deploy_via": "ssm", "github": GITHUB}
-    folder = _environment_folder(cloud, env, **own)
+    folder = _environment_folder(
+        cloud,
+        env,
+        vpc_cidr=f"10.{number}.0.0/16",
+        domains=ENVIRONMENTS[env]["domains"],
+        deploy_via="ssm",
+        github={"repository": GITHUB["repository"], "branch": "main"},
+        **OPTIONS,
+    )
     folder = replace(folder, env={**folder.env, **keys})
     folder.init()
     folder.terraform("apply", "-input=false", "-auto-approve")
@@ -92,40 +97,40 @@ def provision(cloud: Cloud, env: str, number: int, keys: dict[str, str]) -> Fold
 
 @pytest.fixture(scope="module")
 def staging(cloud: Cloud, account: Folder) -> Iterator[Workflow]:
-    """Provision staging with the role of its workflows, from nothing, and take it down with it."""
-    it = become(cloud, "staging")
-    folder = provision(cloud, "staging", 20, it.keys)
-    yield it
+    """Provision staging with the role of its workflows, and destroy it with the same role."""
+    workflow = assume_role(cloud, "staging")
+    folder = provision(cloud, "staging", 20, workflow.keys)
+    yield workflow
     folder.terraform("destroy", "-input=false", "-auto-approve")
 
 
 @pytest.fixture(scope="module")
 def production(cloud: Cloud, account: Folder) -> dict[str, Any]:
-    """Provision production with its own role; return its ids by their kind."""
-    it = become(cloud, "production")
-    provision(cloud, "production", 30, it.keys)
-    ssm, s3 = it.client("ssm"), it.client("s3")
+    """Provision production with its own role; return the ids of its resources by kind."""
+    workflow = assume_role(cloud, "production")
+    provision(cloud, "production", 30, workflow.keys)
+    ssm, s3 = workflow.client("ssm"), workflow.client("s3")
     ssm.put_parameter(Name="/hello/production/TOKEN", Value="x", Type="SecureString")
     s3.put_object(Bucket=BUCKET, Key="locks/production.json", Body=b"{}")
     s3.put_object(Bucket=RECORDS, Key="production/run/record.json", Body=b"{}")
-    ec2, mine = it.client("ec2"), [{"Name": "tag:environment", "Values": ["production"]}]
-    [group] = ec2.describe_instances(Filters=mine)["Reservations"]
-    [host] = group["Instances"]
-    groups = ec2.describe_security_groups(Filters=mine)["SecurityGroups"]
-    [address] = ec2.describe_addresses(Filters=mine)["Addresses"]
-    policies = it.client("dlm").get_lifecycle_policies()["Policies"]
+    ec2, filters = workflow.client("ec2"), [{"Name": "tag:environment", "Values": ["production"]}]
+    [reservation] = ec2.describe_instances(Filters=filters)["Reservations"]
+    [host] = reservation["Instances"]
+    groups = ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+    [address] = ec2.describe_addresses(Filters=filters)["Addresses"]
+    policies = workflow.client("dlm").get_lifecycle_policies()["Policies"]
     return {
         "instance": host["InstanceId"],
         "subnet": host["SubnetId"],
         "vpc": host["VpcId"],
         "volume": host["BlockDeviceMappings"][0]["Ebs"]["VolumeId"],
         "interface": host["NetworkInterfaces"][0]["NetworkInterfaceId"],
-        "group": next(each["GroupId"] for each in groups if each["GroupName"] != "default"),
-        "default": next(each["GroupId"] for each in groups if each["GroupName"] == "default"),
+        "group": next(group["GroupId"] for group in groups if group["GroupName"] != "default"),
+        "default": next(group["GroupId"] for group in groups if group["GroupName"] == "default"),
         "address": address["AllocationId"],
         "association": address["AssociationId"],
         "policy": next(
-            each["PolicyId"] for each in policies if "production" in each["Description"]
+            policy["PolicyId"] for policy in policies if "production" in policy["Description"]
         ),
         "zone": account.outputs()["zone_id"],
     }
@@ -137,8 +142,8 @@ def tags(env: str) -> list[dict[str, str]]:
 
 def record(name: str, zone: str) -> dict[str, Any]:
     values = [{"Value": "203.0.113.9"}]
-    found = {"Name": name, "Type": "A", "TTL": 60, "ResourceRecords": values}
-    change = {"Action": "UPSERT", "ResourceRecordSet": found}
+    record_set = {"Name": name, "Type": "A", "TTL": 60, "ResourceRecords": values}
+    change = {"Action": "UPSERT", "ResourceRecordSet": record_set}
     return {"HostedZoneId": zone, "ChangeBatch": {"Changes": [change]}}
 
 
@@ -158,21 +163,21 @@ def alarm(name: str, instance: str, action: str) -> dict[str, Any]:
 
 
 def refused_calls(ids: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return calls by which the workflows of staging would touch production."""
+    """Return calls in which workflows of staging would access production."""
     instance, state = ids["instance"], "env:/production/environment/terraform.tfstate"
-    anywhere = [{"CidrIp": "0.0.0.0/0"}]
-    rule = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": anywhere}]
+    all_addresses = [{"CidrIp": "0.0.0.0/0"}]
+    rule = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": all_addresses}]
     spec = {"TagSpecifications": [{"ResourceType": "security-group-rule", "Tags": tags("staging")}]}
     trust = '{"Version": "2012-10-17", "Statement": []}'
     launch = {"ImageId": "ami-0debian1300000001", "MinCount": 1, "MaxCount": 1}
-    hidden = {"Bucket": BUCKET, "Key": state}
-    named = [{"Key": "environment", "Value": "staging"}]
+    state_object = {"Bucket": BUCKET, "Key": state}
+    staging_tag = [{"Key": "environment", "Value": "staging"}]
     return [
         ("ec2", "stop_instances", {"InstanceIds": [instance]}),
         ("ec2", "terminate_instances", {"InstanceIds": [instance]}),
         ("ec2", "reboot_instances", {"InstanceIds": [instance]}),
         ("ec2", "get_console_output", {"InstanceId": instance}),
-        ("ec2", "create_tags", {"Resources": [instance], "Tags": named}),
+        ("ec2", "create_tags", {"Resources": [instance], "Tags": staging_tag}),
         ("ec2", "create_tags", {"Resources": [ids["group"]], "Tags": tags("staging")}),
         ("ec2", "create_tags", {"Resources": [ids["default"]], "Tags": tags("staging")}),
         ("ec2", "delete_tags", {"Resources": [instance], "Tags": [{"Key": "environment"}]}),
@@ -212,9 +217,9 @@ def refused_calls(ids: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
         ),
         ("ec2", "delete_key_pair", {"KeyName": "hello-production"}),
         ("ec2", "delete_vpc", {"VpcId": ids["vpc"]}),
-        ("s3", "get_object", hidden),
-        ("s3", "put_object", {**hidden, "Body": b""}),
-        ("s3", "delete_object", hidden),
+        ("s3", "get_object", state_object),
+        ("s3", "put_object", {**state_object, "Body": b""}),
+        ("s3", "delete_object", state_object),
         ("s3", "delete_object", {"Bucket": BUCKET, "Key": "locks/production.json"}),
         ("s3", "put_object", {"Bucket": BUCKET, "Key": "locks/production.json", "Body": b""}),
         (
@@ -332,7 +337,7 @@ def refused_calls(ids: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 @pytest.mark.attack("F6", "staging's workflow calls AWS for production")
-def test_the_role_of_staging_is_refused_what_is_productions(
+def test_the_role_of_staging_cannot_access_production(
     staging: Workflow, production: dict[str, Any]
 ) -> None:
     allowed = [
@@ -355,16 +360,16 @@ def test_the_role_of_staging_is_refused_what_is_productions(
         "repo:eve/hello:environment:production",
     ],
 )
-def test_a_role_is_given_to_its_own_environment_alone(
+def test_a_role_can_be_assumed_by_its_own_environment_only(
     cloud: Cloud, account: Folder, subject: str
 ) -> None:
-    assert become(cloud, "production").env == "production"
+    assert assume_role(cloud, "production").env == "production"
     with pytest.raises(ClientError, match="AccessDenied"):
-        become(cloud, "production", subject)
+        assume_role(cloud, "production", subject)
 
 
-def test_the_role_does_what_a_run_does(staging: Workflow) -> None:
-    """Beside what Terraform asks for."""
+def test_the_role_may_make_the_calls_of_a_run(staging: Workflow) -> None:
+    """Terraform's own calls are covered by the provisioned environment."""
     calls: list[tuple[str, str, dict[str, Any]]] = [
         ("s3", "head_bucket", {"Bucket": BUCKET}),
         ("s3", "put_object", {"Bucket": BUCKET, "Key": "locks/staging.json", "Body": b""}),

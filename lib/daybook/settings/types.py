@@ -289,8 +289,9 @@ Branch = Annotated[
 GitRemote = Annotated[
     str,
     matching(
-        r"|(https?|ssh|file)://[A-Za-z0-9/][\w.@:/~-]*|([A-Za-z0-9][\w.-]*@)?[A-Za-z0-9][\w.-]*:[\w./~-]+",
-        "the URL of a git repository such as https://github.com/owner/name, or empty",
+        r"|(https?|ssh|file)://[A-Za-z0-9/][\w.@:/~-]*",
+        "the URL of a git repository such as https://github.com/owner/name or "
+        "ssh://git@github.com/owner/name, or empty",
         300,
     ),
 ]

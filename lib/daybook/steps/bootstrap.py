@@ -129,8 +129,8 @@ class Bootstrap(Step):
         return {
             "app": settings.app,
             "region": self.target.region,
-            "zone": settings.dns_zone,
-            "adopt": {} if has_state else self._existing(zone if is_ours else None),
+            "dns_zone": settings.dns_zone,
+            "import_ids": {} if has_state else self._existing(zone if is_ours else None),
             "environments": self._environments(),
             "review_remote": self.review.remote_to_note,
             "github": self._github(),
@@ -142,7 +142,7 @@ class Bootstrap(Step):
         required = self.review.to_note
         return {
             env: {
-                "names": list(own.domains),
+                "domains": list(own.domains),
                 "require_git": required[env].git,
                 "approvals": required[env].approvals,
             }
@@ -157,7 +157,7 @@ class Bootstrap(Step):
             "repository": github.repository,
             "application": github.application,
             "branches": preconditions.branches(self.environment),
-            "makes_provider": tags is None or self._are_ours(tags),
+            "create_provider": tags is None or self._are_ours(tags),
         }
 
     def _is_ours(self, zone_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Terraform: plan, show, apply exactly that plan, tell what happened on the way."""
+"""Terraform: save a plan, show it, apply exactly that plan, and report progress as events."""
 
 from daybook.terraform import state_lock
 from daybook.terraform.events import Diagnostic, Event, show_progress

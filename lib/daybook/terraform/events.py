@@ -1,4 +1,4 @@
-"""What Terraform says while it works, as events."""
+"""Terraform's machine-readable output as events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from daybook import ui
 
-# How Terraform's actions are said: while under way, afterwards.
+# The words for Terraform's actions: in progress, completed.
 VERBS = {
     "create": ("creating", "created"),
     "update": ("updating", "updated"),
@@ -20,7 +20,7 @@ VERBS = {
 
 @dataclass(frozen=True)
 class Event:
-    """One message of Terraform's: kind "apply_progress", resource "aws_vpc.this", …
+    """One message of Terraform: kind "apply_progress", resource "aws_vpc.this", …
 
     https://developer.hashicorp.com/terraform/internals/machine-readable-ui
     """
@@ -39,25 +39,25 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """What Terraform complains about, where, and what to do in its own words."""
+    """An error or warning of Terraform, with its resource address and its location in a file."""
 
     severity: str
     summary: str
     detail: str = ""
     address: str = ""
-    place: str = ""
+    location: str = ""
 
     def lines(self) -> list[str]:
-        """Return it as lines: what, for which resource in which file, why."""
-        where = ", ".join(filter(None, [self.address, self.place]))
-        # Errors of backends and providers put whole paragraphs into the summary.
+        """Return the summary with its resource and location, then the detail, as lines."""
+        origin = ", ".join(filter(None, [self.address, self.location]))
+        # In errors of backends and providers, the summary can be several paragraphs long.
         head, *rest = self.summary.splitlines()
-        lines = [f"{head} ({where})" if where else head, *rest, *self.detail.splitlines()]
+        lines = [f"{head} ({origin})" if origin else head, *rest, *self.detail.splitlines()]
         return [line for line in lines if line.strip()]
 
 
 def parse(line: str) -> Event:
-    """Return what a line of `-json` output says; kind "text" for one that is not JSON."""
+    """Return a line of `-json` output as an event; its kind is "text" if the line is not JSON."""
     try:
         message = json.loads(line)
         kind = message["type"]
@@ -78,17 +78,21 @@ def parse(line: str) -> Event:
     )
 
 
-def read_diagnostic(found: dict) -> Diagnostic:
-    """Return one complaint of `-json` output."""
-    source = found.get("range") or {}
-    place = f"{source['filename']}:{source['start']['line']}" if source else ""
+def read_diagnostic(message: dict) -> Diagnostic:
+    """Return a diagnostic of `-json` output."""
+    source = message.get("range") or {}
+    location = f"{source['filename']}:{source['start']['line']}" if source else ""
     return Diagnostic(
-        found["severity"], found["summary"], found["detail"], found.get("address", ""), place
+        message["severity"],
+        message["summary"],
+        message["detail"],
+        message.get("address", ""),
+        location,
     )
 
 
 def show_progress(progress: ui.Progress) -> OnEvent:
-    """Return a listener that shows each resource as it is read, made or destroyed."""
+    """Return a listener that shows each resource while it is read, changed or destroyed."""
 
     def on_event(event: Event) -> None:
         if event.kind == "change_summary":

@@ -1,4 +1,4 @@
-"""The changes that Daybook makes itself around a Terraform apply, as part of the same plan."""
+"""Changes that Daybook makes before and after a Terraform apply, as part of the same plan."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ACTIONS = ("lift", "stop", "start", "snapshot", "keep", "discard", REMOVE)
 
 
 def added(plan: SavedPlan, extra: Sequence[Change]) -> SavedPlan:
-    """Return the plan with these changes before Terraform's own."""
+    """Return the plan with the extra changes in front of Terraform's changes."""
     return dataclasses.replace(plan, changes=(*extra, *plan.changes))
 
 
 def require_same(plan: SavedPlan, extra: Sequence[Change]) -> None:
-    """Raise CommandFailed if the changes to make are no longer those of the plan."""
+    """Raise CommandFailed if the extra changes differ from those of the plan."""
     planned = list(plan.of(*ACTIONS))
     if planned != list(extra):
         raise CommandFailed(
@@ -31,4 +31,4 @@ def require_same(plan: SavedPlan, extra: Sequence[Change]) -> None:
 
 
 def _listed(changes: Sequence[Change]) -> str:
-    return "; ".join(f"{each.action} {each.address}" for each in changes) or "none"
+    return "; ".join(f"{change.action} {change.address}" for change in changes) or "none"

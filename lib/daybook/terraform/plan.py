@@ -1,4 +1,4 @@
-"""A saved plan and what came of it, as results that show themselves."""
+"""A saved plan and the result of its apply."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from daybook.terraform.events import Event
 
 @dataclass(frozen=True, repr=False)
 class SavedPlan(Plan):
-    """A plan that Terraform saved in a file: what `apply` will do, and nothing else.
+    """A plan that Terraform saved in a file. `apply` makes exactly its changes.
 
-    Its digest is the same for the same changes, planned again or elsewhere; another for another
-    workspace, account, region or target.
+    The digest is the same for the same changes, also in a later plan or on another machine. It
+    differs for another workspace, account, region or target.
     """
 
     path: Path = Path()
@@ -34,27 +34,27 @@ class SavedPlan(Plan):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return the number of each action, Terraform's four always among them."""
+        """Return the number of changes by action, always with Terraform's four actions."""
         return dict.fromkeys(("create", "update", "replace", "destroy"), 0) | super().counts
 
     @property
     def is_empty(self) -> bool:
-        """True when neither resources nor outputs change."""
+        """True if neither resources nor outputs change."""
         return not self.changes and not self.outputs
 
     @property
     def is_unchanged(self) -> bool:
-        """True while the file is the one that was saved."""
+        """True while the file has the content that was saved."""
         return self.path.is_file() and sha256(self.path) == self.file_sha256
 
     def discard(self) -> None:
-        """Delete the plan file: it holds secrets in clear."""
+        """Delete the plan file, because it contains secrets in plain text."""
         self.path.unlink(missing_ok=True)
 
     def view(self) -> ui.Table:
-        """Show the counts, one row per change, what it costs, and the digest to approve."""
+        """Show the counts, one row per change, the cost and the digest to approve."""
         if self.is_empty:
-            title, status = f"No changes: {self.workspace} is as described.", ui.OK
+            title, status = f"No changes: {self.workspace} matches its configuration.", ui.OK
         else:
             counts = ", ".join(f"{count} to {action}" for action, count in self.counts.items())
             title, status = f"Plan for {self.workspace}: {counts}", None
@@ -62,7 +62,7 @@ class SavedPlan(Plan):
         if not self.changes:
             rows = [(STATUSES["update"], f"output {name}", "") for name in self.outputs]
         notes = (*self.notes, f"digest {self.digest}")
-        return ui.Table(title, ("", "resource", "what"), rows, status, notes)
+        return ui.Table(title, ("", "resource", "details"), rows, status, notes)
 
 
 def read_plan(shown: Mapping, path: Path, workspace: str, context: Mapping[str, str]) -> SavedPlan:
@@ -96,7 +96,7 @@ def sha256(path: Path) -> str:
 
 
 def _action(change: Mapping) -> str:
-    """Return what a resource change is called, "" if it is none."""
+    """Return the action of a resource change; "" for no change."""
     actions = change["change"]["actions"]
     if "create" in actions and "delete" in actions:
         return "replace"
@@ -134,14 +134,14 @@ def _change(change: Mapping) -> Change:
 
 
 def _own_name(known: Mapping) -> str:
-    """Return what a resource is called; AWS calls each VPC's first group default."""
+    """Return the name of a resource; "" for `default`, which AWS names the first group of a VPC."""
     name = known.get("name") or ""
     return "" if name == "default" else name
 
 
 @dataclass(frozen=True, repr=False)
 class Applied(ui.Shown):
-    """What an apply did. unfinished: begun, but not known to have ended."""
+    """The result of an apply. unfinished: started, with no event that reports the end."""
 
     workspace: str
     created: tuple[str, ...] = ()
@@ -160,29 +160,34 @@ class Applied(ui.Shown):
         return [(name, getattr(self, name)) for name in names]
 
     def __str__(self) -> str:
-        """Say it in a line: `created: a, b; failed: c`."""
-        said = [f"{name}: {', '.join(found)}" for name, found in self._groups() if found]
-        return "; ".join(said) or NOTHING_CHANGED
+        """Return one line: `created: a, b; failed: c`."""
+        groups = [
+            f"{name}: {', '.join(addresses)}" for name, addresses in self._groups() if addresses
+        ]
+        return "; ".join(groups) or NOTHING_CHANGED
 
     def view(self) -> ui.Table:
-        counts = ", ".join(f"{len(found)} {name}" for name, found in self._groups() if found)
+        groups = [(name, addresses) for name, addresses in self._groups() if addresses]
+        counts = ", ".join(f"{len(addresses)} {name}" for name, addresses in groups)
         title = f"{self.workspace}: {counts or 'nothing to do'} in {ui.duration(self.duration_s)}"
         rows = [
             (ui.bad(name) if name in ("failed", "unfinished") else ui.good(name), address)
-            for name, found in self._groups()
-            for address in found
+            for name, addresses in groups
+            for address in addresses
         ]
         return ui.Table(title, ("", "resource"), rows, ui.FAILED if self.failed else ui.OK)
 
 
 def read_applied(events: Sequence[Event], workspace: str, duration_s: float = 0.0) -> Applied:
-    """Return what the events of an apply say was done."""
-    seen = [event for event in events if event.action in ("create", "update", "delete")]
+    """Return the result of an apply from its events."""
+    changes = [event for event in events if event.action in ("create", "update", "delete")]
 
     def of(kind: str, *actions: str) -> tuple[str, ...]:
-        return tuple(e.resource for e in seen if e.kind == kind and e.action in actions)
+        return tuple(e.resource for e in changes if e.kind == kind and e.action in actions)
 
-    ended = {(e.resource, e.action) for e in seen if e.kind in ("apply_complete", "apply_errored")}
+    ended = {
+        (e.resource, e.action) for e in changes if e.kind in ("apply_complete", "apply_errored")
+    }
     return Applied(
         workspace,
         created=of("apply_complete", "create"),
@@ -191,7 +196,7 @@ def read_applied(events: Sequence[Event], workspace: str, duration_s: float = 0.
         failed=of("apply_errored", "create", "update", "delete"),
         unfinished=tuple(
             e.resource
-            for e in seen
+            for e in changes
             if e.kind == "apply_start" and (e.resource, e.action) not in ended
         ),
         duration_s=duration_s,

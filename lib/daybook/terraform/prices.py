@@ -1,4 +1,4 @@
-"""What a plan's resources cost a month, as far as the committed price table knows them."""
+"""Monthly cost of the resources of a plan, from the committed price table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERYWHERE = {"aws_route53_zone": "zone", "aws_cloudwatch_metric_alarm": "alarm"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a month costs in USD, before and after; what is not in these sums, by type."""
+    """Monthly cost in USD before and after the apply; resource types that the sums leave out."""
 
     before: float
     after: float
@@ -24,14 +24,14 @@ class Cost:
     unknown: tuple[str, ...] = ()
 
     def lines(self) -> tuple[str, ...]:
-        """Say it in a few lines for an operator."""
-        sums = f"about {self.after:.2f} USD a month afterwards, {self.before:.2f} before"
-        said = [f"cost: {sums} (AWS's list prices of {self.as_of})"]
+        """Return the cost as lines for an operator."""
+        sums = f"about {self.after:.2f} USD per month after the apply, {self.before:.2f} before"
+        lines = [f"cost: {sums} (AWS list prices of {self.as_of})"]
         if self.by_use:
-            said.append(f"billed by use, not counted: {', '.join(self.by_use)}")
+            lines.append(f"billed by usage, not counted: {', '.join(self.by_use)}")
         if self.unknown:
-            said.append(f"price not known, not counted: {', '.join(self.unknown)}")
-        return tuple(said)
+            lines.append(f"price unknown, not counted: {', '.join(self.unknown)}")
+        return tuple(lines)
 
 
 @functools.cache
@@ -43,7 +43,7 @@ def table() -> dict[str, Any]:
 
 
 def estimate(changes: Iterable[Mapping[str, Any]], region: str) -> Cost:
-    """Add up a plan's resources, those that stay as they are included.
+    """Add up the cost of all resources of a plan, including unchanged ones.
 
     changes: `resource_changes` of `terraform show -json`.
     """
@@ -67,7 +67,7 @@ def estimate(changes: Iterable[Mapping[str, Any]], region: str) -> Cost:
 
 
 def monthly(kind: str, values: Mapping[str, Any], region: str) -> float | None:
-    """Return what one resource costs a month; None when the table does not know."""
+    """Return the monthly cost of one resource in USD; None if the table has no price."""
     local, hours = table()["regions"].get(region, {}), table()["hours_a_month"]
     try:
         if kind == "aws_instance":

@@ -1,12 +1,13 @@
-"""In place of Terraform: an account and one host, made in moto at once.
+"""A simulated Terraform that creates an account and one host in moto.
 
-Only what Daybook reads of Terraform is there: events, the plan as JSON, outputs, a state in S3.
-Its own calls and files are not Daybook's: no bad weather meets them.
+It provides the parts of Terraform that Daybook reads: events, the plan as JSON, outputs and a state
+in S3. Its AWS calls and files are exempt from injected failures.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,6 +17,7 @@ import boto3
 
 from daybook import process
 
+ROOT = Path(__file__).parents[3]
 REGION = "us-east-1"
 APP, ENV, ZONE = "hello", "staging", "daybook.test"
 ACCOUNT = "123456789012"
@@ -40,9 +42,9 @@ POLICY = json.dumps({"Version": "2012-10-17", "Statement": [STATEMENT]})
 
 
 class StandIn:
-    """Takes the place of `process.run`; whatever is not Terraform is started as ever.
+    """Replaces `process.run` for Terraform, and starts all other tools with it.
 
-    calm: no weather while it is open.
+    calm: context in which no failures are injected.
     """
 
     def __init__(
@@ -62,18 +64,21 @@ class StandIn:
     ) -> process.Result:
         if args[0] != "terraform":
             return self._run(args, env=env, cwd=cwd, on_line=on_line, **options)
+        words = _Words(args, cwd)
+        if args[1] == "plan":
+            _require_declared(words.folder, env or {})
         with self._calm():
-            said = list(getattr(self, f"_{args[1]}")(_Words(args, cwd)))
-        lines = [each if isinstance(each, str) else json.dumps(each) for each in said]
+            messages = list(getattr(self, f"_{args[1]}")(words))
+        lines = [text if isinstance(text, str) else json.dumps(text) for text in messages]
         for line in lines:
             on_line(line)
         return process.Result(tuple(args), 0, 0.1, tuple(lines))
 
     def hosts(self) -> dict[str, str]:
-        """Return what there is of hosts: each one's state by its id."""
-        found = client("ec2").describe_instances()["Reservations"]
-        each = [instance for reservation in found for instance in reservation["Instances"]]
-        return {one["InstanceId"]: one["State"]["Name"] for one in each}
+        """Return the state of each host by its instance id."""
+        reservations = client("ec2").describe_instances()["Reservations"]
+        instances = [host for reservation in reservations for host in reservation["Instances"]]
+        return {host["InstanceId"]: host["State"]["Name"] for host in instances}
 
     def _version(self, _words: _Words) -> Iterator[Any]:
         yield "Terraform v1.11.4"
@@ -92,11 +97,11 @@ class StandIn:
 
     def _show(self, words: _Words) -> Iterator[Any]:
         changes = json.loads(words.file.read_text())["changes"]
-        found = [
+        resources = [
             {"address": address, "type": address.partition(".")[0], "change": {"actions": actions}}
             for address, actions in changes.items()
         ]
-        yield {"resource_changes": found}
+        yield {"resource_changes": resources}
 
     def _apply(self, words: _Words) -> Iterator[Any]:
         for address, [action] in json.loads(words.file.read_text())["changes"].items():
@@ -105,8 +110,8 @@ class StandIn:
             yield _event("apply_complete", address, action)
 
     def _output(self, words: _Words) -> Iterator[Any]:
-        found = self._outputs(words.folder)
-        yield {name: {"value": value, "sensitive": False} for name, value in found.items()}
+        outputs = self._outputs(words.folder)
+        yield {name: {"value": value, "sensitive": False} for name, value in outputs.items()}
 
     def _outputs(self, folder: str) -> dict[str, Any]:
         if folder == "account":
@@ -128,17 +133,17 @@ class StandIn:
         yield "pushed"
 
     def _changes(self, words: _Words) -> dict[str, list[str]]:
-        is_there = self._is_there(words.folder)
+        exists = self._exists(words.folder)
         if words.is_destroy:
-            return {"aws_instance.host": ["delete"]} if is_there else {}
+            return {"aws_instance.host": ["delete"]} if exists else {}
         if words.folder == "account":
-            return {} if is_there else {"aws_s3_bucket.state": ["create"]}
-        return {} if is_there else {"aws_instance.host": ["create"]}
+            return {} if exists else {"aws_s3_bucket.state": ["create"]}
+        return {} if exists else {"aws_instance.host": ["create"]}
 
-    def _is_there(self, folder: str) -> bool:
+    def _exists(self, folder: str) -> bool:
         if folder == "environment":
             return any(state != "terminated" for state in self.hosts().values())
-        names = [each["Name"] for each in client("s3").list_buckets()["Buckets"]]
+        names = [bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]]
         return STATE_BUCKET in names and bool(
             client("s3").list_objects_v2(Bucket=STATE_BUCKET, Prefix="account/")["KeyCount"]
         )
@@ -167,22 +172,30 @@ class StandIn:
 
 
 class _Words:
-    """A command line of Terraform's, read."""
+    """A parsed Terraform command line."""
 
     def __init__(self, args: Sequence[str], cwd: Path | None) -> None:
         self.cwd = Path(cwd or ".")
         self.is_workshop = self.cwd.name.endswith("-new")
         self.folder = "account" if self.is_workshop else self.cwd.name
         self.is_destroy = "-destroy" in args
-        self.out = next((Path(each[5:]) for each in args if each.startswith("-out=")), None)
-        self.file = next((Path(each) for each in args[2:] if each.startswith("/")), None)
+        self.out = next((Path(arg[5:]) for arg in args if arg.startswith("-out=")), None)
+        self.file = next((Path(arg) for arg in args[2:] if arg.startswith("/")), None)
+
+
+def _require_declared(folder: str, env: Mapping[str, str]) -> None:
+    """Raise AssertionError for an undeclared variable, which Terraform would ignore."""
+    text = (ROOT / "terraform" / folder / "variables.tf").read_text()
+    declared = {f"TF_VAR_{name}" for name in re.findall(r'^variable "(\w+)"', text, re.M)}
+    undeclared = {name for name in env if name.startswith("TF_VAR_")} - declared
+    assert not undeclared, f"{folder} declares no {undeclared}"
 
 
 def make_account() -> None:
-    """Make what bootstrap makes, whatever of it is not there yet."""
+    """Create the resources of bootstrap that do not exist yet."""
     s3, ecr, route53, iam = (client(name) for name in ("s3", "ecr", "route53", "iam"))
-    there = {each["Name"] for each in s3.list_buckets()["Buckets"]}
-    for bucket in {STATE_BUCKET, RECORDS_BUCKET} - there:
+    existing = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+    for bucket in {STATE_BUCKET, RECORDS_BUCKET} - existing:
         s3.create_bucket(Bucket=bucket)
     if not ecr.describe_repositories()["repositories"]:
         ecr.create_repository(repositoryName=APP)
@@ -191,12 +204,12 @@ def make_account() -> None:
     if not iam.list_policies(Scope="Local")["Policies"]:
         iam.create_policy(PolicyName=f"{APP}-{ENV}-boundary", PolicyDocument=POLICY)
     note = {"remote": "", "require_git": {ENV: "any"}, "approvals": {ENV: 0}}
-    where = {"Name": f"/{APP}/account/review", "Type": "String", "Overwrite": True}
-    client("ssm").put_parameter(**where, Value=json.dumps(note))
+    parameter = {"Name": f"/{APP}/account/review", "Type": "String", "Overwrite": True}
+    client("ssm").put_parameter(**parameter, Value=json.dumps(note))
 
 
 def make_host() -> str:
-    """Make a host that is tagged as Terraform does it; return its id."""
+    """Create a host with the tags that Terraform sets; return its id."""
     ec2 = client("ec2")
     made = ec2.run_instances(
         ImageId=ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"],
@@ -217,5 +230,5 @@ def _event(kind: str, address: str, action: str) -> dict[str, Any]:
 
 
 def client(service: str) -> Any:
-    """Return a client of moto's."""
+    """Return a client for moto."""
     return boto3.client(service, region_name=REGION)

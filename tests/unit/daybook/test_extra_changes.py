@@ -1,4 +1,4 @@
-"""What Daybook does itself around an apply is part of the plan that is approved."""
+"""The changes that Daybook makes around an apply are part of the approved plan."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ COPY = Change("snapshot", "vol-1")
 PLAN = SavedPlan("Plan for staging", (DESTROY,), {"workspace": "staging"})
 
 
-def test_a_digest_is_that_of_the_plan_and_of_the_extra_changes():
-    both, one = extra_changes.added(PLAN, [STOP, COPY]), extra_changes.added(PLAN, [STOP])
+def test_the_digest_covers_the_plan_and_the_extra_changes():
+    both, single = extra_changes.added(PLAN, [STOP, COPY]), extra_changes.added(PLAN, [STOP])
     assert extra_changes.added(PLAN, []) == PLAN
-    assert len({PLAN.digest, both.digest, one.digest}) == 3
+    assert len({PLAN.digest, both.digest, single.digest}) == 3
     assert both.digest == extra_changes.added(PLAN, [STOP, COPY]).digest
     assert both.changes == (STOP, COPY, DESTROY)
     assert both.destroys == ("aws_vpc.this",)
@@ -31,7 +31,7 @@ def test_a_plan_without_changes_may_have_extra_changes():
     assert not extra_changes.added(empty, [COPY]).is_empty
 
 
-def test_other_changes_than_those_of_the_plan_are_refused():
+def test_changes_that_differ_from_the_plan_are_refused():
     plan = extra_changes.added(PLAN, [STOP, COPY])
     extra_changes.require_same(plan, [STOP, COPY])
     extra_changes.require_same(PLAN, [])

@@ -1,13 +1,15 @@
-"""What a step may touch: things with its environment's tag and name, and no others."""
+"""Variables and checks of terraform/environment, and the resources that a plan may change."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from daybook import infrastructure, settings
+from daybook.aws import images
 from daybook.environment import Environment
 from daybook.errors import PreflightFailed
 from daybook.plan import Change
@@ -25,7 +27,7 @@ def plan(*changes: Change) -> SavedPlan:
     return SavedPlan("Plan for staging", changes, {})
 
 
-def test_its_own_things_and_untagged_ones_pass():
+def test_resources_of_the_environment_and_untagged_ones_pass():
     record = Change("create", "aws_route53_record.this", name="staging.daybook.test")
     renamed = Change("update", "aws_vpc.this", name="by hand", environment="staging")
     own = plan(OWN, record, renamed)
@@ -33,21 +35,21 @@ def test_its_own_things_and_untagged_ones_pass():
 
 
 @pytest.mark.parametrize(
-    "stranger",
+    "foreign",
     [
         Change("destroy", "aws_vpc.this", name="hello-production", environment="production"),
         Change("update", "aws_vpc.this", name="hello-staging", environment="production"),
         Change("create", "aws_vpc.this", name="other-staging", environment="staging"),
     ],
 )
-def test_another_environments_things_are_refused_by_name(stranger):
-    with pytest.raises(PreflightFailed, match=stranger.name) as caught:
-        infrastructure.require_own(STAGING, plan(OWN, stranger))
+def test_resources_of_another_environment_are_refused_by_name(foreign):
+    with pytest.raises(PreflightFailed, match=foreign.name) as caught:
+        infrastructure.require_own(STAGING, plan(OWN, foreign))
     assert caught.value.exit_code == 3
-    assert stranger.address in str(caught.value)
+    assert foreign.address in str(caught.value)
 
 
-def test_a_plan_knows_whose_things_are_by_what_exists(tmp_path):
+def test_the_name_and_tag_of_an_existing_resource_are_those_before_the_change(tmp_path):
     before = {"key_name": "hello-production", "tags_all": {"environment": "production"}}
     after = {"key_name": "hello-staging", "tags_all": {"environment": "staging"}}
     shown = {
@@ -61,9 +63,9 @@ def test_a_plan_knows_whose_things_are_by_what_exists(tmp_path):
         ]
     }
     (tmp_path / "plan").touch()
-    taken, made = read_plan(shown, tmp_path / "plan", "staging", {}).changes
-    assert (taken.name, taken.environment) == ("hello-production", "production")
-    assert (made.name, made.environment) == ("hello-staging", "staging")
+    updated, created = read_plan(shown, tmp_path / "plan", "staging", {}).changes
+    assert (updated.name, updated.environment) == ("hello-production", "production")
+    assert (created.name, created.environment) == ("hello-staging", "staging")
 
 
 @pytest.mark.parametrize(
@@ -78,14 +80,14 @@ def test_hosts_of_another_environment_are_refused(monkeypatch, name, environment
 
 
 @pytest.mark.parametrize("folder", ["account", "environment"])
-def test_the_locked_provider_is_one_that_works(folder):
+def test_the_locked_provider_is_supported(folder):
     check = infrastructure.provider_is_locked(ROOT, folder)("AWS provider")
     assert check.is_ok
     assert check.observed.startswith("5.")
 
 
 @pytest.mark.parametrize("version", ["5.99.1", "6.0.0", "4.67.0"])
-def test_another_provider_is_refused(tmp_path, version):
+def test_other_provider_versions_are_refused(tmp_path, version):
     folder = tmp_path / "terraform/environment"
     folder.mkdir(parents=True)
     (folder / ".terraform.lock.hcl").write_text(f'provider "aws" {{\n  version = "{version}"\n}}\n')
@@ -93,7 +95,7 @@ def test_another_provider_is_refused(tmp_path, version):
     assert (check.is_ok, check.observed) == (False, version)
 
 
-def test_what_aws_itself_names_is_known_by_its_tag(tmp_path):
+def test_the_default_security_group_is_identified_by_its_tag(tmp_path):
     tags = {"environment": "staging", "Name": "hello-staging-default"}
     change = {"actions": ["delete"], "before": {"name": "default", "tags_all": tags}, "after": None}
     address = "aws_default_security_group.this"
@@ -101,3 +103,28 @@ def test_what_aws_itself_names_is_known_by_its_tag(tmp_path):
     (tmp_path / "plan").touch()
     own = read_plan({"resource_changes": [resource]}, tmp_path / "plan", "staging", {})
     assert infrastructure.require_own(STAGING, own) is own
+
+
+def variables(monkeypatch) -> dict[str, object]:
+    monkeypatch.setattr(Environment, "team_keys", lambda _environment: ["ssh-ed25519 AAAA ann"])
+    return infrastructure.variables(STAGING)
+
+
+def test_every_variable_of_terraform_is_set_and_no_other(monkeypatch):
+    """Terraform silently ignores TF_VAR_ variables that are not declared."""
+    text = (ROOT / "terraform/environment/variables.tf").read_text()
+    assert set(re.findall(r'^variable "(\w+)"', text, re.M)) == set(variables(monkeypatch))
+
+
+def test_no_variable_has_a_second_default():
+    assert "default" not in (ROOT / "terraform/environment/variables.tf").read_text()
+
+
+def test_variables_are_named_like_their_settings(monkeypatch):
+    values, source = variables(monkeypatch), STAGING.settings
+    assert values["domains"] == list(source.domains)
+    assert values["dns_zone"] == source.dns_zone
+    assert values["vpc_cidr"] == str(source.vpc_cidr)
+    assert values["ssh_allowed_cidrs"] == [str(cidr) for cidr in source.ssh_allowed_cidrs]
+    assert values["deletion_protection"] is source.deletion_protection
+    assert values["debian_images"] == {"owner": images.DEBIAN, "names": list(images.NAMES)}

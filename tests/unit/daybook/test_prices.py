@@ -1,4 +1,4 @@
-"""What a plan costs a month: known sums, and nothing invented."""
+"""The monthly cost of a plan: known prices are added up, unknown ones are named."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def host(kind="t3.small", **disk):
         ("aws_cloudwatch_metric_alarm", {}, 0.1),
     ],
 )
-def test_a_known_resource_has_its_list_price(kind, values, usd):
+def test_a_known_resource_has_a_list_price(kind, values, usd):
     assert prices.monthly(kind, values, REGION) == pytest.approx(usd)
 
 
@@ -48,11 +48,11 @@ def test_a_known_resource_has_its_list_price(kind, values, usd):
         ("aws_db_instance", {}, REGION),
     ],
 )
-def test_what_the_table_does_not_know_has_no_price(kind, values, region):
+def test_a_resource_missing_from_the_table_has_no_price(kind, values, region):
     assert prices.monthly(kind, values, region) is None
 
 
-def test_before_and_after_are_of_the_whole_environment():
+def test_the_sums_cover_the_whole_environment():
     cost = prices.estimate(
         [
             change("aws_eip", {}, {}),
@@ -64,31 +64,31 @@ def test_before_and_after_are_of_the_whole_environment():
     )
     assert cost.before == pytest.approx(3.65 + 15.184 + 1.6)
     assert cost.after == pytest.approx(3.65 + 30.368 + 1.6)
-    assert "about 35.62 USD a month afterwards, 20.43 before" in cost.lines()[0]
+    assert "about 35.62 USD per month after the apply, 20.43 before" in cost.lines()[0]
     assert (cost.by_use, cost.unknown) == ((), ())
 
 
-def test_what_is_not_counted_is_named():
-    found = [change("aws_s3_bucket", None, {}), change("aws_instance", None, host("m7g.large"))]
-    cost = prices.estimate([*found, change("aws_lb", {}, None)], REGION)
+def test_resources_that_are_not_counted_are_named():
+    created = [change("aws_s3_bucket", None, {}), change("aws_instance", None, host("m7g.large"))]
+    cost = prices.estimate([*created, change("aws_lb", {}, None)], REGION)
     assert cost.after == cost.before == 0
     assert cost.lines()[1:] == (
-        "billed by use, not counted: aws_s3_bucket",
-        "price not known, not counted: aws_instance m7g.large in us-east-1, aws_lb in us-east-1",
+        "billed by usage, not counted: aws_s3_bucket",
+        "price unknown, not counted: aws_instance m7g.large in us-east-1, aws_lb in us-east-1",
     )
 
 
-def test_every_resource_that_we_create_has_its_place_in_the_table():
+def test_every_resource_type_of_terraform_is_in_the_table():
     text = "".join(path.read_text() for path in TERRAFORM.glob("*/*.tf"))
     kinds = set(re.findall(r'^resource "(\w+)"', text, re.M))
     priced = {"aws_instance", "aws_ebs_volume", "aws_eip", "aws_route53_zone"}
     priced.add("aws_cloudwatch_metric_alarm")
     known = priced | set(prices.table()["free"]) | set(prices.table()["by_use"])
     assert kinds
-    assert kinds <= known, "give it a price, or say that it is free or billed by use"
+    assert kinds <= known, "add a price, or list the type under free or by_use"
 
 
-def test_the_table_has_its_date_and_its_sources():
+def test_the_table_has_a_date_and_sources():
     table = prices.table()
     assert isinstance(table["as_of"], datetime.date)
     assert all(url.startswith("https://aws.amazon.com/") for url in table["sources"].values())

@@ -202,13 +202,25 @@ REFUSED = [
     ("app", "sg", 2, "app", "without a prefix that AWS reserves"),
     ("app", "true", 2, "app", "expected text"),
     ("account", "\u0661" * 12, 3, "account", "12-digit account id in quotes"),
+    ("app", "hello_world", 2, "app", APP),
+    *(
+        ("app", f"{prefix}shop", 2, "app", "without a prefix that AWS reserves")
+        for prefix in ("amazon-", "amzn-", "sg-", "ssm", "sthree-", "xn--")
+    ),
     ("account", "123456789012", 3, "account", "write it in quotes"),
     ("account", r'"123456789012\n"', 3, "account", "12-digit account id in quotes"),
     ("region", "mars", 8, "region", "such as us-east-1"),
+    ("region", "eu-central-1a", 8, "region", "such as us-east-1"),
     ("region", "us-east-\u0661", 8, "region", "such as us-east-1"),
     ("dns_zone", ".".join(["a" * 62] * 4) + ".test", 4, "dns_zone", NAME),
     ("dns_zone", "-x.test", 4, "dns_zone", NAME),
     ("domains", "&r [*r]", 5, "domains", "repeat the value"),
+    ("dns_zone", "example.test.", 4, "dns_zone", NAME),
+    ("dns_zone", "test", 4, "dns_zone", NAME),
+    ("domains", "['*.example.test']", 5, "domains.0", NAME),
+    ("domains", "[Staging.example.test]", 5, "domains.0", NAME),
+    ("domains", f"[{', '.join(f'n{n}.example.test' for n in range(21))}]", 5, "domains", "most 20"),
+    ("domains", "&r [*r]", 5, "domains", "write the value out"),
     ("domains", "[" * 1000, 5, "domains", "nested deeper than"),
     ("domains", "[]", 5, "domains", "at least one"),
     ("domains", "[other.test]", 5, "domains.0", "ends with .example.test"),
@@ -243,6 +255,7 @@ REFUSED = [
         for value in (
             *("1", "true", "0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "203.0.113.7", "127.0.0.1/32"),
             *("169.254.169.254/32", "224.0.0.1/32", "203.0.113.7/24", "'::/0'", "\u0662.2.2.2/32"),
+            *("'2001:db8::/64'", "0.0.0.0/8", "10.0.0.0/7", "239.0.0.0/8", "255.255.255.255/32"),
         )
     ),
     ("ssh_allowed_cidrs", "203.0.113.7/32", 7, "ssh_allowed_cidrs", "expected a list"),
@@ -260,6 +273,10 @@ REFUSED = [
         ),
         *(7, "ssh_allowed_cidrs", "at most 58, got 1000"),
     ),
+    (
+        *("ssh_allowed_cidrs", f"[{', '.join(f'10.0.0.{n}/32' for n in range(59))}]"),
+        *(7, "ssh_allowed_cidrs", "at most 58, got 59"),
+    ),
     ("instance", "{type: ''}", 8, "instance.type", TYPE),
     ("instance", "{type: small}", 8, "instance.type", TYPE),
     ("instance", "{type: t3}", 8, "instance.type", TYPE),
@@ -271,7 +288,12 @@ REFUSED = [
     ("instance", "{disk_gib: 20.0}", 8, "instance.disk_gib", "from 8 to 16384"),
     ("instance", "{disk_gib: .inf}", 8, "instance.disk_gib", "plain decimal number"),
     ("instance", f"{{disk_gib: {'9' * 5000}}}", 8, "instance.disk_gib", "plain decimal number"),
+    ("instance", "{disk_gib: 7}", 8, "instance.disk_gib", "from 8 to 16384"),
+    ("instance", "{disk_gib: 16385}", 8, "instance.disk_gib", "from 8 to 16384"),
     ("instance", "{ami: ami-x}", 8, "instance.ami", "such as ami-"),
+    ("instance", "{ami: debian-13}", 8, "instance.ami", "such as ami-"),
+    ("instance", "{count: 0}", 8, "instance.count", "from 1 to 9"),
+    ("instance", "{count: 1.5}", 8, "instance.count", "from 1 to 9"),
     ("instance", "{count: 10}", 8, "instance.count", "from 1 to 9"),
     ("instance", "t3.small", 8, "instance", "expected nested settings"),
     ("ssh_key", "/dev/zero", 8, "ssh_key", "the path of a private key"),
@@ -284,6 +306,9 @@ REFUSED = [
     ("port", "2019", 8, "port", PORT),
     ("port", "2018", 8, "port", PORT),
     ("port", "17500", 8, "port", PORT),
+    ("port", "17499", 8, "port", PORT),
+    ("port", "32767", 8, "port", "from 1024 to 32766"),
+    ("port", "1023", 8, "port", "from 1024 to 32766"),
     ("port", "65535", 8, "port", "from 1024 to 32766"),
     ("port", "443", 8, "port", "from 1024 to 32766"),
     ("port", "'8000'", 8, "port", "from 1024 to 32766"),
@@ -295,10 +320,15 @@ REFUSED = [
     ("git_remote", "--upload-pack=id", 8, "git_remote", "the URL of a git repository"),
     ("git_remote", "ext::sh -c id", 8, "git_remote", "the URL of a git repository"),
     ("git_remote", "ssh://-oProxyCommand=id/x", 8, "git_remote", "the URL of a git repository"),
+    ("git_remote", "git@github.com:owner/name.git", 8, "git_remote", "ssh://git@github.com/owner"),
     ("plan_hours", "0", 8, "plan_hours", "from 1 to 168"),
     ("snapshot_days", "1e2", 8, "snapshot_days", "from 0 to 365"),
     ("flow_log_days", "10", 8, "flow_log_days", "0, 1, 3, 5, 7"),
+    ("snapshot_days", "0.5", 8, "snapshot_days", "from 0 to 365"),
+    ("snapshot_days", "366", 8, "snapshot_days", "from 0 to 365"),
     ("flow_log_days", "2", 8, "flow_log_days", "0, 1, 3, 5, 7"),
+    ("flow_log_days", "10", 8, "flow_log_days", "0, 1, 3, 5, 7"),
+    ("alarm_email", "ops", 8, "alarm_email", "such as ops@example.com"),
     ("alarm_email", "ops@example", 8, "alarm_email", "such as ops@example.com"),
     ("freezes", FREEZE % "2026-02-30T00:00:00Z", 8, "freezes.0.since", MOMENT),
     ("freezes", FREEZE % "'2026-02-01T00:00:00+25:00'", 8, "freezes.0.since", MOMENT),
@@ -314,11 +344,18 @@ REFUSED = [
     ("github", "{branch: a..b}", 8, "github.branch", "such as main"),
     ("github", "{branch: a.lock}", 8, "github.branch", "such as main"),
     ("github", "{branch: HEAD}", 8, "github.branch", "such as main"),
+    *(
+        ("github", f"{{branch: '{branch}'}}", 8, "github.branch", "such as main")
+        for branch in ("release/*", "a//b", "a/.b", "a/", "a.", "a.lock/b", "")
+    ),
+    ("github", "{repository: octo-org/*}", 8, "github.repository", "such as owner/name"),
+    ("github", "{application: octo-org/*}", 8, "github.application", "such as owner/name"),
     ("github", "{repository: -a/b}", 8, "github.repository", "such as owner/name"),
     ("github", "{repository: a/..}", 8, "github.repository", "such as owner/name"),
     ("github", "{repository: a@\u0661/b}", 8, "github.repository", "such as owner/name"),
     ("github", "{labels: [--x]}", 8, "github.labels.0", "such as staging"),
     ("deploy_via", "runner", 8, "deploy_via", "requires github.repository"),
+    ("deploy_via", "ssm", 8, "deploy_via", "requires github.repository"),
     ("secrets", "{A: lets it in, B: 1}", 8, "secrets.B", "expected text, got a number"),
     ("secrets", "[A=b]", 8, "secrets", "`NAME: its purpose`"),
     (
@@ -398,7 +435,6 @@ def test_env_check_prints_all_mistakes_of_a_file_at_once(root):
         ("region", "us-gov-west-1"),
         ("deletion_protection", "yes"),
         ("git_remote", "https://github.com/owner/name.git"),
-        ("git_remote", "git@github.com:owner/name.git"),
         ("git_remote", "ssh://git@git.example.com:2222/owner/name"),
         ("port", "32766"),
         ("instance", "{type: u-6tb1.metal, disk_gib: 16384, ami: ami-0123456789abcdef0, count: 9}"),
@@ -475,6 +511,9 @@ def test_an_unknown_environment_name_is_rejected(root, name):
 
 @pytest.mark.parametrize("name", ["-x", "Staging", "a b", "account", "x" * 21])
 def test_a_file_with_an_invalid_environment_name_is_rejected(root, name):
+@pytest.mark.parametrize(
+    "name", ["-x", "x", "Staging", "a b", "stag*", "staging-", "account", "github", "x" * 21]
+def test_a_file_that_can_be_no_environments_is_refused(root, name):
     write(root, GOOD, name)
     with pytest.raises(SettingsError, match="is not a valid environment name"):
         settings.load(root, name)

@@ -1,4 +1,4 @@
-"""Terraform: its commands, its messages as events, and the real tool on a moto bucket."""
+"""Terraform: commands, messages as events, and the real tool with a state bucket in moto."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from daybook.terraform import plan as plans
 from daybook.terraform.events import Diagnostic, parse
 from daybook_sandbox import atomic_writes
 
-# Only the resource that is built into Terraform: no provider has to be fetched or started.
+# Only the built-in resource of Terraform, so that no provider is installed or started.
 MAIN = """
 terraform {
   backend "s3" {}
@@ -77,41 +77,41 @@ tool.apply(tool.saved(Path(plan)))
 # ---- outputs
 
 
-def test_every_text_in_a_sensitive_output_is_a_secret():
-    found = runner.Outputs(
+def test_every_string_in_a_sensitive_output_is_a_secret():
+    outputs = runner.Outputs(
         {
             "names": {"value": ["a"], "sensitive": False},
             "login": {"value": {"user": "ann", "keys": ["k1", 7]}, "sensitive": True},
         }
     )
-    assert found.secrets() == [("login", "ann"), ("login", "k1")]
-    assert "ann" not in repr(found)
+    assert outputs.secrets() == [("login", "ann"), ("login", "k1")]
+    assert "ann" not in repr(outputs)
 
 
 # ---- commands
 
 
-def test_init_names_the_whole_backend_and_takes_none_of_before():
+def test_init_sets_the_whole_backend_and_ignores_the_previous_one():
     assert runner.init_command({"bucket": "b", "use_path_style": True}) == [
         *("terraform", "init", "-json", "-input=false", "-reconfigure"),
         *("-backend-config=bucket=b", "-backend-config=use_path_style=true"),
     ]
 
 
-def test_plan_and_apply_ask_nothing_and_wait_for_the_lock():
+def test_plan_and_apply_do_not_prompt_and_wait_for_the_lock():
     wait = ("-json", "-input=false", "-lock-timeout=30s")
     assert runner.plan_command(Path("/p")) == ["terraform", "plan", *wait, "-out=/p"]
     assert runner.plan_command(Path("/p"), destroy=True)[-2:] == ["-destroy", "-out=/p"]
     assert runner.apply_command(Path("/p")) == ["terraform", "apply", *wait, "/p"]
 
 
-def test_a_broken_state_file_in_the_current_folder_is_nothing_to_the_builder(tmp_path, monkeypatch):
+def test_commands_ignore_a_broken_state_file_in_the_current_folder(tmp_path, monkeypatch):
     (tmp_path / "terraform.tfstate").write_text("not JSON")
     monkeypatch.chdir(tmp_path)
     assert runner.command("validate") == ["terraform", "validate"]
 
 
-def test_variables_go_through_the_environment_as_terraform_reads_them():
+def test_variables_are_passed_as_environment_variables():
     assert runner.variables_environment({"names": ["a"], "app": "hello", "disk": 20}) == {
         "TF_VAR_names": '["a"]',
         "TF_VAR_app": "hello",
@@ -119,12 +119,12 @@ def test_variables_go_through_the_environment_as_terraform_reads_them():
     }
 
 
-def test_the_mirror_is_used_only_where_nothing_else_is_configured(tmp_path):
+def test_the_mirror_is_used_only_without_another_configuration(tmp_path):
     assert mirror_config(tmp_path, {}) == {}
-    found = tmp_path / ".cache/terraform.rc"
-    found.parent.mkdir()
-    found.touch()
-    expected = {"TF_CLI_CONFIG_FILE": str(found)}
+    mirror = tmp_path / ".cache/terraform.rc"
+    mirror.parent.mkdir()
+    mirror.touch()
+    expected = {"TF_CLI_CONFIG_FILE": str(mirror)}
     assert mirror_config(tmp_path, {}) == expected
     assert mirror_config(tmp_path, {"TF_CLI_CONFIG_FILE": "/nonexistent"}) == expected
     own = tmp_path / "own.rc"
@@ -149,12 +149,12 @@ def test_a_message_becomes_an_event():
 
 
 @pytest.mark.parametrize("line", ["", "Successfully configured!", "[]", "{}", "3", '{"type":'])
-def test_what_is_no_message_is_text(line):
+def test_other_lines_are_text(line):
     assert parse(line).kind == "text"
     assert parse(line).message == line
 
 
-def test_a_diagnostic_says_what_where_and_why():
+def test_a_diagnostic_has_its_summary_origin_and_detail():
     diagnostic = Diagnostic("error", "Bad", "because\n\nof this", "aws_vpc.this", "main.tf:3")
     assert diagnostic.lines() == ["Bad (aws_vpc.this, main.tf:3)", "because", "of this"]
 
@@ -177,7 +177,7 @@ def addresses(plan: SavedPlan, action: str) -> tuple[str, ...]:
     return tuple(change.address for change in plan.of(action))
 
 
-def test_every_kind_of_change_is_told_apart(tmp_path):
+def test_every_kind_of_change_is_recognized(tmp_path):
     plan = read(
         tmp_path,
         change("a", "create"),
@@ -201,18 +201,19 @@ def test_every_kind_of_change_is_told_apart(tmp_path):
     assert plan.changes[2].attributes == ("x",)
 
 
-def test_the_digest_is_of_the_changes_and_of_where_they_are_to_happen(tmp_path):
+def test_the_digest_covers_the_changes_and_their_target(tmp_path):
     create = change("a", "create", after={"x": 1})
     digest = read(tmp_path, create, account="1").digest
     assert digest == read(tmp_path, create, change("b", "no-op"), account="1").digest
-    others = [
+    different = [
         read(tmp_path, change("a", "create", after={"x": 2}), account="1"),
         read(tmp_path, create, account="2"),
         read(tmp_path, create, account="1", workspace="production"),
         read(tmp_path, account="1"),
     ]
-    assert digest not in {other.digest for other in others}
-    assert len({other.digest for other in others}) == len(others)
+    digests = {plan.digest for plan in different}
+    assert digest not in digests
+    assert len(digests) == len(different)
 
 
 def test_a_plan_shows_every_destroy_by_name_first_and_its_digest(tmp_path):
@@ -225,11 +226,11 @@ def test_a_plan_shows_every_destroy_by_name_first_and_its_digest(tmp_path):
     assert "No changes" in ui.text(read(tmp_path))
 
 
-def test_a_plan_says_what_a_month_will_cost(tmp_path):
+def test_a_plan_shows_its_monthly_cost(tmp_path):
     machine = {"instance_type": "t3.small", "root_block_device": []}
     host = change("aws_instance.host", "create", before=None, after=machine)
     plan = read(tmp_path, host | {"type": "aws_instance"}, region="us-east-1")
-    assert "about 15.18 USD a month afterwards, 0.00 before" in str(plan)
+    assert "about 15.18 USD per month after the apply, 0.00 before" in str(plan)
 
 
 def test_values_are_never_shown(tmp_path):
@@ -239,12 +240,12 @@ def test_values_are_never_shown(tmp_path):
     assert "hunter" not in ui.text(shown) + shown.html()
 
 
-def test_progress_has_a_row_a_resource(capsys):
+def test_progress_has_one_row_per_resource(capsys):
     hook = {"resource": {"addr": "aws_vpc.this"}, "action": "create"}
     with ui.Progress("Apply") as progress:
-        tell = show_progress(progress)
-        tell(parse(json.dumps({"type": "apply_start", "hook": hook})))
-        tell(parse(json.dumps({"type": "apply_complete", "hook": hook})))
+        on_event = show_progress(progress)
+        on_event(parse(json.dumps({"type": "apply_start", "hook": hook})))
+        on_event(parse(json.dumps({"type": "apply_complete", "hook": hook})))
     rows = progress.view().rows
     assert [row[:2] for row in rows] == [(ui.good("created"), "aws_vpc.this")]
     assert "✓ created aws_vpc.this" in capsys.readouterr().out
@@ -261,7 +262,7 @@ def require(tool: str) -> None:
 
 @pytest.fixture(scope="module")
 def aws():
-    """Serve the AWS API on loopback; return the environment that points there."""
+    """Serve the AWS API on loopback; return the environment variables for it."""
     require("terraform")
     from moto.server import ThreadedMotoServer
 
@@ -269,9 +270,9 @@ def aws():
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    given = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_REGION": "us-east-1"}
-    given |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    yield {**os.environ, **given}
+    environ = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_REGION": "us-east-1"}
+    environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    yield {**os.environ, **environ}
     server.stop()
 
 
@@ -286,14 +287,14 @@ def s3(aws):
     )
     client.create_bucket(Bucket="hello-state")
     yield client
-    for found in client.list_objects_v2(Bucket="hello-state").get("Contents", ()):
-        client.delete_object(Bucket="hello-state", Key=found["Key"])
+    for key in keys(client):
+        client.delete_object(Bucket="hello-state", Key=key)
     client.delete_bucket(Bucket="hello-state")
 
 
 @pytest.fixture
 def make(tmp_path, aws, s3):
-    """Return a maker of Terraform in a workspace of one folder, set up with its backend."""
+    """Return a function that creates and initializes Terraform in a workspace of one folder."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/main.tf").write_text(MAIN)
 
@@ -314,7 +315,7 @@ def make(tmp_path, aws, s3):
 
 @pytest.fixture
 def overridden(tmp_path, monkeypatch, aws) -> None:
-    """Have this computer's configuration put a provider in place of a locked one."""
+    """Replace a locked provider in the configuration of this computer."""
     config = 'provider_installation {\n  dev_overrides {\n    "hashicorp/aws" = "/tmp"\n  }\n}\n'
     (tmp_path / "own.rc").write_text(config)
     monkeypatch.setitem(aws, "TF_CLI_CONFIG_FILE", str(tmp_path / "own.rc"))
@@ -350,22 +351,24 @@ def test_providers_are_the_locked_ones(tmp_path, make, aws, request):
 )
 def test_the_operators_variables_change_no_plan(tmp_path, aws, make, monkeypatch, name, value):
     expected = make().plan(tmp_path / "p", variables={"names": ["a"]})
-    chosen = SimpleNamespace(account="sandbox", region="us-east-1")
+    settings = SimpleNamespace(account="sandbox", region="us-east-1")
     (tmp_path / ".sandbox").mkdir()
     lines = [f"{key}={text}\n" for key, text in aws.items() if key.startswith("AWS_")]
     (tmp_path / ".sandbox/target.env").write_text("".join(lines))
-    found = resolve(chosen, tmp_path, rehearse=True, environ={**os.environ, name: value}).environ
+    target = resolve(settings, tmp_path, rehearse=True, environ={**os.environ, name: value})
+    data_dir = tmp_path / "data-staging"
     tool = Terraform(
-        tmp_path / "folder", workspace="staging", env=found, data_dir=tmp_path / "data-staging"
+        tmp_path / "folder", workspace="staging", env=target.environ, data_dir=data_dir
     )
     assert tool.plan(tmp_path / "q", variables={"names": ["a"]}).digest == expected.digest
 
 
 def keys(s3) -> list[str]:
-    return [found["Key"] for found in s3.list_objects_v2(Bucket="hello-state").get("Contents", ())]
+    objects = s3.list_objects_v2(Bucket="hello-state").get("Contents", ())
+    return [object["Key"] for object in objects]
 
 
-def test_a_life_in_two_workspaces_that_were_not_there_before(tmp_path, make, s3):
+def test_plans_and_applies_in_two_new_workspaces(tmp_path, make, s3):
     staging, production = make("staging"), make("production")
     plan = staging.plan(tmp_path / "secret/p", variables={"names": ["a", "b"]})
     assert plan.path.stat().st_mode & 0o777 == 0o600
@@ -420,11 +423,11 @@ def test_a_bad_configuration_names_file_and_line(tmp_path, make):
         tool.validate()
 
 
-def test_a_lock_is_somebody_elses(tmp_path, make, s3, monkeypatch):
+def test_a_held_lock_is_an_error_with_its_holder(tmp_path, make, s3, monkeypatch):
     monkeypatch.setattr(runner, "LOCK_TIMEOUT", "0s")
-    state_lock = {"ID": "lock-7", "Operation": "OperationTypeApply", "Who": "ann@laptop"}
-    state_lock |= {"Version": "1.11.4", "Created": "2026-01-01T00:00:00Z", "Info": "", "Path": ""}
-    body = json.dumps(state_lock).encode()
+    held = {"ID": "lock-7", "Operation": "OperationTypeApply", "Who": "ann@laptop"}
+    held |= {"Version": "1.11.4", "Created": "2026-01-01T00:00:00Z", "Info": "", "Path": ""}
+    body = json.dumps(held).encode()
     key = "env:/staging/environment/terraform.tfstate.tflock"
     s3.put_object(Bucket="hello-state", Key=key, Body=body)
     with pytest.raises(Locked) as in_new_workspace:
@@ -435,73 +438,75 @@ def test_a_lock_is_somebody_elses(tmp_path, make, s3, monkeypatch):
     with pytest.raises(Locked) as in_old_workspace:
         make().plan(tmp_path / "p", variables={"names": []})
     for caught in (in_new_workspace, in_old_workspace):
-        told = [" ".join(line.split()) for line in caught.value.details]
-        assert told[:3] == ["ID: lock-7", "Operation: OperationTypeApply", "Who: ann@laptop"]
+        lines = [" ".join(line.split()) for line in caught.value.details]
+        assert lines[:3] == ["ID: lock-7", "Operation: OperationTypeApply", "Who: ann@laptop"]
         assert caught.value.next.endswith(": terraform force-unlock lock-7")
 
 
-def test_a_killed_terraform_has_written_down_its_lock_before_it_asked_for_it(
+def test_a_killed_terraform_has_logged_its_lock_before_requesting_it(
     tmp_path, make, s3, monkeypatch
 ):
     monkeypatch.setattr(runner, "LOCK_TIMEOUT", "0s")
-    log, told = tmp_path / "terraform.log", []
-    tool = make(log=log, on_lock=told.append, unlock="daybook lock break x --terraform {id}")
+    log, ids = tmp_path / "terraform.log", []
+    tool = make(log=log, on_lock=ids.append, unlock="daybook lock break x --terraform {id}")
     plan = tool.plan(tmp_path / "p", variables={"names": [], "command": "sleep 30"})
-    assert len(told) == 2  # One for the new workspace, one for the plan.
-    before = len(told)
+    assert len(ids) == 2  # One for the new workspace, one for the plan.
+    before = len(ids)
 
     def on_event(event) -> None:
         if event.kind == "provision_start":
-            # What it forks is called like it until it becomes the provisioner's shell.
+            # A forked child has the same name until it executes the shell of the provisioner.
             terraform = next(
-                each
-                for each in psutil.Process().children(recursive=True)
-                if each.name() == "terraform" and each.parent().name() != "terraform"
+                child
+                for child in psutil.Process().children(recursive=True)
+                if child.name() == "terraform" and child.parent().name() != "terraform"
             )
             terraform.kill()
 
     with pytest.raises(ApplyFailed):
         tool.apply(plan, on_event=on_event)
     [left] = [key for key in keys(s3) if key.endswith(".tflock")]
-    found = state_lock.read(s3, "hello-state", left.removesuffix(".tflock"))
-    assert found.id == told[before]
-    assert found.id in state_lock.attempts(log)
+    lock = state_lock.read(s3, "hello-state", left.removesuffix(".tflock"))
+    assert lock.id == ids[before]
+    assert lock.id in state_lock.attempts(log)
     assert log.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(Locked, match=f"daybook lock break x --terraform {found.id}"):
+    with pytest.raises(Locked, match=f"daybook lock break x --terraform {lock.id}"):
         tool.plan(tmp_path / "p", variables={"names": []})
-    assert found.id not in state_lock.attempts(log)[state_lock.attempts(log).index(found.id) + 2 :]
-    assert not state_lock.remove(s3, "hello-state", replace(found, etag='"another"'))
-    assert state_lock.remove(s3, "hello-state", found)
+    assert lock.id not in state_lock.attempts(log)[state_lock.attempts(log).index(lock.id) + 2 :]
+    assert not state_lock.remove(s3, "hello-state", replace(lock, etag='"another"'))
+    assert state_lock.remove(s3, "hello-state", lock)
     assert state_lock.read(s3, "hello-state", left.removesuffix(".tflock")) is None
     tool.plan(tmp_path / "p", variables={"names": []})
 
 
-def test_only_what_a_terraform_asked_for_is_its_lock(tmp_path):
+def test_only_requested_locks_belong_to_a_run(tmp_path):
     log = tmp_path / "terraform.log"
-    asked = "[INFO]  backend-s3: Attempting to lock: tf_backend.lock.id={} tf_backend.operation={}"
-    lines = [asked.format("a-1", "Lock"), asked.format("a-2", "Unlock"), "ID: a-3", "\0\xff"]
+    message = (
+        "[INFO]  backend-s3: Attempting to lock: tf_backend.lock.id={} tf_backend.operation={}"
+    )
+    lines = [message.format("a-1", "Lock"), message.format("a-2", "Unlock"), "ID: a-3", "\0\xff"]
     log.write_text("\n".join(lines))
     assert state_lock.attempts(log) == ["a-1"]
     assert state_lock.attempts(tmp_path / "missing") == []
 
 
 @pytest.mark.parametrize("body", [b"", b"7", b"not JSON", b'{"ID": 7, "Who": ["x"]}'])
-def test_a_lock_that_cannot_be_read_is_known_by_its_etag(s3, body):
+def test_an_unreadable_lock_is_identified_by_its_etag(s3, body):
     s3.put_object(Bucket="hello-state", Key="x.tflock", Body=body)
-    found = state_lock.read(s3, "hello-state", "x")
-    assert found.id == found.etag.strip('"')
-    assert found.who == ""
+    lock = state_lock.read(s3, "hello-state", "x")
+    assert lock.id == lock.etag.strip('"')
+    assert lock.holder == ""
 
 
 def test_a_lock_is_printed_without_control_characters(s3):
     body = json.dumps({"ID": "i", "Who": "ann\x1b[2J\n\u202e" + "x" * 999}).encode()
     s3.put_object(Bucket="hello-state", Key="x.tflock", Body=body)
-    found = state_lock.read(s3, "hello-state", "x")
-    assert found.who.startswith("ann[2Jxxx")
-    assert len(found.who) == 200
+    lock = state_lock.read(s3, "hello-state", "x")
+    assert lock.holder.startswith("ann[2Jxxx")
+    assert len(lock.holder) == 200
 
 
-def test_a_failure_says_what_had_been_changed(tmp_path, make):
+def test_a_failure_lists_the_completed_changes(tmp_path, make):
     tool = make()
     plan = tool.plan(tmp_path / "p", variables={"names": ["a"], "command": "echo oops; exit 3"})
     with pytest.raises(ApplyFailed) as caught:
@@ -515,16 +520,16 @@ def test_a_failure_says_what_had_been_changed(tmp_path, make):
 
 
 @pytest.mark.attack("F11", "credentials that expire in the middle of an apply")
-def test_an_apply_whose_sign_in_expired_says_to_sign_in_again(tmp_path, make):
-    tool, said = make(), "echo api error ExpiredToken: the token has expired; exit 3"
-    plan = tool.plan(tmp_path / "p", variables={"names": ["a"], "command": said})
+def test_an_apply_with_expired_credentials_asks_for_a_new_sign_in(tmp_path, make):
+    tool, command = make(), "echo api error ExpiredToken: the token has expired; exit 3"
+    plan = tool.plan(tmp_path / "p", variables={"names": ["a"], "command": command})
     with pytest.raises(ApplyFailed) as caught:
         tool.apply(plan)
     assert caught.value.next.startswith("sign in again (aws sso login")
     assert "then run this step again" in caught.value.next
 
 
-def test_ctrl_c_saves_the_state_gives_back_the_lock_and_says_what_was_done(tmp_path, make, s3):
+def test_ctrl_c_saves_the_state_releases_the_lock_and_lists_the_changes(tmp_path, make, s3):
     tool = make()
     plan = tool.plan(tmp_path / "p", variables={"names": ["a"], "command": "sleep 30"})
 
@@ -543,11 +548,11 @@ def test_ctrl_c_saves_the_state_gives_back_the_lock_and_says_what_was_done(tmp_p
 
 
 @retry(wait=wait_fixed(0.1), stop=stop_after_delay(30), retry=retry_if_result(lambda r: not r))
-def until(question):
-    return question()
+def until(condition):
+    return condition()
 
 
-def test_kill_9_saves_the_state_and_gives_back_the_lock(tmp_path, make, s3, aws):
+def test_kill_9_saves_the_state_and_releases_the_lock(tmp_path, make, s3, aws):
     tool, mark = make(), tmp_path / "mark"
     variables = {"names": ["a"], "command": f"touch {mark}; sleep 30"}
     plan = tool.plan(tmp_path / "p", variables=variables)
@@ -561,19 +566,19 @@ def test_kill_9_saves_the_state_and_gives_back_the_lock(tmp_path, make, s3, aws)
     assert not rest.of("create")
 
 
-def test_versions_and_that_secrets_are_asked_for_in_private(tmp_path, make):
+def test_output_with_secrets_is_read_in_private(tmp_path, make):
     assert make().version()["terraform"][0] == "1"
-    asked = []
+    started = []
 
     def start(args, **options) -> process.Result:
-        asked.append((args[1], options.get("private", False)))
+        started.append((args[1], options.get("private", False)))
         return process.run(args, **options)
 
     tool = make()
     tool._start = start
     tool.plan(tmp_path / "p", variables={"names": []})
     tool.outputs()
-    assert asked == [("plan", False), ("show", True), ("output", True)]
+    assert started == [("plan", False), ("show", True), ("output", True)]
 
 
 # ---- a state that could not be saved
@@ -593,7 +598,7 @@ sys.exit(1)
 
 
 def lose_state(tmp_path: Path, push: int) -> ApplyFailed:
-    """Apply with a Terraform that cannot save its state, and then can push it, or not."""
+    """Apply with a Terraform that cannot save its state. push: exit code of the state push."""
     (tmp_path / "push").write_text(str(push))
     (tmp_path / "plan").touch()
 
@@ -617,7 +622,7 @@ def test_a_state_that_could_not_be_saved_is_pushed(tmp_path):
     assert not list(tmp_path.glob("*.tfstate"))
 
 
-def test_a_state_that_cannot_be_pushed_either_is_kept_under_its_workspace(tmp_path):
+def test_a_state_that_cannot_be_pushed_is_kept_with_its_workspace_in_the_name(tmp_path):
     error = lose_state(tmp_path, push=1)
     assert "keep errored.staging.tfstate" in error.next
     kept = tmp_path / "errored.staging.tfstate"

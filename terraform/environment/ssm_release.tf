@@ -1,5 +1,5 @@
-# With deploy_via: ssm a workflow on GitHub asks Systems Manager for a release. It may send this one
-# document, to hosts of this environment; what the document runs is what a runner could run there.
+# Releases through Systems Manager (deploy_via: ssm): a GitHub workflow sends this one document to hosts of
+# this environment. The document runs only the command that a GitHub runner could run there too.
 locals {
   has_ssm         = var.deploy_via == "ssm"
   release_name    = "${local.name}-release"
@@ -43,7 +43,7 @@ resource "aws_ssm_document" "release" {
 }
 
 data "aws_iam_policy_document" "assumed_by_github" {
-  # checkov:skip=CKV_AWS_358:the subject is one branch of one repository, and validations refuse patterns
+  # checkov:skip=CKV_AWS_358:the subject is one branch of one repository, and the settings refuse patterns
   count = local.has_ssm ? 1 : 0
 
   statement {
@@ -69,7 +69,7 @@ data "aws_iam_policy_document" "assumed_by_github" {
 }
 
 data "aws_iam_policy_document" "release" {
-  # checkov:skip=CKV_AWS_111:the calls of `Look` know no resource, and change nothing
+  # checkov:skip=CKV_AWS_111:the calls of `Look` have no resource-level permissions and are read-only
   # checkov:skip=CKV_AWS_356:as above
   count = local.has_ssm ? 1 : 0
 

@@ -10,9 +10,9 @@ data "aws_iam_policy_document" "assumed_by_ec2" {
 }
 
 data "aws_iam_policy_document" "host" {
-  # checkov:skip=CKV_AWS_111:Session Manager's calls take no resource; metrics are bound to a namespace
-  # checkov:skip=CKV_AWS_356:as above, and ECR's login
-  # Neither this call nor those of Session Manager know a resource:
+  # checkov:skip=CKV_AWS_111:Session Manager calls have no resource-level permissions; metrics are limited to a namespace
+  # checkov:skip=CKV_AWS_356:as above, and the ECR login
+  # Neither this call nor those of Session Manager have resource-level permissions:
   # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
   statement {
     sid       = "Login"
@@ -26,7 +26,7 @@ data "aws_iam_policy_document" "host" {
     resources = [data.aws_ecr_repository.this.arn]
   }
 
-  # Decryption needs no statement: the key aws/ssm lets whoever may read a parameter.
+  # Decryption needs no statement: the key aws/ssm can be used by every principal that can read the parameter.
   # https://docs.aws.amazon.com/kms/latest/developerguide/services-parameter-store.html
   statement {
     sid       = "OwnParameters"
@@ -34,7 +34,7 @@ data "aws_iam_policy_document" "host" {
     resources = [local.parameters, "${local.parameters}/*"]
   }
 
-  # Not AmazonSSMManagedInstanceCore, which reads every parameter of the account.
+  # Replaces AmazonSSMManagedInstanceCore, which can read every parameter of the account.
   statement {
     sid = "SessionManager"
     actions = [
@@ -47,7 +47,7 @@ data "aws_iam_policy_document" "host" {
     resources = ["*"]
   }
 
-  # The hosts measure how full their disks are, which EC2 cannot see.
+  # The hosts publish their disk usage, which EC2 does not measure.
   dynamic "statement" {
     for_each = local.has_alarms ? ["*"] : []
 

@@ -1,14 +1,14 @@
-# Who spoke with whom, on request: it is billed by the gigabyte.
+# Flow logs of the VPC: off by default, because they are billed by the gigabyte.
 locals {
-  flow       = var.flow_log_days > 0 ? toset(["flow"]) : toset([])
-  flow_group = "${local.name}-flow"
+  flow           = var.flow_log_days > 0 ? toset(["flow"]) : toset([])
+  flow_log_group = "${local.name}-flow"
 }
 
 resource "aws_cloudwatch_log_group" "flow" {
-  # checkov:skip=CKV_AWS_158:encrypted with CloudWatch's own key; addresses and ports, and gone after flow_log_days
+  # checkov:skip=CKV_AWS_158:encrypted with the CloudWatch managed key; addresses and ports only, deleted after flow_log_days
   for_each = local.flow
 
-  name              = local.flow_group
+  name              = local.flow_log_group
   retention_in_days = var.flow_log_days
 }
 
@@ -34,10 +34,10 @@ data "aws_iam_policy_document" "flow" {
 
   statement {
     actions   = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
-    resources = ["arn:${data.aws_partition.this.partition}:logs:${var.region}:${local.account}:log-group:${local.flow_group}:*"]
+    resources = ["arn:${data.aws_partition.this.partition}:logs:${var.region}:${local.account}:log-group:${local.flow_log_group}:*"]
   }
 
-  # Knows no narrower resource: https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-iam-role.html
+  # Has no resource-level permissions: https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-iam-role.html
   statement {
     actions   = ["logs:DescribeLogGroups"]
     resources = ["*"]
