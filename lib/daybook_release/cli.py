@@ -15,7 +15,7 @@ from typing import Any
 
 from daybook_release import context as contexts
 from daybook_release import deploy, prune, reconcile, stop, views
-from daybook_release.context import Context
+from daybook_release.context import HostContext
 from daybook_release.errors import Interrupted, Refused, ReleaseError, UsageError
 from daybook_release.printable import printable, printable_lines
 from daybook_release.progress import ProgressReporter
@@ -23,7 +23,7 @@ from daybook_release.signals import Signals
 from daybook_release.store import LockingProcess, Release
 from daybook_release.system import System
 
-Command = Callable[[Context, argparse.Namespace], None]
+Command = Callable[[HostContext, argparse.Namespace], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     return program
 
 
-def _deploy(context: Context, options: argparse.Namespace) -> None:
+def _deploy(context: HostContext, options: argparse.Namespace) -> None:
     with _lock(context, "deploy") as signals:
         release = deploy.deploy(
             context,
@@ -98,13 +98,13 @@ def _deploy(context: Context, options: argparse.Namespace) -> None:
         _finish(context, release)
 
 
-def _rollback(context: Context, options: argparse.Namespace) -> None:
+def _rollback(context: HostContext, options: argparse.Namespace) -> None:
     with _lock(context, "rollback") as signals:
         release = deploy.rollback(context, options.id, signals, by=options.by, run=options.run)
         _finish(context, release)
 
 
-def _finish(context: Context, release: Release) -> None:
+def _finish(context: HostContext, release: Release) -> None:
     with contextlib.suppress(OSError, LookupError):
         prune.prune(context)
     seconds = release.again[-1]["seconds"] if release.again else release.seconds
@@ -112,12 +112,12 @@ def _finish(context: Context, release: Release) -> None:
     context.progress.result({"result": dataclasses.asdict(release)})
 
 
-def _list(context: Context, options: argparse.Namespace) -> None:
+def _list(context: HostContext, options: argparse.Namespace) -> None:
     releases = views.list_releases(context)
     _print(options, releases, views.table(releases) if releases else ["no releases yet"])
 
 
-def _show(context: Context, options: argparse.Namespace) -> None:
+def _show(context: HostContext, options: argparse.Namespace) -> None:
     current = context.store.current
     id = options.id or (current.id if current else "")
     release = context.store.find(id)
@@ -128,12 +128,12 @@ def _show(context: Context, options: argparse.Namespace) -> None:
     _print(options, shown, views.release_lines(shown))
 
 
-def _status(context: Context, options: argparse.Namespace) -> None:
+def _status(context: HostContext, options: argparse.Namespace) -> None:
     status = views.status(context)
     _print(options, status, views.status_lines(status))
 
 
-def _maintenance(context: Context, options: argparse.Namespace) -> None:
+def _maintenance(context: HostContext, options: argparse.Namespace) -> None:
     with _lock(context, "maintenance"):
         was_on = context.store.in_maintenance
         context.store.set_maintenance(options.state == "on")
@@ -146,7 +146,7 @@ def _maintenance(context: Context, options: argparse.Namespace) -> None:
         context.progress.result({"result": {"maintenance": options.state == "on"}})
 
 
-def _logs(context: Context, options: argparse.Namespace) -> None:
+def _logs(context: HostContext, options: argparse.Namespace) -> None:
     current = context.store.current
     container = context.web_of(current) if current and not options.service else None
     container = container or context.docker.find(options.service or "")
@@ -158,7 +158,7 @@ def _logs(context: Context, options: argparse.Namespace) -> None:
         context.progress.line(line)
 
 
-def _stop(context: Context, options: argparse.Namespace) -> None:
+def _stop(context: HostContext, options: argparse.Namespace) -> None:
     summary = stop.stop(context)
     context.progress.line(summary)
     for line in views.status_lines(views.status(context)):
@@ -166,22 +166,22 @@ def _stop(context: Context, options: argparse.Namespace) -> None:
     context.progress.result({"result": summary})
 
 
-def _repair(context: Context, options: argparse.Namespace) -> None:
+def _repair(context: HostContext, options: argparse.Namespace) -> None:
     with _lock(context, "repair"):
         summary = reconcile.repair(context)
     context.progress.line(summary)
     context.progress.result({"result": summary})
 
 
-def _prune(context: Context, options: argparse.Namespace) -> None:
+def _prune(context: HostContext, options: argparse.Namespace) -> None:
     with _lock(context, "prune"):
         removed = prune.prune(context)
-    context.progress.line(f"{len(removed)} images removed")
+    context.progress.line(f"images removed: {len(removed)}")
     context.progress.result({"result": removed})
 
 
 @contextlib.contextmanager
-def _lock(context: Context, verb: str) -> Iterator[Signals]:
+def _lock(context: HostContext, verb: str) -> Iterator[Signals]:
     """Hold the lock within the time limits; commands started meanwhile inherit it."""
     pid = os.getpid()
     holder = LockingProcess(pid, stop.started(pid), verb)

@@ -21,7 +21,7 @@ from daybook_release.system import HttpResponse, System
 
 
 @dataclass(frozen=True)
-class Context:
+class HostContext:
     """The host, the application's settings on it, and the objects that change it."""
 
     system: System
@@ -90,9 +90,9 @@ class Context:
         return self.system.http_get(443 if host.scheme == "https" else 80, path, host.name)
 
 
-def make(system: System, progress: ProgressReporter, root: Path = Path("/srv")) -> Context:
+def make(system: System, progress: ProgressReporter, root: Path = Path("/srv")) -> HostContext:
     """Read the host's settings and assemble the context."""
     host, text = settings.load()
     store = ReleaseStore(root / host.app, Path(f"/run/lock/{host.app}-release.lock"))
     docker, caddy = Docker(system, host.app), Caddy(system, host.app)
-    return Context(system, host, text, store, docker, caddy, progress)
+    return HostContext(system, host, text, store, docker, caddy, progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from daybook_release import prepare, reconcile, settings, store
-from daybook_release.context import Context
+from daybook_release.context import HostContext
 from daybook_release.errors import Refused
 from daybook_release.rollout import Rollout
 from daybook_release.settings import HostSettings
@@ -14,7 +14,7 @@ from daybook_release.store import REPLACED, SERVED, Release
 
 
 def deploy(
-    context: Context,
+    context: HostContext,
     image: str,
     signals: Signals,
     *,
@@ -48,7 +48,7 @@ def deploy(
 
 
 def rollback(
-    context: Context, id: str | None, signals: Signals, *, by: str, run: str = ""
+    context: HostContext, id: str | None, signals: Signals, *, by: str, run: str = ""
 ) -> Release:
     """Serve an earlier release again, with its settings and secrets. The caller holds the lock."""
     began = context.system.now()
@@ -73,7 +73,7 @@ def rollback(
     return rollout.go()
 
 
-def _check_host(context: Context) -> Release | None:
+def _check_host(context: HostContext) -> Release | None:
     """Repair an interrupted release, check resources and Caddy; return the current release."""
     if context.store.state:
         with context.progress.step("repair") as step:
@@ -91,7 +91,7 @@ def _check_host(context: Context) -> Release | None:
 
 
 def _prepare(
-    context: Context,
+    context: HostContext,
     release: Release,
     previous: Release | None,
     pinned_versions: Mapping[str, int],
@@ -114,7 +114,7 @@ def _prepare(
 
 
 def _fetch_secrets(
-    context: Context, host: HostSettings, pinned_versions: Mapping[str, int]
+    context: HostContext, host: HostSettings, pinned_versions: Mapping[str, int]
 ) -> tuple[dict[str, str], dict[str, int]]:
     with context.progress.step("secrets") as step:
         values, versions = prepare.fetch_secrets(context, host, pinned_versions)
@@ -122,14 +122,14 @@ def _fetch_secrets(
     return values, versions
 
 
-def _is_unchanged(context: Context, release: Release, previous: Release | None) -> bool:
+def _is_unchanged(context: HostContext, release: Release, previous: Release | None) -> bool:
     compared = ("image", "settings", "secrets")
     if not previous or any(getattr(release, k) != getattr(previous, k) for k in compared):
         return False
     return context.get_from_slot(previous, context.options_of(previous).health).status == 200
 
 
-def _find_earlier(context: Context, id: str | None, current: Release | None) -> Release:
+def _find_earlier(context: HostContext, id: str | None, current: Release | None) -> Release:
     """Return the release with this id; without an id, the one that was replaced last."""
     for release in context.store.all():
         is_candidate = release.result in SERVED and (not current or release.id != current.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daybook_release import rules
-from daybook_release.context import Context
+from daybook_release.context import HostContext
 from daybook_release.docker import Container
 from daybook_release.errors import Failed
 
@@ -11,7 +11,7 @@ POLL_S = 0.1
 GRACE_S = 30.0
 
 
-def wait(context: Context, name: str, service: rules.Model, *, may_exit: bool = True) -> None:
+def wait(context: HostContext, name: str, service: rules.Model, *, may_exit: bool = True) -> None:
     """Wait until a service is healthy; one without a health check is healthy once it runs.
 
     service: its entry in the compose file. may_exit: exit code 0 is a success, too.
@@ -34,7 +34,7 @@ def wait(context: Context, name: str, service: rules.Model, *, may_exit: bool = 
         context.system.sleep(POLL_S)
 
 
-def last_output(context: Context, container: Container | None) -> str:
+def last_output(context: HostContext, container: Container | None) -> str:
     """Return the last output of a container and of its health check, on one line."""
     lines = context.docker.last_lines(container, 3) if container else []
     output = " · ".join(lines) or "no output"

@@ -21,7 +21,7 @@ from daybook_release import (
     store,
     variables,
 )
-from daybook_release.context import Context
+from daybook_release.context import HostContext
 from daybook_release.docker import LocalImage
 from daybook_release.errors import Refused, UsageError
 from daybook_release.printable import LABEL_CHARS, printable
@@ -53,7 +53,7 @@ def check_reference(image: str, host: HostSettings) -> None:
         )
 
 
-def check_room(context: Context, previous: Release | None) -> str:
+def check_room(context: HostContext, previous: Release | None) -> str:
     """Refuse if disk or memory is too small for a second copy; return a summary of both."""
     web = context.web_of(previous) if previous else None
     image = context.docker.image(previous.image) if previous else None
@@ -78,7 +78,7 @@ def available_memory() -> int:
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def pull(context: Context, reference: str) -> LocalImage:
+def pull(context: HostContext, reference: str) -> LocalImage:
     """Return an image, pulled unless it is on this host."""
     image = context.docker.image(reference)
     if image is None:
@@ -112,7 +112,7 @@ def unpack(label: str) -> str:
     return text
 
 
-def store_files(context: Context, id: str, image: LocalImage) -> None:
+def store_files(context: HostContext, id: str, image: LocalImage) -> None:
     """Store the files from the image's labels; raise Refused if they cannot be released."""
     files, text = context.store, unpack(image.labels[COMPOSE])
     files.put(id, "compose.yaml", text)
@@ -122,7 +122,7 @@ def store_files(context: Context, id: str, image: LocalImage) -> None:
     files.put(id, "site.template", unpack(template) if template else site.BUILT_IN)
 
 
-def store_model(context: Context, id: str, host: HostSettings) -> None:
+def store_model(context: HostContext, id: str, host: HostSettings) -> None:
     """Store a release's compose file as data; raise Refused if it breaks a rule."""
     try:
         compose = document.read(context.store.text(id, "compose.yaml"))
@@ -141,7 +141,7 @@ def _invalid_compose_file(lines: list[str]) -> Refused:
     )
 
 
-def check_compose_output(context: Context, release: Release, model: rules.Model) -> None:
+def check_compose_output(context: HostContext, release: Release, model: rules.Model) -> None:
     """Apply the rules to the model as Compose interprets it."""
     host = context.settings_of(release)
     slot = context.slot_of(release)
@@ -161,7 +161,7 @@ def check_compose_output(context: Context, release: Release, model: rules.Model)
 
 
 def fetch_secrets(
-    context: Context, host: HostSettings, pinned_versions: Mapping[str, int]
+    context: HostContext, host: HostSettings, pinned_versions: Mapping[str, int]
 ) -> tuple[dict[str, str], dict[str, int]]:
     """Return values and versions of the declared secrets; without a pinned version, the newest."""
     if unknown := sorted(set(pinned_versions) - set(host.secrets)):
@@ -186,7 +186,7 @@ def fetch_secrets(
     return values, versions
 
 
-def assign_slot(context: Context, release: Release, previous: Release | None) -> Release:
+def assign_slot(context: HostContext, release: Release, previous: Release | None) -> Release:
     """Return the release with the free slot and the free port."""
     base = context.settings_of(release).port
     blue, green = generate.SLOTS
@@ -196,7 +196,7 @@ def assign_slot(context: Context, release: Release, previous: Release | None) ->
     return store.replace(release, slot=slot, port=port)
 
 
-def write_files(context: Context, release: Release, values: Mapping[str, str]) -> None:
+def write_files(context: HostContext, release: Release, values: Mapping[str, str]) -> None:
     """Write and check the compose model of a release's slot and its Caddy site."""
     host, files = context.settings_of(release), context.store
     own = {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from daybook_release.context import Context
+from daybook_release.context import HostContext
 from daybook_release.store import SERVED, Release
 
 RECORDS = 100
 """The number of releases that stay recorded, with or without their image."""
 
 
-def kept_images(context: Context) -> set[str]:
+def kept_images(context: HostContext) -> set[str]:
     """Return the images of the current release and of the releases that served last."""
     served = [release for release in context.store.all() if release.result in SERVED]
     newest = sorted(served, key=_last_served)[-context.settings.keep :]
@@ -17,7 +17,7 @@ def kept_images(context: Context) -> set[str]:
     return {release.image for release in newest} | ({current.image} if current else set())
 
 
-def prune(context: Context) -> list[str]:
+def prune(context: HostContext) -> list[str]:
     """Remove the other images of the application's repository. The caller holds the lock."""
     kept = kept_images(context)
     images = context.docker.images_of(context.settings.repository)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from daybook_release import generate, limits
-from daybook_release.context import Context
+from daybook_release.context import HostContext
 from daybook_release.docker import Container
 from daybook_release.errors import Failed, Refused
 from daybook_release.store import FAILED, REPLACED, ROLLED_BACK, SERVED, SERVING, Release
@@ -23,7 +23,7 @@ IN_FLIGHT_S = 1.0
 
 
 def reconcile(
-    context: Context,
+    context: HostContext,
     release: Release | None,
     *,
     removed: Release | None = None,
@@ -45,7 +45,7 @@ def reconcile(
     return release is None or answers(context, release)
 
 
-def ensure_accessories(context: Context, release: Release) -> None:
+def ensure_accessories(context: HostContext, release: Release) -> None:
     """Start the accessories that do not run; never recreate one."""
     names = generate.service_kinds(context.model_of(release)).accessories
     containers = context.docker.containers()
@@ -54,7 +54,7 @@ def ensure_accessories(context: Context, release: Release) -> None:
         start(context, release, missing, "--no-recreate")
 
 
-def ensure_web(context: Context, release: Release) -> None:
+def ensure_web(context: HostContext, release: Release) -> None:
     """Start a release's slot unless it runs."""
     container = context.web_of(release)
     if container is None:
@@ -63,7 +63,7 @@ def ensure_web(context: Context, release: Release) -> None:
         context.docker.start(container)
 
 
-def answers(context: Context, release: Release) -> bool:
+def answers(context: HostContext, release: Release) -> bool:
     """Wait until a release's slot answers its health path; False when it timed out."""
     path = context.options_of(release).health
     deadline = context.system.monotonic() + READY_S
@@ -74,7 +74,7 @@ def answers(context: Context, release: Release) -> bool:
     return True
 
 
-def remove_slot(context: Context, release: Release, *, has_traffic: bool) -> None:
+def remove_slot(context: HostContext, release: Release, *, has_traffic: bool) -> None:
     """Drain and remove a release's slot, and remove the containers of its migration."""
     web = context.web_of(release) if context.has_files(release) else None
     if web:
@@ -86,7 +86,7 @@ def remove_slot(context: Context, release: Release, *, has_traffic: bool) -> Non
             context.docker.remove(container)
 
 
-def ensure_workers(context: Context, release: Release | None, removed: Release | None) -> None:
+def ensure_workers(context: HostContext, release: Release | None, removed: Release | None) -> None:
     """Start the missing workers of `release` and remove the other workers of `removed`."""
     kept = generate.service_kinds(context.model_of(release)).workers if release else ()
     containers = {container.service: container for container in context.docker.containers()}
@@ -101,7 +101,7 @@ def ensure_workers(context: Context, release: Release | None, removed: Release |
         start(context, release, missing)
 
 
-def start(context: Context, release: Release, services: Sequence[str], *options: str) -> None:
+def start(context: HostContext, release: Release, services: Sequence[str], *options: str) -> None:
     """Start services of a release with its stored environment.
 
     Images are pulled here, because Compose has no credentials.
@@ -121,7 +121,7 @@ def start(context: Context, release: Release, services: Sequence[str], *options:
         raise Failed(f"Cannot start {', '.join(services)}: {result.output_tail}")
 
 
-def _pull(context: Context, image: str) -> None:
+def _pull(context: HostContext, image: str) -> None:
     try:
         context.docker.pull(image)
     except Refused as err:
@@ -129,7 +129,7 @@ def _pull(context: Context, image: str) -> None:
         raise Failed(f"Cannot pull {image}.", next=f"sudo docker pull {image}") from err
 
 
-def drain(context: Context, release: Release) -> bool:
+def drain(context: HostContext, release: Release) -> bool:
     """Wait until a slot has no open requests; False when it timed out first."""
     system = context.system
     timeout_s = min(context.options_of(release).drain_s, limits.DRAIN_S)
@@ -142,7 +142,9 @@ def drain(context: Context, release: Release) -> bool:
     return not system.open_connections(release.port)
 
 
-def finish(context: Context, release: Release, previous: Release | None, state: dict) -> Release:
+def finish(
+    context: HostContext, release: Release, previous: Release | None, state: dict
+) -> Release:
     """Complete a committed release: stop the previous slot and record both results."""
     store = context.store
     old_web = context.web_of(previous) if previous else None
@@ -160,7 +162,7 @@ def finish(context: Context, release: Release, previous: Release | None, state: 
     return finished
 
 
-def discard(context: Context, candidate: Release | None, state: dict, error: str) -> None:
+def discard(context: HostContext, candidate: Release | None, state: dict, error: str) -> None:
     """Record that a rollout failed."""
     store = context.store
     if candidate is None:
@@ -174,7 +176,7 @@ def discard(context: Context, candidate: Release | None, state: dict, error: str
     store.clear_state()
 
 
-def repair(context: Context) -> str:
+def repair(context: HostContext) -> str:
     """Finish or undo an interrupted rollout and start the current release if needed.
 
     Returns a summary. The caller holds the lock.
@@ -198,7 +200,7 @@ def repair(context: Context) -> str:
     return f"{summary}; {current.id} serves" if current else f"{summary}; no release is serving"
 
 
-def _has_run(context: Context, container: Container | None, release: Release) -> bool:
+def _has_run(context: HostContext, container: Container | None, release: Release) -> bool:
     """Tell whether a worker runs, or has exited with code 0 as a one-time task does."""
     if container is None or container.release != release.id:
         return False

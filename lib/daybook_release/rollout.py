@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daybook_release import generate, health, limits, reconcile, rules, store
-from daybook_release.context import Context
+from daybook_release.context import HostContext
 from daybook_release.errors import Failed, Interrupted, ReleaseError, Reverted
 from daybook_release.signals import Signals
 from daybook_release.store import Release
@@ -30,7 +30,7 @@ WORKER_S = 1.0
 class Rollout:
     """A rollout in progress: `candidate` replaces `previous`. verb: deploy or rollback."""
 
-    context: Context
+    context: HostContext
     signals: Signals
     verb: str
     by: str

@@ -537,7 +537,7 @@ def _web_problems(
     is_test = isinstance(test, list) and len(test) > 1 and test[0] in ("CMD", "CMD-SHELL")
     if not (is_test or isinstance(test, str)) or test in ("", "NONE") or health.get("disable"):
         message = f"{shown(path[-1])} has no health check, so its start cannot be verified"
-        yield ComposeProblem((*path, "healthcheck"), message, "give it a healthcheck with a test")
+        yield ComposeProblem((*path, "healthcheck"), message, "add a healthcheck with a test")
     image = service.get("image")
     if image and not (image == rendered.image if rendered else is_own(service)):
         message = f"the image of {shown(path[-1])} is not the released image"

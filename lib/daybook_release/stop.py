@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from daybook_release import limits
-from daybook_release.context import Context
+from daybook_release.context import HostContext
 from daybook_release.errors import Failed
 
 POLL_S = 0.2
@@ -15,14 +15,14 @@ KILL_AFTER_S = 15.0
 REPAIR = "sudo release repair"
 
 
-def stop(context: Context) -> str:
+def stop(context: HostContext) -> str:
     """End the processes that hold the lock, wait until it is free, and return a summary.
 
     A release undoes itself, or finishes if it is committed. After a killed command, only its
     remaining processes are ended; `repair` undoes its changes.
     """
     if not holders(context.store.lock_path):
-        return _interrupted_state(context) or "nothing runs"
+        return _interrupted_state(context) or "no command is running"
     holder = context.store.holder()
     is_alive = bool(holder) and started(holder.pid) == holder.started
     if is_alive:
@@ -76,7 +76,7 @@ def _signal(pid: int, number: int) -> None:
         return
 
 
-def _is_free(context: Context, within_s: float) -> bool:
+def _is_free(context: HostContext, within_s: float) -> bool:
     deadline = context.system.monotonic() + within_s
     while holders(context.store.lock_path):
         if context.system.monotonic() > deadline:
@@ -85,13 +85,13 @@ def _is_free(context: Context, within_s: float) -> bool:
     return True
 
 
-def _wait_until_free(context: Context, within_s: float) -> None:
+def _wait_until_free(context: HostContext, within_s: float) -> None:
     if not _is_free(context, within_s):
         raise Failed(
             "The command did not end in time.", next="sudo release status; then stop again"
         )
 
 
-def _interrupted_state(context: Context) -> str:
+def _interrupted_state(context: HostContext) -> str:
     state = context.store.state
-    return f"nothing runs; {state['id']} was interrupted; next: {REPAIR}" if state else ""
+    return f"no command is running; {state['id']} was interrupted; next: {REPAIR}" if state else ""

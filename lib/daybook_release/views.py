@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from daybook_release import generate, settings
-from daybook_release.context import Context
+from daybook_release.context import HostContext
 from daybook_release.printable import LABEL_CHARS, printable, width
 from daybook_release.store import Release
 
@@ -18,7 +18,7 @@ LOG_LINES = 50
 """The number of lines shown from a failed release's log."""
 
 
-def list_releases(context: Context) -> list[dict[str, Any]]:
+def list_releases(context: HostContext) -> list[dict[str, Any]]:
     """Return all releases as JSON data, newest first."""
     current = context.store.current
     images = set(context.docker.images_of(context.settings.repository))
@@ -56,7 +56,7 @@ def table(releases: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def show_release(context: Context, release: Release) -> dict[str, Any]:
+def show_release(context: HostContext, release: Release) -> dict[str, Any]:
     """Return a release with its files and the changes to its compose file, as JSON data."""
     model = context.model_of(release)
     generated = json.loads(context.generated_of(release).read_text(encoding="utf-8"))
@@ -79,7 +79,7 @@ def release_lines(shown: Mapping[str, Any]) -> list[str]:
     return lines + (["", "last output:", *shown["said"]] if shown["said"] else [])
 
 
-def _failed_log(context: Context, release: Release) -> list[str]:
+def _failed_log(context: HostContext, release: Release) -> list[str]:
     """Return the last output of a failed release, saved before its container was removed."""
     try:
         return context.store.text(release.id, "failed.log").splitlines()[-LOG_LINES:]
@@ -87,7 +87,7 @@ def _failed_log(context: Context, release: Release) -> list[str]:
         return []
 
 
-def status(context: Context) -> dict[str, Any]:
+def status(context: HostContext) -> dict[str, Any]:
     """Observe the current release and the rollout in progress; return them as JSON data."""
     store, state, is_locked = context.store, context.store.state, context.store.is_locked()
     current = store.current

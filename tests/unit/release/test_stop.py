@@ -59,9 +59,9 @@ def holder(context):
 
 
 def test_stop_without_a_running_command_only_reports(context):
-    assert stop.stop(context) == "nothing runs"
+    assert stop.stop(context) == "no command is running"
     context.store.save_state(id="1-a")
-    interrupted = "nothing runs; 1-a was interrupted; next: sudo release repair"
+    interrupted = "no command is running; 1-a was interrupted; next: sudo release repair"
     assert stop.stop(context) == interrupted
 
 
