@@ -97,7 +97,7 @@ def names_are_its_own(environment: Environment) -> Check:
             for other in environment.others.values()
             for claim in _claimed(other.name, other.settings, own)
         ]
-        fix = f"give {env} names and a cidr of its own in environments/{env}.yml"
+        fix = f"give {env} `domains` and a `vpc_cidr` of its own in environments/{env}.yml"
         observed = "; ".join(claims) or ", ".join((*own.domains, str(own.vpc_cidr)))
         # Only a warning: a mistake in staging's file must not stop a rollback of production.
         observed += _not_compared(environment.invalid_others)

@@ -170,6 +170,6 @@ def require_hosts_stay(plan: terraform.SavedPlan, env: str) -> None:
             f"{env} is protected, and this plan would lose a host with its disk.",
             expected="every host stays",
             observed="; ".join(f"{c.action} {c.address}: {', '.join(c.attributes)}" for c in lost),
-            next="revert the setting that causes it, or set `protected: false` in "
+            next="revert the setting that causes it, or set `deletion_protection: false` in "
             f"environments/{env}.yml",
         )

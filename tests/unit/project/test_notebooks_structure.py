@@ -1,4 +1,4 @@
-"""Every notebook keeps to the grammar of DESIGN.md."""
+"""Every notebook keeps to one grammar: seven tagged cells, five where nothing is changed."""
 
 from __future__ import annotations
 
