@@ -180,6 +180,8 @@ class Step(ABC):
                 self.review.store_tip()
                 self.run.write("apply", **self.approval.consume(self._plan, self._approval))
                 result = self.apply_plan(self._plan)
+                # A lock that was broken since its last renewal must not end as a success.
+                self.lock.verify_held()
             self._applied = Applied(f"{datetime.now(UTC):%H:%M:%S} UTC", result)
             return result
 

@@ -46,6 +46,7 @@ class Provision(InfrastructureStep):
             self.environment, plan, self.run.changed, self.lock.verify_held
         )
         applied = infrastructure.apply(self.terraform, plan, self.run.changed)
+        self.lock.verify_held()
         self._save_host_keys()
         self.environment.write_inventory()
         return applied

@@ -112,6 +112,7 @@ class RotateSecret(ReleaseStep):
             )
         value = _typed(self.secret)
         self.run.hide(self.secret, value)
+        self.lock.verify_held()
         number = self._store.put(self.secret, value, f"{self.by()}; {self.run.id}")
         address = f"{self._store.path}/{self.secret} version {number}"
         self.run.changed(tool="daybook", action=SET, what=address)

@@ -63,6 +63,7 @@ class Teardown(InfrastructureStep):
             self.environment, plan, self.run.changed, self.lock.verify_held
         )
         applied = infrastructure.apply(self.terraform, plan, self.run.changed)
+        self.lock.verify_held()
         self.environment.inventory.remove()
         self.environment.host_keys.delete()
         return applied

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError
 
-from daybook import aws, probe
+from daybook import aws, infrastructure, probe
 from daybook.environment import Environment
-from daybook.errors import ApplyFailed, VerifyFailed
+from daybook.errors import ApplyFailed, Locked, VerifyFailed
 from daybook.plan import Change
 from daybook.resources import instances
 from daybook.settings import Settings
@@ -87,3 +87,26 @@ def test_a_host_that_does_not_answer_is_named_with_its_state(step, monkeypatch):
         step._ssh_row({"id": "i-1", "name": "hello-staging-1", "public_ip": "198.51.100.7"})
     assert "(i-1) is running; system ok, instance impaired" in str(caught.value)
     assert "start it again: daybook run provision -p env staging" in caught.value.next
+
+
+def test_a_lock_lost_during_terraform_s_apply_lets_nothing_be_written_after_it(step, monkeypatch):
+    done, is_broken = [], False
+
+    def apply(*_):
+        nonlocal is_broken
+        done.append("applied")
+        is_broken = True
+
+    def verify_held():
+        if is_broken:
+            raise Locked("the lock was broken")
+
+    step.lock.verify_held = verify_held
+    step.terraform = step.run.changed = None
+    monkeypatch.setattr(step, "_stopped_hosts", lambda _plan: [])
+    monkeypatch.setattr(step, "_extra_changes", list)
+    monkeypatch.setattr(infrastructure, "apply", apply)
+    monkeypatch.setattr(step, "_save_host_keys", lambda: done.append("host keys"))
+    with pytest.raises(Locked):
+        step.apply_plan(plan())
+    assert done == ["applied"]

@@ -55,6 +55,7 @@ def step():
         it._environment = Environment("staging", Path(), SETTINGS, target)
         it.parameters = RotateSecret.Parameters(name="KEY")
         it._plan, it.written, it.hidden = None, [], {}
+        it.lock = SimpleNamespace(verify_held=lambda: None)
         it.run = SimpleNamespace(
             title="secrets staging",
             id="r1",
