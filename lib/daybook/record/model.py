@@ -5,7 +5,7 @@ serialized, so the bytes of a record, which are hashed and signed, do not depend
 that a model does not name are allowed.
 
 `python -m daybook.record.model` prints the JSON schema of record.json. It describes the records
-that Daybook writes; reading is more lenient, for example with an unknown status or an empty account.
+that Daybook writes; reading is more lenient: it also accepts an unknown status or an empty account.
 """
 
 from __future__ import annotations
