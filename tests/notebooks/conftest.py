@@ -114,15 +114,18 @@ class Front:
         """Run a cell, answer its prompts, and return its reply."""
         content = {"code": source, "silent": False, "store_history": True}
         content |= {"user_expressions": {}, "allow_stdin": True, "stop_on_error": True}
-        message = self.client.session.msg("execute_request", content)
-        message["metadata"] = {"cellId": cell_id} if cell_id else {}
-        self.client.shell_channel.send(message)
-        for text in typed:
-            assert self.client.get_stdin_msg(timeout=60)["content"]["password"]
-            self.client.input(text)
         while True:
+            message = self.client.session.msg("execute_request", content)
+            message["metadata"] = {"cellId": cell_id} if cell_id else {}
+            self.client.shell_channel.send(message)
+            for text in typed:
+                assert self.client.get_stdin_msg(timeout=60)["content"]["password"]
+                self.client.input(text)
             reply = self.client.get_shell_msg(timeout=60)
-            if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+            while reply["parent_header"].get("msg_id") != message["header"]["msg_id"]:
+                reply = self.client.get_shell_msg(timeout=60)
+            # For a moment after an error, a kernel aborts the requests that it gets.
+            if reply["content"]["status"] != "aborted":
                 return reply["content"]
 
     def value(self, expression: str) -> str:

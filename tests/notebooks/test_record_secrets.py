@@ -1,4 +1,4 @@
-"""Secrets planted in every form: none of them is in any file that a run leaves."""
+"""Secrets output in every form do not occur in any file of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHAPED = {
     "header": "Authorization: Basic " + base64.b64encode(b"ann:opensesame99").decode(),
 }
 PEM_BODY = base64.b64encode(bytes(range(40, 240)) * 2).decode()
-PLANT = f"""
+REGISTER = f"""
 recorder.redactor.add("DB", {SECRET!r})
 recorder.redactor.add("TOKEN", {TOKEN!r})
 secret, token, shaped, pem = {SECRET!r}, {TOKEN!r}, {SHAPED!r}, {PEM_BODY!r}
@@ -92,21 +92,21 @@ RAISES = "raise RuntimeError('cannot log in as ' + secret + ' with ' + token)"
 
 @pytest.fixture(scope="module")
 def forbidden() -> list[str]:
-    """Return everything that must not be found: the values and every way to write them."""
-    ways = []
+    """Return all encodings of the secrets, none of which may occur."""
+    forms = []
     for value in (SECRET, TOKEN):
-        ways += [value, urllib.parse.quote(value), json.dumps(value)[1:-1], repr(value)[1:-1]]
-        ways += [base64.b64encode(value.encode()).decode()[:20]]
-        ways += [base64.b64encode(b"ann:" + value.encode()).decode()[6:24]]
-    ways += [SHAPED[name] for name in SHAPED if name not in ("url", "header")]
-    return [*ways, "0pen5esame", SHAPED["header"].split()[-1], PEM_BODY[64:128], PEM_BODY[300:360]]
+        forms += [value, urllib.parse.quote(value), json.dumps(value)[1:-1], repr(value)[1:-1]]
+        forms += [base64.b64encode(value.encode()).decode()[:20]]
+        forms += [base64.b64encode(b"ann:" + value.encode()).decode()[6:24]]
+    forms += [SHAPED[name] for name in SHAPED if name not in ("url", "header")]
+    return [*forms, "0pen5esame", SHAPED["header"].split()[-1], PEM_BODY[64:128], PEM_BODY[300:360]]
 
 
 def leaks(root: Path, forbidden: list[str]) -> list[tuple[str, str]]:
-    """Return (file, form) of each planted secret that a run left anywhere."""
+    """Return (file, form) of each secret in a file of the run."""
     files = [path for path in [*root.glob("runs/**/*"), root / "out.ipynb"] if path.is_file()]
     assert len(files) > 5
-    found = []
+    leaks = []
     for path in files:
         raw = path.read_text(errors="replace")
         views = {raw, raw.replace("\\n", "").replace("\n", "").replace(" ", "")}
@@ -115,8 +115,8 @@ def leaks(root: Path, forbidden: list[str]) -> list[tuple[str, str]]:
         if path.name == journal.NAME:
             streams = [e.get("text", "") for e in journal.read(path).of("output")]
             views |= {"".join(streams), "".join("".join(streams).split())}
-        found += [(path.name, form) for form in forbidden for view in views if form in view]
-    return found
+        leaks += [(path.name, form) for form in forbidden for view in views if form in view]
+    return leaks
 
 
 def _strings(value) -> list[str]:
@@ -128,52 +128,50 @@ def _strings(value) -> list[str]:
 
 
 @pytest.mark.parametrize("ending", [(), (RAISES,)], ids=["succeeds", "raises"])
-def test_no_planted_secret_is_left_anywhere(workshop, forbidden, ending):
-    planted = [FORMS[name] for name in FORMS]
-    folder = workshop.run(*_without_the_plant(workshop), *planted, *ending)
-    said = seal.load(folder)
-    assert said["status"] == ("failed" if ending else "succeeded"), said["error"]
+def test_no_secret_occurs_in_any_file(workshop, forbidden, ending):
+    folder = workshop.run(*_register_secrets(workshop), *FORMS.values(), *ending)
+    record = seal.load(folder)
+    assert record["status"] == ("failed" if ending else "succeeded"), record["error"]
     assert leaks(workshop.root, forbidden) == []
     shown = (folder / "report.html").read_text()
     for name in ("DB", "TOKEN", "github-token", "private-key", "url-password", "jwt"):
         assert f"[redacted:{name}]" in shown, name
 
 
-def test_a_secret_in_the_source_of_a_cell(workshop):
-    plant = _without_the_plant(workshop)
-    folder = workshop.run(*plant, f"password = {TOKEN!r}\nprint('ok')")
+def test_a_secret_in_the_source_of_a_cell_is_redacted(workshop):
+    folder = workshop.run(*_register_secrets(workshop), f"password = {TOKEN!r}\nprint('ok')")
     assert {file for file, _ in leaks(workshop.root, [TOKEN])} == {"out.ipynb"}, (
-        "papermill copies the template's cells as they are; the record does not"
+        "papermill copies the template's cells unchanged; the record does not"
     )
     assert "[redacted:TOKEN]" in (folder / "notebook.ipynb").read_text()
 
 
-def test_a_secret_learnt_after_it_was_printed_is_taken_out_and_reported(workshop):
-    late = "import os\nprint('the word is', os.environ['LATE'])"
+def test_a_secret_registered_after_it_was_printed_is_redacted_and_reported(workshop):
+    late = "import os\nprint('the value is', os.environ['LATE'])"
     source = f"import os\nos.environ['LATE'] = {TOKEN[::-1]!r}[::-1]"
-    learn = "recorder.redactor.add('LATE', os.environ['LATE'])"
-    folder = workshop.run(source, late, learn)
+    register = "recorder.redactor.add('LATE', os.environ['LATE'])"
+    folder = workshop.run(source, late, register)
     assert seal.load(folder)["redacted"] == {journal.NAME: 1}
     for path in seal.files_of(folder):
         assert TOKEN not in path.read_text()
     assert "Secrets were redacted" in (folder / "report.html").read_text()
 
 
-def test_common_and_short_values_do_not_blacken_the_page(workshop):
+def test_common_and_short_values_are_not_redacted(workshop):
     words = ("admin", "true", "test", "", "1", "password")
-    learn = f"for word in {words}: recorder.redactor.add('W', word)"
-    folder = workshop.run(learn, "print('admin says it is true: password 1')")
+    register = f"for word in {words}: recorder.redactor.add('W', word)"
+    folder = workshop.run(register, "print('admin says it is true: password 1')")
     notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
     assert "admin says it is true: password 1" in str(notebook)
 
 
-def _without_the_plant(workshop) -> list[str]:
-    """Give the kernel the secrets by a file, as an operator's machine has them."""
-    (workshop.root / "plant.py").write_text(PLANT)
-    return ["exec((root / 'plant.py').read_text())"]
+def _register_secrets(workshop) -> list[str]:
+    """Return the cell that registers the secrets; it reads them from a file of the operator."""
+    (workshop.root / "operator_secrets.py").write_text(REGISTER)
+    return ["exec((root / 'operator_secrets.py').read_text())"]
 
 
-def test_a_value_that_is_typed_at_a_prompt_is_in_no_file(workshop, front):
+def test_a_value_typed_at_a_prompt_is_not_in_any_file(workshop, front):
     workshop.write()
     front.execute('run = "r1"')
     front.execute(workshop.begin)

@@ -246,7 +246,7 @@ def export(names: tuple[str, ...], output: Path, as_json: bool) -> None:
 
 def _show(rows: list[Row], as_json: bool) -> None:
     if as_json:
-        _print_json(records.as_json(rows))
+        _print_json([records.as_json(row) for row in rows])
     else:
         _echo(tables.rows(rows))
 

@@ -31,7 +31,7 @@ SECTIONS = {
 
 def rows(runs: Sequence[Row]) -> ui.Table:
     """Return one row per run, identified by the end of its id."""
-    is_search = any(run.found for run in runs)
+    is_search = any(run.excerpt for run in runs)
     columns = ("", "run", "step", "environment", "started", "operator", "duration")
     cells = [
         (
@@ -42,7 +42,7 @@ def rows(runs: Sequence[Row]) -> ui.Table:
             formats.timestamp(run.start)[:16],
             formats.name_of(run.operator),
             formats.duration(run.seconds),
-            *([" ".join(run.found.split())] if is_search else []),
+            *([" ".join(run.excerpt.split())] if is_search else []),
         )
         for run in runs
     ]

@@ -1,1 +1,1 @@
-"""The record of a run: written as it happens, signed, without secrets, kept in the bucket."""
+"""Records of runs: journalled while a run executes, redacted, signed, and uploaded to a bucket."""

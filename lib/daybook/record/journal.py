@@ -87,10 +87,10 @@ class Journal:
         """Append to a journal whose writer has exited; an incomplete last line becomes a note."""
         entries = read(path)
         raw = private_files.read(path, MAX_BYTES)
-        whole = raw[: len(raw) - len(entries.cut)]
+        complete = raw[: len(raw) - len(entries.cut)]
         if entries.cut:
-            os.truncate(path, len(whole))
-        prev = _hash(whole.splitlines()[-1]) if whole else FIRST
+            os.truncate(path, len(complete))
+        prev = _hash(complete.splitlines()[-1]) if complete else FIRST
         journal = cls(path, redactor or Redactor(), seq=len(entries.lines), prev=prev)
         if entries.cut:
             journal.write("note", what="cut", fragment=entries.cut.decode("utf-8", "replace"))

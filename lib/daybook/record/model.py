@@ -2,10 +2,10 @@
 
 The models validate JSON when it is read; the code then works on the JSON itself. No model is ever
 serialized, so the bytes of a record, which are hashed and signed, do not depend on pydantic. Keys
-that a model does not name are allowed. Validation took 20 and 21 µs per record and journal line …
+that a model does not name are allowed.
 
 `python -m daybook.record.model` prints the JSON schema of record.json. It describes the records
-that Daybook writes; reading is more lenient, for example with the account of a damaged journal.
+that Daybook writes; reading is more lenient: it also accepts an unknown status or an empty account.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ Number = Annotated[float, Field(gt=-1e15, lt=1e15)]
 Text = Annotated[str | None, WithJsonSchema({"type": "string"})]
 _WRITTEN_TIME = _published(pattern=f"^{_TIME.pattern}$")
 Time = Annotated[str, AfterValidator(_require_time), _WRITTEN_TIME]
-"""A time as `journal.now` writes it."""
+"""A time in the format of `journal.now`."""
 TimeOrNothing = Annotated[str, AfterValidator(_require_time_or_nothing), _WRITTEN_TIME]
 RunId = Annotated[str, AfterValidator(_require_run)]
 Sha256 = Annotated[str, _published(pattern="^[0-9a-f]{64}$")]
@@ -99,7 +99,7 @@ class Git(Part):
 
 
 class Origin(Part):
-    """The facts of a run that its journal's header holds; the defaults are for a cut header."""
+    """The facts of a run that come from its journal's header; the defaults are for an empty one."""
 
     run: str = Field(
         "", description="The run's id and its folder: 20261123T184500Z-provision-3fa9c2."
@@ -162,7 +162,7 @@ class Change(Part):
     time: Annotated[Any, _WRITTEN_TIME] = ""
     tool: Any = None
     action: str | None = None
-    what: str | None = None
+    subject: str | None = Field(None, alias="what", description="The changed resource or task.")
     address: str | None = None
     host: Any = None
     detail: Any = None
@@ -342,7 +342,7 @@ class _ApprovalEntry(Entry, Approval):
 
 class _ChangeEntry(Entry):
     action: str | None = None
-    what: str | None = None
+    subject: str | None = Field(None, alias="what")
     address: str | None = None
 
 
@@ -386,7 +386,7 @@ class _StatusEntry(Entry):
 
 
 class _Note(Entry):
-    what: str = ""
+    subject: str = Field("", alias="what")
 
 
 class _RedactedNote(_Note):

@@ -49,13 +49,13 @@ def notebook(template: Mapping[str, Any], entries: Entries, record: Mapping[str,
         for name, value in template.get("metadata", {}).items()
         if name in ("kernelspec", "language_info")
     }
-    whole = {
+    document = {
         "cells": [_cell(cell, index) for index, cell in enumerate(cells)],
         "metadata": metadata | {"daybook": {name: record[name] for name in facts}},
         "nbformat": 4,
         "nbformat_minor": 5,
     }
-    return json.dumps(whole, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def report(template: Mapping[str, Any], entries: Entries, record: Mapping[str, Any]) -> bytes:

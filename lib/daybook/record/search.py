@@ -43,7 +43,7 @@ CREATE TABLE homes(environment TEXT PRIMARY KEY, changed INTEGER);
 
 @dataclass(frozen=True)
 class Row:
-    """One run in a list. found: an excerpt with the matching words of a search in « and »."""
+    """One run in a list. excerpt: a text with the matching words of a search in « and »."""
 
     run: str
     environment: str
@@ -53,7 +53,7 @@ class Row:
     target: str
     start: str
     seconds: float
-    found: str = ""
+    excerpt: str = ""
 
 
 @dataclass(frozen=True)
@@ -250,9 +250,11 @@ def parse_time(text: str) -> str:
         ) from None
 
 
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return rows as JSON objects, with `found` only after a search."""
-    return [{k: v for k, v in asdict(row).items() if k != "found" or v} for row in rows]
+def as_json(row: Row) -> dict[str, Any]:
+    """Return a row as a JSON object; after a search, `found` is the excerpt."""
+    facts = asdict(row)
+    excerpt = facts.pop("excerpt")
+    return facts | ({"found": excerpt} if excerpt else {})
 
 
 def open_status(entries: Entries) -> str:

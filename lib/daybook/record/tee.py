@@ -106,12 +106,12 @@ class Tee:
 
     def _send_redacted(self, stream, msg_or_type, content=None, parent=None, *args, **options):
         """Redact and journal a message, then send it; replaces `Session.send`."""
-        whole = msg_or_type if isinstance(msg_or_type, dict) else None
-        kind = whole["header"]["msg_type"] if whole else msg_or_type
+        message = msg_or_type if isinstance(msg_or_type, dict) else None
+        kind = message["header"]["msg_type"] if message else msg_or_type
         if kind == "status":
             return self._send(stream, msg_or_type, content, parent, *args, **options)
-        body = self._redactor_for(kind)(whole["content"] if whole else content or {})
-        cell = self._cell_of(whole["parent_header"] if whole else parent)
+        body = self._redactor_for(kind)(message["content"] if message else content or {})
+        cell = self._cell_of(message["parent_header"] if message else parent)
         if kind == "execute_reply" and cell and not self._has_stopped:
             self._end_cell(cell, body, parent)
         elif not self._write_output(kind, cell, body):
@@ -120,10 +120,10 @@ class Tee:
             options["metadata"] = self._redactor.clean_value(options["metadata"])
         if options.get("buffers"):
             options["buffers"] = self._redactor.clean_value(options["buffers"])
-        if whole is None:
+        if message is None:
             return self._send(stream, kind, body, parent, *args, **options)
-        metadata = self._redactor.clean_value(whole.get("metadata", {}))
-        message = {**whole, "content": body, "metadata": metadata}
+        metadata = self._redactor.clean_value(message.get("metadata", {}))
+        message = {**message, "content": body, "metadata": metadata}
         return self._send(stream, message, None, parent, *args, **options)
 
     def _redactor_for(self, kind: str) -> Callable[[Any], Any]:

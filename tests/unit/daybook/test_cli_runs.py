@@ -1,4 +1,4 @@
-"""`daybook runs`: each command, for people and for programs."""
+"""The commands of `daybook runs`, with tables and with JSON."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HEADER = b'{"seq":0,"time":"2026-11-02T00:00:00Z","kind":"header"'
 
 @pytest.fixture
 def call(tmp_path, monkeypatch):
-    """Return what calls `daybook runs …` here; an error comes out as it was raised."""
+    """Return a function that calls `daybook runs …` here and raises its errors."""
     monkeypatch.setenv("DAYBOOK_ROOT", str(tmp_path))
 
     def run(*args: str) -> str:
@@ -51,12 +51,12 @@ def call(tmp_path, monkeypatch):
     return run
 
 
-def test_list_and_search_in_both_forms(call, closed_run):
+def test_list_and_search(call, closed_run):
     closed_run("r1")
     closed_run("r2", status="failed", target="sandbox")
-    said = call("list")
-    assert "✗ failed" in said
-    assert "REHEARSAL" in said
+    table = call("list")
+    assert "✗ failed" in table
+    assert "REHEARSAL" in table
     assert [row["run"] for row in json.loads(call("list", "--json"))] == ["r2", "r1"]
     assert [row["run"] for row in json.loads(call("list", "--json", "--status", "failed"))] == [
         "r2"
@@ -67,9 +67,9 @@ def test_list_and_search_in_both_forms(call, closed_run):
 
 def test_show(call, closed_run):
     closed_run("r1")
-    said = call("show", "r1")
-    assert "plan-0123456789abcdef" in said
-    assert "size" in said
+    tables = call("show", "r1")
+    assert "plan-0123456789abcdef" in tables
+    assert "size" in tables
     assert json.loads(call("show", "--json"))["run"] == "r1"
 
 
@@ -78,7 +78,7 @@ def test_show_of_an_open_run(call, open_run):
     assert json.loads(call("show", "--json"))["status"] == "running"
 
 
-def test_open_says_where_the_page_is(call, closed_run, monkeypatch):
+def test_open_prints_and_opens_the_report(call, closed_run, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     folder = closed_run("r1")
@@ -87,7 +87,7 @@ def test_open_says_where_the_page_is(call, closed_run, monkeypatch):
     assert json.loads(call("open", "r1", "--json"))["report"] == str(folder / "report.html")
 
 
-def test_open_of_a_run_that_is_not_closed(call, open_run):
+def test_open_of_an_open_run_is_refused(call, open_run):
     open_run("r1")
     with pytest.raises(SettingsError, match="no report"):
         call("open", "r1")
@@ -111,7 +111,7 @@ def test_verify(call, closed_run):
         call("verify", "--all")
 
 
-def test_settle_closes_what_was_left(call, open_run):
+def test_close_closes_abandoned_runs(call, open_run):
     open_run("r1", kernel={"pid": 2**22 + 1, "started": 1.0})
     assert "r1: interrupted" in call("close")
     assert "no abandoned runs" in call("close")
@@ -126,17 +126,17 @@ def test_export(call, closed_run, tmp_path):
         names = tar.getnames()
     assert "runs/staging/r2/record.json" in names
     assert "environments/signers" in names
-    chosen = json.loads(call("export", "r1", "-o", str(tmp_path / "one.tgz"), "--json"))
-    assert chosen["runs"] == ["r1"]
+    packed = json.loads(call("export", "r1", "-o", str(tmp_path / "one.tgz"), "--json"))
+    assert packed["runs"] == ["r1"]
 
 
 COMMANDS = {
     "list": ("list",),
-    "list for a program": ("list", "--json"),
+    "list as JSON": ("list", "--json"),
     "list of broken": ("list", "--status", "broken"),
     "search": ("search", "one"),
     "show": ("show", BAD),
-    "show for a program": ("show", BAD, "--json"),
+    "show as JSON": ("show", BAD, "--json"),
     "show the newest": ("show",),
     "open": ("open", BAD, "--json"),
     "diff": ("diff", GOOD, BAD),
@@ -177,33 +177,33 @@ def _link(name: str, to: str) -> Callable[[Path], None]:
 
 CLOSED = {
     "an empty record": _file("record.json", b""),
-    "half a record": _file("record.json", b"{"),
+    "an incomplete record": _file("record.json", b"{"),
     "a binary record": _file("record.json", bytes(range(256))),
     "a record with a number of 5,000 digits": _file("record.json", MANY),
     "a deep record": _file("record.json", DEEP),
     "a record that is text": _file("record.json", b'"x"'),
     "a record that is a list": _file("record.json", b"[]"),
-    "a record of nothing": _file("record.json", b"{}"),
+    "a record without fields": _file("record.json", b"{}"),
     "a record that is a FIFO": _fifo("record.json"),
     "a record that is a device": _link("record.json", "/dev/zero"),
     "a journal of a closed run that is a FIFO": _fifo("journal.jsonl"),
     "a signature that is a FIFO": _fifo("record.json.sig"),
-    "an attachment that leads nowhere": _link("attachments/x", "x"),
+    "an attachment that is a dangling link": _link("attachments/x", "x"),
     "an empty head": _file("../.head.json", b""),
     "a head that is a list": _file("../.head.json", b"[]"),
-    "a head that leads out": _file("../.head.json", b'{"run": "../x", "sha256": ""}'),
+    "a head that points outside": _file("../.head.json", b'{"run": "../x", "sha256": ""}'),
     "a deep head": _file("../.head.json", DEEP),
     "a head that is a FIFO": _fifo("../.head.json"),
 }
 OPEN = {
-    "a header of nothing": _file("journal.jsonl", b'{"seq":0,"kind":"header"}\n'),
+    "a header without fields": _file("journal.jsonl", b'{"seq":0,"kind":"header"}\n'),
     "a header of wrong types": _file("journal.jsonl", HEADER + b',"git":5}\n'),
     "a deep journal": _file("journal.jsonl", HEADER + b',"x":' + DEEP + b"}\n"),
     "a binary journal": _file("journal.jsonl", bytes(range(256))),
     "an empty journal": _file("journal.jsonl", b""),
     "a journal that is a FIFO": _fifo("journal.jsonl"),
     "a journal that is a device": _link("journal.jsonl", "/dev/zero"),
-    "a journal that is itself": _link("journal.jsonl", "journal.jsonl"),
+    "a journal that links to itself": _link("journal.jsonl", "journal.jsonl"),
     "a record of an open run that is a FIFO": _fifo("record.json"),
     "a template that is a list": _file("attachments/template.ipynb", b"[]"),
     "a deep template": _file("attachments/template.ipynb", DEEP),
@@ -221,12 +221,12 @@ FOLDERS = {
 
 @pytest.fixture
 def in_time() -> Iterator[None]:
-    """Have a test that waits for a FIFO fail."""
+    """Fail a test that blocks on a FIFO."""
 
-    def late(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise TimeoutError
 
-    before = signal.signal(signal.SIGALRM, late)
+    before = signal.signal(signal.SIGALRM, fail)
     signal.alarm(60)
     yield
     signal.alarm(0)
@@ -235,7 +235,7 @@ def in_time() -> Iterator[None]:
 
 @pytest.fixture(params=[*CLOSED, *OPEN, *FOLDERS])
 def hostile(request, closed_run, open_run, tmp_path: Path) -> Path:
-    """Return the folder of a run beside a good one; something in it is not as Daybook writes it."""
+    """Return the folder of a damaged run next to a good one."""
     closed_run(GOOD, sign=False)
     folder = tmp_path / "runs/staging" / BAD
     if request.param in FOLDERS:
@@ -257,11 +257,13 @@ def hostile(request, closed_run, open_run, tmp_path: Path) -> Path:
 @pytest.mark.attack(
     "F13", "one bad record takes down the list, a resumed run, or another run's end"
 )
-def test_a_bad_record_is_one_clear_error_and_stops_no_other(hostile, call, tmp_path, in_time):
+def test_a_damaged_record_gives_a_clear_error_and_affects_no_other(
+    hostile, call, tmp_path, in_time
+):
     (tmp_path / "packed.tgz").unlink(missing_ok=True)
     os.chdir(tmp_path)
     for args in COMMANDS.values():
-        with suppress(DaybookError):  # Any other error ends the test.
+        with suppress(DaybookError):  # Any other error fails the test.
             call(*args)
     assert GOOD in [row["run"] for row in json.loads(call("list", "--json"))]
     assert json.loads(call("show", GOOD, "--json"))["status"] == "succeeded"
@@ -279,13 +281,13 @@ def test_a_changed_record_is_broken(name, closed_run, tmp_path, in_time):
     folder = closed_run(BAD)
     subprocess.run(["chmod", "-R", "u+rwX", str(folder)], check=True)
     CLOSED[name](folder)
-    is_outside = "nowhere" in name  # A link is no file of the record, and nothing follows it.
+    is_outside = "dangling" in name  # A link is not a file of the record and is not followed.
     assert verification.verify(folder).is_broken != is_outside
     assert {verdict.is_broken for verdict in verification.verify_all(tmp_path)} == {not is_outside}
 
 
 @pytest.mark.attack("F13", "a journal that cannot be read is taken for a run that never began")
-def test_settling_deletes_no_journal(call, open_run, tmp_path):
+def test_closing_abandoned_runs_deletes_no_journal(call, open_run, tmp_path):
     folder = open_run(BAD, kernel=GONE).path.parent
     _file("journal.jsonl", b"\0\n")(folder)
     [closed] = seal.close_abandoned(tmp_path)
@@ -299,16 +301,16 @@ def test_settling_deletes_no_journal(call, open_run, tmp_path):
 @pytest.mark.attack(
     "F13", "a power cut leaves an empty head: no later run is sealed, or a traceback"
 )
-def test_a_broken_head_is_told_and_the_chain_goes_on(content, closed_run, tmp_path):
+def test_a_broken_head_is_reported_and_the_chain_continues(content, closed_run, tmp_path):
     closed_run("r1")
     head = tmp_path / "runs/staging" / seal.HEAD
     head.write_bytes(content)
-    told = {v.run: v for v in verification.verify_all(tmp_path)}
-    assert (told["r1"].is_broken, told[seal.HEAD].is_broken) == (False, True)
+    verdicts = {verdict.run: verdict for verdict in verification.verify_all(tmp_path)}
+    assert (verdicts["r1"].is_broken, verdicts[seal.HEAD].is_broken) == (False, True)
     second = closed_run("r2")
     assert seal.load(second)["previous"]["run"] == "r1"
-    told = {v.run: v for v in verification.verify_all(tmp_path)}
-    assert {run for run, verdict in told.items() if verdict.is_broken} == {seal.LOST_HEAD}
+    verdicts = {verdict.run: verdict for verdict in verification.verify_all(tmp_path)}
+    assert {run for run, verdict in verdicts.items() if verdict.is_broken} == {seal.LOST_HEAD}
     head.with_name(seal.LOST_HEAD).unlink()
     assert not any(verdict.is_broken for verdict in verification.verify_all(tmp_path))
 
@@ -317,18 +319,18 @@ WRONG = (None, True, -1, 5, 1e400, 10**400, "x", "", "\udcff", [], [1], ["x"], {
 
 
 def _mutants(value: object) -> Iterator[object]:
-    """Give a value with one part of it of another type, or missing, for each part and type."""
+    """Yield copies of a value in which one part is missing or of another type."""
     yield from (wrong for wrong in WRONG if wrong != value)
     if isinstance(value, dict):
         for name, part in value.items():
-            yield {key: other for key, other in value.items() if key != name}
+            yield {key: rest for key, rest in value.items() if key != name}
             yield from (value | {name: mutant} for mutant in _mutants(part))
     elif isinstance(value, list) and value:
         yield from ([mutant, *value[1:]] for mutant in _mutants(value[0]))
 
 
-def _whole_run(folder: Path, open_run) -> list[dict]:
-    """Return the entries of a journal with one of each kind."""
+def _complete_run(open_run) -> list[dict]:
+    """Return the entries of a journal with one entry of each kind."""
     writer = open_run(BAD, kernel=GONE, template={"path": "x", "sha256": "0", "cells": []})
     check = {"name": "a", "is_ok": False, "expected": "e", "observed": "o", "fix": "f"}
     writer.write("check", checks=[check])
@@ -350,10 +352,10 @@ def _whole_run(folder: Path, open_run) -> list[dict]:
 
 
 @pytest.mark.attack("F13", "a wrong type anywhere in a journal or a record")
-def test_a_wrong_type_ends_a_journal_or_harms_nobody_that_reads_it(open_run, tmp_path):
+def test_a_wrong_type_in_a_journal_is_rejected_or_harmless(open_run, tmp_path):
     from daybook.cli import runs_tables
 
-    entries = _whole_run(tmp_path, open_run)
+    entries = _complete_run(open_run)
     good = summary.summarise(journal.Entries(tuple(entries))) | {"files": {}, "previous": None}
     assert model.is_valid(good, model.Record)
     survived = 0
@@ -378,10 +380,10 @@ def test_a_wrong_type_ends_a_journal_or_harms_nobody_that_reads_it(open_run, tmp
 
 
 @pytest.mark.attack("F13", "a wrong type anywhere in a journal or a record")
-def test_a_record_of_wrong_types_is_none_or_harms_nobody(open_run, tmp_path):
+def test_a_wrong_type_in_a_record_is_rejected_or_harmless(open_run, tmp_path):
     from daybook.cli import runs_tables
 
-    entries = journal.Entries(tuple(_whole_run(tmp_path, open_run)))
+    entries = journal.Entries(tuple(_complete_run(open_run)))
     good = summary.summarise(entries) | {"files": {}, "previous": None}
     for mutant in _mutants(good):
         if model.is_valid(mutant, model.Record):
@@ -390,8 +392,8 @@ def test_a_record_of_wrong_types_is_none_or_harms_nobody(open_run, tmp_path):
             search._searchable_text(mutant, entries), search._operator(mutant)
 
 
-@pytest.mark.attack("F13", "a run's own entry of an unknown form hides all that comes after it")
-def test_what_a_run_writes_can_be_read_again(open_run):
+@pytest.mark.attack("F13", "an invalid entry that a run writes hides all later entries")
+def test_every_entry_that_a_run_writes_can_be_read(open_run):
     writer = open_run("r1")
     deep: list = []
     for _ in range(150):
@@ -409,15 +411,15 @@ def test_what_a_run_writes_can_be_read_again(open_run):
 DAMAGES = {
     "pages of zeros": lambda raw: raw[:4096] + b"\0" * 32_768 + raw[36_864:],
     "garbage after the first page": lambda raw: raw[:4096] + bytes(b ^ 0x55 for b in raw[4096:]),
-    "cut": lambda raw: raw[:5000],
-    "no database": lambda _raw: b"x" * 5000,
+    "truncated": lambda raw: raw[:5000],
+    "not a database": lambda _raw: b"x" * 5000,
 }
 
 
 @pytest.mark.attack("F13", "a damaged index, which stays damaged")
 @pytest.mark.parametrize("name", DAMAGES)
 @pytest.mark.parametrize("args", [("list",), ("search", "one"), ("show", GOOD)])
-def test_a_damaged_index_is_made_anew(name, args, call, closed_run, tmp_path):
+def test_a_damaged_index_is_rebuilt(name, args, call, closed_run, tmp_path):
     closed_run(GOOD)
     call("list")
     index = tmp_path / "runs" / search.INDEX
@@ -426,9 +428,10 @@ def test_a_damaged_index_is_made_anew(name, args, call, closed_run, tmp_path):
     assert GOOD in [row["run"] for row in json.loads(call("list", "--json"))]
 
 
-def test_an_index_without_tables_is_made_anew(call, closed_run, tmp_path):
+@pytest.mark.parametrize("version", [1, search._VERSION], ids=["an older index", "no tables"])
+def test_an_outdated_or_empty_index_is_rebuilt(version, call, closed_run, tmp_path):
     closed_run(GOOD)
     db = sqlite3.connect(tmp_path / "runs" / search.INDEX)
-    db.executescript("PRAGMA user_version = 1;")
+    db.executescript(f"PRAGMA user_version = {version};")
     db.close()
     assert GOOD in [row["run"] for row in json.loads(call("list", "--json"))]

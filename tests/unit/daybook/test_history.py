@@ -1,4 +1,4 @@
-"""Who last changed something, by the records and by CloudTrail."""
+"""The last change of a resource, by records and by CloudTrail."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def run(root, number: int, *changed: str, target: str = "aws", name: str = "Ann"
     return run_id
 
 
-def test_the_newest_run_that_changed_it_is_named(tmp_path):
+def test_the_newest_run_with_a_change_is_returned(tmp_path):
     (tmp_path / "runs").mkdir()
     older = run(tmp_path, 1, "aws_vpc.this", "aws_eip.host")
     newer = run(tmp_path, 2, "aws_vpc.this", name="Bob")
     run(tmp_path, 3, "aws_vpc.this", target="sandbox")
-    wanted = {"aws_vpc.this", "aws_eip.host", "aws_subnet.x"}
-    assert history.by_records(tmp_path, "staging", "aws", wanted) == {
+    addresses = {"aws_vpc.this", "aws_eip.host", "aws_subnet.x"}
+    assert history.by_records(tmp_path, "staging", "aws", addresses) == {
         "aws_vpc.this": f"Bob in {newer}",
         "aws_eip.host": f"Ann in {older}",
     }
@@ -50,18 +50,18 @@ def trail(monkeypatch):
         yield stubber
 
 
-def test_the_last_call_that_changed_it_is_named(trail):
-    moment = datetime(2026, 11, 23, 18, 45, tzinfo=UTC)
-    looked = {"EventName": "DescribeVpcs", "ReadOnly": "true", "EventTime": moment}
-    opened = {"EventName": "AuthorizeSecurityGroupIngress", "ReadOnly": "false"}
-    opened |= {"Username": "bob", "EventTime": moment}
+def test_the_last_call_with_a_change_is_returned(trail):
+    time = datetime(2026, 11, 23, 18, 45, tzinfo=UTC)
+    read = {"EventName": "DescribeVpcs", "ReadOnly": "true", "EventTime": time}
+    change = {"EventName": "AuthorizeSecurityGroupIngress", "ReadOnly": "false"}
+    change |= {"Username": "bob", "EventTime": time}
     key = {"AttributeKey": "ResourceName", "AttributeValue": "sg-1"}
-    answer = {"Events": [looked, opened]}
-    trail.add_response("lookup_events", answer, {"LookupAttributes": [key]})
-    said = "AuthorizeSecurityGroupIngress by bob at 2026-11-23T18:45Z"
-    assert history.by_trail(TARGET, ["sg-1", "sg-1"]) == {"sg-1": said}
+    response = {"Events": [read, change]}
+    trail.add_response("lookup_events", response, {"LookupAttributes": [key]})
+    last = "AuthorizeSecurityGroupIngress by bob at 2026-11-23T18:45Z"
+    assert history.by_trail(TARGET, ["sg-1", "sg-1"]) == {"sg-1": last}
 
 
-def test_a_trail_that_may_not_be_asked_tells_nothing(trail):
+def test_without_permission_to_read_the_trail_the_result_is_empty(trail):
     trail.add_client_error("lookup_events", "AccessDeniedException")
     assert history.by_trail(TARGET, ["sg-1", "sg-2"]) == {}

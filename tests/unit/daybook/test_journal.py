@@ -1,4 +1,4 @@
-"""The journal: chained, redacted, tolerant of a cut, stubborn on a full disk."""
+"""The journal is chained and redacted, and survives truncation and a full disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / journal.NAME
 
 
-def test_every_line_has_the_hash_of_the_line_before(path):
+def test_every_line_has_the_hash_of_the_previous_line(path):
     entries = journal.read(path)
     assert [line["kind"] for line in entries.lines] == ["header", "phase", "output", "note", "end"]
     assert entries.lines[0]["prev"] == journal.FIRST
@@ -38,7 +38,7 @@ def test_every_line_has_the_hash_of_the_line_before(path):
     assert journal.verify(path) == ()
 
 
-def test_nothing_is_added_after_the_end(path):
+def test_nothing_is_written_after_the_end(path):
     writer = Journal.create(path.parent / "other", {})
     writer.close("failed", "why")
     writer.write("note", what="late")
@@ -56,34 +56,34 @@ def test_a_secret_never_reaches_the_file(tmp_path):
 
 @SAME_FOLDER
 @given(data=st.data())
-def test_a_cut_anywhere_is_read_to_the_last_whole_line_and_can_be_closed(path, data):
-    whole = path.read_bytes()
-    first_line = whole.index(b"\n") + 1
-    size = data.draw(st.integers(first_line, len(whole) - 1))
+def test_a_truncated_journal_is_read_to_its_last_complete_line_and_can_be_closed(path, data):
+    content = path.read_bytes()
+    first_line = content.index(b"\n") + 1
+    size = data.draw(st.integers(first_line, len(content) - 1))
     cut = path.with_name("cut.jsonl")
-    cut.write_bytes(whole[:size])
+    cut.write_bytes(content[:size])
     entries = journal.read(cut)
-    assert len(entries.lines) == whole[:size].count(b"\n")
+    assert len(entries.lines) == content[:size].count(b"\n")
     assert entries.end is None
     assert journal.verify(cut) != ()
     Journal.resume(cut).close("interrupted")
     assert journal.verify(cut) == ()
-    mended = journal.read(cut)
-    assert mended.end["status"] == "interrupted"
-    assert mended.lines[: len(entries.lines)] == entries.lines
-    assert any(line.get("what") == "cut" for line in mended.lines) == bool(entries.cut)
+    closed = journal.read(cut)
+    assert closed.end["status"] == "interrupted"
+    assert closed.lines[: len(entries.lines)] == entries.lines
+    assert any(line.get("what") == "cut" for line in closed.lines) == bool(entries.cut)
     cut.unlink()
 
 
 @SAME_FOLDER
 @given(data=st.data())
-def test_any_edited_byte_shows(path, data):
-    whole = path.read_bytes()
-    place = data.draw(st.integers(0, len(whole) - 1))
-    byte = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[place]))
+def test_any_edited_byte_is_detected(path, data):
+    content = path.read_bytes()
+    position = data.draw(st.integers(0, len(content) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda byte: byte != content[position]))
     edited = path.with_name("edited.jsonl")
-    edited.write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
-    if place < whole[:-1].rindex(b"\n"):
+    edited.write_bytes(content[:position] + bytes([byte]) + content[position + 1 :])
+    if position < content[:-1].rindex(b"\n"):
         assert journal.verify(edited) != ()
     else:
         assert (
@@ -93,14 +93,14 @@ def test_any_edited_byte_shows(path, data):
 
 @SAME_FOLDER
 @given(order=st.lists(st.integers(0, 4), max_size=7).filter(lambda order: order != [0, 1, 2, 3, 4]))
-def test_a_removed_repeated_or_moved_line_shows(path, order):
+def test_a_removed_repeated_or_moved_line_is_detected(path, order):
     lines = path.read_bytes().splitlines(keepends=True)
     edited = path.with_name("edited.jsonl")
     edited.write_bytes(b"".join(lines[number] for number in order))
     assert journal.verify(edited) != ()
 
 
-def test_a_late_secret_is_taken_out_and_the_chain_made_anew(path):
+def test_a_secret_registered_late_is_redacted_and_the_chain_rebuilt(path):
     redactor = Redactor()
     assert not journal.rewrite(path, redactor)
     redactor.add("OTHER", "provision-9")
@@ -111,9 +111,9 @@ def test_a_late_secret_is_taken_out_and_the_chain_made_anew(path):
     assert journal.read(path).lines[2]["text"] == "[redacted:LATE]\n"
 
 
-def test_a_full_disk_stops_outputs_and_beginnings_but_not_the_end(tmp_path, monkeypatch):
+def test_a_full_disk_prevents_outputs_and_starts_but_not_the_end(tmp_path, monkeypatch):
     writer = Journal.create(tmp_path, {"run": "r1"})
-    disk = FullDisk(tmp_path, room=300)
+    disk = FullDisk(tmp_path, free=300)
     monkeypatch.setattr(os, "write", disk.write)
     for _ in range(20):
         writer.write("output", cell=1, type="stream", name="stdout", text="x" * 100)
@@ -129,13 +129,13 @@ def test_a_full_disk_stops_outputs_and_beginnings_but_not_the_end(tmp_path, monk
     assert "phase" not in kinds
 
 
-def test_a_broken_surrogate_is_kept_as_an_escape(tmp_path):
+def test_a_lone_surrogate_is_kept_as_an_escape(tmp_path):
     writer = Journal.create(tmp_path, {})
     writer.write("output", cell=1, type="stream", name="stdout", text="a\udc80b")
     assert journal.read(writer.path).lines[1]["text"] == "a\udc80b"
 
 
-def test_a_file_that_is_no_journal(tmp_path):
+def test_a_file_that_is_not_a_journal_has_no_entries(tmp_path):
     path = tmp_path / "x"
     path.write_text(json.dumps([1]) + "\n")
     assert journal.read(path).lines == ()
@@ -144,15 +144,15 @@ def test_a_file_that_is_no_journal(tmp_path):
 
 
 class FullDisk:
-    """A disk with little room, and what a journal has kept back for its last lines."""
+    """A disk with little free space; deleting the journal's reserve frees more."""
 
-    def __init__(self, folder: Path, room: int) -> None:
-        self.reserve, self.room, self.write_for_real = folder / ".reserve", room, os.write
+    def __init__(self, folder: Path, free: int) -> None:
+        self.reserve, self.free, self.os_write = folder / ".reserve", free, os.write
 
     def write(self, fd: int, data: bytes) -> int:
-        room = self.room if self.reserve.exists() else self.room + 100_000
-        if len(data) > room:
-            self.write_for_real(fd, bytes(data)[: max(0, room)])
+        free = self.free if self.reserve.exists() else self.free + 100_000
+        if len(data) > free:
+            self.os_write(fd, bytes(data)[: max(0, free)])
             raise OSError(errno.ENOSPC, "No space left on device")
-        self.room -= len(data)
-        return self.write_for_real(fd, data)
+        self.free -= len(data)
+        return self.os_write(fd, data)

@@ -1,4 +1,4 @@
-"""Secrets known by their shape, and text that only looks like one."""
+"""Secrets of a known format are redacted; similar text is not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEY = (
     "-----BEGIN {0}PRIVATE KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n"
     "-----END {0}PRIVATE KEY-----"
 )
-SHAPED = {
+SECRETS = {
     "id AKIA" + "Q3EGVXAMPLEKEY77 here": "id [redacted:aws-access-key-id] here",
     "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG" + "/bPxRfiCYEXAMPLEKEY": (
         "aws_secret_access_key = [redacted:aws-secret-access-key]"
@@ -42,34 +42,34 @@ HARMLESS = (
 )
 
 
-@pytest.mark.parametrize("text", SHAPED)
-def test_a_shaped_secret_is_taken_out(text):
-    assert Redactor().clean(text) == SHAPED[text]
+@pytest.mark.parametrize("text", SECRETS)
+def test_a_secret_of_a_known_format_is_redacted(text):
+    assert Redactor().clean(text) == SECRETS[text]
 
 
 @pytest.mark.parametrize("text", ENCODED)
-def test_a_private_key_in_base64(text):
+def test_a_private_key_in_base64_is_redacted(text):
     assert Redactor().clean(f"key: {text}") == "key: [redacted:private-key]"
 
 
-def test_the_secret_beside_an_access_key_id():
+def test_the_secret_next_to_an_access_key_id_is_redacted():
     text = "AKIA" + "Q3EGVXAMPLEKEY77,wJalrXUtnFEMI/K7MDENG" + "/bPxRfiCYEXAMPLEKEY"
     assert "wJalr" not in Redactor().clean(text)
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_harmless_text_is_left_alone(text):
+def test_harmless_text_is_unchanged(text):
     assert Redactor().clean(text) == text
 
 
-@pytest.mark.parametrize("text", [text for text in SHAPED if "\n" not in text])
+@pytest.mark.parametrize("text", [text for text in SECRETS if "\n" not in text])
 @pytest.mark.parametrize("cut", range(1, 50))
-def test_a_shaped_secret_over_two_messages(text, cut):
+def test_a_secret_split_between_two_messages_is_redacted(text, cut):
     stream = Redactor().stream()
-    assert stream.feed(text[:cut]) + stream.feed(text[cut:]) + stream.flush() == SHAPED[text]
+    assert stream.feed(text[:cut]) + stream.feed(text[cut:]) + stream.flush() == SECRETS[text]
 
 
-def test_a_private_key_printed_line_by_line():
+def test_a_private_key_printed_line_by_line_is_redacted():
     stream = Redactor().stream()
     shown = [stream.feed(f"{line}\n") for line in KEY.format("EC ").splitlines()]
     assert "".join([*shown, stream.flush()]) == "[redacted:private-key]\n"

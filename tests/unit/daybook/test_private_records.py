@@ -1,4 +1,4 @@
-"""Records on disk: nobody but their owner reads an open one, whatever the umask is."""
+"""An open record on disk is readable by its owner only, for any umask."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADER = {
     "target": "sandbox",
     "account": "123456789012",
 }
-NEVER = "20261123T184501Z-deploy-0a1b2c"
+EMPTY = "20261123T184501Z-deploy-0a1b2c"
 
 
 @pytest.fixture(params=[0o000, 0o022], ids=["umask 000", "umask 022"])
@@ -49,36 +49,35 @@ def modes(folder: Path) -> dict[str, int]:
     }
 
 
-def kept(found: dict[str, int], folder: Path, *, file: int, directory: int) -> bool:
+def have_modes(modes: dict[str, int], folder: Path, *, file: int, directory: int) -> bool:
     return all(
-        mode == (directory if (folder / name).is_dir() else file) for name, mode in found.items()
+        mode == (directory if (folder / name).is_dir() else file) for name, mode in modes.items()
     )
 
 
 @pytest.mark.attack("F13", "another user of the computer reads a record, open or closed")
 @pytest.mark.usefixtures("umask")
-def test_an_open_record_is_its_owners_and_a_closed_one_also_the_groups_to_read(tmp_path, template):
+def test_the_group_can_read_a_record_only_once_it_is_closed(tmp_path, template):
     folder = tmp_path / "runs/staging" / HEADER["run"]
     recorder = Recorder.start(tmp_path, folder, HEADER, template=template)
     recorder.tool(process.run)([sys.executable, "-c", "print('x' * 99)"])
     Outputs(recorder.journal).attach("text/plain", "y" * 99)
-    found = modes(folder)
-    assert {"journal.jsonl", "attachments/template.ipynb", "attachments/01-python.log"} <= set(
-        found
-    )
-    assert kept(found, folder, file=0o600, directory=0o700), found
+    opened = modes(folder)
+    logs = {"attachments/template.ipynb", "attachments/01-python.log"}
+    assert {"journal.jsonl", *logs} <= opened.keys()
+    assert have_modes(opened, folder, file=0o600, directory=0o700), opened
     recorder.close("succeeded")
     closed = modes(folder)
     assert {"record.json", "report.html", "notebook.ipynb"} <= set(closed)
-    assert kept(closed, folder, file=0o440, directory=0o550), closed
-    around = modes(tmp_path / "runs")
-    others = {name: oct(mode) for name, mode in around.items() if mode & 0o007}
-    assert not others
+    assert have_modes(closed, folder, file=0o440, directory=0o550), closed
+    runs = modes(tmp_path / "runs")
+    public = {name: oct(mode) for name, mode in runs.items() if mode & 0o007}
+    assert not public
     assert verification.verify(folder).state in (verification.INTACT, verification.UNSIGNED)
 
 
 @pytest.mark.usefixtures("umask")
-def test_a_folder_of_records_that_was_open_to_all_is_closed(tmp_path):
+def test_a_public_folder_of_records_becomes_private(tmp_path):
     runs = tmp_path / "runs"
     runs.mkdir()
     runs.chmod(0o755)
@@ -87,7 +86,7 @@ def test_a_folder_of_records_that_was_open_to_all_is_closed(tmp_path):
 
 
 @pytest.mark.usefixtures("umask")
-def test_what_is_exported_is_the_owners(tmp_path, closed_run, monkeypatch):
+def test_an_export_is_readable_by_its_owner_only(tmp_path, closed_run, monkeypatch):
     closed_run()
     monkeypatch.setenv("DAYBOOK_ROOT", str(tmp_path))
     (tmp_path / "environments/example.yml").touch()
@@ -99,7 +98,7 @@ def test_what_is_exported_is_the_owners(tmp_path, closed_run, monkeypatch):
         assert any(name.endswith("record.json") for name in tar.getnames())
 
 
-def test_a_file_that_is_written_again_is_closed(tmp_path):
+def test_a_rewritten_file_becomes_private(tmp_path):
     path = tmp_path / "x"
     path.write_text("old")
     path.chmod(0o644)
@@ -108,9 +107,9 @@ def test_a_file_that_is_written_again_is_closed(tmp_path):
 
 
 @pytest.fixture(params=["nothing", "template", "no first line", "half a first line"])
-def never_begun(request, tmp_path: Path) -> Path:
-    """Make what a run leaves that is killed between its folder and its first line."""
-    folder = tmp_path / "runs/staging" / NEVER
+def empty_run(request, tmp_path: Path) -> Path:
+    """Create the files of a run that was killed before the first line of its journal."""
+    folder = tmp_path / "runs/staging" / EMPTY
     (folder / "attachments").mkdir(parents=True)
     if request.param == "template":
         (folder / "attachments/template.ipynb").write_text("{}")
@@ -121,26 +120,26 @@ def never_begun(request, tmp_path: Path) -> Path:
 
 
 @pytest.mark.attack("F13", "a run killed before its first line is never mentioned")
-def test_a_run_that_never_began_is_listed_verified_and_settled(never_begun, tmp_path):
+def test_an_empty_run_is_listed_verified_and_closed(empty_run, tmp_path):
     index = search.Archive(tmp_path)
     [row] = index.list()
-    assert (row.run, row.step, row.status) == (NEVER, "deploy", "interrupted")
+    assert (row.run, row.step, row.status) == (EMPTY, "deploy", "interrupted")
     assert row.start.startswith("2026-11-23T18:45:01")
     [verdict] = verification.verify_all(tmp_path)
-    assert (verdict.run, verdict.state) == (NEVER, verification.OPEN)
+    assert (verdict.run, verdict.state) == (EMPTY, verification.OPEN)
     assert "daybook runs close" in verdict.problems[0]
     [closed] = seal.close_abandoned(tmp_path)
-    assert (closed.folder.name, closed.status) == (NEVER, seal.NOT_STARTED)
-    assert not never_begun.exists()
+    assert (closed.folder.name, closed.status) == (EMPTY, seal.NOT_STARTED)
+    assert not empty_run.exists()
     assert index.list() == []
     assert list(verification.verify_all(tmp_path)) == []
 
 
-def test_a_run_that_just_begins_is_left_alone(never_begun, tmp_path):
+def test_a_run_that_is_starting_is_not_closed(empty_run, tmp_path):
     from daybook import liveness
 
-    life = liveness.hold(liveness.file_of(never_begun))
+    life = liveness.hold(liveness.file_of(empty_run))
     assert seal.close_abandoned(tmp_path) == []
-    assert never_begun.exists()
+    assert empty_run.exists()
     life.end()
     assert len(seal.close_abandoned(tmp_path)) == 1

@@ -1,4 +1,4 @@
-"""Who, from which commit, with what; and whether a kernel still lives."""
+"""The operator, commit and versions of a run, and whether its kernel is running."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daybook.record import provenance
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Return a repository with one commit, one changed file, one renamed and one new one."""
+    """Return a repository with one commit, a changed file and a new one."""
 
     def git(*args: str) -> None:
         subprocess.run(["git", "-C", tmp_path, *args], check=True, capture_output=True)
@@ -32,37 +32,38 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_checkout(checkout):
-    found = provenance.git(checkout)
-    assert (found["branch"], found["dirty"]) == (
+def test_git_and_operator_of_a_checkout(checkout):
+    git = provenance.git(checkout)
+    assert (git["branch"], git["dirty"]) == (
         "main",
         ["changed: a file", "not in the commit: new"],
     )
-    assert len(found["commit"]) == 40
-    who = provenance.operator(checkout)
-    assert (who["name"], who["email"]) == ("Ann Example", "ann@example.com")
+    assert len(git["commit"]) == 40
+    operator = provenance.operator(checkout)
+    assert (operator["name"], operator["email"]) == ("Ann Example", "ann@example.com")
+    assert provenance.person(checkout) == "Ann Example <ann@example.com>"
 
 
-@pytest.mark.attack("F4", "variables and an index that have a record say another commit")
-def test_neither_variables_nor_the_index_say_what_is_checked_out(checkout, tmp_path, monkeypatch):
+@pytest.mark.attack("F4", "git's variables or index make a record name another commit")
+def test_git_variables_and_the_index_are_ignored(checkout, tmp_path, monkeypatch):
     before = provenance.git(checkout)
     subprocess.run(["git", "-C", checkout, "update-index", "--assume-unchanged", "a file"])
     other = tmp_path / "other"
     subprocess.run(["git", "init", "-q", "-b", "other", other], check=True)
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))
-    found = provenance.git(checkout)
-    assert found == before | {"dirty": [*before["dirty"], "not in the commit: other"]}
+    git = provenance.git(checkout)
+    assert git == before | {"dirty": [*before["dirty"], "not in the commit: other"]}
 
 
-def test_no_checkout(tmp_path, monkeypatch):
+def test_without_a_checkout_git_is_empty(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance.git(tmp_path) == {"commit": "", "branch": "", "dirty": []}
 
 
 def test_versions_of_python_packages_tools_and_providers():
-    found = provenance.versions(Path(__file__).parents[3])
-    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert {"boto3", "ipykernel", "git", "ssh", "hashicorp/aws"} <= found.keys()
+    versions = provenance.versions(Path(__file__).parents[3])
+    assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert {"boto3", "ipykernel", "git", "ssh", "hashicorp/aws"} <= versions.keys()
 
 
 @pytest.mark.parametrize(
@@ -80,11 +81,11 @@ def test_versions_of_python_packages_tools_and_providers():
         ),
     ],
 )
-def test_the_ci_job(environ, url):
+def test_the_url_of_the_ci_job(environ, url):
     assert provenance.ci_url(environ) == url
 
 
-def test_whether_a_kernel_lives():
+def test_whether_a_kernel_is_running():
     mine = provenance.kernel()
     assert provenance.is_alive(mine)
     assert not provenance.is_alive(mine | {"started": mine["started"] - 60})
@@ -93,7 +94,7 @@ def test_whether_a_kernel_lives():
     assert provenance.is_alive(mine | {"pid": 2**22 + 1, "host": "elsewhere"})
 
 
-def test_a_kernel_that_nobody_has_buried_is_gone():
+def test_a_zombie_kernel_is_not_running():
     child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
     started = psutil.Process(child.pid).create_time()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)

@@ -1,4 +1,4 @@
-"""The recorder outside a kernel: tools and their logs, and an end that comes at once."""
+"""The recorder outside a kernel: tools, their logs, and an immediate close."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def recorder(tmp_path: Path) -> Recorder:
     recorder.close("interrupted")
 
 
-def test_a_tool_is_journalled_and_its_log_has_passed_the_redactor(recorder):
+def test_a_tool_is_journalled_and_its_log_redacted(recorder):
     lines: list[str] = []
     run = recorder.tool(process.run)
     run([sys.executable, "-c", SAYS, "0"], on_line=lines.append)
@@ -36,25 +36,25 @@ def test_a_tool_is_journalled_and_its_log_has_passed_the_redactor(recorder):
     assert lines == ["one", "hunter2-secret"]
 
 
-def test_a_failed_tool_is_journalled_with_its_code(recorder):
+def test_a_failed_tool_is_journalled_with_its_exit_code(recorder):
     with pytest.raises(CommandFailed):
         recorder.tool(process.run)([sys.executable, "-c", SAYS, "3"])
     assert journal.read(recorder.journal.path).lines[-1]["returncode"] == 3
 
 
-def test_a_private_tool_leaves_no_log(recorder):
+def test_a_private_tool_has_no_log(recorder):
     recorder.tool(process.run)([sys.executable, "-c", SAYS, "0"], private=True)
     assert list((recorder.folder / "attachments").iterdir()) == []
 
 
-def test_outside_a_kernel_finish_closes_at_once(recorder):
+def test_finish_closes_immediately_outside_a_kernel(recorder):
     recorder.finish()
     assert seal.load(recorder.folder)["status"] == "succeeded"
     recorder.close("failed")
     assert seal.load(recorder.folder)["status"] == "succeeded"
 
 
-def test_credentials_of_the_environment_are_known_from_the_start(tmp_path, monkeypatch):
+def test_credentials_in_the_environment_are_redacted_from_the_start(tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_TOKEN", "a-token-4711-of-mine")
     tools = {"AWS_SECRET_ACCESS_KEY": "of-the-target-0815"}
     header = {"run": "r2", "parameters": {"x": "a-token-4711-of-mine", "y": "of-the-target-0815"}}
@@ -66,19 +66,19 @@ def test_credentials_of_the_environment_are_known_from_the_start(tmp_path, monke
     }
 
 
-@pytest.mark.attack("F13", "an error that nobody thought of ends a run with a traceback")
+@pytest.mark.attack("F13", "an unexpected error ends a run with a traceback")
 @pytest.mark.parametrize(
     "error", [KeyError("x"), RecursionError(), ValueError("x"), OSError(5, "x")]
 )
-def test_a_record_that_cannot_be_closed_is_told_and_the_run_ends(
+def test_a_record_that_cannot_be_closed_is_reported_and_the_run_ends(
     recorder, error, monkeypatch, capsys
 ):
     def fail(*_args: object, **_options: object) -> None:
         raise error
 
-    ended = []
-    recorder._on_closed = ended.append
+    results = []
+    recorder._on_closed = results.append
     monkeypatch.setattr(seal, "close", fail)
     recorder.close("succeeded")
     assert "could not be closed; the next run closes it" in capsys.readouterr().err
-    assert [closed.unsigned for closed in ended] == ["not closed yet"]
+    assert [result.unsigned for result in results] == ["not closed yet"]

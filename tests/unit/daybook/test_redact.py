@@ -1,4 +1,4 @@
-"""What the redactor finds and what it leaves alone."""
+"""The redactor finds registered values in every form and leaves other text alone."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_known_value_is_found_inside_base64(redactor, before, encode):
 
 
 @pytest.mark.parametrize("value", ["", "1", "true", "admin", "password", "us-east-1", "aaaaaaaa"])
-def test_a_short_or_common_value_is_not_taken(value):
+def test_a_short_or_common_value_is_not_registered(value):
     redactor = Redactor()
     assert not redactor.add("X", value)
     assert redactor.clean(f"it is {value}") == f"it is {value}"
@@ -79,27 +79,27 @@ def test_credentials_in_the_environment_are_registered_by_name():
             "GOOGLE_APPLICATION_CREDENTIALS": __file__,
         }
     )
-    said = f"zUrich-7-bern /home/ann/key-7 /home/ann-7 {__file__}"
-    assert redactor.clean(said) == said.replace("zUrich-7-bern", "[redacted:DB_PASSWORD]")
+    text = f"zUrich-7-bern /home/ann/key-7 /home/ann-7 {__file__}"
+    assert redactor.clean(text) == text.replace("zUrich-7-bern", "[redacted:DB_PASSWORD]")
 
 
-def test_nested_data_is_copied_and_cleaned_with_its_keys(redactor):
+def test_nested_data_is_copied_and_redacted_with_its_keys(redactor):
     data = {SECRET: [1, {"a": (SECRET, None)}], "raw": SECRET.encode()}
     assert redactor.clean_value(data) == {CLEAN: [1, {"a": [CLEAN, None]}], "raw": CLEAN.encode()}
     assert SECRET in data
 
 
-def test_a_value_over_two_items_of_a_list_is_found(redactor):
+def test_a_value_split_between_two_items_of_a_list_is_found(redactor):
     assert SECRET[10:] not in str(redactor.clean_value([f"a {SECRET[:10]}", f"{SECRET[10:]} b"]))
 
 
-def test_what_was_found_is_counted(redactor):
+def test_redactions_are_counted(redactor):
     redactor.clean(f"{SECRET} and {SECRET}")
     assert redactor.counts == {"DB": 2}
 
 
 @given(st.lists(st.integers(0, 60), max_size=8), st.sampled_from(sorted(FORMS)))
-def test_no_cut_of_a_stream_lets_a_value_through(cuts, form):
+def test_a_value_is_redacted_wherever_a_stream_is_split(cuts, form):
     if form in ("framed",):
         return
     redactor = Redactor()
@@ -112,7 +112,7 @@ def test_no_cut_of_a_stream_lets_a_value_through(cuts, form):
 
 
 @given(st.text(max_size=200), st.lists(st.integers(0, 200), max_size=6))
-def test_a_stream_loses_and_adds_nothing(text, cuts):
+def test_a_stream_neither_loses_nor_adds_text(text, cuts):
     redactor = Redactor()
     redactor.add("DB", SECRET)
     edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
@@ -121,12 +121,12 @@ def test_a_stream_loses_and_adds_nothing(text, cuts):
     assert "".join([*pieces, stream.flush()]) == redactor.clean(text)
 
 
-def test_a_line_that_is_whole_is_shown_at_once(redactor):
+def test_a_complete_line_is_returned_immediately(redactor):
     assert redactor.stream().feed("12 of 40 done\n") == "12 of 40 done\n"
 
 
 @given(st.text(alphabet="abcdefT \n", max_size=300))
-def test_cleaning_twice_changes_nothing_more(text):
+def test_redacting_is_idempotent(text):
     redactor = Redactor()
     redactor.add("DB", SECRET)
     once = redactor.clean(text + SECRET + text)

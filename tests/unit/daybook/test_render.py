@@ -1,4 +1,4 @@
-"""The page: safe, self-contained, and telling what failed first."""
+"""The report is safe and self-contained, and shows the failed cell first."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def page(open_run) -> str:
     return (folder / "report.html").read_text()
 
 
-def test_nothing_that_acts_is_left(page):
+def test_active_content_is_removed(page):
     assert "<b style" in page
     for word in ("<script", "<iframe", "<form", "<link", "http-equiv='refresh'", "onerror"):
         assert word not in page.lower()
@@ -43,14 +43,14 @@ def test_nothing_that_acts_is_left(page):
     assert "default-src 'none'" in page
 
 
-def test_status_and_who_at_the_top_and_the_failed_cell_first(page):
+def test_status_and_operator_come_first_then_the_failed_cell(page):
     body = page[page.index("<body>") :]
     order = ["failed", "AWS 123456789012", "Ann", "Failed cell", "half &lt;way&gt;", "Facts"]
-    places = [body.index(words) for words in [*order, "Timeline", "one to create"]]
-    assert places == sorted(places)
+    positions = [body.index(text) for text in [*order, "Timeline", "one to create"]]
+    assert positions == sorted(positions)
 
 
-def test_a_long_output_is_folded_and_its_end_shown(page):
+def test_a_long_output_is_folded_with_its_last_lines_shown(page):
     assert "51 lines" in page
     assert page.count("<details>") >= 2
 
@@ -60,11 +60,11 @@ def test_colours_become_spans_and_markup_is_escaped():
     assert shown == '&lt;i&gt;<span class="bold red">red</span> plain'
 
 
-def test_of_a_line_written_over_the_last_state_is_shown():
+def test_the_last_state_of_an_overwritten_line_is_shown():
     assert ">90%\ndone<" in plaintext.folded("10%\r50%\r90%\ndone", "stdout")
 
 
-def test_the_page_of_an_empty_journal(tmp_path):
+def test_the_report_of_an_empty_journal(tmp_path):
     run = journal.Journal.create(tmp_path / "runs/staging/r1", {"run": "r1"})
     seal.close(run.path.parent, "interrupted", open_journal=run)
     assert "interrupted" in (run.path.parent / "report.html").read_text()

@@ -1,4 +1,4 @@
-"""The index of runs: found by facts and words, always as true as runs/ is."""
+"""The index lists and searches runs, and is always up to date with runs/."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def runs(rows) -> list[str]:
     return [row.run for row in rows]
 
 
-def test_runs_are_listed_newest_first_as_they_come(archive, closed_run):
+def test_new_runs_are_listed_newest_first(archive, closed_run):
     assert archive.list() == []
     closed_run("20261101T000000Z-provision-aaaaaa")
     assert archive.list()[0].status == "succeeded"
@@ -29,7 +29,7 @@ def test_runs_are_listed_newest_first_as_they_come(archive, closed_run):
     assert [row.status for row in archive.list()] == ["failed", "succeeded"]
 
 
-def test_an_open_run_is_listed_and_followed(archive, open_run):
+def test_an_open_run_is_listed_with_its_current_status(archive, open_run):
     run = open_run("r1")
     assert archive.list()[0].status == "running"
     run.write("status", status="waiting", ename="ApprovalNeeded")
@@ -38,7 +38,7 @@ def test_an_open_run_is_listed_and_followed(archive, open_run):
     assert archive.list()[0].status == "interrupted"
 
 
-def test_a_run_whose_kernel_is_gone_is_not_running(archive, open_run):
+def test_a_run_with_an_exited_kernel_is_interrupted(archive, open_run):
     open_run("r1", kernel={"pid": 2**22 + 1, "started": 1.0, "host": journal_host()})
     assert archive.list()[0].status == "interrupted"
 
@@ -56,7 +56,7 @@ def test_filters(archive, closed_run):
     assert runs(archive.list(limit=1)) == ["r3"]
 
 
-def test_search_finds_words_of_facts_and_outputs(archive, closed_run):
+def test_search_finds_words_in_facts_and_outputs(archive, closed_run):
     closed_run("r1")
     closed_run("r2", parameters={"host": "10.20.0.4", "note": 'say "hé"'})
     assert runs(archive.search("one to create")) == ["r2", "r1"]
@@ -64,11 +64,11 @@ def test_search_finds_words_of_facts_and_outputs(archive, closed_run):
     assert runs(archive.search("plan-0123")) == ["r2", "r1"]
     assert runs(archive.search('"he"')) == ["r2"]
     assert runs(archive.search("nowhere")) == []
-    assert "«one»" in archive.search("one")[0].found
+    assert "«one»" in archive.search("one")[0].excerpt
     assert runs(archive.search("one", Filters(step="teardown"))) == []
 
 
-def test_a_removed_run_is_forgotten_and_a_deleted_index_made_anew(archive, closed_run, tmp_path):
+def test_a_removed_run_disappears_and_a_deleted_index_is_rebuilt(archive, closed_run, tmp_path):
     folders = [closed_run("r1"), closed_run("r2")]
     assert len(archive.list()) == 2
     for path in [folders[0], *folders[0].rglob("*")]:
@@ -82,19 +82,21 @@ def test_a_removed_run_is_forgotten_and_a_deleted_index_made_anew(archive, close
     assert runs(Archive(tmp_path).list()) == ["r2"]
 
 
-def test_a_run_is_found_by_its_beginning_or_end(archive, closed_run):
-    one = closed_run("20261101T000000Z-provision-aaaaaa")
-    two = closed_run("20261102T000000Z-provision-bbbbbb")
-    assert archive.find("aaaaaa") == one
-    assert archive.find("20261102") == two
-    assert archive.find() == two
+def test_a_run_is_found_by_the_first_or_last_part_of_its_id(archive, closed_run):
+    first = closed_run("20261101T000000Z-provision-aaaaaa")
+    second = closed_run("20261102T000000Z-provision-bbbbbb")
+    assert archive.find("aaaaaa") == first
+    assert archive.find("20261102") == second
+    assert archive.find() == second
     with pytest.raises(SettingsError, match="2026 matches more than one run") as failed:
         archive.find("2026")
     assert "aaaaaa" in failed.value.observed
+    with pytest.raises(SettingsError, match="cccccc matches no run"):
+        archive.find("cccccc")
 
 
 @pytest.mark.parametrize("text", ["yesterday", "7y", ""])
-def test_what_is_no_time_is_refused(text):
+def test_an_invalid_time_is_refused(text):
     with pytest.raises(SettingsError, match="is not a time"):
         parse_time(text)
 
@@ -105,7 +107,7 @@ def journal_host() -> str:
     return socket.gethostname()
 
 
-def test_a_folder_that_is_no_run_is_passed_over(archive, tmp_path):
+def test_a_folder_that_is_not_a_run_is_ignored(archive, tmp_path):
     (tmp_path / "runs/staging/notes").mkdir(parents=True)
     (tmp_path / "runs/staging/empty").mkdir()
     (tmp_path / "runs/staging/empty" / journal.NAME).write_text("")

@@ -1,4 +1,4 @@
-"""Records in a bucket: whole, once, and tried again after a failure."""
+"""Records are uploaded completely and once, and again after a failure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def keys(s3) -> list[str]:
     return [item["Key"] for item in s3.list_objects_v2(Bucket="records").get("Contents", [])]
 
 
-def test_a_record_is_uploaded_once_and_is_intact_when_fetched(s3, closed_run, open_run, tmp_path):
+def test_a_record_is_uploaded_once_and_intact_after_a_download(s3, closed_run, open_run, tmp_path):
     folder = closed_run("r1")
     open_run("r2")
     assert upload.push_pending(tmp_path, "records", s3, ACCOUNT) == upload.Pushed(("r1",))
@@ -31,17 +31,17 @@ def test_a_record_is_uploaded_once_and_is_intact_when_fetched(s3, closed_run, op
     assert {key.split("/", 2)[2] for key in keys(s3)} == {
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     }
-    there = tmp_path / "elsewhere/runs"
+    runs = tmp_path / "elsewhere/runs"
     for key in keys(s3):
-        (there / key).parent.mkdir(parents=True, exist_ok=True)
-        s3.download_file("records", key, str(there / key))
-    (there.parent / "environments").mkdir()
-    signers = there.parent / "environments/signers"
+        (runs / key).parent.mkdir(parents=True, exist_ok=True)
+        s3.download_file("records", key, str(runs / key))
+    (runs.parent / "environments").mkdir()
+    signers = runs.parent / "environments/signers"
     signers.write_text((tmp_path / "environments/signers").read_text())
-    assert verification.verify(there / "staging/r1").state == verification.INTACT
+    assert verification.verify(runs / "staging/r1").state == verification.INTACT
 
 
-def test_a_failed_upload_is_told_and_tried_again(s3, closed_run, tmp_path):
+def test_a_failed_upload_is_reported_and_tried_again(s3, closed_run, tmp_path):
     closed_run("r1")
     pushed = upload.push_pending(tmp_path, "not-there", s3, ACCOUNT)
     assert list(pushed.failed) == ["r1"]
@@ -50,7 +50,7 @@ def test_a_failed_upload_is_told_and_tried_again(s3, closed_run, tmp_path):
     assert upload.push_pending(tmp_path, "records", s3, ACCOUNT).done == ("r1",)
 
 
-def test_record_json_goes_last(closed_run, tmp_path):
+def test_record_json_is_uploaded_last(closed_run, tmp_path):
     class Recorder:
         keys: list[str] = []  # noqa: RUF012
 
@@ -61,7 +61,7 @@ def test_record_json_goes_last(closed_run, tmp_path):
     assert Recorder.keys[-1] == f"staging/r1/{seal.NAME}"
 
 
-def test_a_record_of_another_account_stays_out_of_the_bucket(s3, closed_run, tmp_path):
+def test_a_record_of_another_account_is_not_uploaded(s3, closed_run, tmp_path):
     closed_run("r1")
     assert upload.push_pending(tmp_path, "records", s3, "210987654321") == upload.Pushed()
     assert keys(s3) == []
