@@ -32,8 +32,6 @@ METRICS = "disk-metrics"
 NOBODY_AT_ALL = 54321
 """A uid without an account, as a DynamicUser or a container's process may have."""
 FIRST_PORT = 8000
-FIREWALL = {"firewall_metadata_users": [METRICS]}
-"""What the default of another role says, which a play of one role has not."""
 
 
 @dataclass(frozen=True)
@@ -476,12 +474,12 @@ def test_the_rules_are_loaded_at_boot_before_anything_that_uses_the_network(host
 
 
 def test_rules_that_were_removed_come_back_with_the_next_play(host, life):
-    assert "changed=0" in play(life, "firewall", **FIREWALL)
+    assert "changed=0" in play(life, "firewall")
     host.sh("nft delete table inet daybook")
-    assert "changed=1" in play(life, "firewall", check=True, **FIREWALL)
-    assert "changed=1" in play(life, "firewall", **FIREWALL)
+    assert "changed=1" in play(life, "firewall", check=True)
+    assert "changed=1" in play(life, "firewall")
     assert users_with_metadata(host) == {"root", METRICS}
-    assert "changed=0" in play(life, "firewall", **FIREWALL)
+    assert "changed=0" in play(life, "firewall")
 
 
 def test_an_admin_api_on_tcp_moves_to_the_socket_and_no_request_is_lost(host, life):

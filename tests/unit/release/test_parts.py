@@ -66,7 +66,7 @@ def test_it_needs_the_standard_library_and_yaml_alone(path):
 
 
 def test_it_is_packed_into_one_file_that_runs_and_is_the_same_each_time(tmp_path):
-    pack = ROOT / "ansible/roles/release/files/pack.py"
+    pack = ROOT / "ansible/roles/app/files/pack.py"
     made = [tmp_path / "one", tmp_path / "two"]
     for path in made:
         subprocess.run([sys.executable, pack, path], check=True)
