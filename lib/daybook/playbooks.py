@@ -1,4 +1,4 @@
-"""The playbooks of ansible/: play one on the environment's hosts."""
+"""Run the playbooks of ansible/ on an environment's hosts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def play(
     variables: Mapping[str, object] | None = None,
     on_change: Callable[..., None],
 ) -> ansible.PlayResult:
-    """Play a playbook on the environment's hosts; each change is shown and recorded."""
+    """Run a playbook on the environment's hosts; show and record each change."""
     with ui.Progress(f"ansible-playbook {playbook}, {environment.name}") as progress:
         show = ansible.show_progress(progress)
 
@@ -34,7 +34,7 @@ def run(
     *,
     variables: Mapping[str, object] | None = None,
 ) -> ansible.PlayResult:
-    """Play a playbook on the environment's hosts; nothing is shown or recorded here."""
+    """Run a playbook on the environment's hosts; show and record nothing."""
     return ansible.play(
         environment.root / "ansible" / playbook,
         inventory=environment.write_inventory().path,
@@ -66,7 +66,7 @@ def ssh_key_exists(environment: Environment) -> checks.Check:
 
 
 def inventory_is_known(environment: Environment) -> checks.Check:
-    """Check that the state has hosts, and write the inventory."""
+    """Check that the state contains hosts, and write the inventory."""
 
     def check(name: str) -> checks.CheckResult:
         path = environment.write_inventory().path.relative_to(environment.root)
@@ -76,7 +76,7 @@ def inventory_is_known(environment: Environment) -> checks.Check:
 
 
 def hosts_are_running(environment: Environment) -> checks.Check:
-    """Check that every host of the environment runs."""
+    """Check that every host of the environment is running."""
 
     def check(name: str) -> checks.CheckResult:
         ids = [host["id"] for host in environment.outputs()["instances"]]

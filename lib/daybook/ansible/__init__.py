@@ -1,4 +1,4 @@
-"""Ansible: play a playbook through ansible-runner, tell what each task did on each host."""
+"""Ansible: run playbooks with ansible-runner, and report each task's result on each host."""
 
 from daybook.ansible.events import Event, OnEvent, show_progress
 from daybook.ansible.runner import PlayResult, Stats, play

@@ -1,9 +1,9 @@
-"""The process in which ansible-runner works: prints one line an event.
+"""Run ansible-runner, and print each event as one line of JSON.
 
     python child.py PLAYBOOK INVENTORY PROJECT_DIR [ANSIBLE_PLAYBOOK_OPTION...] < variables.json
 
-A process of its own because ansible-runner keeps signal handlers, the environment and files
-after it has run, and because its own command line kills the play on SIGINT.
+This is a separate process because ansible-runner leaves signal handlers, environment variables and
+files behind, and because its own command line kills the play on SIGINT.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import ansible_runner
 
 SHARED_MEMORY = Path("/dev/shm")
 CALLBACKS = Path(__file__).with_name("callbacks")
-TOLD = ("play", "task", "task_uuid", "role", "host", "duration", "ignore_errors")
-TOLD_OF_RESULT = ("changed", "msg", "stderr", "stdout", "rc", "item", "censored")
+EVENT_KEYS = ("play", "task", "task_uuid", "role", "host", "duration", "ignore_errors")
+RESULT_KEYS = ("changed", "msg", "stderr", "stdout", "rc", "item", "censored")
 PLUGINS = {
     "ANSIBLE_LIBRARY": "library",
     "ANSIBLE_MODULE_UTILS": "module_utils",
@@ -35,16 +35,16 @@ PLUGINS = {
         )
     },
 }
-"""Folders of ansible/ in place of ~/.ansible and /usr/share/ansible, which are in no commit."""
+"""Folders of ansible/ that replace ~/.ansible and /usr/share/ansible, which no commit contains."""
 STATS = ("ok", "changed", "failures", "dark", "skipped", "processed")
 
 
 def main(playbook: str, inventory: str, project_dir: str, *options: str) -> int:
-    """Play a playbook with the variables of standard input; return ansible-playbook's code."""
+    """Run a playbook with variables from standard input; return ansible-playbook's exit code."""
     variables = json.load(sys.stdin)
-    # ansible-runner writes the whole environment and all variables into this directory.
-    # Its name is short: the path of an SSH control socket in it may have 104 characters.
-    with tempfile.TemporaryDirectory(prefix="daybook-", dir=memory()) as private:
+    # ansible-runner writes the whole environment and all variables into this directory. Its name is
+    # short because the path of an SSH control socket in it may have at most 104 characters.
+    with tempfile.TemporaryDirectory(prefix="daybook-", dir=memory_folder()) as private:
         stop = Path(private, "stop")
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, lambda *_: stop.touch())
@@ -56,31 +56,31 @@ def main(playbook: str, inventory: str, project_dir: str, *options: str) -> int:
             extravars=variables,
             cmdline=shlex.join(options),
             envvars=environment(private, stop, Path(project_dir)),
-            event_handler=tell,
-            # Without one ansible-runner takes the signals, and kills the play for them.
+            event_handler=print_event,
+            # Without a callback, ansible-runner handles the signals itself and kills the play.
             cancel_callback=lambda: False,
             quiet=True,
         )
         return runner.rc
 
 
-def memory() -> Path | None:
-    """Return a folder that is on no disk, where there is one: variables may be secrets.
+def memory_folder() -> Path | None:
+    """Return a folder in memory if the system has one, because variables may be secrets.
 
-    None leaves it to Python, which asks TMPDIR first.
+    None stands for Python's default, which TMPDIR sets.
     """
-    is_chosen = "TMPDIR" in os.environ
-    return SHARED_MEMORY if not is_chosen and os.access(SHARED_MEMORY, os.W_OK) else None
+    has_default = "TMPDIR" in os.environ
+    return SHARED_MEMORY if not has_default and os.access(SHARED_MEMORY, os.W_OK) else None
 
 
 def environment(private: str, stop: Path, project: Path) -> dict[str, str]:
-    """Return what ansible-playbook gets besides this process's own environment."""
+    """Return the environment variables that ansible-playbook needs besides this process's own."""
     return {
         **{name: str(project / "ansible" / folder) for name, folder in PLUGINS.items()},
         "ANSIBLE_CONFIG": str(project / "ansible.cfg"),
         "ANSIBLE_HOME": f"{private}/home",
         "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
-        # ansible-runner turns this off unless it is set.
+        # Unless this is set, ansible-runner disables it.
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{private}/cp",
@@ -88,17 +88,17 @@ def environment(private: str, stop: Path, project: Path) -> dict[str, str]:
     }
 
 
-def tell(event: dict) -> bool:
-    """Print what of an event is of use, on a line; False keeps it off the disk."""
+def print_event(event: dict) -> bool:
+    """Print the relevant parts of an event on one line; False keeps the event off the disk."""
     data = event.get("event_data", {})
-    said = {"event": event["event"], **{key: data[key] for key in TOLD if data.get(key)}}
+    parts = {"event": event["event"], **{key: data[key] for key in EVENT_KEYS if data.get(key)}}
     if isinstance(result := data.get("res"), dict):
-        said["res"] = {key: result[key] for key in TOLD_OF_RESULT if result.get(key)}
+        parts["res"] = {key: result[key] for key in RESULT_KEYS if result.get(key)}
     if event["event"] == "playbook_on_stats":
-        said["stats"] = {key: data.get(key, {}) for key in STATS}
+        parts["stats"] = {key: data.get(key, {}) for key in STATS}
     elif event["event"] in ("error", "warning", "verbose"):
-        said["text"] = event.get("stdout", "")
-    print(json.dumps(said), flush=True)
+        parts["text"] = event.get("stdout", "")
+    print(json.dumps(parts), flush=True)
     return False
 
 

@@ -1,4 +1,4 @@
-"""What Ansible says while it works, as events."""
+"""Events of a running play."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATES = {
     "runner_on_unreachable": "unreachable",
     "runner_retry": "retrying",
 }
-# From harmless to bad: what a task over several hosts is called is the last that occurs.
+# From best to worst. A task on several hosts has the worst status of any host.
 STATUSES = {
     "skipped": ui.SKIPPED,
     "ok": ui.OK,
@@ -31,7 +31,7 @@ MESSAGE_LINES = 10
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened: what a task did on a host, or a text of Ansible's own.
+    """A task's state on a host, the statistics of a play, or a message of Ansible.
 
     kind: "host", "stats", "error", "warning" or "text". state: running, ok, changed, skipped,
     failed, item failed, ignored, unreachable, retrying. stats: {"ok": {"web-1": 7}, …}.
@@ -51,37 +51,39 @@ OnEvent = Callable[[Event], None]
 
 
 def parse(line: str) -> Event:
-    """Return what a line of the child process says; kind "text" for one that is no event."""
+    """Parse a line of the child process; a line that is not an event has kind "text"."""
     try:
-        said = json.loads(line)
-        name = said["event"]
+        parts = json.loads(line)
+        name = parts["event"]
     except (ValueError, TypeError, KeyError):
         return Event("text", message=line)
     if name == "playbook_on_stats":
-        return Event("stats", stats=said["stats"])
+        return Event("stats", stats=parts["stats"])
     if name not in STATES:
-        return Event(name if name in ("error", "warning") else "text", message=said.get("text", ""))
-    result = said.get("res", {})
+        return Event(
+            name if name in ("error", "warning") else "text", message=parts.get("text", "")
+        )
+    result = parts.get("res", {})
     return Event(
         "host",
-        host=said.get("host", ""),
-        task=" : ".join(filter(None, [said.get("role"), said.get("task")])),
-        key=said.get("task_uuid", ""),
-        state=_state(name, said, result),
-        elapsed_s=said.get("duration", 0.0),
+        host=parts.get("host", ""),
+        task=" : ".join(filter(None, [parts.get("role"), parts.get("task")])),
+        key=parts.get("task_uuid", ""),
+        state=_state(name, parts, result),
+        elapsed_s=parts.get("duration", 0.0),
         message=_message(result),
     )
 
 
-def _state(name: str, said: Mapping, result: Mapping) -> str:
+def _state(name: str, parts: Mapping, result: Mapping) -> str:
     state = STATES[name]
     if state == "ok" and result.get("changed"):
         return "changed"
-    return "ignored" if state == "failed" and said.get("ignore_errors") else state
+    return "ignored" if state == "failed" and parts.get("ignore_errors") else state
 
 
 def _message(result: Mapping) -> str:
-    """Return what a module says of its failure: its message, then the end of its output."""
+    """Return a module's message, then the last lines of its output."""
     head = str(result.get("censored") or result.get("msg", "")).strip().splitlines()
     head += [f"return code {result['rc']}"] if result.get("rc") else []
     head += [f"item: {result['item']}"] if result.get("item") else []
@@ -91,7 +93,7 @@ def _message(result: Mapping) -> str:
 
 
 def show_progress(progress: ui.Progress) -> OnEvent:
-    """Return a listener that shows each task while it runs, and how it ended."""
+    """Return a listener that shows each task while it runs, and its result."""
     tasks: dict[str, dict[str, str]] = {}
 
     def on_event(event: Event) -> None:
@@ -101,8 +103,8 @@ def show_progress(progress: ui.Progress) -> OnEvent:
             return
         states = tasks.setdefault(event.key, {})
         states[event.host] = event.state
-        open_ones = [state for state in states.values() if state not in STATUSES]
-        worst = max(states.values(), key=list(STATUSES).index) if not open_ones else ""
+        is_done = all(state in STATUSES for state in states.values())
+        worst = max(states.values(), key=list(STATUSES).index) if is_done else ""
         status = STATUSES[worst] if worst else ui.busy("running")
         detail = _summary(states) if len(states) > 1 else ""
         if event.state in ("failed", "unreachable", "retrying"):
@@ -113,6 +115,6 @@ def show_progress(progress: ui.Progress) -> OnEvent:
 
 
 def _summary(states: Mapping[str, str]) -> str:
-    """Say how many hosts are how: `2 ok, 1 changed`."""
+    """Count the hosts in each state: `2 ok, 1 changed`."""
     counts = {state: list(states.values()).count(state) for state in states.values()}
     return ", ".join(f"{count} {state}" for state, count in counts.items())

@@ -1,4 +1,4 @@
-"""Play a playbook in a process that ends with its task, not in it, when it is interrupted."""
+"""Run playbooks in a child process; an interrupted play stops after its current task."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from daybook.ansible.events import STATUSES, Event, OnEvent, parse
 from daybook.errors import NOTHING_CHANGED, ApplyFailed, CommandFailed, DaybookError, Interrupted
 
 CHILD = Path(__file__).with_name("child.py")
-# ansible-runner writes its environment to disk: no credentials may be in it.
-PASSED_ON = ("HOME", "LANG", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TMPDIR", "USER")
-PASSED_ON += ("AWS_ACCOUNT_ID", "AWS_REGION", "DAYBOOK_RUNNER_SHA256", "GITHUB_SERVER_URL")
-PASSED_ON_PREFIXES = ("LC_",)
-# An interrupted play ends its task first: upgrading packages may take minutes.
+# No credentials, because ansible-runner writes its environment to disk.
+PASSED = ("HOME", "LANG", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TMPDIR", "USER")
+PASSED += ("AWS_ACCOUNT_ID", "AWS_REGION", "DAYBOOK_RUNNER_SHA256", "GITHUB_SERVER_URL")
+PASSED_PREFIXES = ("LC_",)
+# An interrupted play completes its current task; an upgrade of packages may take minutes.
 GRACE_S = 600.0
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What Ansible counts for one host; ok includes changed."""
+    """Ansible's task counts for one host; ok includes changed."""
 
     ok: int = 0
     changed: int = 0
@@ -35,7 +35,7 @@ class Stats:
 
 @dataclass(frozen=True, repr=False)
 class PlayResult(ui.Shown):
-    """What a play did. changed: {"web-1": ("base : Upgrade packages", …)}."""
+    """The result of a play. changed: {"web-1": ("base : Upgrade packages", …)}."""
 
     playbook: str
     hosts: Mapping[str, Stats]
@@ -48,18 +48,21 @@ class PlayResult(ui.Shown):
         return not self.changed
 
     def __str__(self) -> str:
-        """Say it in a line: `web-1: base : Upgrade packages, docker : Install Docker`."""
+        """Return one line: `web-1: base : Upgrade packages, docker : Install Docker`."""
         would = "would change " if self.is_check else ""
-        said = [f"{would}{host}: {', '.join(tasks)}" for host, tasks in self.changed.items()]
-        return "; ".join(said) or "No changes."
+        hosts = [f"{would}{host}: {', '.join(tasks)}" for host, tasks in self.changed.items()]
+        return "; ".join(hosts) or "No changes."
 
     def view(self) -> ui.Table:
-        """Show one row a host, and every task that changed something."""
-        rows = [(h, s.ok, s.changed, s.failures, s.skipped) for h, s in self.hosts.items()]
+        """Show one row per host, and each task that changed something."""
+        rows = [
+            (host, stats.ok, stats.changed, stats.failures, stats.skipped)
+            for host, stats in self.hosts.items()
+        ]
         notes = [f"~ {host}: {task}" for host, tasks in self.changed.items() for task in tasks]
         changed = "would change" if self.is_check else "changed"
-        how = "no changes" if self.is_unchanged else f"{len(notes)} {changed}"
-        title = f"{self.playbook}: {how} in {ui.duration(self.duration_s)}"
+        summary = "no changes" if self.is_unchanged else f"{len(notes)} {changed}"
+        title = f"{self.playbook}: {summary} in {ui.duration(self.duration_s)}"
         columns = ("host", "ok", "changed", "failed", "skipped")
         return ui.Table(title, columns, rows, ui.OK, notes)
 
@@ -76,18 +79,18 @@ def play(
     start: process.Start = process.run,
     on_event: OnEvent | None = None,
 ) -> PlayResult:
-    """Play a playbook on the hosts of an inventory; check: only look what would change.
+    """Run a playbook on the hosts of an inventory; with check, only report possible changes.
 
-    Raises ApplyFailed when a task failed, Interrupted after Ctrl-C, both with `result`;
-    CommandFailed when nothing was begun, for example because no host answers.
+    Raises ApplyFailed if a task failed and Interrupted after Ctrl-C, both with `result`;
+    CommandFailed if no task was run, for example because no host answers.
     """
     _require(playbook, inventory, project_dir / "ansible.cfg")
-    heard: list[Event] = []
+    events: list[Event] = []
 
     def on_line(line: str) -> None:
-        heard.append(parse(line))
+        events.append(parse(line))
         if on_event:
-            on_event(heard[-1])
+            on_event(events[-1])
 
     try:
         result = start(
@@ -100,21 +103,21 @@ def play(
             check=False,
         )
     except KeyboardInterrupt as err:
-        raise _interrupted(read_result(heard, playbook.name, is_check=check)) from err
-    played = read_result(heard, playbook.name, result.duration_s, is_check=check)
+        raise _interrupted(read_result(events, playbook.name, is_check=check)) from err
+    played = read_result(events, playbook.name, result.duration_s, is_check=check)
     if result.returncode or not played.hosts:
-        raise _failure(played, heard, result)
+        raise _failure(played, events, result)
     return played
 
 
 def _require(*files: Path) -> None:
-    # Ansible takes the name of a missing inventory for a host's.
+    # Ansible would interpret the name of a missing inventory as a host.
     for path in files:
         if not path.exists():
             raise CommandFailed(
                 f"{path.name} is missing.",
                 expected=str(path),
-                next="provision writes the inventory; the playbooks are in git",
+                next="run provision, which writes the inventory; restore other files from git",
             )
 
 
@@ -126,28 +129,28 @@ def command(
     private_key: Path | None = None,
     check: bool = False,
 ) -> list[str]:
-    """Return the command that plays; variables go through its standard input, not here."""
+    """Return the command that runs a playbook; variables are passed on standard input instead."""
     files = [str(path.absolute()) for path in (playbook, inventory, project_dir)]
     key = ["--private-key", str(private_key.absolute())] if private_key else []
-    look = ["--check", "--diff"] if check else []
-    return [sys.executable, str(CHILD), *files, *key, *look]
+    mode = ["--check", "--diff"] if check else []
+    return [sys.executable, str(CHILD), *files, *key, *mode]
 
 
 def minimal_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment that Ansible needs, with our own tools first on PATH.
+    """Return the variables that Ansible needs, with Daybook's own tools first on PATH.
 
-    None of ANSIBLE_*: those say which plugins run and which tasks do not.
+    ANSIBLE_* is excluded, because it can add plugins and skip tasks.
     """
-    kept = {k: v for k, v in env.items() if k in PASSED_ON or k.startswith(PASSED_ON_PREFIXES)}
-    ours = str(Path(sys.executable).parent)
-    return {**kept, "PATH": os.pathsep.join(filter(None, [ours, kept.get("PATH")]))}
+    kept = {k: v for k, v in env.items() if k in PASSED or k.startswith(PASSED_PREFIXES)}
+    own_tools = str(Path(sys.executable).parent)
+    return {**kept, "PATH": os.pathsep.join(filter(None, [own_tools, kept.get("PATH")]))}
 
 
 def read_result(
-    heard: Sequence[Event], playbook: str, duration_s: float = 0.0, *, is_check: bool = False
+    events: Sequence[Event], playbook: str, duration_s: float = 0.0, *, is_check: bool = False
 ) -> PlayResult:
-    """Return what the events of a play say was done."""
-    counts = next((event.stats for event in heard if event.kind == "stats"), {})
+    """Return the result of a play from its events."""
+    counts = next((event.stats for event in events if event.kind == "stats"), {})
     fields = (("ok", "ok"), ("changed", "changed"), ("failures", "failures"))
     fields += (("unreachable", "dark"), ("skipped", "skipped"))
     hosts = {
@@ -155,7 +158,7 @@ def read_result(
         for host in sorted(counts.get("processed", ()))
     }
     changed: dict[str, tuple[str, ...]] = {}
-    for event in heard:
+    for event in events:
         if event.state == "changed":
             changed[event.host] = (*changed.get(event.host, ()), event.task)
     return PlayResult(playbook, hosts, dict(sorted(changed.items())), duration_s, is_check)
@@ -163,49 +166,52 @@ def read_result(
 
 def _interrupted(played: PlayResult) -> DaybookError:
     error = Interrupted(
-        f"{played.playbook} was interrupted, between two tasks.",
+        f"{played.playbook} was interrupted between two tasks.",
         changed=_changed(played),
-        next="run this step again: what is done already stays as it is",
+        next="run this step again; completed tasks are not repeated",
     )
     error.result = played
     return error
 
 
-def _failure(played: PlayResult, heard: Sequence[Event], result: process.Result) -> DaybookError:
-    bad = [event for event in heard if event.state in ("failed", "unreachable")]
-    has_begun = any(event.state == "failed" for event in bad) or not played.is_unchanged
-    cls = ApplyFailed if has_begun and not played.is_check else CommandFailed
-    details = [line for event in bad for line in _told(event, heard)]
+def _failure(played: PlayResult, events: Sequence[Event], result: process.Result) -> DaybookError:
+    failed = [event for event in events if event.state in ("failed", "unreachable")]
+    has_started = any(event.state == "failed" for event in failed) or not played.is_unchanged
+    cls = ApplyFailed if has_started and not played.is_check else CommandFailed
+    details = [line for event in failed for line in _failure_lines(event, events)]
     if not details:
-        complaints = [event.message for event in heard if event.kind in ("error", "warning")]
-        details = [line for text in complaints for line in text.splitlines()] or result.tail
+        messages = [event.message for event in events if event.kind in ("error", "warning")]
+        details = [line for text in messages for line in text.splitlines()] or result.tail
     error = cls(
-        f"{played.playbook} failed{_where(bad)}.",
+        f"{played.playbook} failed{_on_hosts(failed)}.",
         details=details,
         changed=_changed(played),
-        next=_next(bad),
+        next=_next(failed),
     )
     error.result = played
     return error
 
 
-def _where(bad: Sequence[Event]) -> str:
-    hosts = dict.fromkeys(event.host for event in bad)
+def _on_hosts(failed: Sequence[Event]) -> str:
+    hosts = dict.fromkeys(event.host for event in failed)
     return f" on {', '.join(hosts)}" if hosts else ": no task was run"
 
 
-def _told(event: Event, heard: Sequence[Event]) -> list[str]:
-    """Return a failed task as lines, with the items that failed if it is a loop."""
-    items = [e for e in heard if (e.key, e.host, e.state) == (event.key, event.host, "item failed")]
-    texts = [e.message for e in items] or [event.message]
+def _failure_lines(event: Event, events: Sequence[Event]) -> list[str]:
+    """Return a failed task as lines, with the failed items of a loop."""
+    loop = (event.key, event.host, "item failed")
+    items = [item.message for item in events if (item.key, item.host, item.state) == loop]
     head = f"{STATUSES[event.state].mark} {event.host}: {event.task}: {event.state}"
-    return [head, *(f"  {line}" for text in texts for line in text.splitlines())]
+    return [head, *(f"  {line}" for text in items or [event.message] for line in text.splitlines())]
 
 
-def _next(bad: Sequence[Event]) -> str:
-    if any(event.state == "unreachable" for event in bad):
-        return "see that the host runs and that your address may reach its port 22, then run again"
-    return "mend what the task complains about, then run this step again"
+def _next(failed: Sequence[Event]) -> str:
+    if any(event.state == "unreachable" for event in failed):
+        return (
+            "check that the host is running and that its security group admits your address to"
+            " port 22, then run this step again"
+        )
+    return "fix the cause that the failed task reports, then run this step again"
 
 
 def _changed(played: PlayResult) -> str:

@@ -34,9 +34,9 @@ def render(outputs: Mapping, known_hosts: Path) -> str:
         "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_ssh_common_args": shlex.join(ssh_options(known_hosts)),
         "app_name": outputs["app"],
-        "app_names": list(outputs["names"]),
+        "app_domains": list(outputs["names"]),
+        "app_image_repository": outputs["ecr_repository_url"],
         "app_port": outputs["app_port"],
-        "ecr_repository_url": outputs["ecr_repository_url"],
         "metrics_namespace": outputs["metrics_namespace"],
     }
     hosts = {

@@ -12,7 +12,7 @@ from daybook.plan import Change, Plan
 from daybook.steps import parameters
 from daybook.steps.base import Step
 
-READ = "patches : Read what is pending"
+READ = "base : Read the pending updates"
 BACK_S = 120
 LISTS_S = 24 * 3600
 """The age up to which apply uses the plan's package lists."""
@@ -59,8 +59,8 @@ class Patch(Step):
             self.environment,
             "patch.yml",
             variables={
-                "patches_reboot": self.parameters.reboot,
-                "patches_lists_valid_s": LISTS_S,
+                "base_reboot": self.parameters.reboot,
+                "base_package_lists_max_age_s": LISTS_S,
             },
             on_change=self.run.changed,
         )

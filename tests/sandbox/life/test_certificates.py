@@ -18,11 +18,13 @@ PLAY = """\
   become: true
   gather_facts: false
   vars:
-    app_name: more
-    caddy_names: [{name}]
-    certificates_names: [{name}]
-    certificates_wait_s: 30
-  roles: [caddy, certificates]
+    caddy_site: more
+    caddy_domains: [{name}]
+    caddy_certificate_wait_s: 30
+  roles: [caddy]
+  tasks:
+    - name: Wait for the certificate
+      ansible.builtin.import_role: {{name: caddy, tasks_from: certificates}}
 """
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(1800)]
@@ -64,7 +66,7 @@ def test_a_name_gets_no_certificate_if_port_80_is_closed_to_the_internet(serving
     play = f"ansible-playbook --private-key {key} -i ansible/inventories/staging ansible/more.yml"
     with record(life, aws("route53"), name):
         with port_80_for_operators(aws("ec2"), f"{life.app}-staging-host"):
-            done = life.run(f"{play} -e certificates_wait_s=15")
+            done = life.run(f"{play} -e caddy_certificate_wait_s=15")
         assert done.returncode == 2, done.stdout
         assert f"{name} has no certificate." in done.stdout
         assert f"Fetching http://{name}/.well-known/acme-challenge/" in done.stdout

@@ -50,19 +50,19 @@ def test_keys_follow_the_list_of_signers(life, colleague):
     public = colleague.with_name("colleague.pub").read_text()
     signers.write_text(f'bob@example.com namespaces="daybook-record" {public}{before}')
     try:
-        play(life, "access")
+        play(life, "ssh")
         assert lets_in(life, colleague)
         planned = life.project.run("run", "provision", "-p", "env", "staging").stdout
     finally:
         signers.write_text(before)
     assert re.search(r"replace +aws_key_pair.this", planned), planned
     assert "aws_instance" not in planned
-    play(life, "access")
+    play(life, "ssh")
     assert not lets_in(life, colleague)
 
 
 def test_a_list_without_a_valid_key_is_refused(life):
-    with start(life, "access", access_keys=["nobody"]) as process:
+    with start(life, "ssh", ssh_authorized_keys=["nobody"]) as process:
         said, _ = process.communicate(timeout=120)
     assert process.returncode == 2, said
     assert "ssh-" in life.out("staging", "cat ~/.ssh/authorized_keys")
@@ -115,18 +115,17 @@ def test_disk_usage_is_reported_to_its_alarm(life):
 
 
 def test_a_restart_lost_by_a_kill_is_made_up_by_the_next_run(life):
-    watched = {"services_expected": "{{ docker_services }}"}
     other = {"docker_daemon": {"live-restore": True, "log-driver": "json-file"}}
     assert life.out("staging", DRIVER) == "local"
-    with start(life, "docker", "services", **watched, **other) as process:
-        life.project.wait_for(process, r"TASK \[docker : Use the credential")
+    with start(life, "docker", "restart_stale", **other) as process:
+        life.project.wait_for(process, r"TASK \[docker : Configure the credential helper")
         os.killpg(process.pid, signal.SIGKILL)
     assert "json-file" in life.out("staging", "cat /etc/docker/daemon.json")
     assert life.out("staging", DRIVER) == "local"
-    said = play(life, "docker", "services", **watched, **other)
-    assert "changed: " not in said.partition("TASK [services")[0]
+    said = play(life, "docker", "restart_stale", **other)
+    assert "changed: " not in said.partition("TASK [restart_stale")[0]
     assert life.out("staging", DRIVER) == "json-file"
-    play(life, "docker", "services", **watched)
+    play(life, "docker", "restart_stale")
     assert life.out("staging", DRIVER) == "local"
 
 
@@ -139,7 +138,7 @@ def test_a_host_reboots_if_required_and_all_services_start(life):
     assert "reboot pending" in kept
     life.out("staging", "ls /run/lost")
     said = life.project.step("patch", "staging")
-    assert re.search(r"~ changed +patches : Reboot the host", said), said
+    assert re.search(r"~ changed +base : Reboot the host", said), said
     assert life.on_host("staging", "ls /run/lost").returncode != 0
     life.out("staging", "sudo nft list table inet daybook")
     units = ("daybook-firewall", "docker", "caddy", "github-runner")

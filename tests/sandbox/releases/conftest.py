@@ -27,7 +27,7 @@ REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 APP = f"well{os.getpid()}"
 REPOSITORY = f"{REGISTRY}/{APP}"
 NAME = f"www.{APP}.test"
-ROLE = ROOT / "ansible/roles/release/files"
+ROLE = ROOT / "ansible/roles/app/files"
 TRUST = """{"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
   "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}"""
 PACKAGES = (

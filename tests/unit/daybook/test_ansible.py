@@ -1,4 +1,4 @@
-"""Ansible: what it is asked, what its events say, and real plays on this machine."""
+"""Ansible: its command, its events, and real plays on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROLE = """
     content: "{{ text }}"
     dest: "{{ folder }}/{{ inventory_hostname }}"
     mode: "0600"
-- name: Look for what is bad
+- name: Check each item
   ansible.builtin.command: test {{ item }} != {{ bad }}
   loop: [a, b]
   changed_when: false
@@ -32,14 +32,14 @@ ROLE = """
   ansible.builtin.shell: echo {{ secret }}; exit {{ code }}
   changed_when: false
   no_log: true
-- name: Nothing to do
+- name: Skip a task
   ansible.builtin.command: "false"
   when: false
 - name: Work slowly
   ansible.builtin.shell: touch {{ folder }}/slow; sleep {{ nap }}; touch {{ folder }}/slow-done
   changed_when: false
   when: nap > 0
-- name: Come after that
+- name: Run after the slow task
   ansible.builtin.file:
     path: "{{ folder }}/after"
     state: touch
@@ -67,7 +67,7 @@ ansible.play(root / "play.yml", inventory=root / "hosts", env=os.environ, projec
 
 @pytest.fixture
 def project(tmp_path):
-    """Make a project whose host is this machine, and a folder for temporary files."""
+    """Create a project with this machine as its host, and a folder for temporary files."""
     (tmp_path / "tmp").mkdir()
     (tmp_path / "ansible.cfg").touch()
     (tmp_path / "hosts").write_text(f"[web]\nweb-1 {LOCAL}\n")
@@ -98,7 +98,7 @@ def private_directories(project: Path) -> list[Path]:
 # ---- pure
 
 
-def test_the_command_names_files_in_full_and_holds_no_variable():
+def test_the_command_has_absolute_paths_and_no_variables():
     files = (Path("/p/ansible/staging.yml"), Path("/p/hosts"), Path("/p"))
     assert runner.command(*files, private_key=Path("/my keys/id"), check=True) == [
         *(sys.executable, str(runner.CHILD)),
@@ -107,57 +107,60 @@ def test_the_command_names_files_in_full_and_holds_no_variable():
     ]
 
 
-def test_no_credential_is_passed_on():
+def test_credentials_are_not_passed():
     env = {"PATH": "/bin", "AWS_REGION": "us-east-1", "LC_ALL": "C"}
     secrets = {"AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "s", "GITHUB_TOKEN": "s"}
-    ours = Path(sys.executable).parent
-    assert runner.minimal_environment({**env, **secrets}) == {**env, "PATH": f"{ours}:/bin"}
+    own_tools = Path(sys.executable).parent
+    expected = {**env, "PATH": f"{own_tools}:/bin"}
+    assert runner.minimal_environment({**env, **secrets}) == expected
 
 
-def test_host_keys_are_checked_though_ansible_runner_would_not():
-    given = child.environment("/tmp/x", Path("/tmp/x/stop"), Path("/p"))
-    assert given["ANSIBLE_HOST_KEY_CHECKING"] == "True"
+def test_host_keys_are_checked_despite_the_default_of_ansible_runner():
+    environment = child.environment("/tmp/x", Path("/tmp/x/stop"), Path("/p"))
+    assert environment["ANSIBLE_HOST_KEY_CHECKING"] == "True"
 
 
-ELSEWHERE = ("/etc/ansible/hosts", "/usr/bin/python", "/bin/sh", "/dev/tty")
-"""What Ansible's own defaults name: no plugin, and a host list that every play's own replaces."""
+OTHER_DEFAULTS = ("/etc/ansible/hosts", "/usr/bin/python", "/bin/sh", "/dev/tty")
+"""Paths in Ansible's defaults: no plugins, and an inventory that each play replaces."""
 
 
-@pytest.mark.attack("F4", "a setting of Ansible's leads to plugins of the operator's")
-def test_no_setting_leads_out_of_the_checkout(tmp_path):
+@pytest.mark.attack("F4", "a setting of Ansible loads plugins of the operator")
+def test_all_paths_in_settings_are_in_the_checkout(tmp_path):
     home, root = tmp_path / "home", tmp_path / "project"
     root.mkdir()
     (root / "ansible.cfg").write_text((CHECKOUT / "ansible.cfg").read_text())
     home.mkdir()
     (home / ".ansible.cfg").write_text("[defaults]\nvars_plugins = ~/evil\nforks = 77\n")
-    given = runner.minimal_environment(
+    environment = runner.minimal_environment(
         {**os.environ, "HOME": str(home), "ANSIBLE_CONFIG": str(home / ".ansible.cfg")}
     )
-    given |= child.environment(str(tmp_path / "private"), tmp_path / "private/stop", root)
+    environment |= child.environment(str(tmp_path / "private"), tmp_path / "private/stop", root)
     tool = Path(sys.executable).with_name("ansible-config")
-    shown = subprocess.run(
+    dump = subprocess.run(
         [tool, "dump", "--format", "json"],
-        env=given,
+        env=environment,
         cwd=home,
         check=True,
         capture_output=True,
         text=True,
     )
-    values = {each["name"]: each["value"] for each in json.loads(shown.stdout) if "name" in each}
+    settings = (entry for entry in json.loads(dump.stdout) if "name" in entry)
+    values = {entry["name"]: entry["value"] for entry in settings}
     assert values["DEFAULT_FORKS"] == 10
     own = (str(root), str(tmp_path / "private"), str(child.CALLBACKS), "/home/admin/")
-    named = [
+    paths = [
         (name, text)
         for name, value in values.items()
         for text in (value if isinstance(value, list) else [value])
         if isinstance(text, str) and text.startswith(("/", "~/"))
     ]
-    assert len(named) > len(child.PLUGINS)
-    assert [each for each in named if not each[1].startswith((*own, *ELSEWHERE))] == []
+    assert len(paths) > len(child.PLUGINS)
+    outside = [path for path in paths if not path[1].startswith((*own, *OTHER_DEFAULTS))]
+    assert outside == []
 
 
 @pytest.mark.parametrize(
-    ("said", "state"),
+    ("parts", "state"),
     [
         ({"event": "runner_on_start"}, "running"),
         ({"event": "runner_on_ok", "res": {}}, "ok"),
@@ -168,27 +171,27 @@ def test_no_setting_leads_out_of_the_checkout(tmp_path):
         ({"event": "runner_on_unreachable"}, "unreachable"),
     ],
 )
-def test_an_event_says_how_a_task_ended(said, state):
-    event = events.parse(json.dumps({**said, "host": "web-1", "task": "T", "role": "r"}))
+def test_an_event_has_the_state_of_a_task(parts, state):
+    event = events.parse(json.dumps({**parts, "host": "web-1", "task": "T", "role": "r"}))
     assert (event.kind, event.state, event.host, event.task) == ("host", state, "web-1", "r : T")
 
 
 @pytest.mark.parametrize("line", ["", "Traceback", "[]", "{}", "3"])
-def test_what_is_no_event_is_text(line):
+def test_a_line_that_is_not_an_event_is_text(line):
     assert events.parse(line) == Event("text", message=line)
 
 
-def test_the_last_of_an_output_is_told_not_all_of_it():
+def test_a_message_has_only_the_last_lines_of_an_output():
     result = {"msg": "non-zero return code", "rc": 2, "stderr": "\n".join(map(str, range(99)))}
     lines = events.parse(json.dumps({"event": "runner_on_failed", "res": result})).message
     assert lines.splitlines()[:3] == ["non-zero return code", "return code 2", "89"]
 
 
-def test_progress_has_a_row_a_task_with_the_worst_that_happened():
+def test_progress_has_one_row_per_task_with_its_worst_status():
     with ui.Progress("Play") as progress:
-        tell = show_progress(progress)
+        on_event = show_progress(progress)
         for host, state in [("a", "running"), ("b", "running"), ("a", "ok"), ("b", "changed")]:
-            tell(Event("host", host, "T", key="1", state=state))
+            on_event(Event("host", host, "T", key="1", state=state))
     (row,) = progress.view().rows
     assert (str(row[0]), row[1], row[2]) == ("~ changed", "T", "1 ok, 1 changed")
 
@@ -196,14 +199,14 @@ def test_progress_has_a_row_a_task_with_the_worst_that_happened():
 # ---- real plays
 
 
-def test_a_play_tells_what_it_changed_and_a_second_one_that_it_did_not(project):
+def test_a_play_reports_its_changes_and_a_second_one_reports_none(project):
     (project / "hosts").write_text(f"[web]\nweb-1 {LOCAL}\nweb-2 {LOCAL}\n")
-    heard = []
-    first = play(project, on_event=heard.append)
+    observed = []
+    first = play(project, on_event=observed.append)
     assert first.hosts["web-1"] == runner.Stats(ok=3, changed=1, skipped=3)
     assert first.changed == dict.fromkeys(["web-1", "web-2"], ("job : Write a file",))
     assert "~ web-1: job : Write a file" in ui.text(first)
-    running = [event.task for event in heard if event.state == "running"]
+    running = [event.task for event in observed if event.state == "running"]
     assert running.count("job : Write a file") == 2
     second = play(project)
     assert second.is_unchanged
@@ -222,7 +225,7 @@ class VarsModule(BaseVarsPlugin):
 """
 
 
-def plugins_at_home(project: Path, evil: Path) -> dict[str, str]:
+def plugins_in_home(project: Path, evil: Path) -> dict[str, str]:
     folder = evil / ".ansible/plugins/vars"
     shutil.copytree(evil / "plugins", folder)
     return {"HOME": str(evil)}
@@ -237,7 +240,7 @@ def plugins_of_a_configuration(project: Path, evil: Path) -> dict[str, str]:
     return {"ANSIBLE_CONFIG": str(evil / "own.cfg")}
 
 
-def plugins_of_a_configuration_at_home(project: Path, evil: Path) -> dict[str, str]:
+def plugins_of_a_configuration_in_home(project: Path, evil: Path) -> dict[str, str]:
     plugins_of_a_configuration(project, evil)
     (evil / "own.cfg").rename(evil / ".ansible.cfg")
     return {"HOME": str(evil)}
@@ -257,17 +260,17 @@ def python_of_a_variable(project: Path, evil: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(evil)}
 
 
-@pytest.mark.attack("F4", "the operator's own Ansible changes what a reviewed playbook does")
+@pytest.mark.attack("F4", "the operator's own Ansible changes the effect of a reviewed playbook")
 @pytest.mark.parametrize(
     "make",
     [
-        *(plugins_at_home, plugins_of_a_variable, plugins_of_a_configuration),
-        *(plugins_of_a_configuration_at_home, plugins_of_ansibles_home),
+        *(plugins_in_home, plugins_of_a_variable, plugins_of_a_configuration),
+        *(plugins_of_a_configuration_in_home, plugins_of_ansibles_home),
         *(tasks_of_a_variable, python_of_a_variable),
     ],
     ids=lambda make: make.__name__,
 )
-def test_an_operators_ansible_changes_no_play(project, tmp_path_factory, make):
+def test_the_operators_ansible_does_not_change_a_play(project, tmp_path_factory, make):
     evil = tmp_path_factory.mktemp("evil")
     (evil / "plugins").mkdir()
     (evil / "plugins/evil.py").write_text(PLUGIN)
@@ -285,7 +288,7 @@ def test_an_operators_ansible_changes_no_play(project, tmp_path_factory, make):
     assert (project / "web-1").read_text() == "reviewed"
 
 
-def test_check_changes_nothing_and_says_what_would_change(project):
+def test_check_changes_nothing_and_reports_possible_changes(project):
     result = play(project, check=True)
     assert str(result) == "would change web-1: job : Write a file"
     assert not (project / "web-1").exists()
@@ -296,7 +299,7 @@ def test_a_failure_has_host_task_item_and_message(project):
         play(project, bad="b")
     lines = caught.value.lines()
     assert "web-1" in lines[0]
-    assert any("job : Look for what is bad: failed" in line for line in lines)
+    assert any("job : Check each item: failed" in line for line in lines)
     assert "    item: b" in lines
     assert "web-1: job : Write a file" in caught.value.changed
     assert caught.value.result.changed
@@ -306,8 +309,13 @@ def test_no_log_is_respected_everywhere(project, tmp_path):
     lines = []
 
     def start(args, **options):
-        said = options.pop("on_line")
-        return process.run(args, on_line=lambda line: (lines.append(line), said(line)), **options)
+        on_line = options.pop("on_line")
+
+        def record(line: str) -> None:
+            lines.append(line)
+            on_line(line)
+
+        return process.run(args, on_line=record, **options)
 
     with pytest.raises(ApplyFailed) as caught:
         play(project, code=3, start=start)
@@ -315,7 +323,7 @@ def test_no_log_is_respected_everywhere(project, tmp_path):
     assert "hunter2" not in str(caught.value) + "".join(lines)
 
 
-def test_a_host_that_does_not_answer_changes_nothing(project):
+def test_an_unreachable_host_changes_nothing(project):
     dead = "[web]\nweb-1 ansible_host=127.0.0.1 ansible_port=1 ansible_user=nobody\n"
     (project / "dead").write_text(dead)
     with pytest.raises(CommandFailed, match=r"web-1.*unreachable") as caught:
@@ -323,7 +331,7 @@ def test_a_host_that_does_not_answer_changes_nothing(project):
     assert "port 22" in caught.value.next
 
 
-def test_what_cannot_begin_says_why(project):
+def test_a_play_that_cannot_start_reports_the_cause(project):
     with pytest.raises(CommandFailed, match="hosts2 is missing"):
         play(project, inventory="hosts2")
     (project / "hosts").write_text("[other]\nweb-1\n")
@@ -334,7 +342,7 @@ def test_what_cannot_begin_says_why(project):
         play(project)
 
 
-def test_ctrl_c_ends_the_task_and_then_the_play(project):
+def test_ctrl_c_stops_the_play_after_the_current_task(project):
     def on_event(event) -> None:
         if event.task == "job : Work slowly":
             os.kill(os.getpid(), signal.SIGINT)
@@ -349,11 +357,11 @@ def test_ctrl_c_ends_the_task_and_then_the_play(project):
 
 
 @retry(wait=wait_fixed(0.05), stop=stop_after_delay(20), retry=retry_if_result(lambda r: not r))
-def until(question):
-    return question()
+def until(condition):
+    return condition()
 
 
-def test_kill_9_ends_the_task_and_then_the_play_and_leaves_nothing(project):
+def test_kill_9_stops_the_play_after_the_current_task_and_leaves_no_files(project):
     variables = {**DEFAULTS, "folder": str(project), "nap": 1}
     args = [sys.executable, "-c", KERNEL, str(project), json.dumps(variables)]
     kernel = subprocess.Popen(args, env={**os.environ, "TMPDIR": str(project / "tmp")})

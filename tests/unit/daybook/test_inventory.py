@@ -128,9 +128,9 @@ def test_ansible_gets_the_variables_of_the_roles(read_by_ansible: dict):
         "ansible_ssh_common_args": variables["ansible_ssh_common_args"],
         "ansible_user": "admin",
         "app_name": "hello",
-        "app_names": ["staging.daybook.test"],
+        "app_domains": ["staging.daybook.test"],
+        "app_image_repository": OUTPUTS["ecr_repository_url"],
         "app_port": 8000,
-        "ecr_repository_url": OUTPUTS["ecr_repository_url"],
         "private_ip": "10.20.0.4",
         "metrics_namespace": OUTPUTS["metrics_namespace"],
     }

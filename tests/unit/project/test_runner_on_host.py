@@ -1,4 +1,4 @@
-"""What a job may do on a host: the hook, the one command, its sudo rule; without a host."""
+"""The permissions of a GitHub job: job hook, release command and sudo rule, without a host."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def register(tmp_path):
     return module
 
 
-def test_a_push_to_the_environments_branch_is_let_in(hook):
+def test_a_push_to_the_environments_branch_is_accepted(hook):
     assert hook.problems(JOB, SETTINGS) == []
 
 
@@ -77,16 +77,16 @@ def test_a_push_to_the_environments_branch_is_let_in(hook):
         ("GITHUB_REF", ""),
     ],
 )
-def test_any_other_job_is_refused_and_told_why(hook, name, value):
-    (said,) = hook.problems(JOB | {name: value}, SETTINGS)
-    assert said.startswith(f"{name} is {value or 'not there'}, not ")
+def test_any_other_job_is_refused_with_the_reason(hook, name, value):
+    (problem,) = hook.problems(JOB | {name: value}, SETTINGS)
+    assert problem.startswith(f"{name} is {value or 'not set'}, not ")
 
 
-def test_a_job_that_says_nothing_of_itself_is_refused(hook):
+def test_a_job_without_any_variable_is_refused(hook):
     assert len(hook.problems({}, SETTINGS)) == len(JOB)
 
 
-def test_without_its_settings_the_hook_lets_nothing_in(tmp_path):
+def test_without_its_settings_the_hook_refuses_all_jobs(tmp_path):
     text = (ROLES / "github_runner/files/job_started.py").read_text()
     file = tmp_path / "job_started.py"
     file.write_text(text.replace("/etc/daybook/runner.json", f"{tmp_path}/none.json"))
@@ -94,15 +94,15 @@ def test_without_its_settings_the_hook_lets_nothing_in(tmp_path):
     assert done.returncode != 0
 
 
-def test_the_one_command_hands_the_release_to_pid_1():
-    program = load("release/files/release-image")
-    found = program.command([IMAGE, "42"])
-    who = ["--by", "GitHub Actions", "--run", "GitHub run 42"]
-    assert found[0] == "systemd-run"
-    assert found[-7:] == ["/usr/local/sbin/release", "deploy", IMAGE, *who]
+def test_the_release_command_runs_under_pid_1():
+    program = load("app/files/release-image")
+    command = program.command([IMAGE, "42"])
+    origin = ["--by", "GitHub Actions", "--run", "GitHub run 42"]
+    assert command[0] == "systemd-run"
+    assert command[-7:] == ["/usr/local/sbin/release", "deploy", IMAGE, *origin]
 
 
-TRIES = [
+REFUSED_ARGUMENTS = [
     [],
     [IMAGE],
     [IMAGE, "42", "--secrets"],
@@ -119,68 +119,77 @@ TRIES = [
     ["rollback", "42"],
     ["--help", "42"],
 ]
-"""What a job might give the one command that it may run as root, and gets nothing by."""
+"""Arguments that the only command a job may run as root must refuse."""
 
 
-@pytest.mark.parametrize("arguments", TRIES, ids=repr)
-def test_the_one_command_takes_no_other_arguments(arguments):
-    assert load("release/files/release-image").command(arguments) is None
+@pytest.mark.parametrize("arguments", REFUSED_ARGUMENTS, ids=repr)
+def test_the_release_command_refuses_other_arguments(arguments):
+    assert load("app/files/release-image").command(arguments) is None
 
 
 def rule() -> str:
-    """Return the arguments that the sudo rule lets through, as a regular expression."""
+    """Return the arguments that the sudo rule permits, as a regular expression."""
     template = (ROLES / "github_runner/templates/sudoers.j2").read_text()
     text = jinja2.Template(template).render(
-        ansible_managed="", github_runner_user="github-runner", ecr_repository_url=REPOSITORY
+        ansible_managed="",
+        github_runner_user="github-runner",
+        github_runner_image_repository=REPOSITORY,
     )
-    (line,) = (each for each in text.splitlines() if not each.startswith("#"))
-    who, _, arguments = line.partition(" /usr/local/sbin/release-image ")
-    assert who == "github-runner ALL=(root) NOPASSWD:"
+    (line,) = (line for line in text.splitlines() if not line.startswith("#"))
+    user, _, arguments = line.partition(" /usr/local/sbin/release-image ")
+    assert user == "github-runner ALL=(root) NOPASSWD:"
     return arguments
 
 
-def test_the_sudo_rule_has_one_command_and_one_form_of_arguments():
-    form = rule()
-    assert (form[0], form[-1]) == ("^", "$")
-    assert re.fullmatch(form[1:-1], f"{IMAGE} 42")
-    for other in (f"x{IMAGE} 42", f"{IMAGE.replace('.', 'x', 1)} 42", f"{IMAGE} 42 43", f"{IMAGE}"):
-        assert not re.fullmatch(form[1:-1], other)
-    for arguments in TRIES:
-        if arguments != [f"{IMAGE} 42"]:  # The command itself refuses these: one word, not two.
-            assert not re.fullmatch(form[1:-1], " ".join(arguments))
+def test_the_sudo_rule_permits_one_command_and_one_form_of_arguments():
+    pattern = rule()
+    assert (pattern[0], pattern[-1]) == ("^", "$")
+    assert re.fullmatch(pattern[1:-1], f"{IMAGE} 42")
+    for arguments in (
+        f"x{IMAGE} 42",
+        f"{IMAGE.replace('.', 'x', 1)} 42",
+        f"{IMAGE} 42 43",
+        f"{IMAGE}",
+    ):
+        assert not re.fullmatch(pattern[1:-1], arguments)
+    for arguments in REFUSED_ARGUMENTS:
+        if arguments != [f"{IMAGE} 42"]:  # The command itself refuses this one: one word, not two.
+            assert not re.fullmatch(pattern[1:-1], " ".join(arguments))
 
 
-def test_the_runner_starts_only_behind_both_walls():
+def test_the_runner_starts_only_behind_both_firewalls():
     unit = (ROLES / "github_runner/templates/github-runner.service.j2").read_text().splitlines()
     assert "Requires=daybook-firewall.service" in unit
     assert "IPAddressDeny=169.254.169.254 fd00:ec2::254" in unit
 
 
-def test_a_runner_is_registered_once_and_again_when_what_github_was_told_changes(
+def test_registration_is_due_at_first_and_after_a_change_of_the_registered_settings(
     register, tmp_path
 ):
-    mine = SETTINGS | {"directory": str(tmp_path)}
-    assert register.is_due(mine)
-    register.REGISTERED.write_text(register.told(mine))
-    assert register.is_due(mine), "its credentials are not there"
+    settings = SETTINGS | {"directory": str(tmp_path)}
+    assert register.is_due(settings)
+    register.REGISTERED.write_text(register.registration(settings))
+    assert register.is_due(settings), "the runner has no credentials"
     for name in (".runner", ".credentials"):
         (tmp_path / name).touch()
-    assert not register.is_due(mine)
-    assert register.is_due(mine | {"labels": ["staging", "big"]})
-    assert register.is_due(mine | {"repository": "octo-org/shop"})
-    assert not register.is_due(mine | {"ref": "refs/heads/next"}), "GitHub knows nothing of it"
+    assert not register.is_due(settings)
+    assert register.is_due(settings | {"labels": ["staging", "big"]})
+    assert register.is_due(settings | {"repository": "octo-org/shop"})
+    assert not register.is_due(settings | {"ref": "refs/heads/next"}), (
+        "GitHub does not store the branch"
+    )
 
 
-def test_registering_takes_a_token_from_standard_input_alone(register, monkeypatch):
+def test_registration_reads_the_token_from_standard_input_only(register, monkeypatch):
     register.SETTINGS.write_text(json.dumps(SETTINGS))
     monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: SIM115
-    with pytest.raises(SystemExit, match="no token was given"):
+    with pytest.raises(SystemExit, match="standard input has no token"):
         register.main([])
-    with pytest.raises(SystemExit, match="token on standard input"):
+    with pytest.raises(SystemExit, match="register-runner < TOKEN"):
         register.main(["--token", "A1"])
 
 
-def test_what_a_runner_left_in_its_home_is_not_followed(register, tmp_path):
+def test_a_link_in_the_runners_home_is_not_followed(register, tmp_path):
     victim = tmp_path / "shadow"
     victim.write_text("untouched")
     home = tmp_path / "home"

@@ -1,7 +1,7 @@
-"""Refuse every job that is not a push's to this environment's branch, by its own workflow.
+"""Refuse all jobs except those of this environment's branch, workflow and repository.
 
-GitHub gives a repository's runner to whatever job asks for its labels: one of another branch, of
-another workflow, of a pull request. This is where such a job ends, before its first step.
+GitHub assigns a repository's runner to any job that requests its labels: also to jobs of other
+branches, other workflows and pull requests. Those jobs end here, before their first step.
 https://docs.github.com/en/actions/how-tos/manage-runners/self-hosted-runners/run-scripts
 """
 
@@ -11,11 +11,11 @@ import sys
 
 SETTINGS = "/etc/daybook/runner.json"
 EVENTS = ("push", "workflow_dispatch")
-"""What begins a job of the branch itself. A pull request's is not, whatever it calls its branch."""
+"""Events of a branch itself; a pull request's branch may have the same name."""
 
 
 def problems(job, settings):
-    """Return how a job differs from this environment's own: ["GITHUB_REF is …, not …"]."""
+    """Return the differences from a permitted job: ["GITHUB_REF is …, not refs/heads/main"]."""
     repository, ref = settings["repository"], settings["ref"]
     expected = {
         "GITHUB_REPOSITORY": (repository,),
@@ -24,22 +24,22 @@ def problems(job, settings):
         "GITHUB_EVENT_NAME": EVENTS,
     }
     return [
-        f"{name} is {job.get(name) or 'not there'}, not {' or '.join(allowed)}"
+        f"{name} is {job.get(name) or 'not set'}, not {' or '.join(allowed)}"
         for name, allowed in expected.items()
         if job.get(name) not in allowed
     ]
 
 
 def main():
-    """Return 0 for a job of this environment's own, 1 for any other."""
+    """Return 0 for a permitted job, 1 for any other."""
     with open(SETTINGS, encoding="utf-8") as file:
         settings = json.load(file)
-    found = problems(os.environ, settings)
-    if not found:
+    differences = problems(os.environ, settings)
+    if not differences:
         return 0
     print(f"::error::This runner releases {settings['environment']} and refuses this job.")
-    for problem in found:
-        print(f"  {problem}")
+    for difference in differences:
+        print(f"  {difference}")
     return 1
 
 

@@ -1,6 +1,6 @@
-"""End a play before its next task once somebody asks: no task is cut in half.
+"""Stop a play on request, but only between two tasks.
 
-Ansible's own answer to SIGINT kills the task that runs: apt in mid-upgrade, for example.
+On SIGINT, Ansible itself kills the running task: for example apt during an upgrade.
 """
 
 import os
@@ -10,27 +10,27 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
     name: stop_between_tasks
     type: aggregate
-    short_description: Ends a play between two tasks
-    description: Ends a play before its next task once the file named by DAYBOOK_STOP exists.
+    short_description: Stops a play between two tasks
+    description: Stops a play before its next task if the file named by DAYBOOK_STOP exists.
 """
 
 
 class CallbackModule(CallbackBase):
-    """Raises what Ctrl-C raises: Ansible closes its connections and exits with code 99."""
+    """Raises KeyboardInterrupt: Ansible closes its connections and exits with code 99."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
     CALLBACK_NAME = "stop_between_tasks"
 
     def v2_playbook_on_play_start(self, play):
-        self._stop_if_asked()
+        self._stop_if_requested()
 
     def v2_playbook_on_task_start(self, task, is_conditional):
-        self._stop_if_asked()
+        self._stop_if_requested()
 
     def v2_playbook_on_handler_task_start(self, task):
-        self._stop_if_asked()
+        self._stop_if_requested()
 
-    def _stop_if_asked(self):
+    def _stop_if_requested(self):
         if os.path.exists(os.environ.get("DAYBOOK_STOP", "")):
             raise KeyboardInterrupt
