@@ -32,11 +32,6 @@ METRICS = "disk-metrics"
 NOBODY_AT_ALL = 54321
 """A UID without an account, like that of a DynamicUser or a container's process."""
 FIRST_PORT = 8000
-<<<<<<< HEAD
-FIREWALL = {"firewall_metadata_users": [METRICS]}
-"""The default of another role, which a play of a single role does not load."""
-=======
->>>>>>> h-ansible
 
 
 @dataclass(frozen=True)
@@ -478,13 +473,8 @@ def test_the_rules_are_loaded_at_boot_before_anything_that_uses_the_network(host
     assert "daybook-firewall.service" in host.sh(f"systemctl show --property=Requires {RUNNER}")
 
 
-<<<<<<< HEAD
 def test_removed_rules_are_restored_by_the_next_play(host, life):
-    assert "changed=0" in play(life, "firewall", **FIREWALL)
-=======
-def test_rules_that_were_removed_come_back_with_the_next_play(host, life):
     assert "changed=0" in play(life, "firewall")
->>>>>>> h-ansible
     host.sh("nft delete table inet daybook")
     assert "changed=1" in play(life, "firewall", check=True)
     assert "changed=1" in play(life, "firewall")

@@ -65,17 +65,10 @@ def test_it_imports_only_the_standard_library_and_yaml(path):
     assert tops <= set(sys.stdlib_module_names) | {"daybook_release", "yaml"}
 
 
-<<<<<<< HEAD
 def test_it_is_packed_reproducibly_into_one_file_that_runs(tmp_path):
-    pack = ROOT / "ansible/roles/release/files/pack.py"
+    pack = ROOT / "ansible/roles/app/files/pack.py"
     packed = [tmp_path / "one", tmp_path / "two"]
     for path in packed:
-=======
-def test_it_is_packed_into_one_file_that_runs_and_is_the_same_each_time(tmp_path):
-    pack = ROOT / "ansible/roles/app/files/pack.py"
-    made = [tmp_path / "one", tmp_path / "two"]
-    for path in made:
->>>>>>> h-ansible
         subprocess.run([sys.executable, pack, path], check=True)
     assert packed[0].read_bytes() == packed[1].read_bytes()
     command = [sys.executable, "-I", packed[0], "--help"]
