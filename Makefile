@@ -47,9 +47,10 @@ test-attack: setup ## every attack that docs/security.md says is stopped, and a 
 test-faults: setup ## the long and random tests
 	@DAYBOOK_KILLS=$${DAYBOOK_KILLS:-102} pytest -m "faults or kills" -rA --install
 
-lint: setup .cache/checkov/.made .cache/workflows/.made ## ruff, notebooks, ansible-lint, terraform, workflows
+lint: setup .cache/checkov/.made .cache/workflows/.made ## code, English, notebooks, Ansible, Terraform, workflows
 	ruff check $(wildcard $(PYTHON_FILES))
 	ruff format --check $(wildcard $(PYTHON_FILES))
+	$(PYTHON) tools/wording.py
 	nbstripout --verify --keep-id --extra-keys "metadata.papermill cell.metadata.papermill" $(NOTEBOOKS)
 	ansible-lint
 	terraform fmt -check -recursive terraform

@@ -47,8 +47,7 @@ def _daybook() -> tuple:
     except ImportError as err:
         # Ansible appends the cause.
         raise AnsibleLookupError(
-            f"{sys.executable} cannot import Daybook; "
-            "run `make setup && source .venv/bin/activate`"
+            f"{sys.executable} cannot import Daybook; run `make setup && source .venv/bin/activate`"
         ) from err
     return signers, ssh_keys, SettingsError
 

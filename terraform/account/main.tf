@@ -40,7 +40,7 @@ resource "aws_ecr_lifecycle_policy" "this" {
     rules = [
       {
         rulePriority = 1
-        description  = "Leftovers of unfinished pushes"
+        description  = "Layers of unfinished pushes"
         selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 30 }
         action       = { type = "expire" }
       },

@@ -21,7 +21,7 @@ from daybook_sandbox.api import REGION, Cloud
 from daybook_sandbox.networks import Network
 from daybook_sandbox.state import Ports
 
-# moto begins anew with each test: AWS's descriptions of its services, megabytes, need not.
+# moto starts from nothing for each test; the descriptions of AWS services, megabytes, are loaded once.
 _load_once = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
 JSONFileLoader.load_file = lambda _self, path: _load_once(path)
 
@@ -58,7 +58,7 @@ def port() -> int:
 
 
 def make_instance(private_ip: str) -> Any:
-    """Run an instance with a role, a key pair, a group that lets nobody in and an Elastic IP."""
+    """Run an instance with a role, a key pair, a security group without rules and an Elastic IP."""
     ec2, iam = boto3.client("ec2", region_name=REGION), boto3.client("iam", region_name=REGION)
     iam.create_role(RoleName="hello-host", AssumeRolePolicyDocument=TRUST)
     iam.create_instance_profile(InstanceProfileName="hello")

@@ -37,7 +37,7 @@ STOPPED = Interrupted("stopped", changed="It ended.")
 
 
 class Host:
-    """A host that does as it is told, or fails, and remembers it."""
+    """A host that records what it is asked for, and can fail on request."""
 
     def __init__(self, name: str, fails: Exception | None = None, serves: str = "") -> None:
         self.name, self.fails, self.serves, self.did = name, fails, serves, []

@@ -69,8 +69,8 @@ def step():
 
 
 @pytest.fixture
-def somebody(monkeypatch):
-    """Let somebody be there; return the list of what they type."""
+def operator(monkeypatch):
+    """Simulate an operator at the terminal; return the list of their input."""
     typed: list[str] = []
     monkeypatch.setattr(gate, "is_interactive", lambda: True)
     monkeypatch.setattr(rotate_secret.getpass, "getpass", lambda _prompt: typed.pop(0))
@@ -96,7 +96,7 @@ def test_what_runs_everywhere_and_is_all_retired_needs_nothing(step):
     assert planned(step, host("web-1", 2)) == []
 
 
-def test_where_somebody_can_type_a_new_value_is_proposed(step, somebody):
+def test_where_somebody_can_type_a_new_value_is_proposed(step, operator):
     assert planned(step, host("web-1", 2)) == [
         ("set", "/hello/staging/KEY version 3"),
         ("release", "web-1"),
@@ -106,9 +106,9 @@ def test_where_somebody_can_type_a_new_value_is_proposed(step, somebody):
     assert planned(step, host("web-1", 1))[0] == ("release", "web-1")
 
 
-def test_a_typed_value_is_set_and_hidden(step, somebody):
+def test_a_typed_value_is_set_and_hidden(step, operator):
     planned(step, host("web-1", 2))
-    somebody += ["three", "three"]
+    operator += ["three", "three"]
     step._set(3)
     assert step._store.values() == {"KEY": "three"}
     assert step.hidden == {"KEY": "three"}
@@ -116,17 +116,17 @@ def test_a_typed_value_is_set_and_hidden(step, somebody):
 
 
 @pytest.mark.parametrize("typed", [["three", "tree"], ["  "]])
-def test_a_value_that_cannot_be_meant_is_not_set(step, somebody, typed):
-    somebody += typed
+def test_a_value_that_cannot_be_meant_is_not_set(step, operator, typed):
+    operator += typed
     with pytest.raises(SettingsError):
         step._set(3)
     assert step._store.values() == {"KEY": "two"}
 
 
-def test_somebody_elses_new_value_stops_it(step, somebody):
+def test_somebody_elses_new_value_stops_it(step, operator):
     planned(step, host("web-1", 2))
     step._store.put("KEY", "theirs", "Ben")
-    somebody += ["three", "three"]
+    operator += ["three", "three"]
     with pytest.raises(ApplyFailed, match="KEY was set by someone else"):
         step._set(3)
 

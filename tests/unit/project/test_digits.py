@@ -15,7 +15,7 @@ FINE = {
     "daybook/record/redact.py",  # only guesses what may be a secret
     "daybook/git.py",  # compiled with re.ASCII
     "daybook/lock/watchdog.py",  # names in /proc
-    "daybook/hosts/ssh_keys.py",  # only leaves out keys whose time is over
+    "daybook/hosts/ssh_keys.py",  # only leaves out keys that have expired
     "daybook/supervisor.py",  # names in /proc
     "daybook_release/caddyfile.py",  # compiled with re.ASCII, or Caddy takes no others
     "daybook_release/caddyjson.py",  # written by Caddy, which takes no others
