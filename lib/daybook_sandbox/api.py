@@ -27,6 +27,7 @@ from daybook_sandbox import (
     cloudtrail,
     instances,
     permissions,
+    serial,
     simulator,
     snapshot_lifecycle,
 )
@@ -171,6 +172,7 @@ def patch(machinery: Machinery) -> None:
     atomic_writes.patch()
     instances.patch()
     cloudtrail.patch()
+    serial.patch()
     simulator.patch()
     snapshot_lifecycle.patch(ACCOUNT)
     _patch_launch(machinery)

@@ -60,7 +60,7 @@ def _lookup(self: CloudTrailResponse, events: deque[dict[str, Any]]) -> str:
     }
     matches = [
         event
-        for event in events
+        for event in events.copy()
         if wanted & {resource["ResourceName"] for resource in event["Resources"]}
     ]
     return json.dumps({"Events": matches[:50]})

@@ -21,7 +21,7 @@ from daybook_sandbox.api import REGION, Cloud
 from daybook_sandbox.networks import Network
 from daybook_sandbox.state import Ports
 
-# moto starts from nothing for each test; the descriptions of AWS services, megabytes, are loaded once.
+# moto starts from nothing for each test; the megabytes that describe AWS services load once.
 _load_once = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
 JSONFileLoader.load_file = lambda _self, path: _load_once(path)
 
