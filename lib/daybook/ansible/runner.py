@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ def play(
     CommandFailed if no task was run, for example because no host answers.
     """
     _require(playbook, inventory, project_dir / "ansible.cfg")
+    options = {"private_key": private_key, "check": check}
     events: list[Event] = []
 
     def on_line(line: str) -> None:
@@ -94,13 +96,14 @@ def play(
 
     try:
         result = start(
-            command(playbook, inventory, project_dir, private_key=private_key, check=check),
+            command(playbook, inventory, project_dir, **options),
             env=minimal_environment(env),
             cwd=project_dir,
             stdin=json.dumps(dict(variables or {})).encode(),
             on_line=on_line,
             grace_s=GRACE_S,
             check=False,
+            shown=typed(playbook, inventory, **options),
         )
     except KeyboardInterrupt as err:
         raise _interrupted(read_result(events, playbook.name, is_check=check)) from err
@@ -131,9 +134,20 @@ def command(
 ) -> list[str]:
     """Return the command that runs a playbook; variables are passed on standard input instead."""
     files = [str(path.absolute()) for path in (playbook, inventory, project_dir)]
+    return [sys.executable, str(CHILD), *files, *_options(private_key, check)]
+
+
+def typed(
+    playbook: Path, inventory: Path, *, private_key: Path | None = None, check: bool = False
+) -> str:
+    """Return the command as an operator types it, with the same result."""
+    options = ["-i", str(inventory.absolute()), *_options(private_key, check)]
+    return shlex.join(["ansible-playbook", *options, str(playbook.absolute())])
+
+
+def _options(private_key: Path | None, check: bool) -> list[str]:
     key = ["--private-key", str(private_key.absolute())] if private_key else []
-    mode = ["--check", "--diff"] if check else []
-    return [sys.executable, str(CHILD), *files, *key, *mode]
+    return [*key, *(["--check", "--diff"] if check else [])]
 
 
 def minimal_environment(env: Mapping[str, str]) -> dict[str, str]:

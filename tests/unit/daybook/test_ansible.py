@@ -107,6 +107,14 @@ def test_the_command_has_absolute_paths_and_no_variables():
     ]
 
 
+def test_an_operator_can_type_the_command_that_is_shown():
+    files = (Path("/p/ansible/staging.yml"), Path("/p/ansible/inventories/staging"))
+    assert runner.typed(*files, private_key=Path("/my keys/id")) == (
+        "ansible-playbook -i /p/ansible/inventories/staging --private-key '/my keys/id' "
+        "/p/ansible/staging.yml"
+    )
+
+
 def test_credentials_are_not_passed():
     env = {"PATH": "/bin", "AWS_REGION": "us-east-1", "LC_ALL": "C"}
     secrets = {"AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "s", "GITHUB_TOKEN": "s"}
