@@ -310,7 +310,7 @@ def _program() -> bytes:
     spec = importlib.util.spec_from_file_location("pack", ROLE / "pack.py")
     pack = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pack)
-    return pack.packed()
+    return pack.pack()
 
 
 def _packed(text: str) -> str:

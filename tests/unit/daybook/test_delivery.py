@@ -101,7 +101,7 @@ def test_the_scripts_read_the_settings(root, tmp_path):
     assert "moving_tag=staging-latest\n" in staging
     other = subprocess.run([tmp_path / "ci/settings", "topic"], capture_output=True, text=True)
     assert other.returncode != 0
-    assert "nothing of topic" in other.stderr
+    assert "not topic" in other.stderr
 
 
 def test_the_workflow_uses_only_outputs_of_the_scripts(root):

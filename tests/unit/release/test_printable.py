@@ -45,8 +45,8 @@ def test_a_label_is_one_short_line_without_control_characters(name):
     for text in (
         prepare.label(LocalImage({prepare.VERSION: HOSTILE[name]}, 0), prepare.VERSION),
         views.version_in(json.dumps({"version": HOSTILE[name]})),
-        client._read(client.Status, {"serving_version": HOSTILE[name]}).serving_version,
-        client._read(client.Release, dict.fromkeys(FACTS, HOSTILE[name])).version,
+        client._parse(client.Status, {"serving_version": HOSTILE[name]}).serving_version,
+        client._parse(client.Release, dict.fromkeys(FACTS, HOSTILE[name])).version,
     ):
         assert_inert(text)
         assert columns(text) <= LABEL_CHARS
@@ -132,10 +132,10 @@ def test_tables_have_no_raw_characters():
 
 
 def test_answers_of_a_host_are_escaped_when_read():
-    heard = client._Heard()
+    output = client._Output()
     text = HOSTILE["clear the screen"]
-    heard.all([text, json.dumps({"result": None, "error": {"message": text, "next": text}})])
-    assert all(map(str.isprintable, (*heard.lines, *heard.error.values())))
+    output.add_all([text, json.dumps({"result": None, "error": {"message": text, "next": text}})])
+    assert all(map(str.isprintable, (*output.lines, *output.error.values())))
     answer = {"current": "r1", "deploying": {"id": text, "phase": [text, 5]}}
-    status = client._read(client.Status, answer)
+    status = client._parse(client.Status, answer)
     assert status.deploying == {"id": printable(text), "phase": [printable(text), 5]}
