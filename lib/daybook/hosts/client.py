@@ -148,9 +148,9 @@ class Host:
         """Roll back to a release, including its settings and the versions of its secrets."""
         return self._change(["rollback", id, "--by", by, "--run", run], on_progress)
 
-    def command(self, words: Sequence[str]) -> list[str]:
-        """Return the command that runs the host's `release` over SSH."""
-        return self.ssh(shlex.join(["sudo", "release", *words, "--json"]))
+    def run(self, line: str, **options: Any) -> process.Result:
+        """Run a shell line on the host; options: those of process.run."""
+        return self.start(self.ssh(line), env=self.env, shown=self.typed(line), **options)
 
     def ssh(self, line: str) -> list[str]:
         """Return the command that runs a shell line on the host."""
@@ -162,11 +162,19 @@ class Host:
             line,
         ]
 
+    def typed(self, line: str) -> str:
+        """Return the command as an operator types it, without the options for use by programs."""
+        known_hosts = f"UserKnownHostsFile={self.known_hosts}"
+        login = f"{inventory.LOGIN}@{self.address}"
+        return shlex.join(["ssh", "-i", str(self.key), "-o", known_hosts, login, line])
+
+    def _release(self, words: Sequence[str], **options: Any) -> process.Result:
+        line = shlex.join(["sudo", "release", *words, "--json"])
+        return self.run(line, check=False, **options)
+
     def _query(self, *words: str) -> Any:
         lines: list[str] = []
-        result = self.start(
-            self.command(words), env=self.env, on_line=lines.append, timeout_s=QUERY_S, check=False
-        )
+        result = self._release(words, on_line=lines.append, timeout_s=QUERY_S)
         if result.returncode:
             raise _failure(self.name, result, _Output().add_all(lines))
         return json.loads("\n".join(lines))
@@ -174,7 +182,7 @@ class Host:
     def _change(self, words: Sequence[str], on_progress: OnProgress | None) -> Release:
         output = _Output(on_progress)
         try:
-            result = self.start(self.command(words), env=self.env, on_line=output.add, check=False)
+            result = self._release(words, on_line=output.add)
         except KeyboardInterrupt as err:
             raise Interrupted(
                 f"The release on {self.name} was interrupted.",

@@ -131,9 +131,7 @@ class Diagnose(ReadOnlyStep):
 
     def _facts(self, host: client.Host) -> Iterator[Finding]:
         facts: list[str] = []
-        self.environment.start(
-            host.ssh(FACTS), env=self.target.environ, on_line=facts.append, timeout_s=LOOK_S
-        )
+        host.run(FACTS, on_line=facts.append, timeout_s=LOOK_S)
         disk, docker, caddy, runner, *log = facts
         configure = f"daybook run configure -p env {self.env}"
         full = int(disk.strip().rstrip("%"))

@@ -94,15 +94,15 @@ class FirstDeploy(ReleaseStep):
         env = images.builder_environment(self.target.environ, start)
         with (
             ui.Progress(f"image {version}") as progress,
-            images.login(
-                registry, user, password, env=env, start=self.environment.start
-            ) as logged_in,
+            images.login(registry, user, password, env=env, start=start) as logged_in,
         ):
             progress.row("build", ui.busy("building"), "app/")
+            build = images.build_command(self._app, tags, self._labels(version))
             self.environment.start(
-                images.build_command(self._app, tags, self._labels(version)),
+                build,
                 env=env,
                 on_line=_show_steps(progress),
+                shown=images.typed_build(build, self._app),
             )
             progress.row("build", ui.good("built"), "app/")
             for tag in tags:

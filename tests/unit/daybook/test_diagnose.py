@@ -40,8 +40,7 @@ def facts(step, *lines: str) -> dict[str, Finding]:
         for line in lines:
             on_line(line)
 
-    step.run.environment = step._environment.with_start(start)
-    return {finding.subject: finding for finding in step._facts(host())}
+    return {finding.subject: finding for finding in step._facts(host(start))}
 
 
 def test_a_host_that_is_well_has_nothing_to_do(step):

@@ -63,6 +63,16 @@ def test_labels_contain_the_files_of_a_release(tmp_path):
     assert command == ["docker", "build", "--tag", "r/hello:1", "--label", "a=b", "app"]
 
 
+def test_a_typed_build_has_the_same_labels(tmp_path):
+    (tmp_path / "compose.yaml").write_text("services: {}\n")
+    labels = images.labels(tmp_path, version="3f2a b", commit="3f2a99")
+    command = images.build_command(tmp_path, ["r/hello:1"], labels)
+    typed = images.typed_build(command, tmp_path)
+    assert labels["daybook.compose"] not in typed
+    words = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {typed}"], text=True)
+    assert words.splitlines() == command
+
+
 def test_a_label_depends_only_on_the_content(tmp_path):
     file = tmp_path / "compose.yaml"
     file.write_text("services: {}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -44,13 +45,18 @@ def host(*said: object, code: int = 0, started: list | None = None) -> client.Ho
 
 
 def test_ssh_trusts_only_known_keys_and_never_prompts():
-    assert host().command(["rollback", "20261123T231000Z-0f", "--by", "Ann <ann@x>"]) == [
+    line = "sudo release rollback 20261123T231000Z-0f --by 'Ann <ann@x>' --json"
+    assert host().ssh(line) == [
         "ssh", "-i", "/keys/ann",
         "-o", "StrictHostKeyChecking=yes", "-o", 'UserKnownHostsFile="/known hosts"',
         "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
         "-o", "ServerAliveInterval=15", "admin@203.0.113.9",
-        "sudo release rollback 20261123T231000Z-0f --by 'Ann <ann@x>' --json",
+        line,
     ]  # fmt: skip
+    assert shlex.split(host().typed(line)) == [
+        *("ssh", "-i", "/keys/ann", "-o", "UserKnownHostsFile=/known hosts"),
+        *("admin@203.0.113.9", line),
+    ]
 
 
 def test_a_deploy_pins_the_version_of_every_secret():
