@@ -69,5 +69,5 @@ def tables(text: str) -> list[list[str]]:
     return [
         re.split(r" {2,}", line.strip())
         for line in text.splitlines()
-        if re.fullmatch(r" +[A-Za-z]+( [a-z]+)*( {2,}[A-Za-z]+( [a-z]+)*)*", line.rstrip())
+        if re.fullmatch(r" +[A-Za-z]+( [A-Za-z]+)*( {2,}[A-Za-z]+( [A-Za-z]+)*)*", line.rstrip())
     ]
