@@ -21,6 +21,8 @@ PART_LIMIT = 256_000
 _ENTRY_CHARS = 65_536
 _TAIL_CHARS = 4_096
 _UPDATE_S = 1.0
+_UPDATE_CHARS = 10_000
+"""Characters of an updated display that are journaled per second."""
 _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/svg+xml": ".svg"}
 
 
@@ -62,6 +64,7 @@ class Cell:
         self._remaining = CELL_LIMIT
         self._overflow: OverflowLog | None = None
         self._written: dict[str, float] = {}
+        self._charged: dict[str, int] = {}
         self._pending: dict[str, dict[str, Any]] = {}
 
     def stream(self, name: str, text: str) -> str:
@@ -71,7 +74,7 @@ class Cell:
         return self._write_stream(name, clean + cleaner.flush() if self.is_ended else clean)
 
     def output(self, kind: str, content: dict[str, Any]) -> None:
-        """Journal a display, result or error; updates of a display at most once per second."""
+        """Journal a display, result or error; some states of a changing display, and its last."""
         if kind in ("display_data", "execute_result"):
             self._display(kind, content)
         elif kind == "update_display_data":
@@ -113,8 +116,12 @@ class Cell:
         return shown
 
     def _update(self, content: dict[str, Any]) -> None:
+        """Journal an update, or keep it until the cell ends: the larger, the less often."""
         display_id = content.get("transient", {}).get("display_id", "")
-        if time.monotonic() - self._written.get(display_id, 0) < _UPDATE_S:
+        size = sum(map(_chars, content.get("data", {}).values()))
+        pause_s = _UPDATE_S * max(1, size / _UPDATE_CHARS)
+        is_soon = time.monotonic() - self._written.get(display_id, 0) < pause_s
+        if is_soon or size > PART_LIMIT:
             self._pending[display_id] = content
             return
         self._pending.pop(display_id, None)
@@ -123,19 +130,26 @@ class Cell:
 
     def _display(self, kind: str, content: dict[str, Any]) -> None:
         display_id = content.get("transient", {}).get("display_id")
-        data = dict(content.get("data", {}))
+        # The report shows the last state of a display only.
+        self._outputs.remaining += self._charged.pop(display_id, 0)
+        limit, data = self._outputs.remaining, dict(content.get("data", {}))
         for mime, value in tuple(data.items()):
-            if isinstance(value, str) and len(value) > min(PART_LIMIT, self._outputs.remaining):
+            if _chars(value) > min(PART_LIMIT, self._outputs.remaining):
                 del data[mime]
                 self._write("attachment", **self._outputs.attach(mime, value))
             else:
-                self._outputs.remaining -= len(value) if isinstance(value, str) else 0
-        metadata = content.get("metadata", {})
+                self._outputs.remaining -= _chars(value)
         identity = {"display_id": display_id} if display_id else {}
-        self._write(kind, data=data, metadata=metadata, **identity)
+        if display_id:
+            self._charged[display_id] = limit - self._outputs.remaining
+        self._write(kind, data=data, metadata=content.get("metadata", {}), **identity)
 
     def _write(self, kind: str, **data: Any) -> None:
         self._outputs.journal.write("output", cell=self.number, type=kind, **data)
+
+
+def _chars(value: Any) -> int:
+    return len(value) if isinstance(value, str) else 0
 
 
 class OverflowLog:

@@ -72,6 +72,32 @@ def test_the_first_and_the_last_of_many_updates_are_journalled(outputs):
     assert [o["data"]["text/plain"] for o in written(outputs)] == ["0", "99"]
 
 
+def test_a_display_that_changes_uses_the_space_of_its_last_state(outputs, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(cells.time, "monotonic", lambda: clock[0])
+    cell = cells.Cell(1, outputs)
+    for number in range(100):
+        clock[0] += 1
+        content = {"data": {"text/plain": f"{number}" * 50_000}, "transient": {"display_id": "d"}}
+        cell.output("update_display_data", content)
+    cell.end()
+    assert cells.RUN_LIMIT - outputs.remaining == len("99") * 50_000
+    states = [o["data"]["text/plain"][:2] for o in written(outputs)]
+    assert states[-1] == "99"
+    assert 8 <= len(states) <= 20
+    assert not outputs.attachments.exists()
+
+
+def test_a_display_that_changes_is_attached_once(outputs):
+    cell = cells.Cell(1, outputs)
+    for number in range(5):
+        data = {"text/plain": f"{number}" * (cells.PART_LIMIT + 1)}
+        cell.output("update_display_data", {"data": data, "transient": {"display_id": "d"}})
+    cell.end()
+    (path,) = outputs.attachments.iterdir()
+    assert path.read_text() == "4" * (cells.PART_LIMIT + 1)
+
+
 def test_lost_bytes_of_attachments_are_counted_on_a_full_disk(outputs):
     outputs.remaining = 0
     cell = cells.Cell(1, outputs)
