@@ -81,7 +81,7 @@ class TestHost:
 
     def shell(self, line: str, stdin: str = "") -> str:
         """Run a shell line as root on the host."""
-        command = [*self.client.command([])[:-1], f"sudo sh -euc {shlex.quote(line)}"]
+        command = self.client.ssh(f"sudo sh -euc {shlex.quote(line)}")
         done = subprocess.run(command, input=stdin, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{line}: {done.returncode}\n{done.stderr}")

@@ -89,12 +89,12 @@ def imports(path: Path, modules: dict[str, Path]) -> set[str]:
 
 
 def class_names(modules: dict[str, Path]) -> Counter[str]:
-    """Count the classes of each public name."""
+    """Count the classes of each name, without nested ones such as Deploy.Parameters."""
     return Counter(
         node.name
         for path in modules.values()
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
     )
 
 

@@ -109,13 +109,13 @@ def plan(
 
 def apply(
     tool: terraform.Terraform, plan: terraform.SavedPlan, on_change: OnChange
-) -> terraform.Applied:
+) -> terraform.ApplyResult:
     """Apply a plan; show and record each change as soon as it is complete."""
     title = f"terraform apply, {tool.folder.name} {tool.workspace}"
     with ui.Progress(title, total=len(plan.changes)) as progress:
         show = terraform.show_progress(progress)
 
-        def on_event(event: terraform.Event) -> None:
+        def on_event(event: terraform.TerraformEvent) -> None:
             show(event)
             if event.kind in ("apply_complete", "apply_errored") and event.action != "read":
                 action = event.action if event.kind == "apply_complete" else "failed"

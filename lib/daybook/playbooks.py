@@ -19,7 +19,7 @@ def play(
     with ui.Progress(f"ansible-playbook {playbook}, {environment.name}") as progress:
         show = ansible.show_progress(progress)
 
-        def on_event(event: ansible.Event) -> None:
+        def on_event(event: ansible.PlayEvent) -> None:
             show(event)
             if event.state in ("changed", "failed"):
                 on_change(tool="ansible", action=event.state, what=event.task, host=event.host)

@@ -30,7 +30,7 @@ MESSAGE_LINES = 10
 
 
 @dataclass(frozen=True)
-class Event:
+class PlayEvent:
     """A task's state on a host, the statistics of a play, or a message of Ansible.
 
     kind: "host", "stats", "error", "warning" or "text". state: running, ok, changed, skipped,
@@ -47,24 +47,24 @@ class Event:
     stats: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-OnEvent = Callable[[Event], None]
+OnEvent = Callable[[PlayEvent], None]
 
 
-def parse(line: str) -> Event:
+def parse(line: str) -> PlayEvent:
     """Parse a line of the child process; a line that is not an event has kind "text"."""
     try:
         parts = json.loads(line)
         name = parts["event"]
     except (ValueError, TypeError, KeyError):
-        return Event("text", message=line)
+        return PlayEvent("text", message=line)
     if name == "playbook_on_stats":
-        return Event("stats", stats=parts["stats"])
+        return PlayEvent("stats", stats=parts["stats"])
     if name not in STATES:
-        return Event(
+        return PlayEvent(
             name if name in ("error", "warning") else "text", message=parts.get("text", "")
         )
     result = parts.get("res", {})
-    return Event(
+    return PlayEvent(
         "host",
         host=parts.get("host", ""),
         task=" : ".join(filter(None, [parts.get("role"), parts.get("task")])),
@@ -96,7 +96,7 @@ def show_progress(progress: ui.Progress) -> OnEvent:
     """Return a listener that shows each task while it runs, and its result."""
     tasks: dict[str, dict[str, str]] = {}
 
-    def on_event(event: Event) -> None:
+    def on_event(event: PlayEvent) -> None:
         if event.kind in ("error", "warning"):
             progress.say(event.message)
         if event.kind != "host" or event.state == "item failed":

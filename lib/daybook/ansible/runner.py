@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daybook import process, ui
-from daybook.ansible.events import STATUSES, Event, OnEvent, parse
+from daybook.ansible.events import STATUSES, OnEvent, PlayEvent, parse
 from daybook.errors import NOTHING_CHANGED, ApplyFailed, CommandFailed, DaybookError, Interrupted
 
 CHILD = Path(__file__).with_name("child.py")
@@ -87,7 +87,7 @@ def play(
     """
     _require(playbook, inventory, project_dir / "ansible.cfg")
     options = {"private_key": private_key, "check": check}
-    events: list[Event] = []
+    events: list[PlayEvent] = []
 
     def on_line(line: str) -> None:
         events.append(parse(line))
@@ -161,7 +161,7 @@ def minimal_environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_result(
-    events: Sequence[Event], playbook: str, duration_s: float = 0.0, *, is_check: bool = False
+    events: Sequence[PlayEvent], playbook: str, duration_s: float = 0.0, *, is_check: bool = False
 ) -> PlayResult:
     """Return the result of a play from its events."""
     counts = next((event.stats for event in events if event.kind == "stats"), {})
@@ -188,7 +188,9 @@ def _interrupted(played: PlayResult) -> DaybookError:
     return error
 
 
-def _failure(played: PlayResult, events: Sequence[Event], result: process.Result) -> DaybookError:
+def _failure(
+    played: PlayResult, events: Sequence[PlayEvent], result: process.Result
+) -> DaybookError:
     failed = [event for event in events if event.state in ("failed", "unreachable")]
     has_started = any(event.state == "failed" for event in failed) or not played.is_unchanged
     cls = ApplyFailed if has_started and not played.is_check else CommandFailed
@@ -206,12 +208,12 @@ def _failure(played: PlayResult, events: Sequence[Event], result: process.Result
     return error
 
 
-def _on_hosts(failed: Sequence[Event]) -> str:
+def _on_hosts(failed: Sequence[PlayEvent]) -> str:
     hosts = dict.fromkeys(event.host for event in failed)
     return f" on {', '.join(hosts)}" if hosts else ": no task was run"
 
 
-def _failure_lines(event: Event, events: Sequence[Event]) -> list[str]:
+def _failure_lines(event: PlayEvent, events: Sequence[PlayEvent]) -> list[str]:
     """Return a failed task as lines, with the failed items of a loop."""
     loop = (event.key, event.host, "item failed")
     items = [item.message for item in events if (item.key, item.host, item.state) == loop]
@@ -219,7 +221,7 @@ def _failure_lines(event: Event, events: Sequence[Event]) -> list[str]:
     return [head, *(f"  {line}" for text in items or [event.message] for line in text.splitlines())]
 
 
-def _next(failed: Sequence[Event]) -> str:
+def _next(failed: Sequence[PlayEvent]) -> str:
     if any(event.state == "unreachable" for event in failed):
         return (
             "check that the host is running and that its security group admits your address to"

@@ -72,7 +72,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Status:
+class HostStatus:
     """The state of a host. current: the id of the serving release, None before the first.
 
     interrupted: the action in progress when the host's program was killed, if it was.
@@ -89,7 +89,7 @@ class Status:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RolloutStep:
     """One step of the host's program. state: begun, done or failed."""
 
     step: str
@@ -98,7 +98,7 @@ class Progress:
     seconds: float = 0.0
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[RolloutStep], None]
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ class Host:
         """Return every release on the host, newest first."""
         return tuple(_parse(Release, release) for release in self._query("list"))
 
-    def status(self) -> Status:
+    def status(self) -> HostStatus:
         """Return the state of the host."""
-        return _parse(Status, self._query("status"))
+        return _parse(HostStatus, self._query("status"))
 
     def show(self, id: str) -> dict[str, Any]:
         """Return all stored data of a release, including its compose file."""
@@ -199,7 +199,7 @@ class Host:
         The host's program outlives the connection, so a lost connection leaves nothing half done.
         """
 
-        def read_status() -> Status:
+        def read_status() -> HostStatus:
             status = self.status()
             if status.deploying:
                 raise probe.NotYet(f"{self.name} is in step {status.deploying.get('phase')}")
@@ -217,7 +217,7 @@ class _Output:
 
     def __init__(self, on_progress: OnProgress | None = None) -> None:
         self._on_progress = on_progress
-        self.steps: list[Progress] = []
+        self.steps: list[RolloutStep] = []
         self.lines: list[str] = []
         self.result: dict[str, Any] | None = None
         self.error: dict[str, str] = {}
@@ -237,7 +237,7 @@ class _Output:
         if not isinstance(event, dict):
             self.lines.append(printable(line, TEXT_CHARS))
         elif "step" in event:
-            self.steps.append(_parse(Progress, event))
+            self.steps.append(_parse(RolloutStep, event))
             if self._on_progress:
                 self._on_progress(self.steps[-1])
         elif "result" in event:

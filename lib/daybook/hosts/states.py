@@ -13,7 +13,7 @@ class HostState:
     """The state and the releases of a host, newest first."""
 
     host: client.Host
-    status: client.Status
+    status: client.HostStatus
     releases: tuple[client.Release, ...]
 
     @property

@@ -14,7 +14,7 @@ _PLAIN = ("status", "step", "environment", "target", "account", "operator", "rea
 
 
 @dataclass(frozen=True)
-class Difference:
+class ChangedValue:
     """A value that differs; None if a run does not have it."""
 
     section: str
@@ -32,7 +32,7 @@ class Comparison:
 
     before: str
     after: str
-    differences: tuple[Difference, ...]
+    differences: tuple[ChangedValue, ...]
     seconds: tuple[tuple[str, float | None, float | None], ...]
     template: str
 
@@ -48,7 +48,7 @@ def compare(root: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
     )
 
 
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[ChangedValue]:
     for name in _PLAIN:
         yield from _differing("run", {name: before.get(name)}, {name: after.get(name)})
     for section in _SECTIONS:
@@ -60,10 +60,10 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
 
 def _differing(
     section: str, before: Mapping[str, Any], after: Mapping[str, Any]
-) -> Iterator[Difference]:
+) -> Iterator[ChangedValue]:
     for name in dict.fromkeys((*before, *after)):
         if before.get(name) != after.get(name):
-            yield Difference(section, name, before.get(name), after.get(name))
+            yield ChangedValue(section, name, before.get(name), after.get(name))
 
 
 def _checks(record: Mapping[str, Any]) -> dict[str, str]:

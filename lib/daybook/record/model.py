@@ -87,7 +87,7 @@ class Operator(Part):
     )
 
 
-class Host(Part):
+class Computer(Part):
     name: str = ""
     system: Annotated[Any, WithJsonSchema({"type": "string"})] = ""
 
@@ -115,7 +115,7 @@ class Origin(Part):
     region: str = ""
     caller_arn: str | None = Field(None, description="The AWS identity of the run, if known.")
     operator: Operator = Field(default_factory=dict)
-    host: Host = Field(default_factory=dict)
+    host: Computer = Field(default_factory=dict)
     ci: str | None = Field(None, description="The URL of the CI job.")
     git: Git = Field(default_factory=dict)
     parameters: dict = Field(default_factory=dict)
@@ -128,19 +128,19 @@ class Template(Part):
     sha256: str | None
 
 
-class Plan(Part):
+class RecordedPlan(Part):
     model_config = ConfigDict(json_schema_extra={"required": ["digest"]})
 
     digest: str
     changes: Annotated[list | None, WithJsonSchema({})] = None
 
 
-class Approval(Part):
+class RecordedApproval(Part):
     digest: str
     how: str
 
 
-class TimedApproval(Approval):
+class TimedApproval(RecordedApproval):
     time: Time
 
 
@@ -156,7 +156,7 @@ class Check(Part):
     fix: Annotated[Any, WithJsonSchema({"type": "string"})] = ""
 
 
-class Change(Part):
+class RecordedChange(Part):
     model_config = ConfigDict(json_schema_extra={"required": []})
 
     time: Annotated[Any, _WRITTEN_TIME] = ""
@@ -176,7 +176,7 @@ class Phase(Part):
     seconds: Number | None
 
 
-class Cell(Part):
+class Execution(Part):
     """One execution of a cell."""
 
     cell: int
@@ -219,13 +219,13 @@ class Summary(Origin):
     record_schema: Annotated[str, _published(const=SCHEMA)] = Field(alias="schema")
     template: Template
     versions: dict = Field(description="Versions of Python, packages, tools and providers.")
-    plan: Plan | None = Field(description="The last plan.")
+    plan: RecordedPlan | None = Field(description="The last plan.")
     approvals: list[TimedApproval]
     checks: list[Check]
-    changes: list[Change] = Field(description="Changed resources and tasks.")
+    changes: list[RecordedChange] = Field(description="Changed resources and tasks.")
     outputs: dict
     phases: list[Phase]
-    cells: list[Cell] = Field(description="Every execution of a cell, in order.")
+    cells: list[Execution] = Field(description="Every execution of a cell, in order.")
     tools: list[Tool]
     error: Error | None
     start: TimeOrNothing
@@ -332,11 +332,11 @@ class _ChecksEntry(Entry):
     checks: list[Check]
 
 
-class _PlanEntry(Entry, Plan):
+class _PlanEntry(Entry, RecordedPlan):
     pass
 
 
-class _ApprovalEntry(Entry, Approval):
+class _ApprovalEntry(Entry, RecordedApproval):
     pass
 
 
@@ -398,29 +398,29 @@ class _End(Entry):
     reason: str = ""
 
 
-class _Output(Entry):
+class _OutputEntry(Entry):
     """An output of an unknown type may have any other content."""
 
     cell: Count
     type: str
 
 
-class _Stream(_Output):
+class _Stream(_OutputEntry):
     name: str
     text: str
 
 
-class _Display(_Output):
+class _Display(_OutputEntry):
     data: dict
     metadata: dict = {}
     display_id: str = ""
 
 
-class _ErrorOutput(_Output, _ErrorFacts):
+class _ErrorOutput(_OutputEntry, _ErrorFacts):
     traceback: list[str] = []
 
 
-class _Attachment(_Output):
+class _Attachment(_OutputEntry):
     file: str
     bytes: Count = 0
     lost_bytes: Count = 0
@@ -470,7 +470,7 @@ def _entry_model(entry: dict[str, Any]) -> type[Entry]:
             return _RedactedNote
         case "output":
             output = entry.get("type")
-            return _OUTPUTS.get(output, _Output) if isinstance(output, str) else _Output
+            return _OUTPUTS.get(output, _OutputEntry) if isinstance(output, str) else _OutputEntry
         case str(kind):
             return _ENTRIES.get(kind, Entry)
     return Entry

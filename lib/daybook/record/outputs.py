@@ -26,14 +26,14 @@ _UPDATE_CHARS = 10_000
 _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/svg+xml": ".svg"}
 
 
-class Outputs:
+class RunOutputs:
     """The state that the cells of a run share: journal, numbering, remaining characters."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.attachments = journal.path.parent / "attachments"
         self.remaining = RUN_LIMIT
-        self.unattributed = Cell(0, self)
+        self.unattributed = CellOutputs(0, self)
         self._cells, self._files = itertools.count(1), itertools.count(1)
 
     def next_cell(self) -> int:
@@ -52,10 +52,10 @@ class Outputs:
         return {"file": f"attachments/{path.name}", "mime": mime, "bytes": len(content)}
 
 
-class Cell:
+class CellOutputs:
     """One execution of a cell: its streams, displays and overflow. Not thread-safe."""
 
-    def __init__(self, number: int, outputs: Outputs) -> None:
+    def __init__(self, number: int, outputs: RunOutputs) -> None:
         self.number = number
         self.started = time.monotonic()
         self.is_ended = False

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from daybook.errors import CommandFailed
 from daybook.signers import RECORD, Signers, fingerprint, fingerprint_of
 
-__all__ = ["RECORD", "REHEARSAL", "Signer", "check", "fingerprint", "public_key", "sign"]
+__all__ = ["RECORD", "REHEARSAL", "CheckedSignature", "check", "fingerprint", "public_key", "sign"]
 REHEARSAL = "daybook-rehearsal"
 """The namespace of the sandbox's key, whose signatures never count for a real record."""
 _MAGIC = b"SSHSIG"
@@ -29,7 +29,7 @@ _ARMOR = re.compile(r"-----(?:BEGIN|END) SSH SIGNATURE-----|\s")
 
 
 @dataclass(frozen=True)
-class Signer:
+class CheckedSignature:
     """The result of checking a signature. name: "" if the key is not accepted.
 
     is_good: whether the signature matches the data.
@@ -67,7 +67,7 @@ def public_key(key: Path) -> str:
 
 def check(
     data: bytes, signature: str, allowed: Signers, namespace: str, when: datetime | None = None
-) -> Signer:
+) -> CheckedSignature:
     """Check a signature and return the signer.
 
     when: the time of signing, for signers with dates; None for now. Ed25519 signatures are checked
@@ -76,7 +76,7 @@ def check(
     try:
         key, used, algorithm, blob = _parse(signature)
     except (ValueError, struct.error):
-        return Signer("", "", is_good=False)
+        return CheckedSignature("", "", is_good=False)
     fingerprint = fingerprint_of(key)
     line = allowed.allowed(fingerprint, namespace, when)
     if key.startswith(_string(_ED25519)):
@@ -84,7 +84,7 @@ def check(
     else:
         is_good = _is_good_for_keygen(data, signature, namespace)
     is_good = is_good and used == namespace.encode()
-    return Signer(line.name if line else "", fingerprint, is_good)
+    return CheckedSignature(line.name if line else "", fingerprint, is_good)
 
 
 def _parse(signature: str) -> tuple[bytes, bytes, bytes, bytes]:

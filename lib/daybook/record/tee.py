@@ -17,7 +17,7 @@ from typing import Any
 
 from daybook.errors import CommandFailed
 from daybook.record.journal import Journal
-from daybook.record.outputs import Cell, Outputs
+from daybook.record.outputs import CellOutputs, RunOutputs
 from daybook.record.redact import Redactor
 
 CellEnd = dict[str, Any]
@@ -35,9 +35,9 @@ class Tee:
         self.on_cell_end: list[Callable[[CellEnd], None]] = []
         self._kernel, self._shell = kernel, shell
         self._redactor: Redactor = journal.redactor
-        self._outputs = Outputs(journal)
+        self._outputs = RunOutputs(journal)
         self._template = frozenset(template)
-        self._cells: dict[str, Cell] = {}
+        self._cells: dict[str, CellOutputs] = {}
         self._tracebacks: dict[str, str] = {}
         self._lock = threading.RLock()
         self._has_stopped = False
@@ -87,7 +87,7 @@ class Tee:
         with self._lock:
             if msg_id in self._cells:
                 return
-            cell = self._cells[msg_id] = Cell(self._outputs.next_cell(), self._outputs)
+            cell = self._cells[msg_id] = CellOutputs(self._outputs.next_cell(), self._outputs)
         extra = {"cell_id": cell_id} if cell_id else {}
         with suppress(CommandFailed):
             session = parent["header"].get("session", "")
@@ -127,10 +127,10 @@ class Tee:
         return self._send(stream, message, None, parent, *args, **options)
 
     def _redactor_for(self, kind: str) -> Callable[[Any], Any]:
-        """Return the redaction for a kind of message; a Cell redacts its own streams."""
+        """Return the redaction for a kind of message; a CellOutputs redacts its own streams."""
         return dict if kind == "stream" else self._redactor.clean_value
 
-    def _write_output(self, kind: str, cell: Cell | None, body: dict[str, Any]) -> bool:
+    def _write_output(self, kind: str, cell: CellOutputs | None, body: dict[str, Any]) -> bool:
         """Journal a message; return whether any part of it can be sent already."""
         if self._has_stopped:
             body.update(self._redactor.clean_value(body))
@@ -144,11 +144,11 @@ class Tee:
             cell.output(kind, body)
         return True
 
-    def _cell_of(self, parent: dict[str, Any] | None) -> Cell | None:
+    def _cell_of(self, parent: dict[str, Any] | None) -> CellOutputs | None:
         header = (parent or {}).get("header", parent) or {}
         return self._cells.get(header.get("msg_id", ""))
 
-    def _end_cell(self, cell: Cell, reply: dict[str, Any], parent: Any) -> None:
+    def _end_cell(self, cell: CellOutputs, reply: dict[str, Any], parent: Any) -> None:
         """Journal the end of a cell and call the hooks, before its reply is sent."""
         if cell.is_ended or reply.get("status") == "aborted":
             return

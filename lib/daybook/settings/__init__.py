@@ -1,7 +1,7 @@
 """An environment's settings, `environments/<env>.yml`, validated as a whole before a run starts."""
 
 from daybook.settings.loader import lines, load, of_account, others, parse, read
-from daybook.settings.model import Freeze, GitHub, Instance, Settings
+from daybook.settings.model import Freeze, GitHub, InstanceSettings, Settings
 from daybook.settings.project import (
     NOTEBOOKS,
     environments,
@@ -14,7 +14,7 @@ __all__ = [
     "NOTEBOOKS",
     "Freeze",
     "GitHub",
-    "Instance",
+    "InstanceSettings",
     "Settings",
     "environments",
     "find_root",

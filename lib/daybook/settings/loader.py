@@ -15,7 +15,7 @@ from daybook import bounded_yaml
 from daybook.bounded_yaml import Key, Problem
 from daybook.errors import SettingsError
 from daybook.settings import types
-from daybook.settings.model import Conflict, Freeze, GitHub, Instance, Settings
+from daybook.settings.model import Conflict, Freeze, GitHub, InstanceSettings, Settings
 from daybook.settings.project import environments, nearest_hint, settings_file
 
 RENAMED = {
@@ -184,7 +184,7 @@ _EXPECTED = {
 
 def _model(key: Key) -> type[BaseModel]:
     """Return the model that has a key as a field."""
-    inner = {"instance": Instance, "github": GitHub, "freezes": Freeze}
+    inner = {"instance": InstanceSettings, "github": GitHub, "freezes": Freeze}
     return inner.get(key[0], Settings) if len(key) > 1 else Settings
 
 

@@ -30,7 +30,7 @@ class _Model(BaseModel):
     )
 
 
-class Instance(_Model):
+class InstanceSettings(_Model):
     """The environment's EC2 instances."""
 
     type: types.InstanceType = "t3.small"
@@ -108,7 +108,7 @@ class Settings(_Model):
     """Private network of the VPC, /16 to /20; it must not overlap another environment's."""
     ssh_allowed_cidrs: Annotated[types.SshCidrs, Field(examples=[["203.0.113.7/32"]])]
     """IPv4 ranges that may use SSH, at most 58. In the sandbox, your address is 203.0.113.7/32."""
-    instance: Instance = Instance()
+    instance: InstanceSettings = InstanceSettings()
     """The environment's EC2 instances."""
     ssh_key: types.KeyFile = Path("~/.ssh/id_ed25519")
     """Your private SSH key, with the public key beside it. DAYBOOK_SSH_KEY overrides it."""

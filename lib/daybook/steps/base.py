@@ -32,7 +32,7 @@ from daybook.target import Target
 
 
 @dataclass(frozen=True, repr=False)
-class Applied(ui.Shown):
+class AppliedBefore(ui.Shown):
     """The result of an earlier apply of this run, shown again. at: when it ended."""
 
     at: str
@@ -64,7 +64,7 @@ class Step(ABC):
         self._environment = Environment.load(root, env, rehearse=given.rehearse)
         self._plan: Plan | None = None
         self._approval: gate.Approval | None = None
-        self._applied: Applied | None = None
+        self._applied: AppliedBefore | None = None
         # A click may arrive in a thread of its own, while a cell runs.
         self._busy = threading.RLock()
 
@@ -182,7 +182,7 @@ class Step(ABC):
                 result = self.apply_plan(self._plan)
                 # A lock that was broken since its last renewal must not end as a success.
                 self.lock.verify_held()
-            self._applied = Applied(f"{datetime.now(UTC):%H:%M:%S} UTC", result)
+            self._applied = AppliedBefore(f"{datetime.now(UTC):%H:%M:%S} UTC", result)
             return result
 
     def verify(self) -> ui.Shown:

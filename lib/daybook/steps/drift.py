@@ -145,7 +145,7 @@ class Drift(ReadOnlyStep):
         """Return each task that would change a host or that cannot be checked."""
         differences: list[Difference] = []
 
-        def on_event(event: ansible.Event) -> None:
+        def on_event(event: ansible.PlayEvent) -> None:
             show(event)
             if event.state in FINDINGS:
                 detail = event.message.partition("\n")[0]

@@ -82,7 +82,7 @@ class Patch(Step):
         """Return each host's kernel, updates, reasons to reboot and time of boot."""
         pending: dict[str, dict] = {}
 
-        def on_event(event: ansible.Event) -> None:
+        def on_event(event: ansible.PlayEvent) -> None:
             show(event)
             if event.task == READ and event.state == "ok":
                 pending[event.host] = json.loads(event.message)

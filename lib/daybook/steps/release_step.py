@@ -190,7 +190,7 @@ class ReleaseStep(Step):
     def _on_progress(self, host: client.Host, progress: ui.Progress) -> client.OnProgress:
         """Return a callback that shows a host's steps and records each that has ended."""
 
-        def on_progress(step: client.Progress) -> None:
+        def on_progress(step: client.RolloutStep) -> None:
             status = {"done": ui.good("done"), "failed": ui.FAILED}.get(step.state, ui.RUNNING)
             progress.row(
                 f"{host.name} {step.step}", status, step.text, label=f"{host.name}: {step.step}"

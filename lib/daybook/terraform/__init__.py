@@ -1,8 +1,8 @@
 """Terraform: save a plan, show it, apply exactly that plan, and report progress as events."""
 
 from daybook.terraform import state_lock
-from daybook.terraform.events import Diagnostic, Event, show_progress
-from daybook.terraform.plan import Applied, SavedPlan
+from daybook.terraform.events import Diagnostic, TerraformEvent, show_progress
+from daybook.terraform.plan import ApplyResult, SavedPlan
 from daybook.terraform.runner import (
     GRACE_S,
     Outputs,
@@ -17,13 +17,13 @@ from daybook.terraform.state_lock import StateLock
 
 __all__ = [
     "GRACE_S",
-    "Applied",
+    "ApplyResult",
     "Diagnostic",
-    "Event",
     "Outputs",
     "SavedPlan",
     "StateLock",
     "Terraform",
+    "TerraformEvent",
     "init_command",
     "mirror_config",
     "outputs_in",

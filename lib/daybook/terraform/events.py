@@ -19,7 +19,7 @@ VERBS = {
 
 
 @dataclass(frozen=True)
-class Event:
+class TerraformEvent:
     """One message of Terraform: kind "apply_progress", resource "aws_vpc.this", …
 
     https://developer.hashicorp.com/terraform/internals/machine-readable-ui
@@ -34,7 +34,7 @@ class Event:
     changed_outputs: tuple[str, ...] = ()
 
 
-OnEvent = Callable[[Event], None]
+OnEvent = Callable[[TerraformEvent], None]
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,16 @@ class Diagnostic:
         return [line for line in lines if line.strip()]
 
 
-def parse(line: str) -> Event:
+def parse(line: str) -> TerraformEvent:
     """Return a line of `-json` output as an event; its kind is "text" if the line is not JSON."""
     try:
         message = json.loads(line)
         kind = message["type"]
     except (ValueError, TypeError, KeyError):
-        return Event("text", message=line)
+        return TerraformEvent("text", message=line)
     hook = message.get("hook") or message.get("change") or {}
     outputs = message.get("outputs") or {}
-    return Event(
+    return TerraformEvent(
         kind,
         resource=hook.get("resource", {}).get("addr", ""),
         action=hook.get("action", "refresh" if kind.startswith("refresh") else ""),
@@ -94,7 +94,7 @@ def read_diagnostic(message: dict) -> Diagnostic:
 def show_progress(progress: ui.Progress) -> OnEvent:
     """Return a listener that shows each resource while it is read, changed or destroyed."""
 
-    def on_event(event: Event) -> None:
+    def on_event(event: TerraformEvent) -> None:
         if event.kind == "change_summary":
             progress.say(event.message)
         doing, done = VERBS.get(event.action, (event.action, event.action))

@@ -11,7 +11,7 @@ from daybook import ui
 from daybook.errors import NOTHING_CHANGED
 from daybook.plan import STATUSES, Change, Plan, digest
 from daybook.terraform import prices
-from daybook.terraform.events import Event
+from daybook.terraform.events import TerraformEvent
 
 
 @dataclass(frozen=True, repr=False)
@@ -140,7 +140,7 @@ def _own_name(known: Mapping) -> str:
 
 
 @dataclass(frozen=True, repr=False)
-class Applied(ui.Shown):
+class ApplyResult(ui.Shown):
     """The result of an apply. unfinished: started, with no event that reports the end."""
 
     workspace: str
@@ -178,7 +178,9 @@ class Applied(ui.Shown):
         return ui.Table(title, ("", "resource"), rows, ui.FAILED if self.failed else ui.OK)
 
 
-def read_applied(events: Sequence[Event], workspace: str, duration_s: float = 0.0) -> Applied:
+def read_applied(
+    events: Sequence[TerraformEvent], workspace: str, duration_s: float = 0.0
+) -> ApplyResult:
     """Return the result of an apply from its events."""
     changes = [event for event in events if event.action in ("create", "update", "delete")]
 
@@ -188,7 +190,7 @@ def read_applied(events: Sequence[Event], workspace: str, duration_s: float = 0.
     ended = {
         (e.resource, e.action) for e in changes if e.kind in ("apply_complete", "apply_errored")
     }
-    return Applied(
+    return ApplyResult(
         workspace,
         created=of("apply_complete", "create"),
         updated=of("apply_complete", "update"),

@@ -25,8 +25,8 @@ from daybook.errors import (
     Locked,
 )
 from daybook.terraform import state_lock
-from daybook.terraform.events import Diagnostic, Event, OnEvent, parse, read_diagnostic
-from daybook.terraform.plan import Applied, SavedPlan, read_applied, read_plan
+from daybook.terraform.events import Diagnostic, OnEvent, TerraformEvent, parse, read_diagnostic
+from daybook.terraform.plan import ApplyResult, SavedPlan, read_applied, read_plan
 
 LOCK_TIMEOUT = "30s"
 # An interrupted apply waits for running AWS operations, then writes the state.
@@ -198,7 +198,7 @@ class Terraform:
         # Terraform would create it readable for all users.
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         path.chmod(0o600)
-        events: list[Event] = []
+        events: list[TerraformEvent] = []
         args = plan_command(path, destroy=destroy)
         extra = variables_environment(variables)
         try:
@@ -219,7 +219,7 @@ class Terraform:
         """Return a saved plan as JSON, with the prior state. Both may contain secrets."""
         return self._document(command("show", str(path.absolute()), json=IsFlagged))
 
-    def apply(self, plan: SavedPlan, on_event: OnEvent | None = None) -> Applied:
+    def apply(self, plan: SavedPlan, on_event: OnEvent | None = None) -> ApplyResult:
         """Apply a saved plan and delete its file. For an empty plan, Terraform is not started.
 
         Raises ApplyFailed after a partial apply, or Interrupted, both with the completed changes
@@ -230,7 +230,7 @@ class Terraform:
             plan.discard()
             return read_applied((), self.workspace)
         self._check_providers()
-        events: list[Event] = []
+        events: list[TerraformEvent] = []
         try:
             result = self._run(apply_command(plan.path), events=events, on_event=on_event)
         except KeyboardInterrupt as err:
@@ -281,7 +281,7 @@ class Terraform:
         self,
         args: Sequence[str],
         *,
-        events: list[Event],
+        events: list[TerraformEvent],
         extra: Mapping[str, str] | None = None,
         on_event: OnEvent | None = None,
     ) -> process.Result:
@@ -336,7 +336,7 @@ class Terraform:
             watcher.join()
             report_new()
 
-    def _failure(self, result: process.Result, events: Sequence[Event]) -> DaybookError:
+    def _failure(self, result: process.Result, events: Sequence[TerraformEvent]) -> DaybookError:
         summaries, details = _errors(events)
         if lock_info := [line for line in details if LOCK_INFO.match(line)]:
             ids = (match[1] for line in lock_info if (match := LOCK_ID.match(line)))
@@ -357,7 +357,9 @@ class Terraform:
             else f"{errors.sign_in(details)}run this step again",
         )
 
-    def _stopped(self, cls: type[DaybookError], how: str, events: Sequence[Event]) -> DaybookError:
+    def _stopped(
+        self, cls: type[DaybookError], how: str, events: Sequence[TerraformEvent]
+    ) -> DaybookError:
         """Return the error of an apply that started and did not complete, with `applied`."""
         applied = read_applied(events, self.workspace)
         _, details = _errors(events)
@@ -436,7 +438,7 @@ def _texts(value: object) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def _errors(events: Sequence[Event]) -> tuple[list[str], list[str]]:
+def _errors(events: Sequence[TerraformEvent]) -> tuple[list[str], list[str]]:
     """Return the summaries of all errors, and their full text as lines."""
     diagnostics = [event.diagnostic for event in events if event.diagnostic]
     failures = [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]

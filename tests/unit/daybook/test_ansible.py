@@ -14,7 +14,7 @@ import pytest
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from daybook import process, ui
-from daybook.ansible import Event, child, events, runner, show_progress
+from daybook.ansible import PlayEvent, child, events, runner, show_progress
 from daybook.errors import ApplyFailed, CommandFailed, Interrupted
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -186,7 +186,7 @@ def test_an_event_has_the_state_of_a_task(parts, state):
 
 @pytest.mark.parametrize("line", ["", "Traceback", "[]", "{}", "3"])
 def test_a_line_that_is_not_an_event_is_text(line):
-    assert events.parse(line) == Event("text", message=line)
+    assert events.parse(line) == PlayEvent("text", message=line)
 
 
 def test_a_message_has_only_the_last_lines_of_an_output():
@@ -199,7 +199,7 @@ def test_progress_has_one_row_per_task_with_its_worst_status():
     with ui.Progress("Play") as progress:
         on_event = show_progress(progress)
         for host, state in [("a", "running"), ("b", "running"), ("a", "ok"), ("b", "changed")]:
-            on_event(Event("host", host, "T", key="1", state=state))
+            on_event(PlayEvent("host", host, "T", key="1", state=state))
     (row,) = progress.view().rows
     assert (str(row[0]), row[1], row[2]) == ("~ changed", "T", "1 ok, 1 changed")
 

@@ -10,7 +10,7 @@ import pytest
 from daybook import github, process, settings, ui
 from daybook.environment import Environment
 from daybook.errors import CommandFailed, VerifyFailed
-from daybook.hosts.client import Host, Status
+from daybook.hosts.client import Host, HostStatus
 from daybook.plan import Change
 from daybook.steps.diagnose import Diagnose, Diagnosis, Finding
 from daybook.target import Target
@@ -66,11 +66,14 @@ def test_what_is_not_well_has_a_next_step(step, lines, what):
 @pytest.mark.parametrize(
     ("status", "next"),
     [
-        (Status("r1", healthy=True, serving_version="2"), ""),
-        (Status("r1"), "daybook run rollback -p env staging"),
-        (Status(), "daybook run first-deploy -p env staging"),
-        (Status("r1", interrupted={"phase": "switch"}), "on web-1: sudo release repair"),
-        (Status("r1", healthy=True, maintenance=True), "on web-1: sudo release maintenance off"),
+        (HostStatus("r1", healthy=True, serving_version="2"), ""),
+        (HostStatus("r1"), "daybook run rollback -p env staging"),
+        (HostStatus(), "daybook run first-deploy -p env staging"),
+        (HostStatus("r1", interrupted={"phase": "switch"}), "on web-1: sudo release repair"),
+        (
+            HostStatus("r1", healthy=True, maintenance=True),
+            "on web-1: sudo release maintenance off",
+        ),
     ],
 )
 def test_a_release_is_judged_by_what_serves(step, monkeypatch, status, next):

@@ -13,28 +13,28 @@ from daybook.record.journal import Journal
 
 
 @pytest.fixture
-def outputs(tmp_path) -> cells.Outputs:
-    return cells.Outputs(Journal.create(tmp_path, {}))
+def outputs(tmp_path) -> cells.RunOutputs:
+    return cells.RunOutputs(Journal.create(tmp_path, {}))
 
 
-def written(outputs: cells.Outputs) -> list[dict]:
+def written(outputs: cells.RunOutputs) -> list[dict]:
     return list(journal.read(outputs.journal.path).of("output"))
 
 
 def test_a_stream_is_displayed_and_journalled(outputs):
-    cell = cells.Cell(1, outputs)
+    cell = cells.CellOutputs(1, outputs)
     assert cell.stream("stdout", "hello\n") == "hello\n"
     assert cell.end() == []
     assert [(o["type"], o["text"]) for o in written(outputs)] == [("stream", "hello\n")]
 
 
 def test_a_large_piece_becomes_several_entries(outputs):
-    cells.Cell(1, outputs).stream("stdout", "x\n" * 100_000)
+    cells.CellOutputs(1, outputs).stream("stdout", "x\n" * 100_000)
     assert [len(o["text"]) for o in written(outputs)] == [65_536] * 3 + [3_392]
 
 
 def test_output_beyond_the_limit_is_attached_and_its_last_lines_displayed(outputs):
-    cell = cells.Cell(3, outputs)
+    cell = cells.CellOutputs(3, outputs)
     shown = cell.stream("stdout", "a\n" * (cells.CELL_LIMIT // 2) + "b\n" * 50_000)
     assert shown.endswith("b\n") is False
     assert "attachments/cell-03.log" in shown
@@ -49,7 +49,7 @@ def test_output_beyond_the_limit_is_attached_and_its_last_lines_displayed(output
 
 def test_all_cells_share_the_limit_of_the_run(outputs):
     outputs.remaining = 10
-    first, second = cells.Cell(1, outputs), cells.Cell(2, outputs)
+    first, second = cells.CellOutputs(1, outputs), cells.CellOutputs(2, outputs)
     assert first.stream("stdout", "12345678\n") == "12345678\n"
     assert second.stream("stdout", "abc\n").startswith("a\n… the output continues")
 
@@ -57,14 +57,14 @@ def test_all_cells_share_the_limit_of_the_run(outputs):
 def test_a_large_picture_is_attached(outputs):
     picture = bytes(range(256)) * 2000
     data = {"image/png": base64.b64encode(picture).decode(), "text/plain": "<picture>"}
-    cells.Cell(1, outputs).output("display_data", {"data": data, "metadata": {}})
+    cells.CellOutputs(1, outputs).output("display_data", {"data": data, "metadata": {}})
     attached, shown = written(outputs)
     assert (outputs.attachments.parent / attached["file"]).read_bytes() == picture
     assert shown["data"] == {"text/plain": "<picture>"}
 
 
 def test_the_first_and_the_last_of_many_updates_are_journalled(outputs):
-    cell = cells.Cell(1, outputs)
+    cell = cells.CellOutputs(1, outputs)
     for number in range(100):
         content = {"data": {"text/plain": str(number)}, "transient": {"display_id": "d"}}
         cell.output("update_display_data", content)
@@ -75,7 +75,7 @@ def test_the_first_and_the_last_of_many_updates_are_journalled(outputs):
 def test_a_display_that_changes_uses_the_space_of_its_last_state(outputs, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(cells.time, "monotonic", lambda: clock[0])
-    cell = cells.Cell(1, outputs)
+    cell = cells.CellOutputs(1, outputs)
     for number in range(100):
         clock[0] += 1
         content = {"data": {"text/plain": f"{number}" * 50_000}, "transient": {"display_id": "d"}}
@@ -89,7 +89,7 @@ def test_a_display_that_changes_uses_the_space_of_its_last_state(outputs, monkey
 
 
 def test_a_display_that_changes_is_attached_once(outputs):
-    cell = cells.Cell(1, outputs)
+    cell = cells.CellOutputs(1, outputs)
     for number in range(5):
         data = {"text/plain": f"{number}" * (cells.PART_LIMIT + 1)}
         cell.output("update_display_data", {"data": data, "transient": {"display_id": "d"}})
@@ -100,7 +100,7 @@ def test_a_display_that_changes_is_attached_once(outputs):
 
 def test_lost_bytes_of_attachments_are_counted_on_a_full_disk(outputs):
     outputs.remaining = 0
-    cell = cells.Cell(1, outputs)
+    cell = cells.CellOutputs(1, outputs)
     cell.stream("stdout", "kept\n")
     outputs.journal.stop(OSError(errno.ENOSPC, "No space left on device"))
     cell.stream("stdout", "lost\n")

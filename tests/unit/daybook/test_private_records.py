@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from daybook import private_files, process
 from daybook.cli import daybook
 from daybook.record import journal, seal, search, verification
-from daybook.record.outputs import Outputs
+from daybook.record.outputs import RunOutputs
 from daybook.record.recorder import Recorder
 
 HEADER = {
@@ -61,7 +61,7 @@ def test_the_group_can_read_a_record_only_once_it_is_closed(tmp_path, template):
     folder = tmp_path / "runs/staging" / HEADER["run"]
     recorder = Recorder.start(tmp_path, folder, HEADER, template=template)
     recorder.tool(process.run)([sys.executable, "-c", "print('x' * 99)"])
-    Outputs(recorder.journal).attach("text/plain", "y" * 99)
+    RunOutputs(recorder.journal).attach("text/plain", "y" * 99)
     opened = modes(folder)
     logs = {"attachments/template.ipynb", "attachments/01-python.log"}
     assert {"journal.jsonl", *logs} <= opened.keys()

@@ -11,7 +11,7 @@ import pytest
 from daybook import ui
 from daybook.environment import Environment
 from daybook.errors import ApplyFailed, Interrupted, PreflightFailed, VerifyFailed
-from daybook.hosts.client import Release, Status
+from daybook.hosts.client import HostStatus, Release
 from daybook.hosts.states import HostState
 from daybook.settings import Settings
 from daybook.steps import rollback
@@ -51,7 +51,7 @@ class Host:
         return NEW
 
     def status(self):
-        return Status(self.serves)
+        return HostStatus(self.serves)
 
     def roll_back(self, id, **_facts):
         self.did.append(id)
@@ -64,7 +64,7 @@ class Host:
 def serving(host, *releases: Release, settings: str = SETTINGS, healthy: bool = True) -> HostState:
     known = tuple(replace(each, settings=SETTINGS) for each in releases)
     current = next((each.id for each in known if each.result == "serving"), None)
-    return HostState(host, Status(current, healthy=healthy, settings=settings), known)
+    return HostState(host, HostStatus(current, healthy=healthy, settings=settings), known)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from moto import mock_aws
 from daybook.approval import gate
 from daybook.environment import Environment
 from daybook.errors import ApplyFailed, PreflightFailed, SettingsError
-from daybook.hosts.client import Release, Status
+from daybook.hosts.client import HostStatus, Release
 from daybook.hosts.states import HostState
 from daybook.secrets import Store
 from daybook.settings import Settings
@@ -43,7 +43,7 @@ class Step(RotateSecret):
 
 def host(name: str, version: int, *, healthy: bool = True, image: str = DIGEST) -> HostState:
     release = Release("id", f"r@{image}", "v1", "serving", secrets={"KEY": version})
-    return HostState(SimpleNamespace(name=name), Status("id", healthy=healthy), (release,))
+    return HostState(SimpleNamespace(name=name), HostStatus("id", healthy=healthy), (release,))
 
 
 @pytest.fixture

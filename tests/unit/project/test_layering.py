@@ -1,4 +1,4 @@
-"""Imports of lib/daybook point one way; docs/architecture.md shows the layers."""
+"""Imports of lib/daybook point one way, as docs/architecture.md shows; names are unique."""
 
 from __future__ import annotations
 
@@ -106,3 +106,14 @@ def test_the_supervisor_needs_the_standard_library_alone():
 def test_only_the_command_line_knows_the_sandbox_and_only_when_asked(path):
     assert module(path) == "cli" or "daybook_sandbox" not in path.read_text()
     assert not {n for n in imports(path, at_import_time=True) if n.startswith("daybook_sandbox")}
+
+
+def test_no_two_classes_have_the_same_name():
+    names = [
+        node.name
+        for path in FILES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert len(names) > 200
+    assert sorted(names) == sorted(set(names))

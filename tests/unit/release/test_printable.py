@@ -45,7 +45,7 @@ def test_a_label_is_one_short_line_without_control_characters(name):
     for text in (
         prepare.label(LocalImage({prepare.VERSION: HOSTILE[name]}, 0), prepare.VERSION),
         views.version_in(json.dumps({"version": HOSTILE[name]})),
-        client._parse(client.Status, {"serving_version": HOSTILE[name]}).serving_version,
+        client._parse(client.HostStatus, {"serving_version": HOSTILE[name]}).serving_version,
         client._parse(client.Release, dict.fromkeys(FACTS, HOSTILE[name])).version,
     ):
         assert_inert(text)
@@ -137,5 +137,5 @@ def test_answers_of_a_host_are_escaped_when_read():
     output.add_all([text, json.dumps({"result": None, "error": {"message": text, "next": text}})])
     assert all(map(str.isprintable, (*output.lines, *output.error.values())))
     answer = {"current": "r1", "deploying": {"id": text, "phase": [text, 5]}}
-    status = client._parse(client.Status, answer)
+    status = client._parse(client.HostStatus, answer)
     assert status.deploying == {"id": printable(text), "phase": [printable(text), 5]}
