@@ -104,7 +104,7 @@ def test_it_requires_the_name_and_the_approval(world, client, typed):
 def test_the_plan_shows_the_resources_and_their_data(world, client):
     done = teardown(world, "staging")
     assert done.returncode == 4, done.stdout
-    assert "the name has to be typed: -p confirm staging" in done.stdout
+    assert "the environment's name is required as well: -p confirm staging" in done.stdout
     found = instance(client, "staging")
     disk = found["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
     changes = world.record("staging", "teardown")["plan"]["changes"]

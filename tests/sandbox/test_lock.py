@@ -53,7 +53,7 @@ def test_all_problems_of_the_environment_are_reported_at_once(turns):
     assert done.returncode == 3
     for text in (
         "✗ names: ",
-        "overlaps staging's",
+        "overlaps 10.20.0.0/16 of staging",
         "✗ git: ",
         "✗ review: ",
         "✗ freeze: ",

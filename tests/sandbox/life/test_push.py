@@ -45,7 +45,7 @@ def test_a_push_to_main_releases_stagings_image_to_production(life, shop):
     staging = life.version("staging")["version"]
     run, conclusion = shop.push("main")
     assert conclusion == "success", shop.page(run)
-    assert "ECR already has" in shop.page(run)
+    assert "is already in ECR" in shop.page(run)
     assert life.version("production")["version"] == staging
 
 
