@@ -16,7 +16,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PROGRAMS = {
     "ipykernel": "the kernel of the notebooks",
     "jupyterlab": "make lab",
-    "nbconvert": "JupyterLab's own export; the record's filters",
 }
 """Declared for a program that is run, not for a module that is imported."""
 OWN = {"daybook", "daybook_release", "daybook_sandbox"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -117,3 +118,19 @@ def test_no_two_classes_have_the_same_name():
     ]
     assert len(names) > 200
     assert sorted(names) == sorted(set(names))
+
+
+def test_a_run_loads_its_settings_in_one_place():
+    readers = {
+        dotted(path)
+        for path in FILES
+        if re.search(r"\b(settings|Environment)\.load\(", path.read_text())
+    }
+    below_steps = {name for name in readers if name.split(".")[1] not in ("cli", "settings")}
+    assert below_steps == {
+        "daybook.headless.execution",  # in the process of `daybook run`, before the kernel starts
+        "daybook.steps.base",  # once in the kernel, for the step's Environment
+        "daybook.environment",  # Environment.load itself; another environment, cached
+        "daybook.lock.recovery",  # another, abandoned run
+        "daybook.record.seal",  # another, abandoned run
+    }
