@@ -33,7 +33,7 @@ demo-down: setup ## tear the demo down and end the sandbox
 lab: setup ## open the notebooks in JupyterLab
 	@jupyter lab $(JUPYTER_ROOT) --config=tools/jupyter_server_config.py
 
-test: setup ## every test, the sandbox and the browser included
+test: setup ## every test with the sandbox and the browser, except the long ones of test-faults
 	@$(PYTHON) tools/setup.py --browser
 	@pytest -m "not faults" --install --numprocesses 3 --no-loadscope-reorder
 

@@ -83,7 +83,7 @@ def hosts_are_running(environment: Environment) -> checks.Check:
         states = aws.instance_states(environment.target, ids)
         observed = ", ".join(f"{key} {state}" for key, state in sorted(states.items()))
         is_ok = set(states.values()) == {"running"}
-        fix = "start it: aws ec2 start-instances"
+        fix = f"start it: daybook run provision -p env {environment.name}"
         return checks.CheckResult(name, "running", observed, is_ok, fix)
 
     return check

@@ -65,7 +65,7 @@ def show_release(context: HostContext, release: Release) -> dict[str, Any]:
         "site": context.store.text(release.id, "site.caddy"),
         "difference": generate.difference(model, generated),
         "settings_text": context.store.text(release.id, "settings.json"),
-        "said": _failed_log(context, release),
+        "log": _failed_log(context, release),
     }
 
 
@@ -76,7 +76,7 @@ def release_lines(shown: Mapping[str, Any]) -> list[str]:
     lines += [f"secrets  {name} at version {v}" for name, v in shown["secrets"].items()]
     lines += [f"again    {rollback['at']} by {rollback['by']}" for rollback in shown["again"]]
     lines += ["", *shown["difference"].splitlines(), "", *shown["site"].splitlines()]
-    return lines + (["", "last output:", *shown["said"]] if shown["said"] else [])
+    return lines + (["", "last output:", *shown["log"]] if shown["log"] else [])
 
 
 def _failed_log(context: HostContext, release: Release) -> list[str]:

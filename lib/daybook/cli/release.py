@@ -61,7 +61,7 @@ def list_(env: str, hosts: list[HostState], as_json: bool) -> None:
         return
     columns = ("", "release", "version", "when", "took", "by", "run", "host", "error")
     rows = sorted((row for state in hosts for row in _rows(state)), key=lambda row: row[1])
-    title = f"{len(rows)} releases of {env}"
+    title = f"{ui.count(len(rows), 'release')} of {env}"
     table = ui.Table(title, columns, rows[::-1], whole=("release", "version"))
     click.echo(ui.text(table, width=WIDTH))
 

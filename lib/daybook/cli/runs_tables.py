@@ -47,7 +47,7 @@ def rows(runs: Sequence[Row]) -> ui.Table:
         for run in runs
     ]
     columns = (*columns, "match") if is_search else columns
-    return ui.Table(f"{len(runs)} runs", columns, cells)
+    return ui.Table(ui.count(len(runs), "run"), columns, cells)
 
 
 def facts(record: Mapping[str, Any]) -> ui.Table:
@@ -121,4 +121,4 @@ def verdicts(verdicts: Sequence[Verdict]) -> ui.Table:
         (_status(v.state), v.environment, v.run, "\n".join(v.problems) or v.signer or "unsigned")
         for v in verdicts
     ]
-    return ui.Table(f"{len(verdicts)} records", columns, rows)
+    return ui.Table(ui.count(len(verdicts), "record"), columns, rows)

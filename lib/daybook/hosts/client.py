@@ -29,13 +29,13 @@ ERRORS = {
     for error in (SettingsError, PreflightFailed, ApplyFailed, VerifyFailed, Locked, Interrupted)
 }
 """The error for each exit code of the host's program; both sides use the same codes."""
-TEXTS = ("compose", "difference", "settings_text", "site", "said")
+TEXTS = ("compose", "difference", "settings_text", "site", "log")
 """Fields of a release with several lines of raw text; callers must make them printable."""
 TEXT_CHARS = 1000
 SSH_FAILED = 255
 QUERY_S = 60
-FINISH_S = 900
-"""The time limit for a host to finish a release after its caller was interrupted."""
+FINISH_S = 2760
+"""Longer than daybook_release.limits.RELEASE_S, after which the host itself undoes a release."""
 
 
 @dataclass(frozen=True)

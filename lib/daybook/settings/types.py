@@ -35,8 +35,9 @@ DOCKER = IPv4Network("172.17.0.0/16")
 RESERVED_APPS = ("amazon", "amzn", "aws", "sg-", "ssm", "sthree-", "xn--")
 """Prefixes that AWS reserves in Parameter Store, Systems Manager, EC2 and S3."""
 LOG_DAYS = (0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731)
-"""https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
-, up to two years; 0 for none."""
+"""Retention periods of log groups in days, up to two years; 0 for no logs.
+https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
+"""
 ENVIRONMENT = r"[a-z][a-z0-9]{1,19}"
 EXAMPLE = "example"
 """environments/example.yml documents every key; it is not an environment."""

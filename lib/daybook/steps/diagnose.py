@@ -106,7 +106,9 @@ class Diagnose(ReadOnlyStep):
         for host in self.environment.hosts:
             state = names.get(host.name, "gone")
             if state != "running":
-                yield Finding(host.name, f"is {state}", "start it: aws ec2 start-instances")
+                yield Finding(
+                    host.name, f"is {state}", f"start it: daybook run provision -p env {self.env}"
+                )
                 continue
             try:
                 yield self._release(host)

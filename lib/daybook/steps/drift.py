@@ -54,7 +54,9 @@ class Differences(Plan):
             (ui.warn(d.action), d.address, d.detail, d.seen_by, d.author) for d in self.differences
         ]
         columns = ("differs", "resource", "how", "seen by", "last changed by")
-        return ui.Table(f"{self.title}: {len(rows)} differences", columns, rows, ui.WARNING)
+        return ui.Table(
+            f"{self.title}: {ui.count(len(rows), 'difference')}", columns, rows, ui.WARNING
+        )
 
 
 class Drift(ReadOnlyStep):
@@ -95,7 +97,7 @@ class Drift(ReadOnlyStep):
         if not differences:
             return ui.Notice(f"{self.run.title}: no drift", ui.OK)
         raise VerifyFailed(
-            f"{self.env} differs from its code in {len(differences)} points.",
+            f"{self.env} has {ui.count(len(differences), 'difference')} from its code.",
             expected="no drift",
             details=[
                 f"{difference.seen_by}: {difference.address} {difference.action}"
@@ -133,13 +135,15 @@ class Drift(ReadOnlyStep):
                 yield Difference("AWS", address, "is not in the code", rule.text, rule.group)
 
     def _not_running(self, hosts: list[Mapping]) -> Iterator[Difference]:
-        """Yield the hosts that do not run: Ansible cannot check them."""
+        """Yield the hosts that do not run, and that Ansible checks none while one does not."""
         states = {
             instance.id: instance.state for instance in instances.instances_of(self.environment)
         }
         for host in hosts:
             if (state := states.get(host["id"], "gone")) != "running":
                 yield Difference("AWS", host["name"], f"is {state}", id=host["id"])
+        if any(states.get(host["id"]) != "running" for host in hosts):
+            yield Difference("Ansible", f"hosts of {self.env}", "not checked", "start all hosts")
 
     def _by_ansible(self) -> list[Difference]:
         """Return each task that would change a host or that cannot be checked."""

@@ -1,6 +1,6 @@
 """Results, statuses and progress, for notebooks, terminals and records."""
 
-from daybook.ui.formats import duration
+from daybook.ui.formats import count, duration
 from daybook.ui.progress import Progress, in_kernel, show, show_command
 from daybook.ui.views import (
     FAILED,
@@ -41,6 +41,7 @@ __all__ = [
     "Table",
     "bad",
     "busy",
+    "count",
     "duration",
     "escape",
     "good",

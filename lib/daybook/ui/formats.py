@@ -31,6 +31,11 @@ def age(since: datetime) -> str:
     return f"{seconds / 86400:.0f} days"
 
 
+def count(number: int, noun: str) -> str:
+    """Return `1 run` or `2 runs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def timestamp(time: str) -> str:
     """Return an ISO time in UTC as `2026-11-23 18:45:00 UTC`; a dash for ""."""
     return f"{time[:19].replace('T', ' ')} UTC" if time else "-"
