@@ -6,8 +6,10 @@ import functools
 import logging
 import threading
 from collections import defaultdict
+from typing import Any
 
 from moto.core.responses import BaseResponse
+from moto.moto_server.werkzeug_app import MotoRequestHandler
 
 log = logging.getLogger(__name__)
 
@@ -33,3 +35,9 @@ def patch() -> None:
 
     call_action.is_serial = True
     BaseResponse.call_action = call_action
+    MotoRequestHandler.connection_dropped = _log_dropped
+
+
+def _log_dropped(_self: MotoRequestHandler, error: BaseException, environ: Any = None) -> None:
+    """Log a caller that left before its answer: it may repeat a change that was made."""
+    log.warning("an answer was not delivered: %r to %s", error, (environ or {}).get("HTTP_HOST"))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from moto.core.responses import BaseResponse
+from moto.moto_server.werkzeug_app import MotoRequestHandler
 
 from daybook_sandbox import serial
 
@@ -74,3 +75,10 @@ def test_a_refused_request_is_logged(monkeypatch, caplog):
         SimpleNamespace(service_name="ec2", _get_action=lambda: "RunInstances")
     )
     assert "ec2 RunInstances was refused with 400" in caplog.text
+
+
+def test_an_undelivered_answer_is_logged(monkeypatch, caplog):
+    monkeypatch.setattr(BaseResponse, "call_action", lambda self: (200, {}, ""))
+    serial.patch()
+    MotoRequestHandler.connection_dropped(None, BrokenPipeError(), {"HTTP_HOST": "ec2"})
+    assert "an answer was not delivered: BrokenPipeError() to ec2" in caplog.text
