@@ -42,7 +42,7 @@ def printed_commands(faulty) -> str:
     """Return the commands in the failed preflight's fix, without the sentence after them."""
     checks = faulty.sandbox.record("faults", "provision")["checks"]
     fix = next(check["fix"] for check in checks if check["name"] == "state")
-    return fix.split(". If it is refused", 1)[0]
+    return fix.split(". If Terraform refuses", 1)[0]
 
 
 def push(faulty, commands: str) -> None:
