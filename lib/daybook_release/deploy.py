@@ -26,7 +26,7 @@ def deploy(
     prepare.check_reference(image, context.settings)
     began = context.system.now()
     previous = _check_host(context)
-    id, at = store.new_id(began, image), store.utc(began)
+    id, at = context.store.unused_id(began, image), store.utc(began)
     release = Release(id, image, "", "", by, run, at, settings.digest(context.settings_text))
     rollout = Rollout(context, signals, "deploy", by, run, began, release, previous)
     context.store.save_state(**rollout.state("prepare"))

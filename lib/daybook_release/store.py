@@ -74,6 +74,12 @@ class ReleaseStore:
     def folder(self, id: str) -> Path:
         return self.root / "releases" / id
 
+    def unused_id(self, moment: float, image: str) -> str:
+        """Return an id that no stored release has, at this second or the next free one."""
+        while self.folder(id := new_id(moment, image)).exists():
+            moment += 1
+        return id
+
     def all(self) -> list[Release]:
         """Return all releases, newest first."""
         ids = sorted(path.parent.name for path in self.root.glob("releases/*/release.json"))

@@ -37,6 +37,13 @@ def test_ids_sort_by_time():
     assert store_module.new_id(MOMENT, IMAGE) < store_module.new_id(MOMENT + 1, IMAGE)
 
 
+def test_a_second_release_in_the_same_second_has_its_own_id(store):
+    first = store.unused_id(MOMENT, IMAGE)
+    store.write(release(first))
+    assert first < store.unused_id(MOMENT, IMAGE)
+    assert store.read(first).id == first
+
+
 @pytest.mark.parametrize("id", ["", None, "../shop", "nothing"])
 def test_an_id_without_a_release_is_not_found(store, id):
     store.write(release())
