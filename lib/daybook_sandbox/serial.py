@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def patch() -> None:
-    """Answer the requests of a service one after the other, and log refused changes.
+    """Answer the requests of a service one after the other, and log refused ones.
 
     S3, whose requests can be long, is not affected: it answers by itself. A second call changes
     nothing.
