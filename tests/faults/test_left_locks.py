@@ -130,7 +130,7 @@ def test_a_foreign_lock_is_kept_until_the_printed_command_removes_it(faulty, ste
     reason = ("--reason", "x", "--terraform")
     assert faulty.sandbox.run("lock", "break", name, *reason, "another").returncode == 2
     assert faulty.objects(".tflock") == [f"{state}.tflock"]
-    assert "removed" in run_printed(faulty, refused.stdout)
+    assert "Removed Terraform's lock" in run_printed(faulty, refused.stdout)
     assert faulty.objects(".tflock") == []
     assert faulty.sandbox.run("lock", "break", name, *reason, ID).returncode == 2
     faulty.finish(step)
